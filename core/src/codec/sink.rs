@@ -1,0 +1,91 @@
+//! [`Sink`]: where an encoder writes.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+/// Bytes to send, in order: gathered ones with chained payloads between them.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    /// Everything that was copied, in order.
+    pub(crate) gathered: BytesMut,
+    /// Payloads that were not copied, in order.
+    pub(crate) chained: VecDeque<Chained>,
+    /// How many gathered bytes were written and dropped so far: what `Chained::at` counts from.
+    pub(crate) written: u64,
+}
+
+impl Segments {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.gathered.is_empty() && self.chained.is_empty()
+    }
+}
+
+/// A payload that is sent from where it lies.
+#[derive(Debug)]
+pub(crate) struct Chained {
+    /// The payload comes after this many gathered bytes, counted as `Segments::written` is.
+    pub(crate) at: u64,
+    pub(crate) payload: Bytes,
+}
+
+/// Takes the bytes of one message from an [`Encoder`](super::Encoder).
+///
+/// A message may have many parts, written in order. Small parts are copied and lie together with their
+/// neighbours; large [`Bytes`] are chained: sent from where they lie, never copied.
+#[derive(Debug)]
+pub struct Sink<'a> {
+    gathered: &'a mut BytesMut,
+    /// How long `gathered` was when the message began.
+    start: usize,
+    /// Where payloads are chained, and the position of the start of `gathered`.
+    chain: Option<(&'a mut VecDeque<Chained>, u64)>,
+    chain_over: usize,
+    chained: usize,
+}
+
+impl<'a> Sink<'a> {
+    /// A sink that copies everything to a buffer of one's own: to call an encoder outside of a session.
+    pub fn new(buffer: &'a mut BytesMut) -> Self {
+        Sink { start: buffer.len(), gathered: buffer, chain: None, chain_over: usize::MAX, chained: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn queue(segments: &'a mut Segments, chain_over: usize) -> Self {
+        let Segments { gathered, chained, written } = segments;
+        let chain = Some((chained, *written));
+        Sink { start: gathered.len(), gathered, chain, chain_over, chained: 0 }
+    }
+
+    /// Writes `bytes` by copying them.
+    #[inline]
+    pub fn put_slice(&mut self, bytes: &[u8]) {
+        self.gathered.extend_from_slice(bytes);
+    }
+
+    /// Writes `payload`: from where it lies if it is at least
+    /// [`Config::chain_over`](crate::Config::chain_over) long, by copying it otherwise.
+    #[inline]
+    pub fn put_bytes(&mut self, payload: Bytes) {
+        if payload.len() >= self.chain_over && !payload.is_empty() {
+            self.put_chained(payload);
+        } else {
+            self.gathered.extend_from_slice(&payload);
+        }
+    }
+
+    fn put_chained(&mut self, payload: Bytes) {
+        if let Some((chained, base)) = &mut self.chain {
+            self.chained += payload.len();
+            chained.push_back(Chained { at: *base + self.gathered.len() as u64, payload });
+        } else {
+            self.gathered.extend_from_slice(&payload);
+        }
+    }
+
+    /// How many bytes this message has so far.
+    #[inline]
+    pub fn written(&self) -> usize {
+        self.gathered.len() - self.start + self.chained
+    }
+}

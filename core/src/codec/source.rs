@@ -1,0 +1,148 @@
+//! [`Source`]: the bytes that a decoder looks at.
+
+use std::ops::Deref;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Frames below this size are copied out of the receive buffer. See [`Source::take`].
+const SLICE_FROM: usize = 1024;
+
+/// Size of the block that small frames are copied to.
+const SLAB_SIZE: usize = 8 * 1024;
+
+/// The received bytes that are not decoded yet, oldest first. Dereferences to a slice.
+///
+/// A decoder looks at the slice and then consumes a frame: with [`take`](Self::take) as [`Bytes`], or by
+/// reading what it wants and calling [`advance`](Self::advance).
+#[derive(Debug)]
+pub struct Source<'a> {
+    bytes: Received<'a>,
+    max_frame: usize,
+}
+
+#[derive(Debug)]
+enum Received<'a> {
+    /// A receive buffer, and the slab that small frames are copied to.
+    Buffer(&'a mut BytesMut, Option<&'a mut BytesMut>),
+    /// Bytes that lie in the slab already, from a position on.
+    Window(&'a Bytes, &'a mut usize),
+}
+
+impl<'a> Source<'a> {
+    /// A source over a buffer of one's own, without a limit: to call a decoder outside of a session.
+    pub fn new(buffer: &'a mut BytesMut) -> Self {
+        Source { bytes: Received::Buffer(buffer, None), max_frame: usize::MAX }
+    }
+
+    #[inline]
+    pub(crate) fn buffer(buffer: &'a mut BytesMut, slab: &'a mut BytesMut, max_frame: usize) -> Self {
+        Source { bytes: Received::Buffer(buffer, Some(slab)), max_frame }
+    }
+
+    #[inline]
+    pub(crate) fn window(window: &'a Bytes, position: &'a mut usize, max_frame: usize) -> Self {
+        Source { bytes: Received::Window(window, position), max_frame }
+    }
+
+    /// Consumes the first `n` bytes (all, if there are fewer) and gives them as [`Bytes`].
+    ///
+    /// The bytes may be kept as long as you like. Large frames are slices of the receive buffer, at no
+    /// cost; those below 1 KiB are copied to a block that small frames share, so that one that is kept does
+    /// not keep 64 KiB of receive buffer alive with it.
+    #[inline]
+    pub fn take(&mut self, n: usize) -> Bytes {
+        let n = n.min(self.len());
+        match &mut self.bytes {
+            Received::Window(window, position) => {
+                let from = **position;
+                **position += n;
+                window.slice(from..from + n)
+            }
+            Received::Buffer(buffer, Some(slab)) if n < SLICE_FROM => {
+                let frame = copy_to_slab(slab, &buffer[..n]);
+                buffer.advance(n);
+                frame
+            }
+            Received::Buffer(buffer, _) => buffer.split_to(n).freeze(),
+        }
+    }
+
+    /// Consumes the first `n` bytes (all, if there are fewer).
+    #[inline]
+    pub fn advance(&mut self, n: usize) {
+        let n = n.min(self.len());
+        match &mut self.bytes {
+            Received::Window(_, position) => **position += n,
+            Received::Buffer(buffer, _) => buffer.advance(n),
+        }
+    }
+
+    /// The largest frame that the session allows, in bytes on the wire:
+    /// [`Config::max_frame`](crate::Config::max_frame). A decoder that learns a frame's length from its
+    /// header refuses a larger one right there, before anything is buffered for it.
+    #[inline]
+    pub fn max_frame(&self) -> usize {
+        self.max_frame
+    }
+}
+
+impl Deref for Source<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            Received::Buffer(buffer, _) => buffer,
+            Received::Window(window, position) => window.get(**position..).unwrap_or_default(),
+        }
+    }
+}
+
+/// Copies `bytes` to the slab, whose blocks are used again when nobody keeps a frame of them.
+pub(crate) fn copy_to_slab(slab: &mut BytesMut, bytes: &[u8]) -> Bytes {
+    if slab.capacity() < bytes.len() {
+        slab.reserve(SLAB_SIZE.max(bytes.len()));
+    }
+    slab.extend_from_slice(bytes);
+    slab.split().freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_frame_leaves_the_receive_buffer_and_a_large_one_shares_it() {
+        let mut buffer = BytesMut::from(&vec![7u8; 4096][..]);
+        let block = buffer.as_ptr() as usize..buffer.as_ptr() as usize + buffer.capacity();
+        let mut slab = BytesMut::new();
+        let mut src = Source::buffer(&mut buffer, &mut slab, usize::MAX);
+        let small = src.take(SLICE_FROM - 1);
+        let large = src.take(SLICE_FROM);
+        assert!(!block.contains(&(small.as_ptr() as usize)));
+        assert!(block.contains(&(large.as_ptr() as usize)));
+        assert_eq!(src.len(), 4096 - 2 * SLICE_FROM + 1);
+    }
+
+    #[test]
+    fn the_slab_is_used_again_when_its_frames_are_gone() {
+        let mut slab = BytesMut::with_capacity(SLAB_SIZE);
+        let first = slab.as_ptr();
+        for _ in 0..100 {
+            let mut buffer = BytesMut::from(&[1u8; 500][..]);
+            drop(Source::buffer(&mut buffer, &mut slab, usize::MAX).take(500));
+        }
+        slab.reserve(SLAB_SIZE);
+        assert_eq!(slab.as_ptr(), first, "a new block was allocated although no frame was kept");
+    }
+
+    #[test]
+    fn consuming_too_much_consumes_all() {
+        let mut buffer = BytesMut::from(&b"abc"[..]);
+        let mut src = Source::new(&mut buffer);
+        src.advance(1);
+        assert_eq!(src.take(9), "bc");
+        src.advance(1);
+        assert!(src.is_empty());
+    }
+}

@@ -1,0 +1,368 @@
+//! [`Config`]: every limit and period of a session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ConfigError;
+
+/// The shortest and the longest period that a [`Config`] takes.
+const PERIODS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Every limit and period of a session. Shared by all sessions of an endpoint as `Arc<Config>`.
+///
+/// Made by [`Config::builder`]; [`Config::default`] is good for the open internet.
+///
+/// ```
+/// use std::time::Duration;
+/// use getty_core::Config;
+///
+/// let config = Config::builder().max_frame(64 * 1024).cron_period(Duration::from_secs(1)).build()?;
+/// assert_eq!(config.max_frame(), 64 * 1024);
+/// # Ok::<(), getty_core::ConfigError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Config {
+    max_frame: usize,
+    max_buffered: Option<usize>,
+    low_watermark: usize,
+    high_watermark: usize,
+    hard_limit: usize,
+    chain_over: usize,
+    handle_queue: usize,
+    handshake_timeout: Duration,
+    partial_frame_timeout: Option<Duration>,
+    write_stall_timeout: Option<Duration>,
+    close_timeout: Duration,
+    cron_period: Option<Duration>,
+    idle_read: Option<Duration>,
+    idle_write: Option<Duration>,
+    idle_both: Option<Duration>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            max_frame: 8 * 1024 * 1024,
+            max_buffered: None,
+            low_watermark: 32 * 1024,
+            high_watermark: 64 * 1024,
+            hard_limit: 1024 * 1024,
+            chain_over: 8 * 1024,
+            handle_queue: 256,
+            handshake_timeout: Duration::from_secs(10),
+            partial_frame_timeout: Some(Duration::from_secs(30)),
+            write_stall_timeout: Some(Duration::from_secs(30)),
+            close_timeout: Duration::from_secs(5),
+            cron_period: None,
+            idle_read: None,
+            idle_write: None,
+            idle_both: None,
+        }
+    }
+}
+
+/// What a frame may be larger than, and still be buffered: room for the header and for what was read with it.
+const BUFFERED_BEYOND_FRAME: usize = 64 * 1024;
+
+impl Config {
+    /// Starts from the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder { config: Config::default() }
+    }
+
+    /// See [`ConfigBuilder::max_frame`].
+    pub fn max_frame(&self) -> usize {
+        self.max_frame
+    }
+
+    /// See [`ConfigBuilder::max_buffered`].
+    pub fn max_buffered(&self) -> usize {
+        self.max_buffered.unwrap_or(self.max_frame.saturating_add(BUFFERED_BEYOND_FRAME))
+    }
+
+    /// See [`ConfigBuilder::watermarks`].
+    pub fn low_watermark(&self) -> usize {
+        self.low_watermark
+    }
+
+    /// See [`ConfigBuilder::watermarks`].
+    pub fn high_watermark(&self) -> usize {
+        self.high_watermark
+    }
+
+    /// See [`ConfigBuilder::hard_limit`].
+    pub fn hard_limit(&self) -> usize {
+        self.hard_limit
+    }
+
+    /// See [`ConfigBuilder::chain_over`].
+    pub fn chain_over(&self) -> usize {
+        self.chain_over
+    }
+
+    /// See [`ConfigBuilder::handle_queue`].
+    pub fn handle_queue(&self) -> usize {
+        self.handle_queue
+    }
+
+    /// See [`ConfigBuilder::handshake_timeout`].
+    pub fn handshake_timeout(&self) -> Duration {
+        self.handshake_timeout
+    }
+
+    /// See [`ConfigBuilder::partial_frame_timeout`].
+    pub fn partial_frame_timeout(&self) -> Option<Duration> {
+        self.partial_frame_timeout
+    }
+
+    /// See [`ConfigBuilder::write_stall_timeout`].
+    pub fn write_stall_timeout(&self) -> Option<Duration> {
+        self.write_stall_timeout
+    }
+
+    /// See [`ConfigBuilder::close_timeout`].
+    pub fn close_timeout(&self) -> Duration {
+        self.close_timeout
+    }
+
+    /// See [`ConfigBuilder::cron_period`].
+    pub fn cron_period(&self) -> Option<Duration> {
+        self.cron_period
+    }
+
+    /// See [`ConfigBuilder::idle_read`].
+    pub fn idle_read(&self) -> Option<Duration> {
+        self.idle_read
+    }
+
+    /// See [`ConfigBuilder::idle_write`].
+    pub fn idle_write(&self) -> Option<Duration> {
+        self.idle_write
+    }
+
+    /// See [`ConfigBuilder::idle_both`].
+    pub fn idle_both(&self) -> Option<Duration> {
+        self.idle_both
+    }
+}
+
+/// Makes a [`Config`]; see there. Values are checked in [`build`](Self::build).
+///
+/// Periods may be 1 ms to 365 days. The limits that bound how long a misbehaving peer can hold a session
+/// are on by default; what makes a session do something of its own accord (cron, idle) is off.
+#[derive(Debug, Clone)]
+#[must_use = "call build()"]
+pub struct ConfigBuilder {
+    config: Config,
+}
+
+impl ConfigBuilder {
+    /// The largest frame in bytes on the wire, received or sent. Default 8 MiB, at least 1.
+    ///
+    /// A larger one that is announced ends the session from its header alone, before memory is reserved for
+    /// it; one that is sent is refused with [`SendError::TooLarge`](crate::SendError::TooLarge) and the
+    /// session stays open. 8 MiB fits the payloads people send in practice and bounds what one connection
+    /// can make the process hold.
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.config.max_frame = bytes;
+        self
+    }
+
+    /// How many undecoded bytes are held for a decoder that still asks for more. Default `max_frame` + 64
+    /// KiB, at least 1.
+    ///
+    /// This is the net under codecs that don't check lengths themselves: past it the session ends with a
+    /// codec error.
+    pub fn max_buffered(mut self, bytes: usize) -> Self {
+        self.config.max_buffered = Some(bytes);
+        self
+    }
+
+    /// The watermarks of the send queue, in bytes. Default 32 KiB and 64 KiB (Netty's).
+    ///
+    /// With more than `high` queued, the session stops delivering messages, and so stops reading, until the
+    /// queue is down to `low`. A listener that answers each message with one of like size is thus never
+    /// refused, and a peer that sends without reading holds no more than its own share of memory.
+    pub fn watermarks(mut self, low: usize, high: usize) -> Self {
+        self.config.low_watermark = low;
+        self.config.high_watermark = high;
+        self
+    }
+
+    /// Where [`Session::send`](crate::Session::send) refuses, in queued bytes. Default 1 MiB, at least the high watermark.
+    ///
+    /// An item is refused if it would pass this limit while more than the high watermark is queued; so a
+    /// single item larger than the limit still goes through a queue that is nearly empty.
+    pub fn hard_limit(mut self, bytes: usize) -> Self {
+        self.config.hard_limit = bytes;
+        self
+    }
+
+    /// From which size a payload that an encoder hands over as [`Bytes`](bytes::Bytes) is sent from where it
+    /// lies instead of being copied. Default 8 KiB.
+    ///
+    /// Below it copying is cheaper than two more slices in a vectored write: echoing 1 KiB messages, 16 at a
+    /// time, over loopback took a tenth less CPU when they were copied; at 16 KiB the two were equal.
+    pub fn chain_over(mut self, bytes: usize) -> Self {
+        self.config.chain_over = bytes;
+        self
+    }
+
+    /// How many items may wait in the queue of a session's handles. Default 256, at least 1.
+    ///
+    /// Used by the driver, not by the core. Past it `try_send` gives the item back and `send` waits.
+    pub fn handle_queue(mut self, items: usize) -> Self {
+        self.config.handle_queue = items;
+        self
+    }
+
+    /// How long the peer may take until the session is open, all layers and handshakes together. Default 10 s.
+    ///
+    /// Codecs on a plain byte stream have no handshake: their sessions are open at once.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.config.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long a frame may stay incomplete without 64 KiB of progress. Default 30 s; `None` is for ever.
+    ///
+    /// Ends sessions of peers that send a byte now and then to hold a connection (slow-loris). Suspended
+    /// while the session does not read.
+    pub fn partial_frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.partial_frame_timeout = timeout.into();
+        self
+    }
+
+    /// How long queued bytes may wait without the transport taking a single one. Default 30 s; `None` is for
+    /// ever.
+    ///
+    /// Ends sessions of peers that are gone, or don't read.
+    pub fn write_stall_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.write_stall_timeout = timeout.into();
+        self
+    }
+
+    /// How long a graceful close may take: flushing, half-closing, and waiting for the peer's end. Default
+    /// 5 s. Past it the session is aborted.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.config.close_timeout = timeout;
+        self
+    }
+
+    /// How often [`Event::Cron`](crate::Event::Cron) comes. Off by default.
+    pub fn cron_period(mut self, period: impl Into<Option<Duration>>) -> Self {
+        self.config.cron_period = period.into();
+        self
+    }
+
+    /// After how long without received bytes [`Idle::Read`](crate::Idle::Read) comes. Off by default.
+    pub fn idle_read(mut self, period: impl Into<Option<Duration>>) -> Self {
+        self.config.idle_read = period.into();
+        self
+    }
+
+    /// After how long without sent bytes [`Idle::Write`](crate::Idle::Write) comes. Off by default.
+    pub fn idle_write(mut self, period: impl Into<Option<Duration>>) -> Self {
+        self.config.idle_write = period.into();
+        self
+    }
+
+    /// After how long without any bytes, either way, [`Idle::Both`](crate::Idle::Both) comes. Off by default.
+    pub fn idle_both(mut self, period: impl Into<Option<Duration>>) -> Self {
+        self.config.idle_both = period.into();
+        self
+    }
+
+    /// Checks the values and makes the configuration ready for sharing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the value that can't be.
+    pub fn build(self) -> Result<Arc<Config>, ConfigError> {
+        let c = self.config;
+        let at_least_one = [
+            ("max_frame", c.max_frame),
+            ("max_buffered", c.max_buffered()),
+            ("handle_queue", c.handle_queue),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(ConfigError::Zero { name });
+            }
+        }
+        if c.low_watermark > c.high_watermark || c.high_watermark > c.hard_limit {
+            return Err(ConfigError::Watermarks {
+                low: c.low_watermark,
+                high: c.high_watermark,
+                hard_limit: c.hard_limit,
+            });
+        }
+        let periods = [
+            ("handshake_timeout", Some(c.handshake_timeout)),
+            ("partial_frame_timeout", c.partial_frame_timeout),
+            ("write_stall_timeout", c.write_stall_timeout),
+            ("close_timeout", Some(c.close_timeout)),
+            ("cron_period", c.cron_period),
+            ("idle_read", c.idle_read),
+            ("idle_write", c.idle_write),
+            ("idle_both", c.idle_both),
+        ];
+        for (name, period) in periods {
+            if let Some(value) = period.filter(|p| !PERIODS.contains(p)) {
+                return Err(ConfigError::Period { name, value });
+            }
+        }
+        Ok(Arc::new(c))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_documented_ones_and_valid() {
+        let c = Config::builder().build().unwrap();
+        assert_eq!(c.max_frame(), 8 << 20);
+        assert_eq!(c.max_buffered(), (8 << 20) + (64 << 10));
+        assert_eq!((c.low_watermark(), c.high_watermark(), c.hard_limit()), (32 << 10, 64 << 10, 1 << 20));
+        assert_eq!((c.chain_over(), c.handle_queue()), (8 << 10, 256));
+        assert_eq!(c.handshake_timeout(), Duration::from_secs(10));
+        assert_eq!(c.partial_frame_timeout(), Some(Duration::from_secs(30)));
+        assert_eq!(c.write_stall_timeout(), Some(Duration::from_secs(30)));
+        assert_eq!(c.close_timeout(), Duration::from_secs(5));
+        assert_eq!((c.cron_period(), c.idle_read(), c.idle_write(), c.idle_both()), (None, None, None, None));
+    }
+
+    #[test]
+    fn periods_from_a_millisecond_to_a_year() {
+        let year = Duration::from_secs(365 * 86_400);
+        for good in [Duration::from_millis(1), year] {
+            assert!(Config::builder().cron_period(good).close_timeout(good).build().is_ok());
+        }
+        for bad in [Duration::ZERO, Duration::from_micros(999), year + Duration::from_nanos(1), Duration::MAX]
+        {
+            let error = Config::builder().idle_read(bad).build().unwrap_err();
+            assert!(
+                matches!(error, ConfigError::Period { name: "idle_read", value } if value == bad),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_refused() {
+        assert!(matches!(
+            Config::builder().max_frame(0).build(),
+            Err(ConfigError::Zero { name: "max_frame" })
+        ));
+        assert!(matches!(Config::builder().handle_queue(0).build(), Err(ConfigError::Zero { .. })));
+        let error = Config::builder().watermarks(10, 5).build().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "watermarks must rise: low 10, high 5, hard limit 1048576 (expected low <= high <= hard limit)"
+        );
+        assert!(Config::builder().watermarks(0, 2 << 20).build().is_err());
+        assert!(Config::builder().watermarks(0, 0).hard_limit(0).build().is_ok());
+    }
+}

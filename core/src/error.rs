@@ -1,0 +1,167 @@
+//! Why a session closed, why a message was not taken, why a configuration can't be.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Deadline;
+
+/// Why a session is over: who ended it, and why.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This end closed it.
+    #[error("closed by this end{}", if *.flushed { "" } else { ", not everything was sent" })]
+    Local {
+        /// Whether the transport took everything that was accepted for sending.
+        flushed: bool,
+    },
+    /// The peer ended its stream.
+    #[error("closed by the peer{}", if *.mid_frame { " in the middle of a frame" } else { "" })]
+    Eof {
+        /// Whether that was in the middle of a frame: something was cut off.
+        mid_frame: bool,
+    },
+    /// A deadline passed.
+    #[error("timed out: {0}")]
+    Timeout(Deadline),
+    /// The listener refused the session when it opened.
+    #[error("refused by the listener: {0}")]
+    Refused(Arc<dyn Error + Send + Sync>),
+    /// What the peer sent can't be decoded.
+    #[error("codec: {0}")]
+    Codec(Arc<dyn Error + Send + Sync>),
+    /// The decoder broke its contract, or would need more memory than allowed.
+    #[error("codec: {0}")]
+    Decoder(#[from] DecoderFault),
+    /// A callback of the listener panicked.
+    #[error("the listener panicked")]
+    Panicked,
+    /// The transport failed.
+    #[error("transport: {0}")]
+    Io(io::ErrorKind),
+}
+
+impl CloseReason {
+    /// Whether the session ended as one of the two sides wished, with nothing cut off.
+    pub fn is_clean(&self) -> bool {
+        matches!(self, CloseReason::Local { flushed: true } | CloseReason::Eof { mid_frame: false })
+    }
+}
+
+/// How a decoder broke its contract. See [`Decoder::decode`](crate::codec::Decoder::decode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecoderFault {
+    /// It gave a frame and consumed nothing, which would go on for ever.
+    #[error("the decoder gave a frame without consuming any bytes")]
+    NoProgress,
+    /// It asked for no bytes, which would go on for ever.
+    #[error("the decoder asked for 0 more bytes")]
+    NeedsNothing,
+    /// It wants more bytes together than may be buffered.
+    #[error(
+        "the decoder needs {needed} bytes for one frame, more than may be buffered: {limit} (Config::max_buffered)"
+    )]
+    TooMuchBuffered {
+        /// Bytes that it wants in all; `usize::MAX` also stands for more than that.
+        needed: usize,
+        /// [`Config::max_buffered`](crate::Config::max_buffered).
+        limit: usize,
+    },
+}
+
+/// Why [`Session::send`](crate::Session::send) did not take an item. The session is as it was.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError<T> {
+    /// The send queue is full; the item is given back. Wait for [`Event::Writable`](crate::Event::Writable).
+    #[error("the send queue is full: wait until it is writable")]
+    Blocked(T),
+    /// The session is closing or closed; the item is given back.
+    #[error("the session is closed")]
+    Closed(T),
+    /// The item is larger than a frame may be; it is given back.
+    #[error("a message of {bytes} bytes is larger than the limit of {limit} (Config::max_frame)")]
+    TooLarge {
+        /// The item.
+        item: T,
+        /// Its size on the wire.
+        bytes: usize,
+        /// [`Config::max_frame`](crate::Config::max_frame).
+        limit: usize,
+    },
+    /// The encoder can't encode the item, which is lost.
+    #[error("the message can't be encoded: {0}")]
+    Encode(Arc<dyn Error + Send + Sync>),
+}
+
+impl<T> SendError<T> {
+    /// The item, where it is given back.
+    pub fn into_item(self) -> Option<T> {
+        match self {
+            SendError::Blocked(item) | SendError::Closed(item) | SendError::TooLarge { item, .. } => {
+                Some(item)
+            }
+            SendError::Encode(_) => None,
+        }
+    }
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Blocked(_) => f.write_str("Blocked"),
+            SendError::Closed(_) => f.write_str("Closed"),
+            SendError::TooLarge { bytes, limit, .. } => {
+                f.debug_struct("TooLarge").field("bytes", bytes).field("limit", limit).finish_non_exhaustive()
+            }
+            SendError::Encode(error) => f.debug_tuple("Encode").field(error).finish(),
+        }
+    }
+}
+
+/// An item turned out larger than a frame may be when it was encoded. See
+/// [`Encoder::encoded_len`](crate::codec::Encoder::encoded_len).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it takes {bytes} bytes, more than the limit of {limit} (Config::max_frame)")]
+pub struct EncodedTooLarge {
+    /// Its size on the wire.
+    pub bytes: usize,
+    /// [`Config::max_frame`](crate::Config::max_frame).
+    pub limit: usize,
+}
+
+/// Why a [`Config`](crate::Config) can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A limit is 0, with which nothing would work.
+    #[error("{name} must be at least 1")]
+    Zero {
+        /// The setter's name.
+        name: &'static str,
+    },
+    /// The limits of the send queue contradict each other.
+    #[error(
+        "watermarks must rise: low {low}, high {high}, hard limit {hard_limit} (expected low <= high <= hard limit)"
+    )]
+    Watermarks {
+        /// The low watermark.
+        low: usize,
+        /// The high watermark.
+        high: usize,
+        /// The hard limit.
+        hard_limit: usize,
+    },
+    /// A period is shorter or longer than can be kept.
+    #[error("{name} must be between 1 ms and 365 days, not {value:?}")]
+    Period {
+        /// The setter's name.
+        name: &'static str,
+        /// What was given.
+        value: Duration,
+    },
+}

@@ -1,0 +1,61 @@
+//! [`Framed`]: messages of a codec on a byte stream.
+
+use std::error::Error;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::CloseReason;
+use crate::codec::{Decoded, Decoder, Encoder, Sink, Source};
+use crate::protocol::{Items, Protocol, Sealed, StreamProtocol};
+
+/// A codec as the protocol of a byte stream, for example TCP.
+///
+/// `C` decodes what is received and encodes items of type `O`, by default the type it decodes.
+#[derive(Debug, Clone, Default)]
+pub struct Framed<C, O = <C as Decoder>::Item> {
+    codec: C,
+    out: PhantomData<fn(O)>,
+}
+
+impl<C, O> Framed<C, O>
+where
+    C: Decoder + Encoder<O>,
+{
+    /// Messages of `codec`.
+    pub fn new(codec: C) -> Self {
+        Framed { codec, out: PhantomData }
+    }
+}
+
+impl<C, O> Sealed for Framed<C, O> {}
+
+impl<C, O> Protocol for Framed<C, O>
+where
+    C: Decoder + Encoder<O>,
+{
+    type Messages = Items<C::Item, O>;
+}
+
+impl<C, O> StreamProtocol for Framed<C, O>
+where
+    C: Decoder + Encoder<O>,
+{
+    #[inline]
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<C::Item>, CloseReason> {
+        self.codec.decode(src).map_err(|error| CloseReason::Codec(Arc::new(error)))
+    }
+
+    fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<C::Item>, CloseReason> {
+        self.codec.decode_eof(src).map_err(|error| CloseReason::Codec(Arc::new(error)))
+    }
+
+    #[inline]
+    fn encode(&mut self, item: O, dst: &mut Sink<'_>) -> Result<(), Arc<dyn Error + Send + Sync>> {
+        self.codec.encode(item, dst).map_err(|error| Arc::new(error) as _)
+    }
+
+    #[inline]
+    fn encoded_len(&self, item: &O) -> Option<usize> {
+        self.codec.encoded_len(item)
+    }
+}

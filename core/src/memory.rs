@@ -1,0 +1,230 @@
+//! [`Memory`]: buffers that sessions take turns with.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::codec::{self, Segments, Source};
+
+/// Room that is offered to one read. 64 KiB empties a socket's buffer in one call as a rule.
+pub(crate) const READ_ARENA: usize = 64 * 1024;
+
+/// Leftovers below this size move to a buffer of their own size, so that the arena they lie in goes back to
+/// the next session; larger ones keep the arena. A session thus never pins more than four times what it holds.
+const KEEP_ARENA_FROM: usize = READ_ARENA / 4;
+
+/// Buffers for one turn of a session: a read arena, a write arena and a slab for small frames.
+///
+/// One thread needs one `Memory`, however many sessions it drives: it lends it to a session
+/// ([`Session::lend`](crate::Session::lend)), lets the session work, and takes it back
+/// ([`Session::take_back`](crate::Session::take_back)). Idle sessions then hold no buffer at all.
+#[derive(Debug, Default)]
+pub struct Memory(pub(crate) Box<Buffers>);
+
+impl Memory {
+    /// Empty buffers, which grow on first use.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// A read of this many bytes at the most is copied to the slab.
+const WINDOW_UP_TO: usize = 4 * 1024;
+
+/// Buffers that grew past this are not kept for the next session.
+const KEEP_UP_TO: usize = 4 * READ_ARENA;
+
+/// The same for queues of small items.
+const KEEP_ITEMS_UP_TO: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    pub(crate) received: Received,
+    /// Bytes to send.
+    pub(crate) segments: Segments,
+    /// Sizes of the messages that `segments` holds, as runs of equal ones; the last run is with the outbox.
+    pub(crate) sizes: VecDeque<Run>,
+}
+
+/// Received bytes that are not decoded yet.
+///
+/// What came in one small read is copied as a whole to the slab and decoded there, as the window; frames are
+/// then slices of the slab. Everything else is decoded where it was read to, and only the small frames in it are
+/// copied to the slab, one by one. Either way a small frame that is kept pins a block of the slab, not the arena.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    /// Comes first, from `position` on; while there is something left of it, `read` is empty.
+    window: Bytes,
+    position: usize,
+    read: BytesMut,
+    /// Always empty between calls: only its spare room counts.
+    slab: BytesMut,
+}
+
+impl Received {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.window.len() - self.position + self.read.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.close_window();
+        self.read.clear();
+    }
+
+    /// Appends `bytes`.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.spill();
+        self.read.extend_from_slice(bytes);
+        self.appended(bytes.len());
+    }
+
+    /// The buffer to append to; say with [`appended`](Self::appended) what was.
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
+        self.spill();
+        &mut self.read
+    }
+
+    /// The last `n` bytes were appended to the buffer.
+    pub(crate) fn appended(&mut self, n: usize) {
+        if n == self.read.len() && n <= WINDOW_UP_TO && n > 0 {
+            self.window = codec::copy_to_slab(&mut self.slab, &self.read);
+            self.position = 0;
+            self.read.clear();
+        }
+    }
+
+    /// What a decoder is shown.
+    #[inline]
+    pub(crate) fn source(&mut self, max_frame: usize) -> Source<'_> {
+        if self.position < self.window.len() {
+            Source::window(&self.window, &mut self.position, max_frame)
+        } else {
+            Source::buffer(&mut self.read, &mut self.slab, max_frame)
+        }
+    }
+
+    /// Drops the last `n` bytes that were appended to the buffer.
+    pub(crate) fn truncate_by(&mut self, n: usize) {
+        self.read.truncate(self.read.len().saturating_sub(n));
+    }
+
+    /// Moves what is left of the window to the buffer, where more can be appended.
+    fn spill(&mut self) {
+        if self.position < self.window.len() {
+            self.read.extend_from_slice(&self.window[self.position..]);
+        }
+        self.close_window();
+    }
+
+    fn close_window(&mut self) {
+        if !self.window.is_empty() {
+            self.window = Bytes::new();
+            self.position = 0;
+        }
+    }
+}
+
+/// `count` messages in a row that are `size` bytes each on the wire.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) size: usize,
+    pub(crate) count: usize,
+}
+
+impl Buffers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.received.is_empty() && self.segments.is_empty()
+    }
+
+    /// Forgets what it holds and gives up what grew beyond a thread's fair share.
+    pub(crate) fn reset(&mut self) {
+        self.received.close_window();
+        for buffer in [&mut self.received.read, &mut self.segments.gathered] {
+            buffer.clear();
+            if buffer.capacity() > KEEP_UP_TO {
+                *buffer = BytesMut::new();
+            }
+        }
+        self.segments.chained.clear();
+        self.segments.chained.shrink_to(KEEP_ITEMS_UP_TO);
+        self.sizes.clear();
+        self.sizes.shrink_to(KEEP_ITEMS_UP_TO);
+    }
+
+    /// Takes everything that a session's own buffers hold, into empty arenas; `own` may get an arena instead.
+    pub(crate) fn take_over(&mut self, own: &mut Buffers) {
+        fn adopt(arena: &mut BytesMut, own: &mut BytesMut) {
+            if own.len() < KEEP_ARENA_FROM {
+                arena.clear();
+                arena.extend_from_slice(own);
+                *own = BytesMut::new();
+            } else {
+                std::mem::swap(arena, own);
+            }
+        }
+        own.received.spill();
+        own.received.spill();
+        adopt(&mut self.received.read, &mut own.received.read);
+        adopt(&mut self.segments.gathered, &mut own.segments.gathered);
+        self.exchange_queues(own);
+    }
+
+    /// Leaves everything it holds to `own`, in memory of its own size unless it is large, and is left with
+    /// the larger buffers.
+    pub(crate) fn leave_to(&mut self, own: &mut Buffers) {
+        fn settle(arena: &mut BytesMut, own: &mut BytesMut) {
+            if arena.len() < KEEP_ARENA_FROM.max(arena.capacity() / 4) {
+                let copy = BytesMut::from(&arena[..]);
+                let spare = std::mem::replace(own, copy);
+                arena.clear();
+                if spare.capacity() > arena.capacity() {
+                    *arena = spare;
+                }
+            } else {
+                std::mem::swap(arena, own);
+            }
+        }
+        self.received.spill();
+        settle(&mut self.received.read, &mut own.received.read);
+        settle(&mut self.segments.gathered, &mut own.segments.gathered);
+        self.exchange_queues(own);
+    }
+
+    fn exchange_queues(&mut self, other: &mut Buffers) {
+        std::mem::swap(&mut self.segments.written, &mut other.segments.written);
+        std::mem::swap(&mut self.segments.chained, &mut other.segments.chained);
+        std::mem::swap(&mut self.sizes, &mut other.sizes);
+    }
+
+    /// Copies chained payloads that are a small part of the block they pin, as far as one can know: a write
+    /// that would block may hold them for long.
+    pub(crate) fn unpin(&mut self) {
+        let Segments { gathered, chained, written } = &mut self.segments;
+        if chained.iter().all(|c| c.payload.len() >= KEEP_ARENA_FROM) {
+            return;
+        }
+        let small: usize = chained.iter().map(|c| c.payload.len()).filter(|&n| n < KEEP_ARENA_FROM).sum();
+        let mut copied = BytesMut::with_capacity(gathered.len() + small);
+        let mut from = 0;
+        let mut inserted = 0;
+        chained.retain_mut(|c| {
+            let to = (c.at - *written) as usize;
+            copied.extend_from_slice(&gathered[from..to]);
+            from = to;
+            if c.payload.len() < KEEP_ARENA_FROM {
+                copied.extend_from_slice(&c.payload);
+                inserted += c.payload.len() as u64;
+                return false;
+            }
+            c.at += inserted;
+            true
+        });
+        copied.extend_from_slice(&gathered[from..]);
+        *gathered = copied;
+    }
+}

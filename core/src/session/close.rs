@@ -1,0 +1,256 @@
+//! How a session ends.
+//!
+//! ```text
+//!            close, codec error            all written           handle_shutdown      handle_eof
+//!   Open ───────┬──────────────▶ Flushing ──────────────▶ (wants_shutdown) ──▶ HalfClosed ──▶ Closed ──▶ Ended
+//!     │         │ drain            ▲                                               │           ▲
+//!     │         ▼                  │ inbox empty                                   └─ deadline ┤
+//!     │      Draining ─────────────┘                                                           │
+//!     └──────── I/O error: Draining, then ── abort, deadline ──────────────────────────────────┘
+//! ```
+//! In `Closed` the one [`Event::Closed`](crate::Event::Closed) waits to be polled; in `Ended` it has been.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use crate::session::{Deadline, Inner, pending};
+use crate::{CloseReason, Idle, Timestamp};
+
+/// How to close a session, and why.
+#[derive(Debug, Clone)]
+pub struct Close {
+    graceful: bool,
+    drain: bool,
+    reason: Option<CloseReason>,
+}
+
+impl Close {
+    /// Sends what was accepted for sending, half-closes, then reads and drops what still comes until the
+    /// peer has ended its side too, all within [`Config::close_timeout`](crate::Config::close_timeout).
+    ///
+    /// Received messages that were not delivered yet are dropped; see [`with_drain`](Self::with_drain).
+    pub fn graceful() -> Self {
+        Close { graceful: true, drain: false, reason: None }
+    }
+
+    /// Drops everything and ends at once. The peer may see a reset.
+    pub fn abort() -> Self {
+        Close { graceful: false, drain: false, reason: None }
+    }
+
+    /// Closes gracefully because nothing moved: the close reason is the timeout.
+    pub fn idle(idle: Idle) -> Self {
+        let deadline = match idle {
+            Idle::Read => Deadline::IdleRead,
+            Idle::Write => Deadline::IdleWrite,
+            Idle::Both => Deadline::IdleBoth,
+        };
+        Close { graceful: true, drain: false, reason: Some(CloseReason::Timeout(deadline)) }
+    }
+
+    /// Closes gracefully because the listener does not want the session.
+    pub fn refuse(error: Arc<dyn Error + Send + Sync>) -> Self {
+        Close { graceful: true, drain: false, reason: Some(CloseReason::Refused(error)) }
+    }
+
+    /// Ends at once because a callback of the listener panicked.
+    pub fn panicked() -> Self {
+        Close { graceful: false, drain: false, reason: Some(CloseReason::Panicked) }
+    }
+
+    /// Whether what was accepted for sending is still sent.
+    pub fn is_graceful(&self) -> bool {
+        self.graceful
+    }
+
+    /// Before all else, delivers the whole messages that are already here; they may still be answered.
+    ///
+    /// Nothing more is read. A paused session delivers nothing, so its messages are dropped.
+    #[must_use]
+    pub fn with_drain(mut self) -> Self {
+        self.drain = true;
+        self
+    }
+}
+
+/// Where a session is in its life. The order of the variants is the order in which they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Open,
+    /// Whole messages in the inbox are delivered and may be answered, nothing is read; then on to flushing.
+    Draining,
+    /// The transport has failed. Whole messages in the inbox are delivered; then the end.
+    LastMessages,
+    /// What is queued is written; what is read is dropped.
+    Flushing,
+    /// Our side is ended; what is read is dropped until the peer ends its side.
+    HalfClosed,
+    /// Over, not told yet.
+    Closed,
+    /// Over and told.
+    Ended,
+}
+
+impl Phase {
+    /// Whether messages are delivered.
+    pub(crate) fn delivers(self) -> bool {
+        self <= Phase::LastMessages
+    }
+
+    /// Whether messages are taken to send.
+    pub(crate) fn takes_messages(self) -> bool {
+        self <= Phase::Draining
+    }
+}
+
+impl Inner {
+    pub(crate) fn close(&mut self, now: Timestamp, close: Close) {
+        self.clock(now);
+        match self.phase {
+            Phase::Closed | Phase::Ended => {}
+            _ if !close.graceful => match close.reason {
+                Some(reason) => self.finish(reason),
+                None => self.cut_short(CloseReason::Local { flushed: false }),
+            },
+            Phase::Open => {
+                let reason = match close.reason {
+                    Some(reason) => reason,
+                    None if self.read_end_told => CloseReason::Eof { mid_frame: false },
+                    None => CloseReason::Local { flushed: true },
+                };
+                self.wind_down(reason, close.drain && !self.paused);
+            }
+            Phase::Draining | Phase::LastMessages if !close.drain => self.end_drain(),
+            Phase::Draining | Phase::LastMessages | Phase::Flushing | Phase::HalfClosed => {}
+        }
+    }
+
+    /// Begins a graceful end for `reason`.
+    pub(crate) fn wind_down(&mut self, reason: CloseReason, drain: bool) {
+        self.reason = Some(Box::new(reason));
+        self.pending &= pending::OPEN | pending::FLUSHED;
+        self.deadlines.clear_all();
+        self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
+        self.phase = Phase::Draining;
+        if !drain {
+            self.end_drain();
+        }
+    }
+
+    /// Nothing more is delivered.
+    pub(crate) fn end_drain(&mut self) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.received.clear();
+        }
+        self.inbox.reset();
+        match self.phase {
+            Phase::Draining => self.phase = Phase::Flushing,
+            Phase::LastMessages => self.end(),
+            _ => {}
+        }
+    }
+
+    /// The transport failed. Whole messages that had come before are still delivered.
+    pub(crate) fn handle_io_error(&mut self, now: Timestamp, kind: io::ErrorKind) {
+        self.clock(now);
+        match self.phase {
+            Phase::Open | Phase::Draining => {
+                self.reason = Some(Box::new(CloseReason::Io(kind)));
+                self.discard_output();
+                self.deadlines.clear_all();
+                self.pending &= pending::OPEN | pending::FLUSHED;
+                self.phase = Phase::LastMessages;
+                if self.paused {
+                    self.end_drain();
+                }
+            }
+            Phase::Flushing | Phase::HalfClosed => self.cut_short(CloseReason::Io(kind)),
+            Phase::LastMessages | Phase::Closed | Phase::Ended => {}
+        }
+    }
+
+    /// Our side of the stream has been ended.
+    pub(crate) fn handle_shutdown(&mut self, now: Timestamp) {
+        self.clock(now);
+        if self.wants_shutdown() {
+            self.phase = Phase::HalfClosed;
+            if self.read_ended {
+                self.end();
+            }
+        }
+    }
+
+    pub(crate) fn wants_shutdown(&self) -> bool {
+        self.phase == Phase::Flushing && self.outbox.is_empty()
+    }
+
+    pub(crate) fn handle_eof(&mut self, now: Timestamp) {
+        self.clock(now);
+        self.read_ended = true;
+        if self.phase == Phase::HalfClosed {
+            self.end();
+        }
+    }
+
+    /// Everything was decoded and the peer has ended its stream: between frames, or in the middle of one?
+    pub(crate) fn read_end_reached(&mut self) {
+        if self.buffers.as_ref().is_some_and(|b| !b.received.is_empty()) {
+            self.wind_down(CloseReason::Eof { mid_frame: true }, false);
+        } else if !self.read_end_told {
+            self.read_end_told = true;
+            self.deadlines.clear(Deadline::IdleRead);
+            self.deadlines.clear(Deadline::PartialFrame);
+            self.pending |= pending::READ_END;
+        }
+    }
+
+    /// The close deadline passed.
+    pub(crate) fn close_expired(&mut self) {
+        if let Some(CloseReason::Local { .. } | CloseReason::Eof { mid_frame: false }) =
+            self.reason.as_deref()
+        {
+            self.reason = Some(Box::new(CloseReason::Timeout(Deadline::Close)));
+        }
+        self.end();
+    }
+
+    /// Ends at once. A close that was under way stays the reason; a clean one only as far as it is true.
+    fn cut_short(&mut self, unflushed: CloseReason) {
+        let flushed = self.outbox.is_empty();
+        match self.reason.as_deref_mut() {
+            None => self.reason = Some(Box::new(CloseReason::Local { flushed })),
+            Some(CloseReason::Local { flushed: told }) => *told = flushed,
+            Some(reason @ CloseReason::Eof { mid_frame: false }) if !flushed => *reason = unflushed,
+            Some(_) => {}
+        }
+        self.end();
+    }
+
+    /// Ends at once for `reason`.
+    pub(crate) fn finish(&mut self, reason: CloseReason) {
+        self.reason = Some(Box::new(reason));
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.discard_output();
+        if let Some(buffers) = &mut self.buffers {
+            buffers.reset();
+        }
+        self.inbox.reset();
+        self.deadlines.clear_all();
+        self.pending &= pending::FLUSHED;
+        self.phase = Phase::Closed;
+    }
+
+    fn discard_output(&mut self) {
+        self.outbox.discard();
+        self.blocked = false;
+        if let Some(buffers) = &mut self.buffers {
+            buffers.segments.gathered.clear();
+            buffers.segments.chained.clear();
+            buffers.sizes.clear();
+        }
+    }
+}

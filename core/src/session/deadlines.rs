@@ -1,0 +1,124 @@
+//! The named deadlines of a session.
+
+use std::fmt;
+
+use crate::Timestamp;
+
+/// What a session waits for. See the periods of [`Config`](crate::Config).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Deadline {
+    /// The session must be open.
+    Handshake,
+    /// The next [`Event::Cron`](crate::Event::Cron) is due.
+    Cron,
+    /// Bytes must have been received.
+    IdleRead,
+    /// Bytes must have been sent.
+    IdleWrite,
+    /// Bytes must have moved either way.
+    IdleBoth,
+    /// A frame that has begun must have made progress.
+    PartialFrame,
+    /// The transport must have taken queued bytes.
+    WriteStall,
+    /// A graceful close must be done.
+    Close,
+}
+
+impl Deadline {
+    pub(crate) const ALL: [Deadline; 8] = [
+        Deadline::Handshake,
+        Deadline::Cron,
+        Deadline::IdleRead,
+        Deadline::IdleWrite,
+        Deadline::IdleBoth,
+        Deadline::PartialFrame,
+        Deadline::WriteStall,
+        Deadline::Close,
+    ];
+}
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Deadline::Handshake => "the handshake was not done in time (Config::handshake_timeout)",
+            Deadline::Cron => "cron",
+            Deadline::IdleRead => "nothing was received (Config::idle_read)",
+            Deadline::IdleWrite => "nothing was sent (Config::idle_write)",
+            Deadline::IdleBoth => "nothing was received or sent (Config::idle_both)",
+            Deadline::PartialFrame => "a frame stayed incomplete (Config::partial_frame_timeout)",
+            Deadline::WriteStall => "the peer took no bytes (Config::write_stall_timeout)",
+            Deadline::Close => "the close was not done in time (Config::close_timeout)",
+        })
+    }
+}
+
+/// When each deadline is due. A fixed table: no heap, no allocation, eight words to look at.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines([Option<Timestamp>; Deadline::ALL.len()]);
+
+impl Deadlines {
+    pub(crate) fn set(&mut self, deadline: Deadline, at: Timestamp) {
+        self.0[deadline as usize] = Some(at);
+    }
+
+    pub(crate) fn clear(&mut self, deadline: Deadline) {
+        self.0[deadline as usize] = None;
+    }
+
+    pub(crate) fn clear_all(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn is_set(&self, deadline: Deadline) -> bool {
+        self.0[deadline as usize].is_some()
+    }
+
+    /// The point at which `deadline` was due, if that is at or before `now`.
+    pub(crate) fn expired(&self, deadline: Deadline, now: Timestamp) -> Option<Timestamp> {
+        self.0[deadline as usize].filter(|&at| at <= now)
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<(Timestamp, Deadline)> {
+        Deadline::ALL.into_iter().filter_map(|d| Some((self.0[d as usize]?, d))).min_by_key(|(at, _)| *at)
+    }
+
+    /// When the earliest deadline is due.
+    pub(crate) fn next_at(&self) -> Option<Timestamp> {
+        self.0.iter().flatten().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_earliest_comes_first() {
+        let mut deadlines = Deadlines::default();
+        assert_eq!(deadlines.next(), None);
+        let soon = Timestamp::from_origin(Duration::from_secs(1));
+        let late = Timestamp::from_origin(Duration::from_secs(2));
+        deadlines.set(Deadline::Close, late);
+        deadlines.set(Deadline::Cron, soon);
+        assert_eq!(deadlines.next(), Some((soon, Deadline::Cron)));
+        assert_eq!(deadlines.next_at(), Some(soon));
+        assert_eq!(deadlines.expired(Deadline::Close, soon), None);
+        assert_eq!(deadlines.expired(Deadline::Close, late), Some(late));
+        deadlines.clear(Deadline::Cron);
+        assert_eq!(deadlines.next_at(), Some(late));
+        deadlines.clear_all();
+        assert!(Deadline::ALL.iter().all(|&d| !deadlines.is_set(d)));
+    }
+
+    #[test]
+    fn the_table_is_in_order_of_the_enum() {
+        for (index, deadline) in Deadline::ALL.into_iter().enumerate() {
+            assert_eq!(deadline as usize, index);
+        }
+    }
+}

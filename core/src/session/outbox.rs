@@ -1,0 +1,295 @@
+//! The send queue of a session: what is queued, and how far each message has come.
+
+use std::io::IoSlice;
+
+use bytes::Buf;
+
+use crate::codec::Segments;
+use crate::memory::{Buffers, Run};
+use crate::{Progress, Seq};
+
+/// Counts what lies in the [`Buffers`]; the bytes themselves are there.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Bytes accepted and not yet written.
+    queued: usize,
+    /// Messages accepted.
+    accepted: u64,
+    /// Messages written as a whole.
+    flushed: u64,
+    /// Bytes written of the message after `flushed`.
+    front_written: usize,
+    /// The latest messages, as long as they are of one size; those before them are with the bytes.
+    latest: Run,
+}
+
+impl Outbox {
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    pub(crate) fn accepted(&self) -> Option<Seq> {
+        Seq::new(self.accepted)
+    }
+
+    pub(crate) fn flushed(&self) -> Option<Seq> {
+        Seq::new(self.flushed)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            accepted: self.accepted(),
+            flushed: self.flushed(),
+            partly_written: self.front_written > 0,
+        }
+    }
+
+    /// Counts a message of `size` bytes that was written to the segments.
+    pub(crate) fn accept(&mut self, buffers: &mut Buffers, size: usize) -> Seq {
+        self.queued += size;
+        self.accepted += 1;
+        if self.latest.size != size {
+            let run = std::mem::replace(&mut self.latest, Run { size, count: 0 });
+            if run.count > 0 {
+                buffers.sizes.push_back(run);
+            }
+        }
+        self.latest.count += 1;
+        if self.queued == 0 {
+            self.advance(buffers, 0); // an empty message alone has nothing to wait for
+        }
+        Seq::new(self.accepted).unwrap_or(Seq::FIRST)
+    }
+
+    /// Counts `n` more bytes as written and drops them.
+    pub(crate) fn advance(&mut self, buffers: &mut Buffers, n: usize) {
+        let n = n.min(self.queued);
+        self.queued -= n;
+        buffers.segments.advance(n);
+        self.front_written += n;
+        while let Some(run) = buffers.sizes.front_mut() {
+            self.flushed += run.flush(&mut self.front_written);
+            if run.count > 0 {
+                return;
+            }
+            buffers.sizes.pop_front();
+        }
+        self.flushed += self.latest.flush(&mut self.front_written);
+    }
+
+    /// Gives up what is queued; the counts of what became of the messages stay.
+    pub(crate) fn discard(&mut self) {
+        self.queued = 0;
+        self.latest = Run::default();
+    }
+}
+
+impl Run {
+    /// Takes off the messages that `written` bytes are enough for, and says how many.
+    fn flush(&mut self, written: &mut usize) -> u64 {
+        let whole = match self.size {
+            0 => self.count,
+            size => self.count.min(*written / size),
+        };
+        *written -= whole * self.size;
+        self.count -= whole;
+        whole as u64
+    }
+}
+
+impl Segments {
+    /// The first piece that is to be written.
+    pub(crate) fn chunk(&self) -> &[u8] {
+        match self.chained.front() {
+            None => &self.gathered,
+            Some(first) if first.at == self.written => &first.payload,
+            Some(first) => &self.gathered[..(first.at - self.written) as usize],
+        }
+    }
+
+    /// Fills `dst` with the pieces that are to be written, in order.
+    pub(crate) fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        let mut put = |piece: &'a [u8]| {
+            if !piece.is_empty() && filled < dst.len() {
+                dst[filled] = IoSlice::new(piece);
+                filled += 1;
+            }
+            filled < dst.len()
+        };
+        let mut from = 0;
+        for chained in &self.chained {
+            let to = (chained.at - self.written) as usize;
+            if !put(&self.gathered[from..to]) || !put(&chained.payload) {
+                return filled;
+            }
+            from = to;
+        }
+        put(&self.gathered[from..]);
+        filled
+    }
+
+    fn advance(&mut self, mut n: usize) {
+        while n > 0 {
+            let step = match self.chained.front_mut() {
+                None => self.skip_gathered(n),
+                Some(first) if first.at > self.written => {
+                    let before = (first.at - self.written) as usize;
+                    self.skip_gathered(n.min(before))
+                }
+                Some(first) => {
+                    let step = n.min(first.payload.len());
+                    first.payload.advance(step);
+                    if first.payload.is_empty() {
+                        self.chained.pop_front();
+                    }
+                    step
+                }
+            };
+            if step == 0 {
+                break; // counted wrong: better to stop than to spin
+            }
+            n -= step;
+        }
+    }
+
+    fn skip_gathered(&mut self, n: usize) -> usize {
+        let n = n.min(self.gathered.len());
+        self.gathered.advance(n);
+        self.written += n as u64;
+        n
+    }
+
+    /// Where the queue ends now, to come back to.
+    pub(crate) fn mark(&self) -> (usize, usize) {
+        (self.gathered.len(), self.chained.len())
+    }
+
+    /// Takes back everything that was added since `mark`.
+    pub(crate) fn rollback(&mut self, (gathered, chained): (usize, usize)) {
+        self.gathered.truncate(gathered);
+        self.chained.truncate(chained);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::codec::Sink;
+
+    fn send(outbox: &mut Outbox, buffers: &mut Buffers, parts: &[&'static [u8]]) -> u64 {
+        let mut sink = Sink::queue(&mut buffers.segments, 4);
+        for part in parts {
+            sink.put_bytes(Bytes::from_static(part));
+        }
+        let size = sink.written();
+        outbox.accept(buffers, size).get()
+    }
+
+    fn all(buffers: &Buffers) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 64];
+        let filled = buffers.segments.chunks_vectored(&mut slices);
+        slices[..filled].iter().flat_map(|s| s.to_vec()).collect()
+    }
+
+    #[test]
+    fn pieces_come_out_in_order_whatever_is_written_at_a_time() {
+        for step in 1..=30 {
+            let (mut outbox, mut buffers) = (Outbox::default(), Buffers::default());
+            send(&mut outbox, &mut buffers, &[b"ab", b"chained1", b"c"]);
+            send(&mut outbox, &mut buffers, &[b"chained2", b"chained3"]);
+            send(&mut outbox, &mut buffers, &[b"d", b"e"]);
+            let mut seen = Vec::new();
+            while !outbox.is_empty() {
+                let whole = all(&buffers);
+                assert_eq!(whole.len(), outbox.queued());
+                assert!(whole.starts_with(buffers.segments.chunk()));
+                let n = step.min(whole.len());
+                seen.extend_from_slice(&whole[..n]);
+                outbox.advance(&mut buffers, n);
+            }
+            assert_eq!(seen, b"abchained1cchained2chained3de");
+            assert!(buffers.is_empty() && buffers.sizes.is_empty());
+            assert_eq!(outbox.progress().flushed, outbox.progress().accepted);
+            assert!(!outbox.progress().partly_written);
+        }
+    }
+
+    #[test]
+    fn progress_is_known_by_message() {
+        let (mut outbox, mut buffers) = (Outbox::default(), Buffers::default());
+        for _ in 0..3 {
+            send(&mut outbox, &mut buffers, &[b"abc"]);
+        }
+        send(&mut outbox, &mut buffers, &[b"z"]);
+        let flushed_after = |outbox: &mut Outbox, buffers: &mut Buffers, n| {
+            outbox.advance(buffers, n);
+            let progress = outbox.progress();
+            (progress.flushed.map_or(0, Seq::get), progress.partly_written)
+        };
+        assert_eq!(flushed_after(&mut outbox, &mut buffers, 2), (0, true));
+        assert_eq!(flushed_after(&mut outbox, &mut buffers, 1), (1, false));
+        assert_eq!(flushed_after(&mut outbox, &mut buffers, 4), (2, true));
+        assert_eq!(flushed_after(&mut outbox, &mut buffers, 2), (3, false));
+        assert_eq!(flushed_after(&mut outbox, &mut buffers, 100), (4, false));
+    }
+
+    #[test]
+    fn an_empty_message_is_flushed_with_the_one_before_it() {
+        let (mut outbox, mut buffers) = (Outbox::default(), Buffers::default());
+        assert_eq!(send(&mut outbox, &mut buffers, &[]), 1);
+        assert_eq!(outbox.flushed(), outbox.accepted());
+        send(&mut outbox, &mut buffers, &[b"a"]);
+        send(&mut outbox, &mut buffers, &[]);
+        assert_eq!(outbox.flushed().map(Seq::get), Some(1));
+        outbox.advance(&mut buffers, 1);
+        assert_eq!(outbox.flushed().map(Seq::get), Some(3));
+    }
+
+    #[test]
+    fn a_rollback_keeps_what_earlier_messages_gathered_in_the_same_place() {
+        let (mut outbox, mut buffers) = (Outbox::default(), Buffers::default());
+        send(&mut outbox, &mut buffers, &[b"ab", b"chained"]);
+        outbox.advance(&mut buffers, 1);
+        let mark = buffers.segments.mark();
+        let mut sink = Sink::queue(&mut buffers.segments, 4);
+        sink.put_slice(b"xx");
+        sink.put_bytes(Bytes::from_static(b"yyyyyy"));
+        sink.put_slice(b"zz");
+        buffers.segments.rollback(mark);
+        send(&mut outbox, &mut buffers, &[b"c"]);
+        assert_eq!(all(&buffers), b"bchainedc");
+    }
+
+    #[test]
+    fn leftovers_move_between_buffers_and_small_payloads_are_copied() {
+        let (mut outbox, mut buffers) = (Outbox::default(), Buffers::default());
+        send(&mut outbox, &mut buffers, &[b"ab", b"chained", b"c"]);
+        outbox.advance(&mut buffers, 1);
+        let mut big = Sink::queue(&mut buffers.segments, 4);
+        big.put_bytes(Bytes::from(vec![7; 20_000]));
+        big.put_slice(b"end");
+        outbox.accept(&mut buffers, 20_003);
+        let whole = all(&buffers);
+        buffers.unpin();
+        assert_eq!(buffers.segments.chained.len(), 1, "only the large payload stays chained");
+        assert_eq!(all(&buffers), whole);
+        let mut other = Buffers::default();
+        buffers.leave_to(&mut other);
+        assert!(buffers.is_empty() && buffers.sizes.is_empty());
+        assert_eq!(all(&other), whole);
+        let mut lent = Buffers::default();
+        lent.take_over(&mut other);
+        assert!(other.is_empty() && other.sizes.is_empty());
+        let mut other = lent;
+        assert_eq!(all(&other), whole);
+        outbox.advance(&mut other, whole.len());
+        assert!(other.is_empty() && outbox.flushed() == outbox.accepted());
+    }
+}

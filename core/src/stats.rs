@@ -1,0 +1,88 @@
+//! [`Stats`]: what a session has done so far.
+
+use std::fmt;
+
+use crate::{Seq, Timestamp};
+
+/// What went one way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Flow {
+    /// Bytes on the wire.
+    pub bytes: u64,
+    /// Whole messages: delivered to the application, or accepted from it.
+    pub messages: u64,
+    /// Reads that brought bytes, or writes that took some.
+    pub operations: u64,
+    /// When bytes last moved.
+    pub last: Option<Timestamp>,
+}
+
+/// How far the messages that were sent have come.
+///
+/// Messages are numbered in the order in which they were accepted. Those up to `flushed` are with the
+/// transport as a whole, those after `accepted` never were in the session. Of those between, the first one
+/// was partly written if `partly_written` says so, the others not at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The last message accepted, if any.
+    pub accepted: Option<Seq>,
+    /// The last message whose bytes are all with the transport, if any.
+    pub flushed: Option<Seq>,
+    /// Whether the transport has some but not all bytes of the message after `flushed`.
+    pub partly_written: bool,
+}
+
+/// What a session has done so far. `Display` gives it as one line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// What was received.
+    pub received: Flow,
+    /// What was sent. Bytes count when the transport took them, messages when the session accepted them.
+    pub sent: Flow,
+    /// Bytes accepted for sending that the transport has not taken yet.
+    pub queued: usize,
+    /// Bytes received that are not decoded yet.
+    pub buffered: usize,
+    /// Items that were refused when sending: too large, or not encodable.
+    pub refused: u64,
+    /// How far sending has come, by message.
+    pub progress: Progress,
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats { received: r, sent: s, queued, buffered, refused, progress } = self;
+        write!(
+            f,
+            "received {} messages, {} bytes, {} reads; sent {} messages, {} bytes, {} writes; \
+             queued {queued} bytes, buffered {buffered} bytes, flushed up to {}, refused {refused}",
+            r.messages,
+            r.bytes,
+            r.operations,
+            s.messages,
+            s.bytes,
+            s.operations,
+            progress.flushed.map_or(0, Seq::get),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_of_text() {
+        let mut stats = Stats { queued: 5, buffered: 3, ..Stats::default() };
+        stats.received = Flow { bytes: 20, messages: 1, operations: 2, last: None };
+        stats.progress.flushed = Seq::FIRST.next().into();
+        assert_eq!(
+            stats.to_string(),
+            "received 1 messages, 20 bytes, 2 reads; sent 0 messages, 0 bytes, 0 writes; \
+             queued 5 bytes, buffered 3 bytes, flushed up to 2, refused 0"
+        );
+    }
+}
