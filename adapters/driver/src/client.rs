@@ -1,0 +1,164 @@
+//! [`Client`]: connects, and gives the connection a session.
+
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::marker::PhantomData;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use getty_core::codec::{Decoder, Encoder};
+use getty_core::{Config, Framed, Items, Session};
+
+use crate::driver::OnPanic;
+use crate::{Connection, Driver, Handle, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer, clock};
+
+/// Connects to servers: one session to one address at a time.
+#[derive(Debug)]
+pub struct Client<R>(PhantomData<fn(R)>);
+
+impl<R: Runtime> Client<R> {
+    /// Starts from the defaults.
+    pub fn builder() -> ClientBuilder<R> {
+        ClientBuilder {
+            config: Arc::new(Config::default()),
+            tcp: TcpOptions::default(),
+            connect_timeout: Duration::from_secs(10),
+            spawner: R::Spawner::default(),
+            on_panic: None,
+            runtime: PhantomData,
+        }
+    }
+}
+
+/// Makes client sessions.
+#[must_use = "a builder does nothing until it connects"]
+pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
+    config: Arc<Config>,
+    tcp: TcpOptions,
+    connect_timeout: Duration,
+    spawner: S,
+    on_panic: Option<OnPanic>,
+    runtime: PhantomData<fn(R)>,
+}
+
+impl<R: Runtime, S> ClientBuilder<R, S> {
+    /// Limits and periods of the session. Default: [`Config::default`].
+    pub fn config(mut self, config: Arc<Config>) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Options of the socket.
+    pub fn tcp_options(mut self, options: TcpOptions) -> Self {
+        self.tcp = options;
+        self
+    }
+
+    /// How long resolving the name and connecting may take together. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// What runs the session's task. By default the runtime's own; another one may be local to a thread.
+    pub fn spawner<T>(self, spawner: T) -> ClientBuilder<R, T> {
+        let ClientBuilder { config, tcp, connect_timeout, on_panic, runtime, .. } = self;
+        ClientBuilder { config, tcp, connect_timeout, spawner, on_panic, runtime }
+    }
+
+    /// Is told when a callback of the listener panics. The session is ended in any case.
+    pub fn on_panic(mut self, hook: impl Fn(SessionId, &(dyn Any + Send)) + Send + Sync + 'static) -> Self {
+        self.on_panic = Some(Arc::new(hook));
+        self
+    }
+
+    /// Connects to `address` (`HOST:PORT`) and spawns a session with `listener`. The session lives until it
+    /// is closed, with or without handles.
+    ///
+    /// # Errors
+    /// The address can't be resolved or connected to in time; the error names it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up connecting.
+    pub async fn tcp<C, O, L>(self, address: &str, codec: C, listener: L) -> io::Result<Handle<O>>
+    where
+        C: Decoder + Encoder<O>,
+        L: Listener<Items<C::Item, O>>,
+        S: Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>,
+    {
+        let stream = self.connect(address).await?;
+        let session = Session::new(Framed::new(codec), self.config, clock::timestamp(R::now()));
+        let mut driver = Driver::new(session, stream, listener);
+        driver.set_on_panic(self.on_panic);
+        let handle = driver.handle();
+        self.spawner.spawn(driver);
+        Ok(handle)
+    }
+
+    /// Connects to `address` (`HOST:PORT`) and gives a [`Connection`], from which messages are pulled; no
+    /// task is spawned.
+    ///
+    /// # Errors
+    /// The address can't be resolved or connected to in time; the error names it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up connecting.
+    pub async fn tcp_connection<C, O>(
+        self,
+        address: &str,
+        codec: C,
+    ) -> io::Result<Connection<R, R::TcpStream, Framed<C, O>>>
+    where
+        C: Decoder + Encoder<O>,
+    {
+        let stream = self.connect(address).await?;
+        let session = Session::new(Framed::new(codec), self.config, clock::timestamp(R::now()));
+        Ok(Connection::new(session, stream))
+    }
+
+    async fn connect(&self, address: &str) -> io::Result<R::TcpStream> {
+        let mut connecting = pin!(self.connect_any(address));
+        let mut timer = R::timer(R::now() + self.connect_timeout);
+        let result = poll_fn(|cx| {
+            if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            timer.poll(cx).map(|()| {
+                let text = format!("no connection within {:?}", self.connect_timeout);
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            })
+        });
+        result
+            .await
+            .map_err(|error| io::Error::new(error.kind(), format!("can't connect to {address}: {error}")))
+    }
+
+    /// Connects to the first of the name's addresses that answers.
+    async fn connect_any(&self, address: &str) -> io::Result<R::TcpStream> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in R::resolve(address).await? {
+            match R::tcp_connect(address).await {
+                Ok(stream) => {
+                    R::apply(&stream, &self.tcp)?;
+                    return Ok(stream);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl<R: Runtime, S> fmt::Debug for ClientBuilder<R, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("config", &self.config)
+            .field("tcp", &self.tcp)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}

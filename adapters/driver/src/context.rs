@@ -1,0 +1,236 @@
+//! [`Context`]: what a callback can do with its session.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use getty_core::{
+    Accepted, Close, In, Messages, Out, Protocol, SendError, Seq, Session, Stats, StreamProtocol, Timestamp,
+};
+
+use crate::clock;
+use crate::handle::{Handle, SessionId, Shared};
+
+/// The session of a callback: commands and facts. The same type over every transport.
+pub struct Context<'a, M: Messages> {
+    session: &'a mut dyn Commands<M>,
+    side: &'a mut Side<M::Out>,
+    first: &'a mut Option<M::In>,
+    now: Timestamp,
+}
+
+/// What a driver knows of its session besides the session.
+pub(crate) struct Side<T> {
+    pub(crate) id: SessionId,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
+    /// What handles and the driver share. Made on first use.
+    pub(crate) shared: Option<Arc<Shared<T>>>,
+    /// How many messages may still be delivered in this turn.
+    pub(crate) budget: u32,
+    pub(crate) handle_queue: usize,
+}
+
+impl<T> Side<T> {
+    pub(crate) fn shared(&mut self) -> &Arc<Shared<T>> {
+        let Side { id, local, peer, handle_queue, .. } = *self;
+        self.shared.get_or_insert_with(|| Arc::new(Shared::new(id, local, peer, handle_queue)))
+    }
+}
+
+impl<'a, M: Messages> Context<'a, M> {
+    pub(crate) fn new(
+        session: &'a mut dyn Commands<M>,
+        side: &'a mut Side<M::Out>,
+        first: &'a mut Option<M::In>,
+        now: Timestamp,
+    ) -> Self {
+        Context { session, side, first, now }
+    }
+
+    /// Sends a message. It is written with others when all input of this turn has been handled.
+    ///
+    /// # Errors
+    /// [`SendError`] says why not. A listener that answers each message with one of like size is never
+    /// [`Blocked`](SendError::Blocked); after that error, `on_writable` tells when there is room.
+    #[inline]
+    pub fn send(&mut self, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
+        self.session.send(item)
+    }
+
+    /// Takes the next message that is here, in a batch of messages. See
+    /// [`Listener::on_messages`](crate::Listener::on_messages).
+    ///
+    /// `None` means that this turn of the session has no more, not that no more will come.
+    #[inline]
+    pub fn next_message(&mut self) -> Option<M::In> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        if self.side.budget == 0 {
+            return None;
+        }
+        let message = self.session.next_message()?;
+        self.side.budget -= 1;
+        Some(message)
+    }
+
+    /// Ends the session. `on_close` comes when it is done.
+    pub fn close(&mut self, how: Close) {
+        self.session.close(self.now, how);
+    }
+
+    /// Stops delivering messages, and so stops reading, until [`resume`](Self::resume).
+    pub fn pause(&mut self) {
+        self.session.pause();
+    }
+
+    /// Goes on delivering messages.
+    pub fn resume(&mut self) {
+        self.session.resume(self.now);
+    }
+
+    /// Whether the send queue is at or below its high watermark.
+    pub fn is_writable(&self) -> bool {
+        self.session.is_writable()
+    }
+
+    /// Asks for `on_flushed` once the transport has every message sent so far; gives the last of them.
+    pub fn notify_flushed(&mut self) -> Option<Seq> {
+        self.session.notify_flushed()
+    }
+
+    /// Notes a sign of life of the peer, such as the application's own heartbeat (Go getty's
+    /// `UpdateActive`).
+    pub fn update_active(&mut self) {
+        self.session.update_active(self.now);
+    }
+
+    /// When the peer last gave a sign of life: the opening, the last received bytes, or the last
+    /// [`update_active`](Self::update_active).
+    pub fn last_active(&self) -> Instant {
+        clock::instant(self.session.last_active())
+    }
+
+    /// What the session has done so far.
+    pub fn stats(&self) -> Stats {
+        self.session.stats()
+    }
+
+    /// The session's number, unique in this process.
+    pub fn id(&self) -> SessionId {
+        self.side.id
+    }
+
+    /// This end's address, where the transport has one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.side.local
+    }
+
+    /// The peer's address, where the transport has one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.side.peer
+    }
+
+    /// The name given by [`set_name`](Self::set_name).
+    pub fn name(&self) -> Option<Arc<str>> {
+        self.side.shared.as_ref()?.name()
+    }
+
+    /// Names the session, for logs and for whoever holds a handle.
+    pub fn set_name(&mut self, name: impl Into<Arc<str>>) {
+        self.side.shared().set_name(name.into());
+    }
+
+    /// The attribute of type `T`, if one was set.
+    pub fn attribute<T: Any + Clone + Send + Sync>(&self) -> Option<T> {
+        self.side.shared.as_ref()?.attribute()
+    }
+
+    /// Keeps `value` with the session, under its type; gives what was there before.
+    pub fn set_attribute<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
+        self.side.shared().set_attribute(value)
+    }
+
+    /// Takes the attribute of type `T` away.
+    pub fn remove_attribute<T: Any + Send + Sync>(&mut self) -> Option<T> {
+        self.side.shared.as_ref()?.remove_attribute()
+    }
+
+    /// A handle, to send and to close from anywhere.
+    pub fn handle(&mut self) -> Handle<M::Out> {
+        let last_active = self.session.last_active();
+        let stats = self.session.stats();
+        let shared = self.side.shared();
+        shared.publish(last_active, stats);
+        Handle::new(shared.clone())
+    }
+}
+
+impl<M: Messages> std::fmt::Debug for Context<'_, M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("id", &self.side.id)
+            .field("peer", &self.side.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a callback may ask of a session, whatever the session speaks.
+pub(crate) trait Commands<M: Messages> {
+    fn send(&mut self, item: M::Out) -> Result<Accepted, SendError<M::Out>>;
+    fn next_message(&mut self) -> Option<M::In>;
+    fn close(&mut self, now: Timestamp, how: Close);
+    fn pause(&mut self);
+    fn resume(&mut self, now: Timestamp);
+    fn is_writable(&self) -> bool;
+    fn notify_flushed(&mut self) -> Option<Seq>;
+    fn update_active(&mut self, now: Timestamp);
+    fn last_active(&self) -> Timestamp;
+    fn stats(&self) -> Stats;
+}
+
+impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
+    #[inline]
+    fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
+        Session::send(self, item)
+    }
+
+    #[inline]
+    fn next_message(&mut self) -> Option<In<P>> {
+        Session::poll_message(self)
+    }
+
+    fn close(&mut self, now: Timestamp, how: Close) {
+        Session::close(self, now, how);
+    }
+
+    fn pause(&mut self) {
+        Session::pause(self);
+    }
+
+    fn resume(&mut self, now: Timestamp) {
+        Session::resume(self, now);
+    }
+
+    fn is_writable(&self) -> bool {
+        Session::is_writable(self)
+    }
+
+    fn notify_flushed(&mut self) -> Option<Seq> {
+        Session::notify_flushed(self)
+    }
+
+    fn update_active(&mut self, now: Timestamp) {
+        Session::update_active(self, now);
+    }
+
+    fn last_active(&self) -> Timestamp {
+        Session::last_active(self)
+    }
+
+    fn stats(&self) -> Stats {
+        Session::stats(self)
+    }
+}

@@ -1,0 +1,68 @@
+//! [`Io`] and [`Timer`]: what a driver needs from a runtime for one session.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use bytes::buf::Limit;
+
+/// A stream of bytes both ways: a socket, a pipe, something in memory.
+///
+/// Every method that gives [`Poll::Pending`] has arranged for the task to be woken. All methods of one
+/// stream are called from one task, so one waker serves both directions.
+pub trait Io: Unpin {
+    /// Waits until reading is worth trying, where that can be told without a system call.
+    ///
+    /// # Errors
+    /// The stream has failed.
+    fn poll_readable(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Appends received bytes to `buf`, whose spare room need not be zeroed first. 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// The stream has failed.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>>;
+
+    /// Writes from the start of `pieces` and says how much was taken. There is always something to write.
+    ///
+    /// # Errors
+    /// The stream has failed; 0 bytes taken counts as a failure too.
+    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Hands on what was written, if the stream keeps it back. Sockets don't.
+    ///
+    /// # Errors
+    /// The stream has failed.
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the sending side; the peer sees the end of the stream and can go on sending.
+    ///
+    /// # Errors
+    /// The stream has failed.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// This end's address, where there is one.
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// The peer's address, where there is one.
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+/// One timer of a runtime.
+pub trait Timer: Unpin {
+    /// Sets the point at which the timer fires; an earlier setting is forgotten.
+    fn reset(&mut self, at: Instant);
+
+    /// Waits until the timer fires. Ready until it is reset.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}

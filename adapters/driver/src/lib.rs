@@ -1,0 +1,63 @@
+//! Drives getty sessions over any stream and timer: listeners, handles, connections, servers and clients.
+//!
+//! The protocol is in [`core`] and does no I/O; a runtime's sockets and timers are in an adapter
+//! (`getty-tokio`). This crate is what lies between and is the same for every runtime. Most programs depend on
+//! an adapter, which re-exports everything here.
+//!
+//! # Three ways to use a session
+//!
+//! * **A listener is called** ([`Listener`]): each session has its own, in a task of its own. [`Server`]
+//!   accepts connections and [`Client`] makes them.
+//! * **A handle posts** ([`Handle`]): to send, pause and close from anywhere, through a bounded queue.
+//! * **Messages are pulled** ([`Connection`]): it owns the session, has no task and no queue, and is a
+//!   `Stream` and a `Sink` too. [`Connection::spawn`] moves it to a task and splits it in two halves.
+//!
+//! # A stream of one's own
+//!
+//! Whatever implements [`Io`] can carry a session: [`Driver::new`] with a session, the stream and a listener
+//! gives a future, to be spawned or awaited.
+//!
+//! # What a turn costs
+//!
+//! One poll of a session's task reads the clock once, reads once, calls the listener for everything that came,
+//! and writes once. It allocates nothing, takes no lock unless somebody holds a handle, and does not touch the
+//! runtime's timer unless the session's next deadline changed. Buffers are the thread's, lent to the session for
+//! the turn: an idle session holds none.
+//!
+//! # Systems
+//!
+//! | | Linux | macOS, Windows |
+//! |---|---|---|
+//! | tested | yes | not tried |
+//! | socket options ([`TcpOptions`]) | all | by `socket2`, as far as the system has them |
+//! | `SO_REUSEADDR` on listening sockets | set | set on Unix; not on Windows, where it means something else |
+#![forbid(unsafe_code)]
+
+mod client;
+mod clock;
+mod connection;
+mod context;
+mod driver;
+mod endpoint;
+mod engine;
+mod handle;
+mod io;
+mod lending;
+mod listener;
+mod receiver;
+mod runtime;
+mod server;
+
+pub use getty_core as core;
+pub use getty_core::{Items, Messages};
+
+pub use client::{Client, ClientBuilder};
+pub use connection::{Connection, SinkError};
+pub use context::Context;
+pub use driver::Driver;
+pub use handle::{Handle, NotFlushed, SessionId};
+pub use io::{Io, Timer};
+pub use listener::{Listener, Refuse};
+pub use receiver::{Forward, Receiver};
+pub use runtime::{Accept, Runtime, Spawn, TcpOptions};
+pub use server::{AcceptTask, Server, ServerBuilder, Shutdown};

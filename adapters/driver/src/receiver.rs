@@ -1,0 +1,187 @@
+//! [`Receiver`]: the receiving half of a session that lives in a task of its own.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use futures_core::Stream;
+use getty_core::{CloseReason, Messages, Stats};
+
+use crate::{Context, Handle, Listener};
+
+/// The received messages of a session that was [spawned](crate::Connection::spawn).
+///
+/// Dropping it leaves the session open for sending; what still comes is dropped.
+pub struct Receiver<T, O> {
+    queue: Arc<Queue<T>>,
+    handle: Handle<O>,
+}
+
+impl<T, O> Receiver<T, O> {
+    pub(crate) fn new(queue: Arc<Queue<T>>, handle: Handle<O>) -> Self {
+        Receiver { queue, handle }
+    }
+
+    /// Waits for the next message. `None` says that no more will come: the peer ended its stream (it may
+    /// still read), or the session was closed.
+    ///
+    /// # Errors
+    /// Why the session ended, if not cleanly. Every call after that gives the same.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn recv(&mut self) -> Result<Option<T>, CloseReason> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<T>, CloseReason>> {
+        let mut state = self.queue.lock();
+        if let Some(message) = state.messages.pop_front() {
+            if state.paused && state.messages.len() <= self.queue.limit / 2 {
+                state.paused = false;
+                drop(state);
+                self.handle.resume();
+            }
+            return Poll::Ready(Ok(Some(message)));
+        }
+        if let Some(reason) = &state.closed {
+            let result = if reason.is_clean() { Ok(None) } else { Err(CloseReason::clone(reason)) };
+            return Poll::Ready(result);
+        }
+        if state.ended {
+            return Poll::Ready(Ok(None));
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl<T, O> Stream for Receiver<T, O> {
+    type Item = Result<T, CloseReason>;
+
+    /// As [`recv`](Receiver::recv), whose end without a message ends the stream. An error comes once.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.poll_recv(cx).map(Result::transpose);
+        if let Poll::Ready(Some(Err(_))) = next {
+            self.queue.lock().closed = Some(Box::new(CloseReason::Local { flushed: true }));
+        }
+        next
+    }
+}
+
+impl<T, O> Drop for Receiver<T, O> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.abandoned = true;
+        let messages = std::mem::take(&mut state.messages);
+        drop(state);
+        drop(messages);
+        self.handle.resume();
+    }
+}
+
+impl<T, O> fmt::Debug for Receiver<T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+/// What a [`Receiver`] and its session share.
+pub(crate) struct Queue<T> {
+    limit: usize,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    messages: VecDeque<T>,
+    /// The session does not read because the queue is full.
+    paused: bool,
+    /// The peer has ended its stream.
+    ended: bool,
+    closed: Option<Box<CloseReason>>,
+    /// The receiver is gone.
+    abandoned: bool,
+    waker: Option<Waker>,
+}
+
+impl<T> Queue<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes the receiver.
+    fn update(&self, change: impl FnOnce(&mut State<T>)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The listener of a session whose messages wait in a [`Receiver`]. It appears in bounds of
+/// [`Connection::spawn`](crate::Connection::spawn) only.
+pub struct Forward<T> {
+    queue: Arc<Queue<T>>,
+}
+
+impl<T> Forward<T> {
+    pub(crate) fn new(limit: usize, ended: bool) -> (Self, Arc<Queue<T>>) {
+        let state = State {
+            messages: VecDeque::new(),
+            paused: false,
+            ended,
+            closed: None,
+            abandoned: false,
+            waker: None,
+        };
+        let queue = Arc::new(Queue { limit, state: Mutex::new(state) });
+        (Forward { queue: queue.clone() }, queue)
+    }
+}
+
+impl<M: Messages> Listener<M> for Forward<M::In>
+where
+    M::In: 'static,
+{
+    fn on_message(&mut self, cx: &mut Context<'_, M>, message: M::In) {
+        let limit = self.queue.limit;
+        self.queue.update(|state| {
+            if !state.abandoned {
+                state.messages.push_back(message);
+                if state.messages.len() >= limit {
+                    state.paused = true;
+                    cx.pause();
+                }
+            }
+        });
+    }
+
+    fn on_read_end(&mut self, _cx: &mut Context<'_, M>) {
+        self.queue.update(|state| state.ended = true);
+    }
+
+    fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
+        self.queue.update(|state| state.closed = Some(Box::new(reason.clone())));
+    }
+}
+
+impl<T> Drop for Forward<T> {
+    /// A task that is dropped before its session is over tells nobody else.
+    fn drop(&mut self) {
+        self.queue.update(|state| {
+            state.closed.get_or_insert_with(|| Box::new(CloseReason::Local { flushed: false }));
+        });
+    }
+}
+
+impl<T> fmt::Debug for Forward<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forward").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! getty network sessions on tokio.
+//!
+//! An echo server, 4 bytes of length before each message:
+//!
+//! ```no_run
+//! use bytes::Bytes;
+//! use getty_tokio::core::codec::LengthDelimited;
+//! use getty_tokio::{Context, Items, Listener, Server};
+//!
+//! struct Echo;
+//!
+//! impl Listener<Items<Bytes>> for Echo {
+//!     fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, message: Bytes) {
+//!         let _ = cx.send(message); // refused only if the session is closing
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> std::io::Result<()> {
+//!     let server = Server::builder().tcp("127.0.0.1:7000", LengthDelimited::new, || Echo).await?;
+//!     println!("listening on {}", server.local_addr());
+//!     tokio::signal::ctrl_c().await?;
+//!     server.shutdown(std::time::Duration::from_secs(5)).await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A client that pulls its messages:
+//!
+//! ```no_run
+//! # async fn client() -> Result<(), Box<dyn std::error::Error>> {
+//! use bytes::Bytes;
+//! use getty_tokio::Client;
+//! use getty_tokio::core::codec::LengthDelimited;
+//!
+//! let mut connection = Client::builder().tcp_connection("127.0.0.1:7000", LengthDelimited::new()).await?;
+//! connection.send(Bytes::from("hello")).await?;
+//! println!("{:?}", connection.recv().await?);
+//! # Ok(()) }
+//! ```
+//!
+//! Everything but the sockets and timers comes from [`getty_driver`] and is re-exported here; the codecs and
+//! the configuration are in [`core`]. A runtime with I/O and time enabled is needed. Sessions run as tasks of
+//! that runtime, by [`Spawner`]; with [`LocalSpawner`] on one thread, for listeners that are not `Send`.
+#![forbid(unsafe_code)]
+
+mod runtime;
+mod stream;
+mod timer;
+
+pub use getty_driver::*;
+
+pub use runtime::{LocalSpawner, Spawner, Tokio};
+pub use stream::{TcpListener, TcpStream};
+pub use timer::Timer;
+
+/// A server on tokio. See [`getty_driver::Server`].
+pub type Server = getty_driver::Server<Tokio>;
+
+/// A client on tokio. See [`getty_driver::Client`].
+pub type Client = getty_driver::Client<Tokio>;
+
+/// A session over TCP from which messages are pulled, of codec `C`. See [`getty_driver::Connection`].
+pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
+    getty_driver::Connection<Tokio, TcpStream, core::Framed<C, O>>;

@@ -1,0 +1,70 @@
+//! [`Tokio`]: the runtime.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use getty_driver::{Runtime, Spawn, TcpOptions};
+use socket2::SockRef;
+
+use crate::{TcpListener, TcpStream, Timer};
+
+/// The tokio runtime. Everything here must be used inside of one, with I/O and time enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokio {}
+
+impl Runtime for Tokio {
+    type Timer = Timer;
+    type TcpStream = TcpStream;
+    type TcpListener = TcpListener;
+    type Spawner = Spawner;
+
+    fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn timer(at: Instant) -> Timer {
+        Timer::new(at)
+    }
+
+    async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host(address).await?.collect())
+    }
+
+    fn tcp_listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        tokio::net::TcpListener::from_std(listener).map(TcpListener)
+    }
+
+    async fn tcp_connect(address: SocketAddr) -> io::Result<TcpStream> {
+        tokio::net::TcpStream::connect(address).await.map(TcpStream::from)
+    }
+
+    fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
+        options.apply(&SockRef::from(stream.as_ref()))
+    }
+}
+
+/// Spawns tasks on the runtime that the caller runs in, by [`tokio::spawn`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spawner;
+
+impl<F> Spawn<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn spawn(&self, future: F) {
+        tokio::spawn(future);
+    }
+}
+
+/// Spawns tasks on the caller's thread, by [`tokio::task::spawn_local`]: for futures, listeners and codecs that
+/// are not `Send`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalSpawner;
+
+impl<F: Future + 'static> Spawn<F> for LocalSpawner {
+    fn spawn(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
