@@ -184,6 +184,10 @@ impl ConfigBuilder {
     /// With more than `high` queued, the session stops delivering messages, and so stops reading, until the
     /// queue is down to `low`. A listener that answers each message with one of like size is thus never
     /// refused, and a peer that sends without reading holds no more than its own share of memory.
+    ///
+    /// Two sides that both send much more than `high`, at once and unasked, may each wait for the other to read,
+    /// until the write stall timeout ends it. Where messages larger than this cross on the wire, set `high` to
+    /// more than what one side sends before it reads.
     pub fn watermarks(mut self, low: usize, high: usize) -> Self {
         self.config.low_watermark = low;
         self.config.high_watermark = high;

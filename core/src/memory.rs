@@ -31,6 +31,9 @@ impl Memory {
 /// A read of this many bytes at the most is copied to the slab.
 const WINDOW_UP_TO: usize = 4 * 1024;
 
+/// Frames from this size on are slices of the arena, unless somebody turns out to keep them.
+pub(crate) const SLICE_FROM: usize = 1024;
+
 /// Buffers that grew past this are not kept for the next session.
 const KEEP_UP_TO: usize = 4 * READ_ARENA;
 
@@ -59,7 +62,15 @@ pub(crate) struct Received {
     read: BytesMut,
     /// Always empty between calls: only its spare room counts.
     slab: BytesMut,
+    /// Size of the block that `read` lies in, as far as it is known.
+    block: usize,
+    /// For so many reads to come, frames that are a small part of the block are copied out of it.
+    wary: u16,
 }
+
+/// How many reads are treated with caution after somebody kept a slice of the arena: what such a slice pins comes
+/// to 64 bytes a read at the most.
+const WARY_FOR: u16 = 1024;
 
 impl Received {
     #[inline]
@@ -83,9 +94,22 @@ impl Received {
         self.appended(bytes.len());
     }
 
-    /// The buffer to append to; say with [`appended`](Self::appended) what was.
-    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
+    /// The buffer to append to, with room for so many bytes as `wanted` makes of what it holds. Say with
+    /// [`appended`](Self::appended) what was.
+    pub(crate) fn buffer(&mut self, wanted: impl FnOnce(usize) -> usize) -> &mut BytesMut {
         self.spill();
+        self.wary = self.wary.saturating_sub(1);
+        let held = self.read.len();
+        let room = wanted(held);
+        // Reserving less than is there already costs nothing; a little room is not worth a read.
+        if self.read.capacity() - held < room && !self.read.try_reclaim(room) {
+            if held + room <= self.block {
+                // The block would do, were it not for slices of it that somebody keeps.
+                self.wary = WARY_FOR;
+            }
+            self.read.reserve(room);
+            self.block = self.read.capacity();
+        }
         &mut self.read
     }
 
@@ -104,13 +128,21 @@ impl Received {
         if self.position < self.window.len() {
             Source::window(&self.window, &mut self.position, max_frame)
         } else {
-            Source::buffer(&mut self.read, &mut self.slab, max_frame)
+            let slice_from = if self.wary > 0 { KEEP_ARENA_FROM } else { SLICE_FROM };
+            Source::buffer(&mut self.read, &mut self.slab, slice_from, max_frame)
         }
     }
 
     /// Drops the last `n` bytes that were appended to the buffer.
     pub(crate) fn truncate_by(&mut self, n: usize) {
         self.read.truncate(self.read.len().saturating_sub(n));
+    }
+
+    /// Forgets the size of the block if the buffer is no longer the one that began at `before`.
+    fn know_block_after(&mut self, before: *const u8) {
+        if self.read.as_ptr() != before {
+            self.block = 0;
+        }
     }
 
     /// Moves what is left of the window to the buffer, where more can be appended.
@@ -168,8 +200,9 @@ impl Buffers {
             }
         }
         own.received.spill();
-        own.received.spill();
+        let arena = self.received.read.as_ptr();
         adopt(&mut self.received.read, &mut own.received.read);
+        self.received.know_block_after(arena);
         adopt(&mut self.segments.gathered, &mut own.segments.gathered);
         self.exchange_queues(own);
     }
@@ -190,7 +223,10 @@ impl Buffers {
             }
         }
         self.received.spill();
+        let arena = self.received.read.as_ptr();
         settle(&mut self.received.read, &mut own.received.read);
+        self.received.know_block_after(arena);
+        own.received.block = 0;
         settle(&mut self.segments.gathered, &mut own.segments.gathered);
         self.exchange_queues(own);
     }

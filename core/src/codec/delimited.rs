@@ -438,7 +438,7 @@ mod tests {
         for piece in wire.chunks(piece) {
             buffer.extend_from_slice(piece);
             loop {
-                match codec.decode(&mut Source::buffer(&mut buffer, &mut slab, limit)) {
+                match codec.decode(&mut Source::buffer(&mut buffer, &mut slab, 1024, limit)) {
                     Ok(Decoded::Frame(item)) => items.push(item),
                     Ok(Decoded::Need(n)) => {
                         assert_eq!(n, 1);
@@ -449,7 +449,7 @@ mod tests {
             }
         }
         loop {
-            match codec.decode_eof(&mut Source::buffer(&mut buffer, &mut slab, limit)) {
+            match codec.decode_eof(&mut Source::buffer(&mut buffer, &mut slab, 1024, limit)) {
                 Ok(Some(item)) => items.push(item),
                 Ok(None) => return (items, Ok(())),
                 Err(error) => return (items, Err(error)),

@@ -4,9 +4,6 @@ use std::ops::Deref;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Frames below this size are copied out of the receive buffer. See [`Source::take`].
-const SLICE_FROM: usize = 1024;
-
 /// Size of the block that small frames are copied to.
 const SLAB_SIZE: usize = 8 * 1024;
 
@@ -22,8 +19,8 @@ pub struct Source<'a> {
 
 #[derive(Debug)]
 enum Received<'a> {
-    /// A receive buffer, and the slab that small frames are copied to.
-    Buffer(&'a mut BytesMut, Option<&'a mut BytesMut>),
+    /// A receive buffer, and the slab that frames below a size are copied to.
+    Buffer(&'a mut BytesMut, Option<(&'a mut BytesMut, usize)>),
     /// Bytes that lie in the slab already, from a position on.
     Window(&'a Bytes, &'a mut usize),
 }
@@ -35,8 +32,13 @@ impl<'a> Source<'a> {
     }
 
     #[inline]
-    pub(crate) fn buffer(buffer: &'a mut BytesMut, slab: &'a mut BytesMut, max_frame: usize) -> Self {
-        Source { bytes: Received::Buffer(buffer, Some(slab)), max_frame }
+    pub(crate) fn buffer(
+        buffer: &'a mut BytesMut,
+        slab: &'a mut BytesMut,
+        slice_from: usize,
+        max_frame: usize,
+    ) -> Self {
+        Source { bytes: Received::Buffer(buffer, Some((slab, slice_from))), max_frame }
     }
 
     #[inline]
@@ -46,9 +48,10 @@ impl<'a> Source<'a> {
 
     /// Consumes the first `n` bytes (all, if there are fewer) and gives them as [`Bytes`].
     ///
-    /// The bytes may be kept as long as you like. Large frames are slices of the receive buffer, at no
-    /// cost; those below 1 KiB are copied to a block that small frames share, so that one that is kept does
-    /// not keep 64 KiB of receive buffer alive with it.
+    /// The bytes may be kept as long as you like. Large frames are slices of the receive buffer, at no cost;
+    /// those below 1 KiB are copied to a block that small frames share, so that one that is kept does not keep
+    /// 64 KiB of receive buffer alive with it. Where slices turn out to be kept, the same goes for frames below
+    /// 16 KiB.
     #[inline]
     pub fn take(&mut self, n: usize) -> Bytes {
         let n = n.min(self.len());
@@ -58,7 +61,7 @@ impl<'a> Source<'a> {
                 **position += n;
                 window.slice(from..from + n)
             }
-            Received::Buffer(buffer, Some(slab)) if n < SLICE_FROM => {
+            Received::Buffer(buffer, Some((slab, slice_from))) if n < *slice_from => {
                 let frame = copy_to_slab(slab, &buffer[..n]);
                 buffer.advance(n);
                 frame
@@ -110,13 +113,14 @@ pub(crate) fn copy_to_slab(slab: &mut BytesMut, bytes: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::SLICE_FROM;
 
     #[test]
     fn a_small_frame_leaves_the_receive_buffer_and_a_large_one_shares_it() {
         let mut buffer = BytesMut::from(&vec![7u8; 4096][..]);
         let block = buffer.as_ptr() as usize..buffer.as_ptr() as usize + buffer.capacity();
         let mut slab = BytesMut::new();
-        let mut src = Source::buffer(&mut buffer, &mut slab, usize::MAX);
+        let mut src = Source::buffer(&mut buffer, &mut slab, SLICE_FROM, usize::MAX);
         let small = src.take(SLICE_FROM - 1);
         let large = src.take(SLICE_FROM);
         assert!(!block.contains(&(small.as_ptr() as usize)));
@@ -130,7 +134,7 @@ mod tests {
         let first = slab.as_ptr();
         for _ in 0..100 {
             let mut buffer = BytesMut::from(&[1u8; 500][..]);
-            drop(Source::buffer(&mut buffer, &mut slab, usize::MAX).take(500));
+            drop(Source::buffer(&mut buffer, &mut slab, SLICE_FROM, usize::MAX).take(500));
         }
         slab.reserve(SLAB_SIZE);
         assert_eq!(slab.as_ptr(), first, "a new block was allocated although no frame was kept");

@@ -261,7 +261,8 @@ impl<P: Protocol> Session<P> {
 
 /// What a session does over a stream of bytes.
 impl<P: StreamProtocol> Session<P> {
-    /// Bytes came from the peer.
+    /// Bytes came from the peer. They are held until they are polled as messages: don't bring more while
+    /// [`wants_read`](Self::wants_read) is false.
     pub fn handle_input(&mut self, now: Timestamp, bytes: &[u8]) {
         self.inner.clock(now);
         if self.inner.keeps_input() {
@@ -699,20 +700,17 @@ impl Inner {
     fn recv_buf(&mut self) -> Limit<&mut BytesMut> {
         let lent = self.lent;
         let buffers = self.buffers.get_or_insert_default();
-        let read = buffers.received.buffer();
-        let held = read.len();
-        let room = if lent && held < READ_ARENA / 4 {
-            READ_ARENA - held
-        } else {
-            self.inbox.missing(held).min(held).max(READ_STEP)
-        };
-        // Reserving less than is there already costs nothing; a little room is not worth a read.
-        if read.capacity() - held < room {
-            read.reserve(room);
-        }
-        self.inbox.mark = held;
-        let room = (read.capacity() - held).min(READ_ARENA.max(room));
-        read.limit(room)
+        let inbox = &mut self.inbox;
+        let read = buffers.received.buffer(|held| {
+            inbox.mark = held;
+            if lent && held < READ_ARENA / 4 {
+                READ_ARENA - held
+            } else {
+                inbox.missing(held).min(held).max(READ_STEP)
+            }
+        });
+        let spare = read.capacity() - read.len();
+        read.limit(spare.min(READ_ARENA))
     }
 
     fn count_read(&mut self, n: usize) {
@@ -786,6 +784,10 @@ impl Inner {
     fn fail_decoding(&mut self, reason: CloseReason) {
         match self.phase {
             Phase::Open => self.wind_down(reason, false),
+            Phase::Draining => {
+                self.reason = Some(Box::new(reason));
+                self.end_drain();
+            }
             _ => self.end_drain(),
         }
     }
