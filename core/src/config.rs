@@ -181,13 +181,14 @@ impl ConfigBuilder {
 
     /// The watermarks of the send queue, in bytes. Default 32 KiB and 64 KiB (Netty's).
     ///
-    /// With more than `high` queued, the session stops delivering messages, and so stops reading, until the
-    /// queue is down to `low`. A listener that answers each message with one of like size is thus never
-    /// refused, and a peer that sends without reading holds no more than its own share of memory.
+    /// With more than `high` queued, the session is no longer writable: handles refuse or wait until the queue
+    /// is down to `low`.
     ///
-    /// Two sides that both send much more than `high`, at once and unasked, may each wait for the other to read,
-    /// until the write stall timeout ends it. Where messages larger than this cross on the wire, set `high` to
-    /// more than what one side sends before it reads.
+    /// With more than `high` of *answers* queued, it stops delivering messages, and so stops reading, until they
+    /// are down to `low`. An answer is what is sent while a message is handled. A listener that answers each
+    /// message with one of like size is thus never refused, and a peer that sends without reading holds no more
+    /// than its own share of memory. What is sent unasked does not stop the reading: if it did, a client that
+    /// streams to an echo server and the server would each wait for the other to read.
     pub fn watermarks(mut self, low: usize, high: usize) -> Self {
         self.config.low_watermark = low;
         self.config.high_watermark = high;
@@ -197,7 +198,8 @@ impl ConfigBuilder {
     /// Where [`Session::send`](crate::Session::send) refuses, in queued bytes. Default 1 MiB, at least the high watermark.
     ///
     /// An item is refused if it would pass this limit while more than the high watermark is queued; so a
-    /// single item larger than the limit still goes through a queue that is nearly empty.
+    /// single item larger than the limit still goes through a queue that is nearly empty. For an answer only
+    /// answers count: however much was sent unasked, there is room for it.
     pub fn hard_limit(mut self, bytes: usize) -> Self {
         self.config.hard_limit = bytes;
         self

@@ -161,11 +161,12 @@ impl Received {
     }
 }
 
-/// `count` messages in a row that are `size` bytes each on the wire.
+/// `count` messages in a row that are `size` bytes each on the wire, and answers to received ones or not.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) size: usize,
     pub(crate) count: usize,
+    pub(crate) answer: bool,
 }
 
 impl Buffers {

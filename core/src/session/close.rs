@@ -173,6 +173,7 @@ impl Inner {
     /// Our side of the stream has been ended.
     pub(crate) fn handle_shutdown(&mut self, now: Timestamp) {
         self.clock(now);
+        self.answering = false;
         if self.wants_shutdown() {
             self.phase = Phase::HalfClosed;
             if self.read_ended {
@@ -187,6 +188,7 @@ impl Inner {
 
     pub(crate) fn handle_eof(&mut self, now: Timestamp) {
         self.clock(now);
+        self.answering = false;
         self.read_ended = true;
         if self.phase == Phase::HalfClosed {
             self.end();

@@ -111,8 +111,10 @@ pub(crate) struct Inner {
     pending: u8,
     lent: bool,
     paused: bool,
-    /// The send queue went over the high watermark and has not come down to the low one since: no delivery.
+    /// Queued answers went over the high watermark and have not come down to the low one since: no delivery.
     blocked: bool,
+    /// A message was polled last: what is sent now answers it.
+    answering: bool,
     /// A `send` was refused for lack of room.
     writable_wanted: bool,
     read_ended: bool,
@@ -181,6 +183,12 @@ impl<P: Protocol> Session<P> {
     pub fn update_active(&mut self, now: Timestamp) {
         self.inner.clock(now);
         self.inner.last_active = self.inner.now;
+    }
+
+    /// What is sent from now on answers no received message, until the next one is polled. For drivers that send on
+    /// behalf of others than whoever handles messages; see [`send`](Session::send).
+    pub fn end_answer(&mut self) {
+        self.inner.answering = false;
     }
 
     /// Asks for [`Event::Flushed`] once the transport has every message accepted so far.
@@ -304,8 +312,8 @@ impl<P: StreamProtocol> Session<P> {
         self.inner.handle_shutdown(now);
     }
 
-    /// Whether to read. False while messages are here that have not been polled, while paused, while the
-    /// send queue is above its watermark, and when no more will come.
+    /// Whether to read. False while messages are here that have not been polled, while paused, while answers are
+    /// queued above their watermark, and when no more will come.
     pub fn wants_read(&self) -> bool {
         self.inner.wants_read()
     }
@@ -320,11 +328,15 @@ impl<P: StreamProtocol> Session<P> {
     /// with `advance`, once per write.
     pub fn outbound(&mut self, now: Timestamp) -> Outbound<'_> {
         self.inner.clock(now);
+        self.inner.answering = false;
         self.inner.waiting_since.get_or_insert(self.inner.now);
         Outbound::new(&mut self.inner)
     }
 
     /// Takes a message to send.
+    ///
+    /// What is sent after a message was polled, and before the next poll, `outbound`, `handle_*` or
+    /// [`end_answer`](Self::end_answer), counts as an answer to it; see [`ConfigBuilder::watermarks`](crate::ConfigBuilder::watermarks).
     ///
     /// # Errors
     /// [`SendError`] says why not and gives the item back where possible; the session is as it was. After
@@ -351,14 +363,15 @@ impl<P: StreamProtocol> Session<P> {
         if inner.outbox.is_empty() {
             inner.waiting_since = None;
         }
-        let seq = inner.outbox.accept(buffers, bytes);
-        inner.blocked |= inner.outbox.queued() > inner.config.high_watermark();
+        let seq = inner.outbox.accept(buffers, bytes, inner.answering);
+        inner.blocked |= inner.outbox.answers() > inner.config.high_watermark();
         Ok(Accepted::new(seq, bytes))
     }
 
     /// The next event, or `None` if there is nothing to tell until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event<In<P>>> {
+        self.inner.answering = false;
         loop {
             if self.inner.pending != 0 {
                 return Some(self.inner.take_pending());
@@ -379,6 +392,7 @@ impl<P: StreamProtocol> Session<P> {
     #[inline]
     pub fn poll_message(&mut self) -> Option<In<P>> {
         let Session { protocol, inner } = self;
+        inner.answering = false;
         if !inner.may_deliver() {
             return None;
         }
@@ -392,6 +406,7 @@ impl<P: StreamProtocol> Session<P> {
                     Ok(Decoded::Frame(message)) if left < before => {
                         inner.inbox.decoded();
                         inner.received.messages += 1;
+                        inner.answering = true;
                         return Some(message);
                     }
                     other => inner.undecoded(other.map(|decoded| decoded.map(|_| ())), left),
@@ -426,6 +441,7 @@ impl<P: StreamProtocol> Session<P> {
                     Ok(None) => {}
                     Ok(Some(message)) => {
                         inner.received.messages += 1;
+                        inner.answering = true;
                         return Some(message);
                     }
                     Err(reason) => {
@@ -482,6 +498,7 @@ impl Inner {
             lent: false,
             paused: false,
             blocked: false,
+            answering: false,
             writable_wanted: false,
             read_ended: false,
             read_end_told: false,
@@ -495,6 +512,7 @@ impl Inner {
 
     fn handle_timeout(&mut self, now: Timestamp) {
         self.clock(now);
+        self.answering = false;
         if self.deadlines.next_at().is_none_or(|at| at > self.now) {
             return;
         }
@@ -632,9 +650,10 @@ impl Inner {
     fn has_room(&self, bytes: usize) -> bool {
         let queued = self.outbox.queued();
         let config = &*self.config;
+        let counted = if self.answering { self.outbox.answers() } else { queued };
         self.takes_messages()
             && bytes <= config.max_frame()
-            && (queued <= config.high_watermark() || queued.saturating_add(bytes) <= config.hard_limit())
+            && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.hard_limit())
     }
 
     /// Why there is no room for `item` of `bytes`.
@@ -714,6 +733,7 @@ impl Inner {
     }
 
     fn count_read(&mut self, n: usize) {
+        self.answering = false;
         if n == 0 || matches!(self.phase, Phase::Closed | Phase::Ended) {
             return;
         }
@@ -735,13 +755,11 @@ impl Inner {
         self.write_since = self.now;
         self.waiting_since = Some(self.now);
         self.check_flushed();
-        if self.outbox.queued() > self.config.low_watermark() {
-            return;
-        }
-        if std::mem::take(&mut self.blocked) {
+        let low = self.config.low_watermark();
+        if self.outbox.answers() <= low && std::mem::take(&mut self.blocked) {
             self.restart_reading();
         }
-        if self.writable_wanted && self.takes_messages() {
+        if self.writable_wanted && self.outbox.queued() <= low && self.takes_messages() {
             self.writable_wanted = false;
             self.pending |= pending::WRITABLE;
         }

@@ -13,13 +13,15 @@ use crate::{Progress, Seq};
 pub(crate) struct Outbox {
     /// Bytes accepted and not yet written.
     queued: usize,
+    /// Those of them that belong to answers which are not written as a whole.
+    answers: usize,
     /// Messages accepted.
     accepted: u64,
     /// Messages written as a whole.
     flushed: u64,
     /// Bytes written of the message after `flushed`.
     front_written: usize,
-    /// The latest messages, as long as they are of one size; those before them are with the bytes.
+    /// The latest messages, as long as they are of one size and kind; those before them are with the bytes.
     latest: Run,
 }
 
@@ -30,6 +32,11 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queued == 0
+    }
+
+    /// Bytes of queued messages that answer received ones.
+    pub(crate) fn answers(&self) -> usize {
+        self.answers
     }
 
     pub(crate) fn accepted(&self) -> Option<Seq> {
@@ -49,11 +56,14 @@ impl Outbox {
     }
 
     /// Counts a message of `size` bytes that was written to the segments.
-    pub(crate) fn accept(&mut self, buffers: &mut Buffers, size: usize) -> Seq {
+    pub(crate) fn accept(&mut self, buffers: &mut Buffers, size: usize, answer: bool) -> Seq {
         self.queued += size;
+        if answer {
+            self.answers += size;
+        }
         self.accepted += 1;
-        if self.latest.size != size {
-            let run = std::mem::replace(&mut self.latest, Run { size, count: 0 });
+        if self.latest.size != size || self.latest.answer != answer {
+            let run = std::mem::replace(&mut self.latest, Run { size, count: 0, answer });
             if run.count > 0 {
                 buffers.sizes.push_back(run);
             }
@@ -72,30 +82,34 @@ impl Outbox {
         buffers.segments.advance(n);
         self.front_written += n;
         while let Some(run) = buffers.sizes.front_mut() {
-            self.flushed += run.flush(&mut self.front_written);
+            self.flushed += run.flush(&mut self.front_written, &mut self.answers);
             if run.count > 0 {
                 return;
             }
             buffers.sizes.pop_front();
         }
-        self.flushed += self.latest.flush(&mut self.front_written);
+        self.flushed += self.latest.flush(&mut self.front_written, &mut self.answers);
     }
 
     /// Gives up what is queued; the counts of what became of the messages stay.
     pub(crate) fn discard(&mut self) {
         self.queued = 0;
+        self.answers = 0;
         self.latest = Run::default();
     }
 }
 
 impl Run {
     /// Takes off the messages that `written` bytes are enough for, and says how many.
-    fn flush(&mut self, written: &mut usize) -> u64 {
+    fn flush(&mut self, written: &mut usize, answers: &mut usize) -> u64 {
         let whole = match self.size {
             0 => self.count,
             size => self.count.min(*written / size),
         };
         *written -= whole * self.size;
+        if self.answer {
+            *answers -= whole * self.size;
+        }
         self.count -= whole;
         whole as u64
     }
@@ -189,7 +203,7 @@ mod tests {
             sink.put_bytes(Bytes::from_static(part));
         }
         let size = sink.written();
-        outbox.accept(buffers, size).get()
+        outbox.accept(buffers, size, false).get()
     }
 
     fn all(buffers: &Buffers) -> Vec<u8> {
@@ -275,7 +289,7 @@ mod tests {
         let mut big = Sink::queue(&mut buffers.segments, 4);
         big.put_bytes(Bytes::from(vec![7; 20_000]));
         big.put_slice(b"end");
-        outbox.accept(&mut buffers, 20_003);
+        outbox.accept(&mut buffers, 20_003, true);
         let whole = all(&buffers);
         buffers.unpin();
         assert_eq!(buffers.segments.chained.len(), 1, "only the large payload stays chained");
@@ -290,6 +304,6 @@ mod tests {
         let mut other = lent;
         assert_eq!(all(&other), whole);
         outbox.advance(&mut other, whole.len());
-        assert!(other.is_empty() && outbox.flushed() == outbox.accepted());
+        assert!(other.is_empty() && outbox.flushed() == outbox.accepted() && outbox.answers() == 0);
     }
 }
