@@ -14,7 +14,9 @@ use getty_core::codec::{Decoder, Encoder};
 use getty_core::{Config, Framed, Items, Session};
 
 use crate::driver::OnPanic;
-use crate::{Connection, Driver, Handle, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer, clock};
+use crate::{
+    AddressError, Connection, Driver, Handle, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer, clock,
+};
 
 /// Connects to servers: one session to one address at a time.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
 
     async fn connect(&self, address: &str) -> io::Result<R::TcpStream> {
         let mut connecting = pin!(self.connect_any(address));
-        let mut timer = R::timer(R::now() + self.connect_timeout);
+        let mut timer = R::timer(clock::after::<R>(self.connect_timeout));
         let result = poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(result);
@@ -132,9 +134,7 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
                 Err(io::Error::new(io::ErrorKind::TimedOut, text))
             })
         });
-        result
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("can't connect to {address}: {error}")))
+        result.await.map_err(|error| AddressError::wrap("connect to", address, error))
     }
 
     /// Connects to the first of the name's addresses that answers.

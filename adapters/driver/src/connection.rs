@@ -43,6 +43,8 @@ pub struct Connection<R: Runtime, I, P> {
     /// The peer has ended its stream.
     read_ended: bool,
     closed: Option<Box<CloseReason>>,
+    /// The stream has given its error.
+    failed: bool,
 }
 
 // No field is ever pinned.
@@ -56,6 +58,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             wakers: Wakers::default(),
             read_ended: false,
             closed: None,
+            failed: false,
         }
     }
 
@@ -98,7 +101,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// If the future is dropped before it is ready, the message was not accepted, and is dropped.
     pub async fn feed(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         poll_fn(|cx| self.poll_room(cx)).await;
-        self.engine.session.send(item)
+        self.accept(item)
     }
 
     /// Waits until the transport has everything that was accepted.
@@ -147,7 +150,11 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         let (forward, queue) = Forward::new(limit, self.read_ended);
         let mut driver = Driver::from_engine(self.engine, forward);
         let handle = driver.handle();
-        spawner.spawn(driver);
+        match self.closed {
+            None => spawner.spawn(driver),
+            // It is over and has been told: a task would wait for ever.
+            Some(reason) => drop(driver.finish(reason)),
+        }
         (handle.clone(), Receiver::new(queue, handle))
     }
 
@@ -176,6 +183,12 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         })
     }
 
+    /// Who pulls messages waits for room to send; that must not stop messages from coming, as answers would.
+    fn accept(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
+        self.engine.session.end_answer();
+        self.engine.session.send(item)
+    }
+
     fn poll_room(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         self.turn(cx, Half::Sending, |this, cx, now| {
             loop {
@@ -196,6 +209,10 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             if this.engine.session.is_over() {
                 while let Poll::Ready(Some(_)) = this.poll_event(cx, now) {}
                 return Poll::Ready(this.closed_cleanly());
+            }
+            // Received messages are yet to be pulled, so the session is not over; but nothing more will be sent.
+            if let Some(kind) = this.engine.unwritten() {
+                return Poll::Ready(Err(CloseReason::Io(kind)));
             }
             Poll::Ready(Ok(()))
         })
@@ -270,10 +287,14 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         let waker = self.wakers.register(half, cx.waker());
         let cx = &mut TaskContext::from_waker(waker.as_ref().unwrap_or(cx.waker()));
         let now = clock::timestamp(R::now());
+        let before = (self.engine.session.is_open(), self.engine.session.is_over());
         self.engine.session.lend(lending::take());
-        self.engine.expire(now);
+        let expired = self.engine.expire(now);
         let result = work(self, cx, now);
         lending::give_back(self.engine.session.take_back());
+        if expired || before != (self.engine.session.is_open(), self.engine.session.is_over()) {
+            self.wakers.wake_other(half);
+        }
         if result.is_pending() && self.engine.poll_timer(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
@@ -286,10 +307,12 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
 
     /// As [`recv`](Connection::recv), whose end without a message ends the stream. An error comes once.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        if self.closed.is_some() {
+        if self.failed {
             return Poll::Ready(None);
         }
-        self.poll_recv(cx).map(Result::transpose)
+        let next = self.poll_recv(cx).map(Result::transpose);
+        self.failed = matches!(next, Poll::Ready(Some(Err(_))));
+        next
     }
 }
 
@@ -301,7 +324,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Sink<Out<P>> for Connection<R, I, P> 
     }
 
     fn start_send(mut self: Pin<&mut Self>, item: Out<P>) -> Result<(), Self::Error> {
-        self.engine.session.send(item)?;
+        self.accept(item)?;
         Ok(())
     }
 
@@ -341,6 +364,16 @@ enum Half {
     Sending,
 }
 
+impl Half {
+    /// The places of this half and of the other one.
+    fn order(self) -> [usize; 2] {
+        match self {
+            Half::Receiving => [0, 1],
+            Half::Sending => [1, 0],
+        }
+    }
+}
+
 /// The tasks that wait for a connection. The transport knows one waker only, so when two tasks wait, it gets
 /// one that wakes both.
 #[derive(Debug, Default)]
@@ -350,12 +383,19 @@ struct Wakers {
 }
 
 impl Wakers {
+    /// Wakes who waits for the other half, if that is another task: something happened that is its business too.
+    fn wake_other(&self, half: Half) {
+        let [mine, other] = half.order();
+        if let Some(waker) = &self.halves[other]
+            && !self.halves[mine].as_ref().is_some_and(|mine| mine.will_wake(waker))
+        {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Notes who waits; gives the waker for the transport if that is not the caller's own.
     fn register(&mut self, half: Half, waker: &Waker) -> Option<Waker> {
-        let [mine, other] = match half {
-            Half::Receiving => [0, 1],
-            Half::Sending => [1, 0],
-        };
+        let [mine, other] = half.order();
         if !self.halves[mine].as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.halves[mine] = Some(waker.clone());
         }

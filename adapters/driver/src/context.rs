@@ -107,6 +107,11 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.update_active(self.now);
     }
 
+    /// The time of this turn, by the runtime's clock. Costs no reading of it.
+    pub fn now(&self) -> Instant {
+        clock::instant(self.now)
+    }
+
     /// When the peer last gave a sign of life: the opening, the last received bytes, or the last
     /// [`update_active`](Self::update_active).
     pub fn last_active(&self) -> Instant {

@@ -1,6 +1,7 @@
 //! [`Endpoint`]: what the sessions of one server or client have in common.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -22,35 +23,53 @@ pub(crate) enum Phase {
 #[derive(Default)]
 pub(crate) struct Endpoint {
     phase: AtomicU8,
-    /// The tasks, by the waker that each left.
-    members: Mutex<Slab<Option<Waker>>>,
+    members: Mutex<Members>,
     /// The last task has left.
     empty: Event,
 }
 
+#[derive(Default)]
+struct Members {
+    /// The tasks, by the waker that each left.
+    wakers: Slab<Option<Waker>>,
+    /// How many of them are sessions.
+    sessions: usize,
+}
+
+/// What a task does for its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Acceptor,
+    Session,
+}
+
 impl Endpoint {
     /// Makes a task a member of the endpoint until the result is dropped.
-    pub(crate) fn join(self: &Arc<Self>) -> Member {
-        let key = self.lock().insert(None);
-        Member { endpoint: self.clone(), key }
+    pub(crate) fn join(self: &Arc<Self>, role: Role) -> Member {
+        let mut members = self.lock();
+        members.sessions += usize::from(role == Role::Session);
+        let key = members.wakers.insert(None);
+        drop(members);
+        Member { endpoint: self.clone(), key, role }
     }
 
     /// Goes on to a later phase and wakes every task, so that each sees it.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
-        let wakers: Vec<Waker> = self.lock().iter().filter_map(|(_, waker)| waker.clone()).collect();
+        let wakers: Vec<Waker> = self.lock().wakers.iter().filter_map(|(_, waker)| waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    pub(crate) fn members(&self) -> usize {
-        self.lock().len()
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> usize {
+        self.lock().sessions
     }
 
     /// Waits until no task is left.
     pub(crate) async fn wait_empty(&self) {
         loop {
             let listener = self.empty.listen();
-            if self.members() == 0 {
+            if self.lock().wakers.is_empty() {
                 return;
             }
             listener.await;
@@ -65,14 +84,14 @@ impl Endpoint {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
+    fn lock(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("phase", &self.phase()).field("members", &self.members()).finish()
+        f.debug_struct("Endpoint").field("phase", &self.phase()).field("sessions", &self.sessions()).finish()
     }
 }
 
@@ -81,6 +100,7 @@ impl fmt::Debug for Endpoint {
 pub(crate) struct Member {
     endpoint: Arc<Endpoint>,
     key: usize,
+    role: Role,
 }
 
 impl Member {
@@ -90,7 +110,7 @@ impl Member {
 
     /// Leaves a waker for when the phase changes. Gives false if it has already: look at once.
     pub(crate) fn register(&self, waker: &Waker) -> bool {
-        self.endpoint.lock()[self.key] = Some(waker.clone());
+        self.endpoint.lock().wakers[self.key] = Some(waker.clone());
         self.phase() == Phase::Running
     }
 }
@@ -98,10 +118,33 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut members = self.endpoint.lock();
-        members.remove(self.key);
-        if members.is_empty() {
+        members.wakers.remove(self.key);
+        members.sessions -= usize::from(self.role == Role::Session);
+        if members.wakers.is_empty() {
             drop(members);
             self.endpoint.empty.notify(usize::MAX);
         }
+    }
+}
+
+/// What went wrong with an address. Errors of [`Server`](crate::Server) and [`Client`](crate::Client) hold one:
+/// [`io::Error::get_ref`] and a downcast give it.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {what} {address}: {source}")]
+pub struct AddressError {
+    what: &'static str,
+    address: String,
+    source: io::Error,
+}
+
+impl AddressError {
+    /// As an error of the same kind as `source`.
+    pub(crate) fn wrap(what: &'static str, address: &str, source: io::Error) -> io::Error {
+        io::Error::new(source.kind(), AddressError { what, address: address.to_owned(), source })
+    }
+
+    /// The system's error, with its code where there is one.
+    pub fn io_error(&self) -> &io::Error {
+        &self.source
     }
 }

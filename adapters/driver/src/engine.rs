@@ -21,6 +21,8 @@ pub(crate) struct Engine<R: Runtime, I, P> {
     armed: Option<Timestamp>,
     /// Bytes were written that the stream may keep back.
     unflushed: bool,
+    /// How the stream failed, if that was before it had taken everything.
+    unwritten: Option<io::ErrorKind>,
 }
 
 /// What one read brought.
@@ -38,14 +40,16 @@ pub(crate) struct Failed;
 
 impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
     pub(crate) fn new(session: Session<P>, io: I) -> Self {
-        Engine { session, io, timer: None, armed: None, unflushed: false }
+        Engine { session, io, timer: None, armed: None, unflushed: false, unwritten: None }
     }
 
-    /// Tells the session what time it is, if that matters to it.
-    pub(crate) fn expire(&mut self, now: Timestamp) {
-        if self.session.poll_timeout().is_some_and(|at| at <= now) {
+    /// Tells the session what time it is, if that matters to it; says whether it did.
+    pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
+        let due = self.session.poll_timeout().is_some_and(|at| at <= now);
+        if due {
             self.session.handle_timeout(now);
         }
+        due
     }
 
     /// Reads once.
@@ -73,6 +77,11 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
         self.unflushed || self.session.queued() > 0
     }
 
+    /// How the stream failed, if that was before it had taken everything that was accepted.
+    pub(crate) fn unwritten(&self) -> Option<io::ErrorKind> {
+        self.unwritten
+    }
+
     /// Writes until nothing is left, or the stream is full.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<Result<(), Failed>> {
         loop {
@@ -93,8 +102,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
             match ready!(written) {
                 Ok(0) => {
                     drop(outbound);
-                    self.session.handle_io_error(now, io::ErrorKind::WriteZero);
-                    return Poll::Ready(Err(Failed));
+                    return Poll::Ready(Err(self.fail(now, io::ErrorKind::WriteZero)));
                 }
                 Ok(n) => {
                     outbound.advance(n);
@@ -153,7 +161,15 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.session.handle_io_error(now, error.kind());
-        Poll::Ready(Failed)
+        Poll::Ready(self.fail(now, error.kind()))
+    }
+
+    fn fail(&mut self, now: Timestamp, kind: io::ErrorKind) -> Failed {
+        if self.wants_write() {
+            self.unwritten = Some(kind);
+            self.unflushed = false;
+        }
+        self.session.handle_io_error(now, kind);
+        Failed
     }
 }

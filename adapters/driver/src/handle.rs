@@ -87,16 +87,20 @@ impl<T> Handle<T> {
         self.post_when_there_is_room(item, Some(ticket.clone())).await.map_err(NotFlushed::NotSent)?;
         loop {
             let listener = self.shared.changed.listen();
-            match *ticket.fate() {
+            // First whether it is over, then the fate, which is final by then; and never both locks at once, which
+            // the driver takes in the other order.
+            let over = self.shared.is_over();
+            let fate = *ticket.fate();
+            match fate {
                 Fate::Flushed(seq) => return Ok(seq),
                 Fate::NotSent => return Err(NotFlushed::Dropped),
-                Fate::Accepted(seq) if self.shared.is_over() => {
+                Fate::Accepted(seq) if over => {
                     let progress = self.shared.lock().stats.progress;
                     let first_unflushed = progress.flushed.map_or(Seq::FIRST, Seq::next);
                     let partly = progress.partly_written && first_unflushed == seq;
                     return Err(if partly { NotFlushed::Partly(seq) } else { NotFlushed::Unwritten(seq) });
                 }
-                Fate::Queued if self.shared.is_over() => return Err(NotFlushed::Dropped),
+                Fate::Queued if over => return Err(NotFlushed::Dropped),
                 Fate::Accepted(_) | Fate::Queued => {}
             }
             listener.await;
@@ -118,9 +122,15 @@ impl<T> Handle<T> {
         }
     }
 
-    /// Ends the session.
+    /// Ends the session. A graceful close comes after what was posted before it; nothing can be posted after.
     pub fn close(&self, how: Close) {
-        self.shared.command(|state| state.close = Some(Box::new(how)));
+        self.shared.command(|state| {
+            state.closing = true;
+            // The first close counts, except that an abort ends the session at once, whatever was asked for.
+            if state.close.as_ref().is_none_or(|asked| asked.is_graceful() && !how.is_graceful()) {
+                state.close = Some(Box::new(how));
+            }
+        });
     }
 
     /// Stops delivering messages to the listener, and so stops reading, until [`resume`](Self::resume).
@@ -301,6 +311,8 @@ struct State<T> {
     above_high: bool,
     pause: Option<bool>,
     close: Option<Box<Close>>,
+    /// A handle has asked to close.
+    closing: bool,
     closed: Option<Box<CloseReason>>,
     tickets: VecDeque<(Seq, Arc<Ticket>)>,
     extras: Option<Box<Extras>>,
@@ -345,6 +357,7 @@ impl<T> Shared<T> {
                 above_high: false,
                 pause: None,
                 close: None,
+                closing: false,
                 closed: None,
                 tickets: VecDeque::new(),
                 extras: None,
@@ -365,7 +378,7 @@ impl<T> Shared<T> {
 
     fn post(&self, item: T, ticket: Option<Arc<Ticket>>) -> Result<(), SendError<T>> {
         let mut state = self.lock();
-        if state.closed.is_some() {
+        if state.closing || state.closed.is_some() {
             return Err(SendError::Closed(item));
         }
         if state.above_high || state.items.len() >= self.queue_limit {

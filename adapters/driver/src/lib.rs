@@ -52,9 +52,11 @@ pub use getty_core as core;
 pub use getty_core::{Items, Messages};
 
 pub use client::{Client, ClientBuilder};
+pub use clock::now;
 pub use connection::{Connection, SinkError};
 pub use context::Context;
 pub use driver::Driver;
+pub use endpoint::AddressError;
 pub use handle::{Handle, NotFlushed, SessionId};
 pub use io::{Io, Timer};
 pub use listener::{Listener, Refuse};

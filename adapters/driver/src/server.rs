@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -14,9 +15,9 @@ use std::time::Duration;
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::{Config, Framed, Items, Session};
 
-use crate::driver::OnPanic;
-use crate::endpoint::{Endpoint, Member, Phase};
-use crate::{Accept, Driver, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer, clock};
+use crate::driver::{self, OnPanic};
+use crate::endpoint::{Endpoint, Member, Phase, Role};
+use crate::{Accept, AddressError, Driver, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer, clock};
 
 /// How many connections are accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -51,7 +52,7 @@ impl<R: Runtime> Server<R> {
 
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
-        self.endpoint.members().saturating_sub(usize::from(self.endpoint.phase() == Phase::Running))
+        self.endpoint.sessions()
     }
 
     /// Stops accepting, tells every listener (`on_shutdown`, which by default closes gracefully after the
@@ -61,7 +62,7 @@ impl<R: Runtime> Server<R> {
     /// Dropping the future drops the server: what is left is aborted.
     pub async fn shutdown(self, grace: Duration) -> Shutdown {
         self.endpoint.enter(Phase::ShuttingDown);
-        let mut timer = R::timer(R::now() + grace);
+        let mut timer = R::timer(clock::after::<R>(grace));
         let mut empty = pin!(self.endpoint.wait_empty());
         let in_time = poll_fn(|cx| {
             if empty.as_mut().poll(cx).is_ready() {
@@ -72,7 +73,7 @@ impl<R: Runtime> Server<R> {
         if in_time.await {
             return Shutdown { aborted: 0 };
         }
-        let aborted = self.endpoint.members();
+        let aborted = self.endpoint.sessions();
         self.endpoint.enter(Phase::Aborting);
         self.endpoint.wait_empty().await;
         Shutdown { aborted }
@@ -122,7 +123,8 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         ServerBuilder { config, tcp, spawner, on_panic, runtime }
     }
 
-    /// Is told when a callback of a listener panics. The session is ended in any case.
+    /// Is told when a callback of a listener panics, or a function that makes codecs or listeners. The session is
+    /// ended in any case.
     pub fn on_panic(mut self, hook: impl Fn(SessionId, &(dyn Any + Send)) + Send + Sync + 'static) -> Self {
         self.on_panic = Some(Arc::new(hook));
         self
@@ -141,8 +143,7 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         L: Listener<Items<C::Item, O>>,
         S: Spawn<AcceptTask<R, S, MC, ML, O>> + Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>> + Clone,
     {
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}"));
+        let named = |error| AddressError::wrap("listen on", address, error);
         let resolved = R::resolve(address).await.map_err(named)?;
         let socket = self.listen(&resolved).map_err(named)?;
         let incoming = R::tcp_listener(socket).map_err(named)?;
@@ -157,7 +158,7 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
             codec,
             listener,
             endpoint: endpoint.clone(),
-            member: endpoint.join(),
+            member: endpoint.join(Role::Acceptor),
             backoff: ACCEPT_BACKOFF.0,
             resting: None,
             out: PhantomData,
@@ -221,10 +222,14 @@ where
     fn begin(&self, stream: R::TcpStream) {
         // A socket that takes no options is one whose peer has gone; its session will find out.
         let _ = R::apply(&stream, &self.tcp);
-        let session =
-            Session::new(Framed::new((self.codec)()), self.config.clone(), clock::timestamp(R::now()));
-        let mut driver = Driver::new(session, stream, (self.listener)());
-        driver.set_member(self.endpoint.join());
+        let made = catch_unwind(AssertUnwindSafe(|| ((self.codec)(), (self.listener)())));
+        let (codec, listener) = match made {
+            Ok(made) => made,
+            Err(panic) => return driver::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
+        };
+        let session = Session::new(Framed::new(codec), self.config.clone(), clock::timestamp(R::now()));
+        let mut driver = Driver::new(session, stream, listener);
+        driver.set_member(self.endpoint.join(Role::Session));
         driver.set_on_panic(self.on_panic.clone());
         self.spawner.spawn(driver);
     }

@@ -1,0 +1,62 @@
+//! A chat room over lines of text: what one says, all others hear. Try it with several `nc 127.0.0.1 7000`.
+//!
+//! ```sh
+//! cargo run -p getty-tokio --example chat -- 127.0.0.1:7000
+//! ```
+
+use std::sync::{Arc, Mutex};
+
+use getty_tokio::core::codec::Lines;
+use getty_tokio::core::{CloseReason, Opened, Stats};
+use getty_tokio::{Context, Handle, Items, Listener, Refuse, Server, SessionId};
+
+/// Handles are one type for every transport, so that one room can hold sessions of all of them.
+#[derive(Clone, Default)]
+struct Room(Arc<Mutex<Vec<Handle<String>>>>);
+
+impl Room {
+    fn say(&self, from: SessionId, text: &str) {
+        for member in self.0.lock().unwrap().iter().filter(|member| member.id() != from) {
+            // Who does not keep up misses what is said, and does not hold up the others.
+            let _ = member.try_send(format!("{from}: {text}"));
+        }
+    }
+}
+
+struct Member {
+    room: Room,
+    id: Option<SessionId>,
+}
+
+impl Listener<Items<String>> for Member {
+    fn on_open(&mut self, cx: &mut Context<'_, Items<String>>, _: &Opened) -> Result<(), Refuse> {
+        self.id = Some(cx.id());
+        self.room.say(cx.id(), "hello");
+        let mut members = self.room.0.lock().unwrap();
+        if members.len() >= 100 {
+            return Err("the room is full".into());
+        }
+        members.push(cx.handle());
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Items<String>>, line: String) {
+        self.room.say(cx.id(), &line);
+    }
+
+    fn on_close(&mut self, reason: &CloseReason, _: &Stats) {
+        let Some(id) = self.id else { return };
+        self.room.0.lock().unwrap().retain(|member| member.id() != id);
+        self.room.say(id, &format!("bye ({reason})"));
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
+    let room = Room::default();
+    let member = move || Member { room: room.clone(), id: None };
+    let server = Server::builder().tcp(&address, Lines::new, member).await?;
+    println!("listening tcp://{}", server.local_addr());
+    std::future::pending().await
+}
