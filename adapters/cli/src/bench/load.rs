@@ -1,0 +1,318 @@
+//! The load: connections that keep messages in flight, on threads of their own.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use getty_tokio::core::{Close, CloseReason, Config, Stats};
+use getty_tokio::{Client, Context, Handle, Items, Listener, LocalSpawner};
+use hdrhistogram::Histogram;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
+
+use super::join;
+use super::probe::{Echo, Probe};
+use crate::codec::explain;
+use crate::serve;
+use crate::url::{Transport, Url};
+
+/// What to do to which server.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub url: Url,
+    pub connections: usize,
+    pub size: usize,
+    pub depth: usize,
+}
+
+/// Where the load is. Later ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Connect,
+    WarmUp,
+    Measure,
+    Stop,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Nanoseconds from sending to receiving, of messages that came back while it was measured.
+    pub latencies: Histogram<u64>,
+    pub messages_per_second: f64,
+    /// Messages that came back changed, or that were never sent.
+    pub wrong: u64,
+    /// Connections that ended while messages were in flight, or that did not answer them in the end.
+    pub lost: u64,
+    /// Why the first of them did.
+    pub first_lost: Option<String>,
+}
+
+impl Outcome {
+    fn new() -> Self {
+        // 100 ns to 10 minutes, to three digits: about 250 KB.
+        let latencies = Histogram::new_with_bounds(100, 600_000_000_000, 3).expect("the bounds are good");
+        Outcome { latencies, messages_per_second: 0.0, wrong: 0, lost: 0, first_lost: None }
+    }
+
+    fn add(&mut self, other: Outcome) {
+        self.latencies += other.latencies;
+        self.messages_per_second += other.messages_per_second;
+        self.wrong += other.wrong;
+        self.lost += other.lost;
+        self.first_lost = self.first_lost.take().or(other.first_lost);
+    }
+}
+
+/// The threads of a running load.
+#[derive(Debug)]
+pub struct Load {
+    phase: watch::Sender<Phase>,
+    threads: Vec<JoinHandle<anyhow::Result<Outcome>>>,
+}
+
+impl Load {
+    /// Opens all connections; nothing is sent yet.
+    pub fn start(plan: &Plan, threads: usize) -> anyhow::Result<Self> {
+        let (phase, phases) = watch::channel(Phase::Connect);
+        let (ready, readiness) = mpsc::channel();
+        let mut load = Load { phase, threads: Vec::new() };
+        for thread in 0..threads {
+            let (plan, phases, ready) = (plan.clone(), phases.clone(), ready.clone());
+            let numbers = (thread..plan.connections).step_by(threads);
+            let work = move || {
+                let runtime = serve::tokio_runtime(Some(1))?;
+                LocalSet::new().block_on(&runtime, run(&plan, numbers, phases, ready))
+            };
+            load.threads.push(thread::spawn(work));
+        }
+        drop(ready);
+        if readiness.iter().count() == threads {
+            return Ok(load);
+        }
+        let Load { phase, threads } = load;
+        drop(phase); // the threads that are ready end too
+        let results: Vec<_> = threads.into_iter().map(join).collect();
+        let failure = results.into_iter().find_map(Result::err);
+        Err(failure.unwrap_or_else(|| anyhow!("the load ended early")))
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// Whether there is no connection left.
+    pub fn is_over(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the end; [`Phase::Stop`] must have been entered.
+    pub fn finish(self) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome::new();
+        for thread in self.threads {
+            outcome.add(join(thread)?);
+        }
+        Ok(outcome)
+    }
+}
+
+/// How many connections are opened at the same time.
+const CONNECTING: usize = 64;
+
+/// How long messages may take to come back after the end of the measurement.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// The load of one thread.
+async fn run(
+    plan: &Plan,
+    numbers: impl Iterator<Item = usize>,
+    mut phases: watch::Receiver<Phase>,
+    ready: mpsc::Sender<()>,
+) -> anyhow::Result<Outcome> {
+    let worker = Rc::new(Worker::new());
+    let mut handles = connect(plan, numbers, &worker).await?;
+    let _ = ready.send(()); // the other end waits, or has failed already
+    drop(ready);
+    let (mut begin, mut end) = (None, None);
+    while end.is_none() {
+        tokio::select! {
+            changed = phases.changed() => {
+                if changed.is_err() {
+                    return Ok(Outcome::new()); // another thread could not connect
+                }
+                let phase = *phases.borrow_and_update();
+                worker.begin(std::mem::take(&mut handles), plan.depth);
+                worker.phase.set(phase);
+                match phase {
+                    Phase::Measure => begin = Some(Instant::now()),
+                    Phase::Stop => end = Some(Instant::now()),
+                    Phase::Connect | Phase::WarmUp => {}
+                }
+            }
+            () = worker.all_closed() => end = Some(Instant::now()),
+        }
+    }
+    let _ = timeout(LAST_ANSWERS, worker.all_closed()).await; // what is still open then is counted
+    let mut outcome = worker.outcome.replace(Outcome::new());
+    if worker.open.get() > 0 {
+        outcome.lost += worker.open.get();
+        outcome.first_lost.get_or_insert(format!("no answer within {LAST_ANSWERS:?} of the end"));
+    }
+    if let Some((begin, end)) = begin.zip(end) {
+        outcome.messages_per_second = outcome.latencies.len() as f64 / (end - begin).as_secs_f64();
+    }
+    Ok(outcome)
+}
+
+/// Opens the connections with these numbers.
+async fn connect(
+    plan: &Plan,
+    mut numbers: impl Iterator<Item = usize>,
+    worker: &Rc<Worker>,
+) -> anyhow::Result<Vec<Handle<()>>> {
+    let pattern = Probe::pattern(plan.size);
+    // All messages in flight fit the send queue, so that sending is never refused and never stops receiving.
+    let in_flight = (plan.size + 4).saturating_mul(plan.depth);
+    let config = Config::builder()
+        .max_frame(plan.size + 4)
+        .watermarks(in_flight, in_flight)
+        .hard_limit(in_flight)
+        .handle_queue(plan.depth)
+        .build()?;
+    let mut connecting = JoinSet::new();
+    let mut handles = Vec::new();
+    loop {
+        while connecting.len() < CONNECTING
+            && let Some(number) = numbers.next()
+        {
+            let codec = Probe::new(pattern.clone(), plan.size, number as u64);
+            let listener = Pump::new(worker.clone(), plan.depth);
+            connecting.spawn_local(open(plan.url.clone(), config.clone(), codec, listener));
+        }
+        match connecting.join_next().await {
+            None => return Ok(handles),
+            Some(Ok(handle)) => handles.push(handle?),
+            Some(Err(_)) => return Err(anyhow!("a task of this program panicked: this is a bug")),
+        }
+    }
+}
+
+async fn open(url: Url, config: Arc<Config>, codec: Probe, listener: Pump) -> std::io::Result<Handle<()>> {
+    let client = Client::builder().config(config).spawner(LocalSpawner);
+    match url.transport {
+        Transport::Tcp => client.tcp(&url.address, codec, listener).await,
+    }
+}
+
+/// What the connections of one thread share.
+#[derive(Debug)]
+struct Worker {
+    origin: Instant,
+    /// When the first messages were sent.
+    started: Cell<u64>,
+    phase: Cell<Phase>,
+    /// Connections whose listener was not told of the end.
+    open: Cell<u64>,
+    closed: Notify,
+    outcome: RefCell<Outcome>,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Worker {
+            origin: Instant::now(),
+            started: Cell::new(0),
+            phase: Cell::new(Phase::Connect),
+            open: Cell::new(0),
+            closed: Notify::new(),
+            outcome: RefCell::new(Outcome::new()),
+        }
+    }
+
+    /// Sends the first messages.
+    fn begin(&self, handles: Vec<Handle<()>>, depth: usize) {
+        if !handles.is_empty() {
+            self.started.set(self.now());
+        }
+        for handle in handles {
+            for _ in 0..depth {
+                let _ = handle.try_send(()); // there is room; that the session is over is told to its listener
+            }
+        }
+    }
+
+    async fn all_closed(&self) {
+        while self.open.get() > 0 {
+            self.closed.notified().await;
+        }
+    }
+
+    /// Nanoseconds since the origin.
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The listener of one connection: sends a message for each that comes back.
+#[derive(Debug)]
+struct Pump {
+    worker: Rc<Worker>,
+    /// When the messages in flight were sent, as a ring, the oldest at `oldest`. Zero for the first ones.
+    sent_at: Box<[u64]>,
+    oldest: usize,
+    in_flight: usize,
+}
+
+impl Pump {
+    fn new(worker: Rc<Worker>, depth: usize) -> Self {
+        worker.open.set(worker.open.get() + 1);
+        Pump { worker, sent_at: vec![0; depth].into(), oldest: 0, in_flight: depth }
+    }
+}
+
+impl Listener<Items<Echo, ()>> for Pump {
+    fn on_message(&mut self, _cx: &mut Context<'_, Items<Echo, ()>>, _echo: Echo) {
+        // on_messages takes them all.
+    }
+
+    fn on_messages(&mut self, cx: &mut Context<'_, Items<Echo, ()>>) {
+        let Pump { worker, sent_at, oldest, in_flight } = self;
+        let mut outcome = worker.outcome.borrow_mut();
+        let (now, phase) = (worker.now(), worker.phase.get());
+        while let Some(echo) = cx.next_message() {
+            if *in_flight == 0 {
+                outcome.wrong += 1; // never sent
+                continue;
+            }
+            outcome.wrong += u64::from(!echo.intact);
+            let slot = &mut sent_at[*oldest];
+            if phase == Phase::Measure {
+                let sent = if *slot == 0 { worker.started.get() } else { *slot };
+                outcome.latencies.saturating_record(now.saturating_sub(sent));
+            }
+            *slot = now;
+            *oldest = if *oldest + 1 == sent_at.len() { 0 } else { *oldest + 1 };
+            if phase == Phase::Stop || cx.send(()).is_err() {
+                *in_flight -= 1;
+            }
+        }
+        if *in_flight == 0 {
+            cx.close(Close::graceful());
+        }
+    }
+
+    fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
+        let Pump { worker, in_flight, .. } = self;
+        if *in_flight > 0 {
+            let mut outcome = worker.outcome.borrow_mut();
+            outcome.lost += 1;
+            outcome.first_lost.get_or_insert_with(|| explain(reason));
+        }
+        worker.open.set(worker.open.get().saturating_sub(1));
+        worker.closed.notify_one();
+    }
+}

@@ -1,0 +1,233 @@
+//! `getty bench`: a load generator.
+
+mod load;
+mod plot;
+mod probe;
+mod report;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, ValueEnum};
+use getty_tokio::core::Config;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::oneshot;
+
+use crate::codec::Codec;
+use crate::serve::{self, Runtime};
+use crate::units;
+use crate::url::{Transport, Url};
+use load::{Load, Phase, Plan};
+use report::{Report, Row};
+
+/// Measure an echo server under load
+///
+/// Each connection keeps --depth messages in flight: it sends one for each that comes back. Messages are
+/// framed by a length of 4 bytes, as getty serve does by default. Every payload is different and is checked
+/// when it comes back.
+///
+/// Without a URL, an echo server is started in this process for every transport and runtime that is built in,
+/// one after the other, and "CPU us/msg" covers server and load together. With a URL it covers the load.
+///
+/// Latency is from handing a message to the session until its echo is handed out. MB/s are payload bytes
+/// (1 MB = 1 000 000 bytes) that came back. Errors are payloads that came back changed, and connections that
+/// ended early; with any of them the exit code is 1.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The server: tcp://HOST:PORT [default: one in this process]
+    url: Option<Url>,
+
+    /// Connections that are open at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+
+    /// Payload of each message
+    #[arg(long, value_name = "BYTES", default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    size: u32,
+
+    /// Messages in flight on each connection
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    depth: u32,
+
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value = "3", value_parser = units::period)]
+    duration: Duration,
+
+    /// How long to run before that
+    #[arg(long, value_name = "SECS", default_value = "0.5", value_parser = units::seconds)]
+    warmup: Duration,
+
+    /// Writes the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Writes a plot of the latencies, by percentile, as SVG
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+pub fn run(options: Options) -> anyhow::Result<()> {
+    // Better to know now than after the measurement.
+    let mut json = options.json.as_deref().map(Destination::create).transpose()?;
+    let mut plot = options.plot.as_deref().map(Destination::create).transpose()?;
+    let mut rows = Vec::new();
+    match &options.url {
+        Some(url) => rows.push(measure(&options, url, Runtime::Tokio, url.to_string())?),
+        None => {
+            for transport in Transport::ALL {
+                for &runtime in Runtime::value_variants() {
+                    let server = LocalServer::start(transport, runtime, &options)?;
+                    rows.push(measure(&options, &server.url, runtime, "in-process".to_owned())?);
+                    server.stop()?;
+                }
+            }
+        }
+    }
+    let report = Report::new(&options, rows);
+    std::io::stdout().write_all(report.table().as_bytes()).context("can't write to standard output")?;
+    if let Some(file) = &mut json {
+        file.write(&report.json()?)?;
+    }
+    if let Some(file) = &mut plot {
+        file.write(&plot::svg(&report))?;
+    }
+    match report.problem() {
+        None => Ok(()),
+        Some(problem) => bail!(problem),
+    }
+}
+
+/// Puts one server under load.
+fn measure(options: &Options, url: &Url, runtime: Runtime, server: String) -> anyhow::Result<Row> {
+    let plan = Plan {
+        url: url.clone(),
+        connections: options.connections as usize,
+        size: options.size as usize,
+        depth: options.depth as usize,
+    };
+    let load = Load::start(&plan, load_threads().min(plan.connections))?;
+    let bar = progress_bar(options, &format!("{} on {}", url.transport.name(), runtime.name()));
+    load.enter(Phase::WarmUp);
+    wait(&bar, &load, options.warmup);
+    let before = cpu_time();
+    load.enter(Phase::Measure);
+    wait(&bar, &load, options.duration);
+    let after = cpu_time();
+    load.enter(Phase::Stop);
+    let outcome = load.finish()?;
+    bar.finish_and_clear();
+    let cpu = before.zip(after).map(|(before, after)| after.saturating_sub(before));
+    Ok(Row::new(&plan, runtime, server, outcome, cpu))
+}
+
+/// Waits for `time`, or until the load is over because there is no connection left.
+fn wait(bar: &ProgressBar, load: &Load, time: Duration) {
+    const TICK: Duration = Duration::from_millis(100);
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        if load.is_over() {
+            return;
+        }
+        let tick = left.min(TICK);
+        thread::sleep(tick);
+        bar.inc(u64::try_from(tick.as_millis()).unwrap_or(0));
+    }
+}
+
+/// Shown only on a terminal.
+fn progress_bar(options: &Options, name: &str) -> ProgressBar {
+    let total = u64::try_from((options.warmup + options.duration).as_millis()).unwrap_or(u64::MAX);
+    let bar = ProgressBar::new(total).with_prefix(name.to_owned());
+    match ProgressStyle::with_template("{prefix} [{bar:40}] {eta}") {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+/// Half of the cores are for the load, the others for the server.
+fn load_threads() -> usize {
+    (cores() / 2).max(1)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The CPU time of this process so far.
+fn cpu_time() -> Option<Duration> {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// An echo server on loopback, in threads of its own.
+struct LocalServer {
+    url: Url,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl LocalServer {
+    fn start(transport: Transport, runtime: Runtime, options: &Options) -> anyhow::Result<Self> {
+        let mut url = Url { transport, address: "127.0.0.1:0".to_owned() };
+        let config = Config::builder().max_frame(Codec::Length.frame_of(options.size as usize)).build()?;
+        let threads = cores().saturating_sub(load_threads()).max(1);
+        let (stop, stopped) = oneshot::channel();
+        let (send_address, address) = mpsc::channel();
+        let wanted = url.clone();
+        let thread = thread::spawn(move || match runtime {
+            Runtime::Tokio => serve::tokio_runtime(Some(threads))?.block_on(async move {
+                let server = serve::listen(&wanted, Codec::Length, config, None).await?;
+                send_address.send(server.local_addr())?;
+                let _ = stopped.await; // dropped or used, either way it is time to stop
+                server.shutdown(Duration::from_secs(1)).await;
+                Ok(())
+            }),
+        });
+        match address.recv() {
+            Ok(address) => url.address = address.to_string(),
+            Err(_) => {
+                join(thread)?;
+                bail!("the server in this process ended early");
+            }
+        }
+        Ok(LocalServer { url, stop, thread })
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
+        drop(self.stop);
+        join(self.thread)
+    }
+}
+
+/// Waits for a thread; its panic has been printed.
+fn join<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().unwrap_or_else(|_| Err(anyhow!("a thread of this program panicked: this is a bug")))
+}
+
+/// A file that is written at the end.
+struct Destination<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Destination<'a> {
+    fn create(path: &'a Path) -> anyhow::Result<Self> {
+        let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
+        Ok(Destination { path, file })
+    }
+
+    fn write(&mut self, text: &str) -> anyhow::Result<()> {
+        self.file.write_all(text.as_bytes()).with_context(|| format!("can't write {}", self.path.display()))
+    }
+}

@@ -1,0 +1,196 @@
+//! Results as a table and as JSON.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::Options;
+use super::load::{Outcome, Plan};
+use crate::serve::Runtime;
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    version: &'static str,
+    connections: u32,
+    size: u32,
+    depth: u32,
+    duration_s: f64,
+    warmup_s: f64,
+    pub runs: Vec<Row>,
+}
+
+/// One server under load.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub transport: &'static str,
+    pub runtime: &'static str,
+    /// The URL, or `in-process`.
+    server: String,
+    connections: usize,
+    messages: u64,
+    errors: u64,
+    messages_per_s: f64,
+    mb_per_s: f64,
+    p50_us: f64,
+    p90_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+    max_us: f64,
+    /// Of this process. Not known on every system.
+    cpu_us_per_message: Option<f64>,
+    wrong_payloads: u64,
+    lost_connections: u64,
+    #[serde(skip)]
+    first_lost: Option<String>,
+    /// In nanoseconds.
+    #[serde(skip)]
+    pub latencies: Histogram<u64>,
+}
+
+impl Row {
+    pub fn new(
+        plan: &Plan,
+        runtime: Runtime,
+        server: String,
+        outcome: Outcome,
+        cpu: Option<Duration>,
+    ) -> Self {
+        let Outcome { latencies, messages_per_second, wrong, lost, first_lost } = outcome;
+        let messages = latencies.len();
+        let us = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        Row {
+            transport: plan.url.transport.name(),
+            runtime: runtime.name(),
+            server,
+            connections: plan.connections,
+            messages,
+            errors: wrong + lost,
+            messages_per_s: messages_per_second,
+            mb_per_s: messages_per_second * plan.size as f64 / 1e6,
+            p50_us: us(0.5),
+            p90_us: us(0.9),
+            p99_us: us(0.99),
+            p999_us: us(0.999),
+            max_us: us(1.0),
+            cpu_us_per_message: cpu
+                .filter(|_| messages > 0)
+                .map(|cpu| cpu.as_secs_f64() * 1e6 / messages as f64),
+            wrong_payloads: wrong,
+            lost_connections: lost,
+            first_lost,
+            latencies,
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if self.wrong_payloads > 0 {
+            parts.push(format!("{} payloads came back changed", self.wrong_payloads));
+        }
+        if self.lost_connections > 0 {
+            let first = self.first_lost.as_deref().unwrap_or("unknown");
+            parts.push(format!("{} connections ended early (the first: {first})", self.lost_connections));
+        }
+        if parts.is_empty() && self.messages == 0 {
+            parts.push("no message came back within the measurement: see --duration".to_owned());
+        }
+        let Row { transport, runtime, .. } = self;
+        (!parts.is_empty()).then(|| format!("{transport} on {runtime}: {}", parts.join("; ")))
+    }
+}
+
+impl Report {
+    pub fn new(options: &Options, runs: Vec<Row>) -> Self {
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            connections: options.connections,
+            size: options.size,
+            depth: options.depth,
+            duration_s: options.duration.as_secs_f64(),
+            warmup_s: options.warmup.as_secs_f64(),
+            runs,
+        }
+    }
+
+    /// What went wrong, if anything did.
+    pub fn problem(&self) -> Option<String> {
+        let problems: Vec<String> = self.runs.iter().filter_map(Row::problem).collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+
+    /// The settings, then a line for each run.
+    pub fn table(&self) -> String {
+        let head = [
+            "transport",
+            "runtime",
+            "messages",
+            "messages/s",
+            "MB/s",
+            "p50 us",
+            "p90 us",
+            "p99 us",
+            "p99.9 us",
+            "CPU us/msg",
+            "errors",
+        ]
+        .map(str::to_owned);
+        let rows = self.runs.iter().map(|run| {
+            [
+                run.transport.to_owned(),
+                run.runtime.to_owned(),
+                run.messages.to_string(),
+                format!("{:.0}", run.messages_per_s),
+                format!("{:.1}", run.mb_per_s),
+                format!("{:.1}", run.p50_us),
+                format!("{:.1}", run.p90_us),
+                format!("{:.1}", run.p99_us),
+                format!("{:.1}", run.p999_us),
+                run.cpu_us_per_message.map_or("-".to_owned(), |cpu| format!("{cpu:.2}")),
+                run.errors.to_string(),
+            ]
+        });
+        format!("{self}{}", align(std::iter::once(head).chain(rows).collect(), 2))
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Report { size, depth, connections, duration_s, warmup_s, .. } = self;
+        let server = self.runs.first().map_or("nothing", |run| &run.server);
+        writeln!(
+            f,
+            "{connections} connections, server: {server}, {depth} messages of {size} bytes in flight on each, \
+             {duration_s} s after {warmup_s} s\n"
+        )
+    }
+}
+
+/// Lines with columns of equal width: the first ones to the left, the others, numbers, to the right.
+fn align<const N: usize>(rows: Vec<[String; N]>, left: usize) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if column < left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        cells.collect::<Vec<_>>().join("  ") + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a", "number"], ["long", "1"]].map(|row| row.map(str::to_owned));
+        assert_eq!(align(rows.to_vec(), 1), "a     number\nlong       1\n");
+    }
+}

@@ -1,0 +1,84 @@
+//! `getty`: an echo server, a line client and a load generator over getty sessions.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod codec;
+mod connect;
+mod serve;
+mod stdio;
+mod units;
+mod url;
+
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Parser, Subcommand};
+
+/// Network sessions on the command line: an echo server, a line client, a load generator.
+///
+/// Errors are one line on standard error. The exit code is 0 for success, 1 for a failure and 2 for a wrong
+/// command line.
+#[derive(Debug, Parser)]
+#[command(name = "getty", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Options),
+    Connect(connect::Options),
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return usage(&error),
+    };
+    let result = match command {
+        Command::Serve(options) => serve::run(options),
+        Command::Connect(options) => connect::run(options),
+        Command::Bench(options) => bench::run(options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("getty: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints help where it was asked for, and anything else as one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nobody is left to be told that this can't be printed.
+            let _ = error.print();
+        }
+        _ => eprintln!("getty: {}", one_line(error)),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What clap says in paragraphs, in one line and without the usage.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraphs = text.split("\n\n").map(|paragraph| {
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        words.join(" ")
+    });
+    let told: Vec<String> =
+        paragraphs.filter(|p| !p.starts_with("Usage:") && !p.starts_with("For more")).collect();
+    let line = told.join("; ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    match error.get(ContextKind::Usage) {
+        Some(_) => format!("{line} (see --help)"),
+        None => line.to_owned(),
+    }
+}

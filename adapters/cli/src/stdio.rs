@@ -1,0 +1,188 @@
+//! Standard input and output, each in a thread of its own, behind channels of bounded size.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::thread::{self, JoinHandle};
+
+use bytes::{Bytes, BytesMut};
+use memchr::memchr;
+use tokio::sync::mpsc;
+
+/// How much is read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// How many batches may wait in a channel. Each holds a chunk, or one message that is larger.
+const BATCHES: usize = 2;
+
+/// How standard input becomes messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Each line is a message, without its LF. So is what comes after the last LF.
+    Lines,
+    /// Bytes as they come.
+    Nowhere,
+}
+
+/// Messages that were read together, in order. An error is the last batch.
+pub type Batch = Result<VecDeque<Bytes>, String>;
+
+/// Reads standard input in a thread that ends with the program. The channel ends with the input.
+pub fn input(cut: Cut, limit: usize) -> mpsc::Receiver<Batch> {
+    let (sender, receiver) = mpsc::channel(BATCHES);
+    thread::spawn(move || read(io::stdin().lock(), cut, limit, |batch| sender.blocking_send(batch).is_ok()));
+    receiver
+}
+
+/// Reads `from` until its end, or until `give` says that nobody wants more.
+fn read(mut from: impl Read, cut: Cut, limit: usize, mut give: impl FnMut(Batch) -> bool) {
+    let mut chunk = vec![0; CHUNK];
+    let mut rest = BytesMut::new(); // the start of a line
+    loop {
+        let read = match from.read(&mut chunk) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                give(Err(format!("can't read standard input: {error}")));
+                return;
+            }
+        };
+        let ended = read == 0;
+        let mut batch = VecDeque::new();
+        match cut {
+            Cut::Nowhere => batch.extend(chunk[..read].chunks(limit).map(Bytes::copy_from_slice)),
+            Cut::Lines => {
+                let mut searched = rest.len();
+                rest.extend_from_slice(&chunk[..read]);
+                while let Some(at) = memchr(b'\n', &rest[searched..]) {
+                    let mut line = rest.split_to(searched + at + 1);
+                    line.truncate(searched + at);
+                    searched = 0;
+                    batch.push_back(line.freeze());
+                }
+                if ended && !rest.is_empty() {
+                    batch.push_back(rest.split().freeze());
+                }
+            }
+        }
+        let long = batch.iter().position(|message| message.len() > limit);
+        batch.truncate(long.unwrap_or(batch.len()));
+        if !batch.is_empty() && !give(Ok(batch)) {
+            return;
+        }
+        if long.is_some() || rest.len() > limit {
+            give(Err(format!("a line of standard input is longer than {limit} bytes: raise --max-message")));
+            return;
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Standard output.
+pub struct Output {
+    pub sender: mpsc::Sender<Bytes>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Output {
+    /// Begins to write what is sent to `sender`. The channel is closed when that fails.
+    pub fn new() -> Self {
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(BATCHES);
+        let thread = thread::spawn(move || {
+            let mut out = io::stdout().lock();
+            while let Some(batch) = receiver.blocking_recv() {
+                out.write_all(&batch)?;
+                out.flush()?;
+            }
+            Ok(())
+        });
+        Output { sender, thread }
+    }
+
+    /// Sends `bytes` to be written. That this failed is told by [`finish`](Self::finish).
+    pub async fn send(&mut self, bytes: Bytes) {
+        let _ = self.sender.send(bytes).await;
+    }
+
+    /// Waits until everything is written. That nobody reads any more is no error.
+    pub fn finish(self) -> io::Result<()> {
+        drop(self.sender);
+        match self.thread.join() {
+            Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives out a few bytes at a time.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let n = self.1.min(buffer.len());
+            self.0.read(&mut buffer[..n])
+        }
+    }
+
+    fn messages(text: &[u8], piece: usize, cut: Cut, limit: usize) -> (Vec<Bytes>, Option<String>) {
+        let (mut messages, mut error) = (Vec::new(), None);
+        read(Pieces(text, piece), cut, limit, |batch| {
+            match batch {
+                Ok(batch) => messages.extend(batch),
+                Err(problem) => error = Some(problem),
+            }
+            true
+        });
+        (messages, error)
+    }
+
+    #[test]
+    fn lines_wherever_reads_end() {
+        let text = b"one\n\nthree\r\n\xff\nlast";
+        for piece in 1..=text.len() {
+            let (lines, error) = messages(text, piece, Cut::Lines, 6);
+            assert_eq!(lines, [&b"one"[..], b"", b"three\r", b"\xff", b"last"], "{piece}");
+            assert_eq!(error, None);
+        }
+        assert_eq!(messages(b"", 1, Cut::Lines, 9).0, [""; 0]);
+        assert_eq!(messages(b"\n", 1, Cut::Lines, 9).0, [""]);
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_not_collected() {
+        for text in [&b"ok\nlonger\nok\n"[..], b"ok\nlonger"] {
+            for piece in 1..=text.len() {
+                let (lines, error) = messages(text, piece, Cut::Lines, 5);
+                assert_eq!(lines, ["ok"]);
+                assert!(error.unwrap().contains("longer than 5 bytes"));
+            }
+        }
+        let mut given = 0;
+        read(io::repeat(b'x'), Cut::Lines, 1 << 20, |batch| {
+            given += 1;
+            batch.is_ok()
+        });
+        assert_eq!(given, 1);
+    }
+
+    #[test]
+    fn bytes_as_they_come() {
+        assert_eq!(messages(b"a\nbc", 3, Cut::Nowhere, 9).0, ["a\nb", "c"]);
+        assert_eq!(messages(b"a\nbc", 9, Cut::Nowhere, 3).0, ["a\nb", "c"]);
+    }
+
+    #[test]
+    fn reading_stops_when_nobody_wants_more() {
+        let mut given = 0;
+        read(io::repeat(b'\n'), Cut::Lines, 9, |_| {
+            given += 1;
+            given < 3
+        });
+        assert_eq!(given, 3);
+    }
+}

@@ -1,0 +1,176 @@
+//! `getty bench`.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Done, Server, frame, read_frame, run};
+
+const SHORT: [&str; 4] = ["--duration", "0.3", "--warmup", "0.1"];
+
+/// A path for a file of one test.
+fn file(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_file(&path);
+    path.to_str().unwrap().to_owned()
+}
+
+fn bench(args: &[&str]) -> Done {
+    run(&[&["bench"], &SHORT[..], args].concat(), "")
+}
+
+fn json(path: &str) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn against_itself() {
+    let path = file("itself.json");
+    let done = bench(&["--connections", "5", "--json", &path]).succeeded();
+    let report = json(&path);
+    assert_eq!(
+        (&report["size"], &report["depth"], &report["duration_s"]),
+        (&64.into(), &16.into(), &0.3.into())
+    );
+    let run = &report["runs"][0];
+    assert_eq!((&run["transport"], &run["runtime"]), (&"tcp".into(), &"tokio".into()));
+    assert_eq!(
+        (&run["connections"], &run["errors"], &run["server"]),
+        (&5.into(), &0.into(), &"in-process".into())
+    );
+    let messages = run["messages"].as_u64().unwrap();
+    assert!(messages > 0);
+    let number = |name: &str| run[name].as_f64().unwrap();
+    let percentiles = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(number);
+    assert!(percentiles.is_sorted() && percentiles[0] > 0.0, "{percentiles:?}");
+    let rate = number("messages_per_s");
+    assert!((0.5..=1.5).contains(&(rate * 0.3 / messages as f64)), "{rate} messages/s, {messages} messages");
+    assert!((number("mb_per_s") - rate * 64.0 / 1e6).abs() < 0.01);
+    if cfg!(unix) {
+        assert!(number("cpu_us_per_message") > 0.0);
+    }
+    // The table says the same.
+    let lines: Vec<Vec<&str>> = done.text().lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(
+        lines[0].join(" "),
+        "5 connections, server: in-process, 16 messages of 64 bytes in flight on each, 0.3 s after 0.1 s"
+    );
+    assert_eq!(lines[2][..3], ["transport", "runtime", "messages"]);
+    assert_eq!(lines[3][..3], ["tcp", "tokio", &messages.to_string()]);
+    assert_eq!(lines[3].last(), Some(&"0"));
+    assert_eq!(lines.len(), 4);
+}
+
+#[test]
+fn against_a_server() {
+    let server = Server::start(&[]);
+    for args in [&["--size", "1"][..], &["--size", "100000"], &["--depth", "5000"], &["--connections", "200"]]
+    {
+        let path = file("server.json");
+        bench(&[args, &["--json", &path, &server.url]].concat()).succeeded();
+        let run = &json(&path)["runs"][0];
+        assert_eq!(run["server"], server.url.as_str());
+        assert!(run["messages"].as_u64().unwrap() > 0, "{args:?}");
+    }
+}
+
+#[test]
+fn the_plot_is_an_svg_picture() {
+    let path = file("plot.svg");
+    bench(&["--plot", &path]).succeeded();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let picture = roxmltree::Document::parse(&text).unwrap();
+    let root = picture.root_element();
+    assert_eq!(
+        (root.tag_name().name(), root.tag_name().namespace()),
+        ("svg", Some("http://www.w3.org/2000/svg"))
+    );
+    let curve =
+        picture.descendants().find(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "polyline")));
+    let points: Vec<(f64, f64)> = curve
+        .unwrap()
+        .attribute("points")
+        .unwrap()
+        .split(' ')
+        .map(|point| point.split_once(',').unwrap())
+        .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
+        .collect();
+    assert!(points.len() > 100);
+    // To the right and upwards, within the picture.
+    assert!(points.is_sorted_by(|a, b| a.0 < b.0 && a.1 >= b.1), "{points:?}");
+    assert!(
+        points.iter().all(|&(x, y)| (80.0..=776.0).contains(&x) && (56.0..=380.0).contains(&y)),
+        "{points:?}"
+    );
+    assert!(text.contains("tcp on tokio") && text.contains("99 %"));
+}
+
+/// A server that answers each message with what `answer` makes of it; `None` ends the connection.
+fn bad_server(answer: fn(Vec<u8>) -> Option<Vec<u8>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let serve = move |mut stream: TcpStream| {
+        while let Some(message) = read_frame(&mut stream) {
+            let Some(answer) = answer(message) else { return };
+            if stream.write_all(&frame(&answer)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::spawn(move || {
+        listener.incoming().for_each(|stream| drop(thread::spawn(move || serve(stream.unwrap()))))
+    });
+    url
+}
+
+#[test]
+fn payloads_that_come_back_changed() {
+    let url = bad_server(|mut message| {
+        message[20] ^= 1;
+        Some(message)
+    });
+    let path = file("changed.json");
+    bench(&["--connections", "2", "--json", &path, &url]).failed(1, "payloads came back changed");
+    let run = &json(&path)["runs"][0];
+    assert!(run["errors"].as_u64().unwrap() > 0);
+    assert_eq!(run["errors"], run["wrong_payloads"]);
+    assert_eq!(run["lost_connections"], 0);
+}
+
+#[test]
+fn connections_that_end() {
+    for (url, problem) in [
+        (bad_server(|_| None), "2 connections ended early (the first: "),
+        (
+            bad_server(|message| Some(message[1..].to_vec())),
+            "2 connections ended early (the first: codec: a message of 64 bytes came back with 63 bytes)",
+        ),
+        // It does not take the time of a measurement to find out.
+    ] {
+        let path = file("end.json");
+        let args = ["bench", "--connections", "2", "--duration", "1000", "--json", &path, &url];
+        run(&args, "").failed(1, problem);
+        let run = &json(&path)["runs"][0];
+        assert_eq!((&run["errors"], &run["lost_connections"]), (&2.into(), &2.into()));
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let problem = "64 connections ended early (the first: no answer within 5s of the end)";
+    bench(&[&url]).failed(1, problem);
+}
+
+#[test]
+fn a_server_that_answers_too_late() {
+    let url = bad_server(|message| {
+        thread::sleep(Duration::from_millis(500));
+        Some(message)
+    });
+    let args = ["bench", "--connections", "1", "--depth", "1", "--warmup", "0", "--duration", "0.1", &url];
+    run(&args, "").failed(1, "no message came back within the measurement: see --duration");
+}

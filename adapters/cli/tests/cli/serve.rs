@@ -1,0 +1,167 @@
+//! `getty serve`.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::time::{Duration, Instant};
+
+#[cfg(unix)]
+use rustix::process::Signal;
+
+use crate::support::{Running, Server, frame, line, read_frame, rest, run};
+
+#[test]
+fn every_codec_makes_the_round_trip() {
+    for threads in ["1", "2"] {
+        for codec in ["length", "lines"] {
+            let server = Server::start(&["--codec", codec, "--threads", threads]);
+            let text = b"hello\n\ncarriage return\r\n\xff not UTF-8\nlast, without an end";
+            let done = run(&["connect", "--codec", codec, "--wait", "0.2", &server.url], *text).succeeded();
+            assert_eq!(done.out, [&text[..], b"\n"].concat());
+        }
+        let server = Server::start(&["--codec", "raw", "--threads", threads]);
+        let done =
+            run(&["connect", "--codec", "raw", "--wait", "0.2", &server.url], *b"a\n\n\xff\0b").succeeded();
+        assert_eq!(done.out, b"a\n\n\xff\0b");
+    }
+}
+
+#[test]
+fn each_url_is_announced_with_its_port() {
+    let mut urls = vec!["tcp://127.0.0.1:0", "tcp://localhost:0/"];
+    if TcpListener::bind("[::1]:0").is_ok() {
+        urls.push("tcp://[::1]:0");
+    }
+    let mut running = Running::start(&[&["serve"], &urls[..]].concat());
+    for _ in urls {
+        let line = running.line();
+        let url = line.trim_end().strip_prefix("listening ").unwrap();
+        assert!(!url.ends_with(":0"));
+        let done = run(&["connect", "--wait", "0.1", url], "hello").succeeded();
+        assert_eq!(done.text(), "hello\n");
+    }
+}
+
+#[test]
+fn a_peer_that_ends_its_stream_gets_every_answer() {
+    let server = Server::start(&["--codec", "lines", "--cron", "0.001", "--idle", "30"]);
+    let mut client = server.connect();
+    client.write_all(b"one\r\ntwo").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut client), b"one\r\ntwo\n");
+}
+
+#[test]
+fn idle_sessions_are_closed() {
+    let mut server = Server::start(&["--idle", "0.1", "--stats"]);
+    let mut client = server.connect();
+    client.write_all(&frame(b"hello")).unwrap();
+    assert_eq!(read_frame(&mut client).unwrap(), b"hello");
+    let start = Instant::now();
+    assert_eq!(rest(&mut client), b"");
+    assert!(start.elapsed() < Duration::from_secs(4), "closed by the close timeout only");
+    drop(client);
+    wait_for_stats(&mut server, "sessions 0, opened 1, messages/s 0, MB/s 0.00, errors 0");
+}
+
+#[test]
+fn a_message_over_the_limit_ends_the_session() {
+    for (codec, message, limit, told) in [
+        (
+            "length",
+            &[0, 0, 3, 233][..],
+            "1000",
+            "sends a message of 1001 bytes, the limit is 1000: raise --max-message",
+        ),
+        ("lines", b"12345\n", "4", "sends a line of more than 4 bytes, the limit: raise --max-message"),
+    ] {
+        let mut server = Server::start(&["--codec", codec, "--max-message", limit, "--stats"]);
+        let mut client = server.connect();
+        client.write_all(message).unwrap();
+        assert_eq!(rest(&mut client), b"");
+        drop(client);
+        wait_for_stats(&mut server, &format!("errors 1 (last: the peer {told}"));
+    }
+    // One of just the limit is fine.
+    for codec in ["length", "lines", "raw"] {
+        let server = Server::start(&["--codec", codec, "--max-message", "4"]);
+        let args = ["connect", "--codec", codec, "--max-message", "4", "--wait", "0.1", &server.url];
+        assert_eq!(run(&args, "1234\n").succeeded().text(), "1234\n");
+    }
+}
+
+#[test]
+fn stats_count() {
+    let mut server = Server::start(&["--stats"]);
+    let mut client = server.connect();
+    for _ in 0..10 {
+        client.write_all(&frame(b"hello")).unwrap();
+        assert_eq!(read_frame(&mut client).unwrap(), b"hello");
+    }
+    wait_for_stats(&mut server, "sessions 1, opened 1, messages/s");
+    // Cut off in the middle of a message.
+    client.write_all(&[0, 0]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    wait_for_stats(&mut server, "errors 1 (last: closed by the peer in the middle of a frame)");
+}
+
+/// Reads lines of standard error until one has `text`.
+fn wait_for_stats(server: &mut Server, text: &str) {
+    let err = server.running.err.as_mut().unwrap();
+    for _ in 0..10 {
+        if line(err).contains(text) {
+            return;
+        }
+    }
+    panic!("no line of statistics has {text:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_closes_gracefully() {
+    for (signal, codec) in [(Signal::TERM, "length"), (Signal::INT, "lines")] {
+        let server = Server::start(&["--codec", codec]);
+        let idle = server.connect();
+        let mut client = server.connect();
+        let messages: Vec<u8> = match codec {
+            "length" => (0..200u8).flat_map(|n| frame(&[n; 50])).collect(),
+            _ => (0..200).flat_map(|n| format!("{n:50}\n").into_bytes()).collect(),
+        };
+        client.write_all(&messages).unwrap();
+        // The first answer shows that the messages, sent at once, are there.
+        let mut first = [0; 10];
+        client.read_exact(&mut first).unwrap();
+        server.running.signal(signal);
+        let echoes = [&first[..], &rest(&mut client)].concat();
+        assert!(echoes == messages, "{} of {} bytes came back", echoes.len(), messages.len());
+        drop((client, idle));
+        server.running.finish().succeeded();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn sessions_that_do_not_close_are_aborted() {
+    let server = Server::start(&["--grace", "0.1"]);
+    let mut client = server.connect();
+    client.write_all(&frame(b"hello")).unwrap();
+    assert_eq!(read_frame(&mut client).unwrap(), b"hello");
+    server.running.signal(Signal::TERM);
+    let done = server.running.finish();
+    assert_eq!(done.code, Some(0));
+    assert_eq!(done.err, "getty: aborted 1 sessions that did not close within 100ms (see --grace)\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_at_once() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let server = Server::start(&["--grace", "1000"]);
+        let mut client = server.connect();
+        client.write_all(&frame(b"hello")).unwrap();
+        assert_eq!(read_frame(&mut client).unwrap(), b"hello");
+        server.running.signal(Signal::TERM);
+        assert_eq!(rest(&mut client), b"", "the server closes its side");
+        server.running.signal(signal);
+        assert_eq!(server.running.finish().code, Some(code));
+    }
+}

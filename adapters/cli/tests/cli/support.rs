@@ -1,0 +1,198 @@
+//! Running the program, and peers for it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test fails. Far more than it takes.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+pub fn getty(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_getty"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub out: Vec<u8>,
+    pub err: String,
+}
+
+impl Done {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.out).unwrap()
+    }
+
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""));
+        self
+    }
+
+    /// It failed with `code` and one line that contains `problem`.
+    #[track_caller]
+    pub fn failed(self, code: i32, problem: &str) -> Self {
+        assert_eq!(self.code, Some(code), "{}", self.err);
+        assert!(self.err.contains(problem), "{problem:?} is not in {:?}", self.err);
+        assert!(self.err.starts_with("getty: ") && self.err.lines().count() == 1, "{:?}", self.err);
+        self
+    }
+}
+
+/// Runs to the end with `input` as standard input.
+pub fn run(args: &[&str], input: impl Into<Vec<u8>>) -> Done {
+    let mut running = Running::start(args);
+    let feeding = running.feed(input.into());
+    let done = running.finish();
+    feeding.join().unwrap();
+    done
+}
+
+/// The program while it runs. It is killed with the test.
+pub struct Running {
+    pub child: Child,
+    pub out: Option<BufReader<ChildStdout>>,
+    pub err: Option<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    pub fn start(args: &[&str]) -> Self {
+        let mut child = getty(args).spawn().unwrap();
+        let out = child.stdout.take().map(BufReader::new);
+        let err = child.stderr.take().map(BufReader::new);
+        Running { child, out, err }
+    }
+
+    /// Writes `input` and then ends standard input, in a thread. The program may end before.
+    pub fn feed(&mut self, input: Vec<u8>) -> JoinHandle<()> {
+        let mut stdin = self.child.stdin.take().unwrap();
+        thread::spawn(move || {
+            let _ = stdin.write_all(&input);
+        })
+    }
+
+    /// The next line of standard output.
+    pub fn line(&mut self) -> String {
+        line(self.out.as_mut().unwrap())
+    }
+
+    /// Waits for the end.
+    pub fn finish(mut self) -> Done {
+        let (out, err) = (self.out.take(), self.err.take());
+        let out = thread::spawn(move || read_all(out));
+        let err = thread::spawn(move || read_all(err));
+        let status = self.wait();
+        Done {
+            code: status.code(),
+            out: out.join().unwrap(),
+            err: String::from_utf8(err.join().unwrap()).unwrap(),
+        }
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < DEADLINE, "the program does not end");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[cfg(unix)]
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The most memory it had so far, in bytes.
+    #[cfg(target_os = "linux")]
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn line(from: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    line
+}
+
+fn read_all(from: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut from) = from {
+        from.read_to_end(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+/// `getty serve` on a free port.
+pub struct Server {
+    pub running: Running,
+    pub url: String,
+}
+
+impl Server {
+    pub fn start(options: &[&str]) -> Self {
+        let mut running = Running::start(&[&["serve", "tcp://127.0.0.1:0"], options].concat());
+        let line = running.line();
+        let url = line.trim_end().strip_prefix("listening ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Server { running, url }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        with_deadline(TcpStream::connect(self.url.strip_prefix("tcp://").unwrap()).unwrap())
+    }
+}
+
+/// A peer that does `work` with the one connection that it accepts; gives its URL.
+pub fn peer<T: Send + 'static>(
+    work: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (String, JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    (url, thread::spawn(move || work(with_deadline(listener.accept().unwrap().0))))
+}
+
+fn with_deadline(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+/// A message with its length.
+pub fn frame(payload: &[u8]) -> Vec<u8> {
+    [&u32::try_from(payload.len()).unwrap().to_be_bytes(), payload].concat()
+}
+
+/// The next message, `None` at the end.
+pub fn read_frame(from: &mut impl Read) -> Option<Vec<u8>> {
+    let mut header = [0; 4];
+    match from.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return None,
+        Err(error) => panic!("{error}"),
+    }
+    let mut payload = vec![0; u32::from_be_bytes(header) as usize];
+    from.read_exact(&mut payload).unwrap();
+    Some(payload)
+}
+
+/// Everything up to the end of the stream.
+pub fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    read_all(Some(stream))
+}

@@ -1,0 +1,119 @@
+//! Each message about a wrong command line, and failures that come before any session.
+
+use std::net::TcpListener;
+
+use crate::support::run;
+
+#[test]
+fn wrong_command_lines() {
+    for (args, problem) in [
+        ("foo", "unrecognized subcommand 'foo'"),
+        ("serve", "required arguments were not provided: <URL>..."),
+        ("connect", "required arguments were not provided: <URL>"),
+        ("connect tcp://h:1 tcp://h:2", "unexpected argument 'tcp://h:2'"),
+        ("bench --foo", "unexpected argument '--foo'"),
+        (
+            "serve --runtime smol tcp://h:1",
+            "invalid value 'smol' for '--runtime <RUNTIME>' [possible values: tokio]",
+        ),
+        ("serve --threads 0 tcp://h:1", "'--threads <N>': 0 is not in 1..=65535"),
+        ("serve --threads", "a value is required for '--threads <N>'"),
+        (
+            "serve --codec line tcp://h:1",
+            "'line' for '--codec <CODEC>' [possible values: length, lines, raw]",
+        ),
+        ("connect --codec x tcp://h:1", "'x' for '--codec <CODEC>' [possible values: length, lines, raw]"),
+        ("serve --max-message 0 tcp://h:1", "'--max-message <BYTES>': 0 is not in 1..=4294967291"),
+        ("serve --cron 0 tcp://h:1", "'--cron <SECS>': expected seconds from 0.001 to 31536000 (365 days)"),
+        ("serve --idle x tcp://h:1", "'--idle <SECS>': expected seconds from 0.001"),
+        ("serve --grace -1 tcp://h:1", "unexpected argument '-1'"),
+        ("serve --grace=-1 tcp://h:1", "'--grace <SECS>': expected seconds from 0 to 31536000"),
+        ("connect --wait 1e99 tcp://h:1", "'--wait <SECS>': expected seconds from 0 to 31536000"),
+        ("connect --echo --wait 1 tcp://h:1", "'--echo' cannot be used with '--wait <SECS>'"),
+        ("bench --connections 0", "'--connections <N>': 0 is not in 1..=4294967295"),
+        ("bench --size 0", "'--size <BYTES>': 0 is not in 1..=1073741824"),
+        ("bench --depth 0", "'--depth <N>': 0 is not in 1..=1048576"),
+        ("bench --duration 0", "'--duration <SECS>': expected seconds from 0.001"),
+        ("bench --warmup x", "'--warmup <SECS>': expected seconds from 0"),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let done = run(&args, "").failed(2, problem);
+        assert_eq!(done.text(), "");
+    }
+}
+
+#[test]
+fn wrong_urls() {
+    for (url, problem) in [
+        ("127.0.0.1:1", "a URL begins with its transport: expected tcp://HOST:PORT"),
+        ("tls://h:1", "the transport tls is not built in yet: expected tcp://HOST:PORT"),
+        ("udp://h:1", "the transport udp is not built in yet"),
+        ("ws://h:1", "the transport ws is not built in yet"),
+        ("wss://h:1", "the transport wss is not built in yet"),
+        ("unix:///run/x", "the transport unix is not built in yet"),
+        ("http://h:1", "unknown transport http: expected tcp://HOST:PORT"),
+        ("tcp://:1", "the host is missing: expected tcp://HOST:PORT"),
+        ("tcp://h", "the port is missing: expected tcp://HOST:PORT"),
+        ("tcp://h:99999", "\"99999\" is no port: expected a number from 0 to 65535"),
+        ("tcp://::1:1", "an IPv6 address goes in brackets: expected tcp://[::1]:PORT"),
+        ("tcp://[::1:1", "the bracket around the IPv6 address is not closed: expected tcp://[::1]:PORT"),
+        ("tcp://[h]:1", "\"h\" in brackets is no IPv6 address: expected tcp://[::1]:PORT"),
+        ("tcp://h:1/path", "\"/path\" has no place in a tcp URL: expected tcp://HOST:PORT"),
+    ] {
+        for command in ["serve", "connect", "bench"] {
+            run(&[command, url], "").failed(2, problem);
+        }
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for args in
+        [&["--help"][..], &["serve", "--help"], &["connect", "-h"], &["bench", "--help"], &["--version"]]
+    {
+        let done = run(args, "").succeeded();
+        assert!(!done.out.is_empty());
+        assert!(done.text().lines().all(|line| line.chars().count() <= 100), "{}", done.text());
+    }
+    let bare = run(&[], "");
+    assert_eq!((bare.code, bare.err.contains("Usage: getty")), (Some(2), true));
+}
+
+#[test]
+fn an_address_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let url = format!("tcp://{address}");
+    let done = run(&["serve", "tcp://127.0.0.1:0", &url], "");
+    let done = done.failed(1, &format!("can't listen on {address}: Address already in use"));
+    assert_eq!(done.text(), "", "nothing is announced unless everything is there");
+}
+
+#[test]
+fn nobody_listens() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("tcp://{free}");
+    let problem = format!("can't connect to {free}: Connection refused");
+    run(&["connect", &url], "").failed(1, &problem);
+    run(&["bench", &url], "").failed(1, &problem);
+}
+
+#[test]
+fn files_that_can_not_be_written() {
+    let file = "/nonexistent/file";
+    for option in ["--json", "--plot"] {
+        run(&["bench", option, file], "").failed(1, "can't write /nonexistent/file: No such file");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_output_that_can_not_be_written() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let problem = "can't write to standard output: No space left on device";
+    for args in [&["serve", "tcp://127.0.0.1:0"][..], &["bench", "--duration", "0.01", "--warmup", "0"]] {
+        let output = crate::support::getty(args).stdout(full()).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), err.contains(problem)), (Some(1), true), "{err}");
+    }
+}
