@@ -199,7 +199,8 @@ impl ConfigBuilder {
     ///
     /// An item is refused if it would pass this limit while more than the high watermark is queued; so a
     /// single item larger than the limit still goes through a queue that is nearly empty. For an answer only
-    /// answers count: however much was sent unasked, there is room for it.
+    /// answers count: however much was sent unasked, there is room for it. So a queue holds the hard limit, the
+    /// high watermark and two messages at the most.
     pub fn hard_limit(mut self, bytes: usize) -> Self {
         self.config.hard_limit = bytes;
         self

@@ -1,0 +1,65 @@
+//! What scripts are made from, and the codec that they run on.
+
+use bytes::Bytes;
+use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, LengthDelimitedError, Sink, Source};
+
+/// Reads numbers off the front of the data.
+pub(super) struct Script<'a> {
+    pub(super) data: &'a [u8],
+}
+
+impl Script<'_> {
+    pub(super) fn next(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.data.split_first()?;
+        self.data = rest;
+        Some(byte)
+    }
+
+    pub(super) fn byte(&mut self) -> usize {
+        self.next().map_or(0, usize::from)
+    }
+
+    /// Sizes around what matters: mostly small, some up to 4 KiB.
+    pub(super) fn size(&mut self) -> usize {
+        let byte = self.byte();
+        if byte < 200 { byte } else { (byte - 199) * 74 }
+    }
+}
+
+/// A length-delimited codec whose encoder fails, after writing, on an item that says so.
+#[derive(Debug)]
+pub(super) struct Codec(pub(super) LengthDelimited);
+
+pub(super) const UNENCODABLE: &[u8] = b"!";
+
+#[derive(Debug, thiserror::Error)]
+#[error("it says so")]
+pub(super) struct Unencodable;
+
+impl Decoder for Codec {
+    type Item = Bytes;
+    type Error = LengthDelimitedError;
+
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Bytes>, LengthDelimitedError> {
+        self.0.decode(src)
+    }
+}
+
+impl Encoder<Bytes> for Codec {
+    type Error = Unencodable;
+
+    fn encode(&mut self, item: Bytes, dst: &mut Sink<'_>) -> Result<(), Unencodable> {
+        let fails = item == UNENCODABLE;
+        self.0.encode(item.clone(), dst).map_err(|_| Unencodable)?;
+        if fails {
+            dst.put_slice(b"taken back");
+            dst.put_bytes(Bytes::from_static(&[0; 100]));
+            return Err(Unencodable);
+        }
+        Ok(())
+    }
+
+    fn encoded_len(&self, item: &Bytes) -> Option<usize> {
+        item.len().is_multiple_of(2).then(|| item.len() + 4)
+    }
+}

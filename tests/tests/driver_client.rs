@@ -1,0 +1,119 @@
+//! Clients: connecting, and what they say when that fails.
+
+mod driver_common;
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use bytes::Bytes;
+use driver_common::fake::{self, Fake};
+use driver_common::recorder::Recorder;
+use driver_common::runtimes::{TestRuntime, connect, until};
+use driver_common::wire::wire;
+use driver_common::*;
+use getty_core::Close;
+use getty_core::codec::LengthDelimited;
+use getty_driver::{Client, Runtime, Server, TcpOptions};
+
+on_every_runtime!(a_client_with_a_listener, an_address_that_does_not_answer_is_named, socket_options);
+
+fn a_client_with_a_listener<R: TestRuntime>() {
+    R::block_on(async {
+        let server = R::serve(Server::<R>::builder(), || Recorder::echo().0).await.unwrap();
+        let (listener, log) = Recorder::quiet();
+        let address = format!("localhost:{}", server.local_addr().port());
+        let handle = R::connect(Client::<R>::builder(), &address, listener).await.unwrap();
+        assert_eq!(handle.peer_addr(), Some(server.local_addr()));
+        assert_eq!(handle.local_addr().unwrap().ip(), server.local_addr().ip());
+        handle.send_flushed(Bytes::from("hello")).await.unwrap();
+        until::<R>("the echo", || log.count("on_message: hello") == 1).await;
+        handle.close(Close::graceful());
+        assert!(handle.closed().await.is_clean());
+        until::<R>("the end", || log.count("on_close: closed by this end") == 1).await;
+    });
+}
+
+fn an_address_that_does_not_answer_is_named<R: TestRuntime>() {
+    R::block_on(async {
+        // A port that was just given back: nobody listens there.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = Client::<R>::builder()
+            .tcp_connection::<_, Bytes>(&free.to_string(), LengthDelimited::new())
+            .await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert!(error.to_string().starts_with(&format!("can't connect to {free}: ")), "{error}");
+        let error = Client::<R>::builder()
+            .tcp_connection::<_, Bytes>("no such host.invalid:1", LengthDelimited::new())
+            .await;
+        let error = error.unwrap_err();
+        assert!(error.to_string().starts_with("can't connect to no such host.invalid:1: "), "{error}");
+        // As a listener's session, the same.
+        let error =
+            R::connect(Client::<R>::builder(), &free.to_string(), Recorder::quiet().0).await.unwrap_err();
+        assert!(error.to_string().contains(&free.to_string()), "{error}");
+    });
+}
+
+fn socket_options<R: TestRuntime>() {
+    R::block_on(async {
+        let options =
+            || TcpOptions::new().keepalive(secs(60)).send_buffer(8192).receive_buffer(8192).backlog(1);
+        let server =
+            R::serve(Server::<R>::builder().tcp_options(options()), || Recorder::echo().0).await.unwrap();
+        let client = Client::<R>::builder().tcp_options(options());
+        let mut client =
+            client.tcp_connection(&server.local_addr().to_string(), LengthDelimited::new()).await.unwrap();
+        // Small buffers, large messages: writes and reads come in pieces.
+        let large = Bytes::from(vec![7; 100_000]);
+        let (sent, got) = futures::join!(connect::<R>(server.local_addr()), async {
+            client.feed(large.clone()).await.unwrap();
+            client.recv().await.unwrap().unwrap()
+        });
+        assert_eq!(got, large);
+        drop(sent);
+    });
+}
+
+#[test]
+fn connecting_gives_up_in_time() {
+    fake::block_on(async {
+        for timeout in [Duration::from_millis(1500), secs(10)] {
+            let start = Fake::now();
+            let client = Client::<Fake>::builder().connect_timeout(timeout);
+            let error =
+                client.tcp_connection::<_, Bytes>("192.0.2.1:7", LengthDelimited::new()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert_eq!(
+                error.to_string(),
+                format!("can't connect to 192.0.2.1:7: no connection within {timeout:?}")
+            );
+            assert_eq!(Fake::now() - start, timeout);
+        }
+    });
+}
+
+#[test]
+fn connecting_may_take_for_ever() {
+    fake::block_on(async {
+        fake::connects(Ok(wire().0));
+        let client = Client::<Fake>::builder().connect_timeout(Duration::MAX);
+        client.tcp_connection::<_, Bytes>("192.0.2.1:7", LengthDelimited::new()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_panic_of_a_clients_listener_is_told() {
+    fake::block_on(async {
+        let (io, wire) = wire();
+        fake::connects(Ok(io));
+        let (tell, told) = std::sync::mpsc::channel();
+        let client = Client::<Fake>::builder().on_panic(move |id, _| tell.send(id).unwrap());
+        let listener = Recorder::quiet().0.panics_in("on_message");
+        let handle = client.tcp("192.0.2.1:7", LengthDelimited::new(), listener).await.unwrap();
+        wire.send_frame("hello");
+        fake::run();
+        assert_eq!(told.try_recv(), Ok(handle.id()));
+        assert_eq!(handle.closed().await.to_string(), "the listener panicked");
+    });
+}

@@ -1,0 +1,264 @@
+//! [`Fake`]: a runtime of one thread, whose clock moves only when told.
+//!
+//! All of it is per thread, and so per test. Sockets are [`MemIo`]s that the test hands over.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use getty_driver::{Accept, Runtime, Spawn, TcpOptions, Timer};
+
+use super::wire::MemIo;
+
+pub enum Fake {}
+
+thread_local! {
+    static NOW: Cell<Instant> = Cell::new(Instant::now());
+    static TIMERS: RefCell<Vec<Option<Alarm>>> = const { RefCell::new(Vec::new()) };
+    static COUNTS: Cell<Counts> = const { Cell::new(Counts { made: 0, reset: 0 }) };
+    static ACCEPTS: RefCell<VecDeque<io::Result<MemIo>>> = const { RefCell::new(VecDeque::new()) };
+    static ACCEPT_WAKER: RefCell<Option<Waker>> = const { RefCell::new(None) };
+    static ACCEPT_CALLS: Cell<usize> = const { Cell::new(0) };
+    static CONNECTS: RefCell<VecDeque<io::Result<MemIo>>> = const { RefCell::new(VecDeque::new()) };
+    static TASKS: RefCell<Vec<Option<Spawned>>> = const { RefCell::new(Vec::new()) };
+    static READY: Arc<Mutex<VecDeque<usize>>> = Arc::default();
+}
+
+struct Spawned {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    waker: Waker,
+}
+
+/// How often timers were made and reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub made: usize,
+    pub reset: usize,
+}
+
+struct Alarm {
+    at: Instant,
+    waker: Option<Waker>,
+}
+
+pub fn timer_counts() -> Counts {
+    COUNTS.get()
+}
+
+/// Moves the clock on; timers that are due fire.
+pub fn advance(by: Duration) {
+    jump(NOW.get() + by);
+}
+
+/// Sets the clock, also back.
+pub fn jump(to: Instant) {
+    NOW.set(to);
+    let due: Vec<Waker> = TIMERS.with_borrow_mut(|timers| {
+        timers
+            .iter_mut()
+            .flatten()
+            .filter(|alarm| alarm.at <= to)
+            .filter_map(|alarm| alarm.waker.take())
+            .collect()
+    });
+    due.into_iter().for_each(Waker::wake);
+}
+
+/// Sets the clock; no timer fires, as when it is not yet its turn.
+pub fn jump_unnoticed(to: Instant) {
+    NOW.set(to);
+}
+
+fn next_alarm() -> Option<Instant> {
+    TIMERS.with_borrow(|timers| timers.iter().flatten().filter(|a| a.waker.is_some()).map(|a| a.at).min())
+}
+
+/// The listening socket gets a connection, or fails to.
+pub fn incoming(result: io::Result<MemIo>) {
+    ACCEPTS.with_borrow_mut(|accepts| accepts.push_back(result));
+    ACCEPT_WAKER.take().into_iter().for_each(Waker::wake);
+}
+
+/// How often connections were asked for.
+pub fn accept_calls() -> usize {
+    ACCEPT_CALLS.get()
+}
+
+/// The next attempt to connect has this result; without any it hangs.
+pub fn connects(result: io::Result<MemIo>) {
+    CONNECTS.with_borrow_mut(|connects| connects.push_back(result));
+}
+
+/// How many tasks there are.
+pub fn tasks() -> usize {
+    TASKS.with_borrow(|tasks| tasks.iter().flatten().count())
+}
+
+/// Drops all tasks, as a runtime does at its end.
+pub fn drop_tasks() {
+    drop(TASKS.take());
+}
+
+struct TaskWaker(usize, Arc<Mutex<VecDeque<usize>>>);
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().unwrap().push_back(self.0);
+    }
+}
+
+fn waker(task: usize) -> Waker {
+    Waker::from(Arc::new(TaskWaker(task, READY.with(Arc::clone))))
+}
+
+/// Polls tasks until none has anything to do.
+#[track_caller]
+pub fn run() {
+    for _ in 0..100_000 {
+        let Some(id) = READY.with(|ready| ready.lock().unwrap().pop_front()) else { return };
+        let task = TASKS.with_borrow_mut(|tasks| tasks.get_mut(id).and_then(Option::take));
+        if let Some(mut task) = task
+            && task.future.as_mut().poll(&mut Context::from_waker(&task.waker)).is_pending()
+        {
+            TASKS.with_borrow_mut(|tasks| tasks[id] = Some(task));
+        }
+    }
+    panic!("tasks are busy without end");
+}
+
+/// Runs `future` and the tasks; when nothing has anything to do, time moves on to the next timer.
+#[track_caller]
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let flag = Arc::new(super::task::Counter::default());
+    let waker = Waker::from(flag.clone());
+    let mut seen = usize::MAX;
+    loop {
+        if flag.wakes() != seen {
+            seen = flag.wakes();
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return output;
+            }
+        }
+        run();
+        if flag.wakes() == seen {
+            jump(next_alarm().expect("everything waits, and no timer is set").max(NOW.get()));
+        }
+    }
+}
+
+/// Waits on the fake clock.
+pub async fn sleep(time: Duration) {
+    let mut timer = Fake::timer(NOW.get() + time);
+    poll_fn(|cx| timer.poll(cx)).await;
+}
+
+impl Runtime for Fake {
+    type Timer = FakeTimer;
+    type TcpStream = MemIo;
+    type TcpListener = FakeListener;
+    type Spawner = FakeSpawner;
+
+    fn now() -> Instant {
+        NOW.get()
+    }
+
+    fn timer(at: Instant) -> FakeTimer {
+        COUNTS.set(Counts { made: COUNTS.get().made + 1, ..COUNTS.get() });
+        TIMERS.with_borrow_mut(|timers| {
+            timers.push(Some(Alarm { at, waker: None }));
+            FakeTimer(timers.len() - 1)
+        })
+    }
+
+    async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+        address.parse().map(|address| vec![address]).map_err(|_| io::ErrorKind::NotFound.into())
+    }
+
+    fn tcp_listener(listener: TcpListener) -> io::Result<FakeListener> {
+        Ok(FakeListener(listener))
+    }
+
+    async fn tcp_connect(_address: SocketAddr) -> io::Result<MemIo> {
+        poll_fn(|_| match CONNECTS.with_borrow_mut(VecDeque::pop_front) {
+            Some(result) => Poll::Ready(result),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    fn apply(_stream: &MemIo, _options: &TcpOptions) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub struct FakeTimer(usize);
+
+impl Timer for FakeTimer {
+    fn reset(&mut self, at: Instant) {
+        COUNTS.set(Counts { reset: COUNTS.get().reset + 1, ..COUNTS.get() });
+        TIMERS.with_borrow_mut(|timers| timers[self.0] = Some(Alarm { at, waker: None }));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        TIMERS.with_borrow_mut(|timers| {
+            let alarm = timers[self.0].as_mut().expect("the timer is there");
+            if alarm.at <= NOW.get() {
+                return Poll::Ready(());
+            }
+            alarm.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for FakeTimer {
+    fn drop(&mut self) {
+        // The thread may be ending.
+        let _ = TIMERS.try_with(|timers| timers.borrow_mut()[self.0] = None);
+    }
+}
+
+/// Spawns on the thread's own executor: [`run`] or [`block_on`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FakeSpawner;
+
+impl<F: Future + 'static> Spawn<F> for FakeSpawner {
+    fn spawn(&self, future: F) {
+        let id = TASKS.with_borrow_mut(|tasks| {
+            let id = tasks.len();
+            tasks.push(Some(Spawned { future: Box::pin(async { drop(future.await) }), waker: waker(id) }));
+            id
+        });
+        READY.with(|ready| ready.lock().unwrap().push_back(id));
+    }
+}
+
+/// A socket whose port is real, so that it can be told whether it is closed, and whose connections are not.
+#[derive(Debug)]
+pub struct FakeListener(TcpListener);
+
+impl Accept for FakeListener {
+    type Stream = MemIo;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<MemIo>> {
+        ACCEPT_CALLS.set(ACCEPT_CALLS.get() + 1);
+        match ACCEPTS.with_borrow_mut(VecDeque::pop_front) {
+            Some(result) => Poll::Ready(result),
+            None => {
+                ACCEPT_WAKER.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}

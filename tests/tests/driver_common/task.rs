@@ -1,0 +1,99 @@
+//! [`Task`]: a future that the test polls by hand.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// Counts how often it was woken.
+#[derive(Default)]
+pub struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A future and a waker that counts. Nothing is polled but by the test.
+pub struct Task<F> {
+    future: Option<Pin<Box<F>>>,
+    counter: Arc<Counter>,
+    /// How often it had been woken when it was polled last.
+    seen: Option<usize>,
+    pub polls: usize,
+}
+
+impl<F: Future> Task<F> {
+    pub fn new(future: F) -> Self {
+        Task { future: Some(Box::pin(future)), counter: Arc::default(), seen: None, polls: 0 }
+    }
+
+    /// Polls once, woken or not.
+    #[track_caller]
+    pub fn poll(&mut self) -> Poll<F::Output> {
+        self.seen = Some(self.counter.0.load(Ordering::SeqCst));
+        self.polls += 1;
+        let waker = Waker::from(self.counter.clone());
+        let future = self.future.as_mut().expect("it is done");
+        let result = future.as_mut().poll(&mut Context::from_waker(&waker));
+        if result.is_ready() {
+            self.future = None;
+        }
+        result
+    }
+
+    /// Whether there is reason to poll: it was woken, or never polled.
+    pub fn is_woken(&self) -> bool {
+        self.seen != Some(self.counter.0.load(Ordering::SeqCst))
+    }
+
+    /// Polls as an executor would, until it has nothing to do.
+    #[track_caller]
+    pub fn run(&mut self) -> Poll<F::Output> {
+        for _ in 0..100_000 {
+            if self.future.is_none() || !self.is_woken() {
+                return Poll::Pending;
+            }
+            if let Poll::Ready(output) = self.poll() {
+                return Poll::Ready(output);
+            }
+        }
+        panic!("it is woken again and again and does nothing");
+    }
+
+    /// [`run`](Self::run), and it must be done then.
+    #[track_caller]
+    pub fn finish(&mut self) -> F::Output {
+        match self.run() {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    /// [`run`](Self::run), and it must not be done then.
+    #[track_caller]
+    pub fn settle(&mut self) {
+        assert!(self.run().is_pending(), "it is done");
+    }
+
+    /// From now on it is polled with another waker, as if it had moved to another task.
+    pub fn change_waker(&mut self) -> Arc<Counter> {
+        self.seen = Some(0);
+        std::mem::take(&mut self.counter)
+    }
+
+    pub fn get_mut(&mut self) -> &mut F
+    where
+        F: Unpin,
+    {
+        self.future.as_mut().expect("it is done").as_mut().get_mut()
+    }
+}
+
+impl Counter {
+    pub fn wakes(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}

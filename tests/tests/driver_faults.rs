@@ -1,0 +1,156 @@
+//! Peers that misbehave, over real sockets: each costs its own session and nothing else.
+
+mod driver_common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use bytes::Bytes;
+use driver_common::recorder::{Log, Recorder};
+use driver_common::runtimes::{TestRuntime, blocking, connect, until};
+use driver_common::task::Task;
+use driver_common::*;
+use getty_driver::Server;
+use socket2::SockRef;
+use testkit::Rng;
+
+on_every_runtime!(
+    resets_leave_nothing_behind,
+    a_length_bomb_ends_its_session_only,
+    dropped_runtimes_end_sessions
+);
+
+async fn echo_server<R: TestRuntime>() -> (Server<R>, Log) {
+    let log = Log::default();
+    let kept = log.clone();
+    let server = R::serve(Server::<R>::builder(), move || Recorder::echo().0.log_to(&kept)).await.unwrap();
+    (server, log)
+}
+
+/// A plain socket to `address` whose end is a reset.
+fn raw(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    stream.set_read_timeout(Some(secs(20))).unwrap();
+    stream
+}
+
+/// Sockets that this process has open on `port`, at either end. Other tests of the file have other ports.
+#[cfg(target_os = "linux")]
+fn sockets_on(port: u16) -> usize {
+    let inodes: Vec<String> = std::fs::read_to_string("/proc/self/net/tcp")
+        .unwrap()
+        .lines()
+        .skip(1)
+        .filter(|line| {
+            line.split_whitespace().skip(1).take(2).any(|address| address.ends_with(&format!(":{port:04X}")))
+        })
+        .map(|line| format!("socket:[{}]", line.split_whitespace().nth(9).unwrap()))
+        .collect();
+    let open =
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    open.filter(|target| inodes.iter().any(|inode| target.as_os_str() == inode.as_str())).count()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sockets_on(_port: u16) -> usize {
+    1
+}
+
+fn resets_leave_nothing_behind<R: TestRuntime>() {
+    const RESETS: usize = 1000;
+    R::block_on(async {
+        let (server, log) = echo_server::<R>().await;
+        let mut steady = connect::<R>(server.local_addr()).await;
+        let address = server.local_addr();
+        let mut rng = Rng::new(11);
+        let offsets: Vec<usize> = (0..RESETS).map(|_| rng.below(60)).collect();
+        blocking(move || {
+            let input = frame(&[b'x'; 16]).repeat(3);
+            for offset in offsets {
+                raw(address).write_all(&input[..offset]).unwrap();
+            }
+        })
+        .await;
+        until::<R>("every session ends", || server.sessions() == 1).await;
+        steady.send(Bytes::from("still here")).await.unwrap();
+        assert_eq!(steady.recv().await.unwrap().unwrap(), "still here");
+        // A connection that was reset before it was accepted may never become a session.
+        let opened = log.count("on_open") - 1;
+        assert!(opened > RESETS / 2, "{opened}");
+        assert_eq!(log.count("on_close"), opened, "each once");
+        let ends = log.take();
+        assert!(ends.iter().any(|end| end.starts_with("on_close: transport")), "resets were seen");
+        drop(steady);
+        until::<R>("the last one ends", || server.sessions() == 0).await;
+        if cfg!(target_os = "linux") {
+            until::<R>("only the listening socket is left", || sockets_on(address.port()) == 1).await;
+        }
+    });
+}
+
+fn a_length_bomb_ends_its_session_only<R: TestRuntime>() {
+    R::block_on(async {
+        let (server, log) = echo_server::<R>().await;
+        let mut steady = connect::<R>(server.local_addr()).await;
+        let address = server.local_addr();
+        blocking(move || {
+            let mut bomb = raw(address);
+            bomb.write_all(&frame(b"before")).unwrap();
+            bomb.write_all(b"\xff\xff\xff\xff and on").unwrap();
+            let mut echoed = Vec::new();
+            bomb.read_to_end(&mut echoed).unwrap();
+            assert_eq!(echoed, frame(b"before"), "what came before is answered, then our end comes");
+        })
+        .await;
+        until::<R>("the session ends", || log.count("on_close") == 1).await;
+        let reason = log.take().pop().unwrap();
+        assert!(
+            reason.contains("a frame of 4294967299 bytes") && reason.contains("Config::max_frame"),
+            "{reason}"
+        );
+        steady.send(Bytes::from("still here")).await.unwrap();
+        assert_eq!(steady.recv().await.unwrap().unwrap(), "still here");
+    });
+}
+
+fn dropped_runtimes_end_sessions<R: TestRuntime>() {
+    let (server, mut receiver, handle) = R::block_on(async {
+        let (server, _) = echo_server::<R>().await;
+        let (handle, receiver) = R::spawn_connection(connect::<R>(server.local_addr()).await);
+        handle.send(Bytes::from("hello")).await.unwrap();
+        until::<R>("the session is there", || server.sessions() == 1).await;
+        (server, receiver, handle)
+    });
+    // The runtime is gone, and with it the tasks.
+    assert!(handle.is_closed());
+    assert!(handle.try_send(Bytes::new()).is_err());
+    assert_eq!(server.sessions(), 0);
+    let received = Task::new(receiver.recv()).finish();
+    assert!(matches!(received, Ok(Some(_)) | Err(_)), "the echo, or that there is no more");
+}
+
+#[test]
+fn who_never_reads_is_cut_off_over_real_sockets() {
+    // Virtual time with real sockets: the clock moves only when all tasks wait.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (server, log) = echo_server::<getty_tokio::Tokio>().await;
+        let stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
+        let input = frame(&[b'x'; 60_000]);
+        // As much as the sockets between take; then neither side moves.
+        let started = tokio::time::Instant::now();
+        while log.count("on_close") == 0 {
+            match stream.try_write(&input) {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+        }
+        assert!(started.elapsed() >= secs(30) && started.elapsed() < secs(60), "{:?}", started.elapsed());
+        let reason = log.take().pop().unwrap();
+        assert!(reason.contains("the peer took no bytes"), "{reason}");
+        assert_eq!(server.sessions(), 0);
+    });
+}

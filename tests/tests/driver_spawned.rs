@@ -1,0 +1,172 @@
+//! A connection in a task of its own: `Connection::spawn`, its handle and its receiver.
+
+mod driver_common;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use driver_common::fake::{self, FakeSpawner};
+use driver_common::task::Task;
+use driver_common::wire::{Op, Wire};
+use driver_common::*;
+use futures::StreamExt;
+use getty_core::{Close, CloseReason, Config, SendError};
+use getty_driver::{Handle, Receiver};
+
+fn spawned(config: Arc<Config>) -> (Handle<Bytes>, Receiver<Bytes, Bytes>, Wire) {
+    let (connection, wire) = connection(config);
+    let (handle, receiver) = connection.spawn(&FakeSpawner);
+    fake::run();
+    (handle, receiver, wire)
+}
+
+/// What is in the queue, taken by hand.
+fn received(receiver: &mut Receiver<Bytes, Bytes>) -> Vec<Bytes> {
+    let mut messages = Vec::new();
+    while let std::task::Poll::Ready(Ok(Some(message))) = Task::new(receiver.recv()).run() {
+        messages.push(message);
+    }
+    messages
+}
+
+#[test]
+fn messages_both_ways() {
+    let (handle, mut receiver, wire) = spawned(Config::default().into());
+    wire.send(&[frame(b"one"), frame(b"two")].concat());
+    handle.try_send(Bytes::from("three")).unwrap();
+    fake::run();
+    assert_eq!(received(&mut receiver), ["one", "two"]);
+    assert_eq!(wire.take_frames(), ["three"]);
+    let mut recv = Task::new(receiver.next());
+    recv.settle();
+    wire.send_frame("four");
+    fake::run();
+    assert_eq!(recv.finish().unwrap().unwrap(), "four");
+}
+
+#[test]
+fn what_came_before_it_was_spawned_is_not_lost() {
+    let (mut connection, wire) = connection(Config::default().into());
+    wire.room(0);
+    wire.send(&[frame(b"one"), frame(b"two")].concat());
+    assert_eq!(Task::new(connection.recv()).finish().unwrap().unwrap(), "one");
+    Task::new(connection.feed(Bytes::from("fed"))).finish().unwrap();
+    let (_handle, mut receiver) = connection.spawn(&FakeSpawner);
+    wire.room(None);
+    fake::run();
+    assert_eq!(received(&mut receiver), ["two"]);
+    assert_eq!(wire.take_frames(), ["fed"]);
+}
+
+#[test]
+fn a_receiver_that_does_not_pull_stops_the_reading() {
+    let (_handle, mut receiver, wire) = spawned(config(|c| c.handle_queue(10)));
+    wire.endless(Some(frame(&[b'x'; 1000]).repeat(5)));
+    fake::run();
+    let reads = wire.calls(Op::Read);
+    assert!(reads <= 3, "10 messages are 2 reads: {reads}");
+    fake::run();
+    assert_eq!(wire.calls(Op::Read), reads);
+    // Half of the queue must be free before it goes on, so that it does not stop and go for each message.
+    for _ in 0..4 {
+        Task::new(receiver.recv()).finish().unwrap().unwrap();
+        fake::run();
+    }
+    assert_eq!(wire.calls(Op::Read), reads);
+    Task::new(receiver.recv()).finish().unwrap().unwrap();
+    fake::run();
+    assert!(wire.calls(Op::Read) > reads);
+    let mut pulled = 5;
+    while pulled < 1000 {
+        pulled += received(&mut receiver).len();
+        fake::run();
+    }
+    assert!(wire.calls(Op::Read) * 5 < pulled + 40);
+}
+
+#[test]
+fn dropping_the_receiver_leaves_the_session_open_and_reading() {
+    let (handle, receiver, wire) = spawned(config(|c| c.handle_queue(2)));
+    (0..5).for_each(|_| wire.send_frame("unread"));
+    fake::run();
+    drop(receiver);
+    fake::run();
+    assert_eq!(handle.stats().received.messages, 5, "what comes is read and dropped");
+    handle.try_send(Bytes::from("still here")).unwrap();
+    fake::run();
+    assert_eq!(wire.take_frames(), ["still here"]);
+    wire.fail(ErrorKind::ConnectionReset);
+    fake::run();
+    assert!(handle.is_closed() && wire.is_dropped());
+    assert_eq!(fake::tasks(), 0);
+}
+
+#[test]
+fn dropping_the_handle_leaves_the_session_open() {
+    let (handle, mut receiver, wire) = spawned(Config::default().into());
+    drop(handle);
+    wire.send_frame("hello");
+    fake::run();
+    assert_eq!(received(&mut receiver), ["hello"]);
+}
+
+#[test]
+fn the_peers_half_close_ends_the_messages_and_not_the_session() {
+    let (handle, mut receiver, wire) = spawned(Config::default().into());
+    wire.send_frame("last");
+    wire.eof();
+    fake::run();
+    assert_eq!(received(&mut receiver), ["last"]);
+    assert!(Task::new(receiver.recv()).finish().unwrap().is_none());
+    handle.try_send(Bytes::from("answer")).unwrap();
+    fake::run();
+    assert_eq!(wire.take_frames(), ["answer"]);
+    handle.close(Close::graceful());
+    fake::run();
+    assert!(matches!(Task::new(handle.closed()).finish(), CloseReason::Eof { mid_frame: false }));
+    assert!(Task::new(receiver.recv()).finish().unwrap().is_none());
+    assert_eq!(fake::tasks(), 0);
+}
+
+#[test]
+fn an_error_comes_after_the_messages() {
+    let (_handle, mut receiver, wire) = spawned(config(|c| c.handle_queue(2)));
+    for n in 0..3 {
+        wire.send_frame(format!("{n}"));
+    }
+    wire.fail(ErrorKind::ConnectionReset);
+    fake::run();
+    assert_eq!(received(&mut receiver), ["0", "1"]);
+    fake::run();
+    assert_eq!(received(&mut receiver), ["2"]);
+    fake::run();
+    for _ in 0..2 {
+        let error = Task::new(receiver.recv()).finish().unwrap_err();
+        assert!(matches!(error, CloseReason::Io(ErrorKind::ConnectionReset)), "{error}");
+    }
+    assert!(Task::new(receiver.next()).finish().unwrap().is_err());
+    assert!(Task::new(receiver.next()).finish().is_none(), "as a stream it comes once");
+}
+
+#[test]
+fn a_runtime_that_ends_is_told() {
+    let (handle, mut receiver, _wire) = spawned(Config::default().into());
+    let mut recv = Task::new(receiver.recv());
+    recv.settle();
+    fake::drop_tasks();
+    assert!(matches!(recv.finish(), Err(CloseReason::Local { flushed: false })));
+    assert!(matches!(handle.try_send(Bytes::new()), Err(SendError::Closed(_))));
+}
+
+#[test]
+fn a_connection_that_is_over_can_be_spawned() {
+    let (mut connection, wire) = connection(Config::default().into());
+    wire.fail(ErrorKind::ConnectionReset);
+    assert!(Task::new(connection.recv()).finish().is_err());
+    let (handle, mut receiver) = connection.spawn(&FakeSpawner);
+    fake::run();
+    assert_eq!(fake::tasks(), 0, "nothing is left to drive");
+    assert!(matches!(Task::new(handle.closed()).finish(), CloseReason::Io(ErrorKind::ConnectionReset)));
+    assert!(matches!(Task::new(receiver.recv()).finish(), Err(CloseReason::Io(ErrorKind::ConnectionReset))));
+}
