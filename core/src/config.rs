@@ -161,8 +161,10 @@ impl ConfigBuilder {
     /// The largest frame in bytes on the wire, received or sent. Default 8 MiB, at least 1.
     ///
     /// A larger one that is announced ends the session from its header alone, before memory is reserved for
-    /// it; one that is sent is refused with [`SendError::TooLarge`](crate::SendError::TooLarge) and the
-    /// session stays open. 8 MiB fits the payloads people send in practice and bounds what one connection
+    /// it; one that is sent is refused and the session stays open: with
+    /// [`SendError::TooLarge`](crate::SendError::TooLarge) and the item, if the encoder tells sizes beforehand (all of
+    /// this crate do), with [`SendError::Encode`](crate::SendError::Encode) otherwise, or if the codec's own limit is
+    /// the lower one. 8 MiB fits the payloads people send in practice and bounds what one connection
     /// can make the process hold.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.config.max_frame = bytes;

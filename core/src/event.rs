@@ -16,14 +16,17 @@ pub enum Event<T> {
     Message(T),
     /// Nothing moved for a while. Once per quiet period, measured on bytes of the wire.
     Idle(Idle),
-    /// Another [`Config::cron_period`](crate::Config::cron_period) is over.
+    /// Another [`Config::cron_period`](crate::Config::cron_period) is over. Periods that were missed, or not polled,
+    /// count as one; after a miss the next period begins when it was noticed.
     Cron,
     /// The send queue is down to the low watermark. Comes once after a `send` was refused for lack of room.
     Writable,
     /// Every message up to this one is with the transport. Comes only when asked for; when several were
     /// asked for, the latest stands for all.
     Flushed(Seq),
-    /// The peer ended its stream between two frames. It may still read: the session can go on sending.
+    /// The peer ended its stream between two frames. It may still read: the session can go on sending, until it is
+    /// closed. Reading has no deadline any more, so nothing but `idle_write` or `idle_both` reminds of a session that
+    /// is forgotten here. A graceful close after this has the reason [`CloseReason::Eof`].
     ReadEnd,
     /// The session is over. Exactly once, and the last event.
     Closed(Box<CloseReason>),

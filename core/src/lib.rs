@@ -49,7 +49,9 @@
 //!     // 2. Events, until there are none.
 //!     while let Some(event) = server.poll_event() {
 //!         match event {
-//!             Event::Message(message) => drop(server.send(message)?), // echo
+//!             Event::Message(message) => {
+//!                 server.send(message)?; // echo
+//!             }
 //!             Event::ReadEnd => server.close(now, Close::graceful()), // the peer is done, and so are we
 //!             _ => {}
 //!         }
@@ -90,7 +92,9 @@
 //!   when a deadline is set for the first time or passes.
 //! * [`Event::Closed`] is the last event, comes exactly once, and says who ended the session and why.
 //! * What a peer sends can end the session, and can do nothing else: no panic, no unbounded memory, no busy
-//!   loop. Misuse by the caller is an `Err` that leaves the session as it was.
+//!   loop.
+//! * Misuse of [`send`](Session::send) is an `Err` that leaves the session as it was. Other calls out of place are
+//!   ignored, except that input brought while [`wants_read`](Session::wants_read) is false is kept, however much.
 //!
 //! # Driving a session over a socket
 //!
@@ -102,11 +106,21 @@
 //! 4. Write [`outbound`](Session::outbound) until it is empty or the socket would block, and
 //!    [`advance`](bytes::Buf::advance) by what was taken. When [`wants_shutdown`](Session::wants_shutdown),
 //!    shut the sending side down and call [`handle_shutdown`](Session::handle_shutdown).
-//! 5. If it [`wants_read`](Session::wants_read), read once into [`recv_buf`](Session::recv_buf) and call
-//!    [`handle_read`](Session::handle_read); 0 bytes are [`handle_eof`](Session::handle_eof), an error is
-//!    [`handle_io_error`](Session::handle_io_error). Go back to 3, until reading would block.
-//! 6. [`take_back`](Session::take_back) the memory, and wait for the socket or for `poll_timeout`. Once
+//! 5. If it [`wants_read`](Session::wants_read), read once and call [`handle_read`](Session::handle_read) or
+//!    [`handle_input`](Session::handle_input); 0 bytes are [`handle_eof`](Session::handle_eof). An error of reading
+//!    or writing, other than `WouldBlock` and `Interrupted`, is [`handle_io_error`](Session::handle_io_error).
+//! 6. **Repeat from 3 as long as anything happened in this round**: an event was polled, a byte was written or read,
+//!    a `handle_*` was called. Writing can make held-back messages deliverable, and ending a stream can make
+//!    `Closed` due; only polling events tells. A round in which nothing happened ends the turn.
+//! 7. [`take_back`](Session::take_back) the memory, and wait for the socket or for `poll_timeout`. Once
 //!    [`Event::Closed`] has come, drop the socket.
+//!
+//! With edge-triggered readiness, register for reading and writing and run the whole turn on any event, after a
+//! timeout too. One fast peer can fill a thread: bound the rounds of a turn, and take the session up again after
+//! the others.
+//!
+//! [`recv_buf`](Session::recv_buf) is room that is not initialised, for calls like tokio's `read_buf`. A reader that
+//! wants `&mut [u8]`, like [`std::io::Read`], reads into an array of the thread's, whose bytes go to `handle_input`.
 //!
 //! # Memory and limits
 //!

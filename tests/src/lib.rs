@@ -48,3 +48,8 @@ pub mod split;
 mod wire;
 
 pub use rng::Rng;
+
+/// The examples of the README, as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -363,3 +363,13 @@ fn a_panicked_listener_ends_at_once_and_times_of_close_may_be_old() {
     assert!(matches!(closed(&mut solo), CloseReason::Panicked));
     solo.assert_over();
 }
+
+#[test]
+fn after_an_io_error_with_nothing_received_only_the_close_is_left() {
+    let mut solo = Solo::new();
+    assert_eq!(solo.poll(), NONE);
+    solo.session.handle_io_error(solo.clock.now(), ErrorKind::BrokenPipe);
+    assert!(solo.session.is_over() && !solo.session.is_closed());
+    assert_eq!(solo.poll().len(), 1);
+    assert!(solo.session.is_closed());
+}

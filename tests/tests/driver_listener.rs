@@ -84,6 +84,26 @@ fn after_a_panic_nothing_is_called_and_the_session_is_over() {
 }
 
 #[test]
+fn what_was_due_when_a_callback_panics_is_not_told() {
+    let (listener, log) = Recorder::new(|cx, happening| {
+        match happening {
+            Happening::Open => drop(cx.send(Bytes::from("hello"))),
+            Happening::Message(_) => {
+                cx.notify_flushed(); // it is flushed already, so the answer waits to be told
+                std::panic::resume_unwind(Box::new("quiet"));
+            }
+            _ => {}
+        }
+        Then::Default
+    });
+    let (mut task, wire) = driver(Config::default().into(), listener);
+    task.settle();
+    wire.send(&frame(b"m").repeat(3));
+    assert!(matches!(*task.finish(), CloseReason::Panicked));
+    assert_eq!(log.take(), ["on_open", "on_message: m"]);
+}
+
+#[test]
 fn what_a_context_can_do() {
     #[derive(Debug, Clone, PartialEq)]
     struct User(u32);

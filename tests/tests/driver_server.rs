@@ -12,11 +12,12 @@ use bytes::Bytes;
 use driver_common::fake::{self, Fake};
 use driver_common::recorder::{Log, Recorder, Then};
 use driver_common::runtimes::{TestRuntime, blocking, connect, until};
+use driver_common::task::Task;
 use driver_common::wire::{Wire, wire};
 use driver_common::*;
 use getty_core::Close;
 use getty_core::codec::LengthDelimited;
-use getty_driver::{Context, Listener, Runtime, Server};
+use getty_driver::{Context, Listener, Runtime, Server, Spawn};
 
 on_every_runtime!(
     clients_are_served_and_counted,
@@ -305,6 +306,40 @@ fn a_factory_that_panics_costs_one_connection() {
         fake::run();
         assert_eq!(client.take_frames(), ["hello"]);
         assert_eq!(server.sessions(), 1);
+    });
+}
+
+type Spawned = Rc<std::cell::RefCell<Vec<Task<std::pin::Pin<Box<dyn Future<Output = ()>>>>>>>;
+
+/// Hands what is spawned to the test, to be polled by hand.
+#[derive(Clone, Default)]
+struct ByHand(Spawned);
+
+impl<F: Future + 'static> Spawn<F> for ByHand {
+    fn spawn(&self, future: F) {
+        self.0.borrow_mut().push(Task::new(Box::pin(async { drop(future.await) })));
+    }
+}
+
+#[test]
+fn a_session_that_moved_to_another_task_still_hears_its_server() {
+    fake::block_on(async {
+        let spawned = ByHand::default();
+        let server = Server::<Fake>::builder().spawner(spawned.clone());
+        let server = server.tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0).await.unwrap();
+        let mut accepting = spawned.0.borrow_mut().remove(0);
+        let (io, wire) = wire();
+        fake::incoming(Ok(io));
+        accepting.settle();
+        let mut session = spawned.0.borrow_mut().remove(0);
+        session.settle();
+        session.change_waker();
+        assert!(session.poll().is_pending());
+        drop(server);
+        assert!(session.is_woken());
+        session.finish();
+        accepting.finish();
+        assert!(wire.is_dropped());
     });
 }
 

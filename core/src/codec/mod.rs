@@ -71,7 +71,8 @@ use std::error::Error;
 pub enum Decoded<T> {
     /// A whole frame, which the decoder has consumed.
     Frame(T),
-    /// Nothing was consumed: at least this many more bytes are needed before it is worth asking again.
+    /// No whole frame is there: at least this many more bytes are needed before it is worth asking again. Bytes
+    /// that belong to no frame (padding, say) may have been consumed.
     /// Never 0. A large number costs nothing: memory grows with what arrives, not with what is asked for.
     Need(usize),
 }
@@ -96,15 +97,16 @@ pub trait Decoder {
     /// Looks at the start of `src` and consumes one frame, if a whole one is there.
     ///
     /// Called again after each frame, and after a [`Decoded::Need`] once that many bytes have come. The
-    /// session ends with a codec error if a frame consumes nothing, if `Need` is 0, or if `Need` asks for
-    /// more than [`Config::max_buffered`](crate::Config::max_buffered) in all.
+    /// session ends with [`CloseReason::Decoder`](crate::CloseReason::Decoder) if a frame consumes nothing, if `Need`
+    /// is 0, or if it asks for more than [`Config::max_buffered`](crate::Config::max_buffered) in all.
     ///
     /// # Errors
-    /// An error ends the session: a byte stream that lost its framing can't be trusted any more. The
-    /// decoder is not called again.
+    /// An error ends the session: a byte stream that lost its framing can't be trusted any more. The decoder is not
+    /// called again; answers to what came before are still sent, as in a graceful close, and then
+    /// [`CloseReason::Codec`](crate::CloseReason::Codec) holds the error.
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Self::Item>, Self::Error>;
 
-    /// Looks at what is left when the peer has ended its stream; called until it gives `None`.
+    /// Looks at what is left when the peer has ended its stream; called until it gives `None` or nothing is left.
     ///
     /// By default there is nothing more: bytes that remain are the start of a frame that was cut off, and
     /// the close reason says so. A codec whose last message may end with the stream overrides this.

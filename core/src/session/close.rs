@@ -161,7 +161,7 @@ impl Inner {
                 self.deadlines.clear_all();
                 self.pending &= pending::OPEN | pending::FLUSHED;
                 self.phase = Phase::LastMessages;
-                if self.paused {
+                if self.paused || self.buffers.as_ref().is_none_or(|b| b.received.is_empty()) {
                     self.end_drain();
                 }
             }

@@ -51,8 +51,8 @@ const READ_STEP: usize = 4 * 1024;
 ///
 /// # Order
 ///
-/// Any number of calls of the first two kinds, in any order, may come between polls. Then, until nothing is
-/// left to do: poll events until `None` (acting on them: sending, closing); write `outbound` until it is
+/// Any number of calls of the first two kinds, in any order, may come between polls. Then, until a round in which
+/// nothing happened: poll events until `None` (acting on them: sending, closing); write `outbound` until it is
 /// empty or the transport is full; end the sending side if `wants_shutdown` and say so with
 /// `handle_shutdown`; read if `wants_read`. Then wait for the transport or for `poll_timeout`. Polls are
 /// idempotent: to poll once too often is harmless, and so is an early or late `handle_timeout`.
@@ -204,7 +204,8 @@ impl<P: Protocol> Session<P> {
 
     /// When [`handle_timeout`](Self::handle_timeout) should be called, if nothing happens before.
     ///
-    /// Traffic does not move it: deadlines that were outlived are noticed when they pass.
+    /// Traffic does not move it: deadlines that were outlived are noticed when they pass, which may be a needless
+    /// wake-up.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.inner.deadlines.next_at()
@@ -286,7 +287,8 @@ impl<P: StreamProtocol> Session<P> {
         self.inner.recv_buf()
     }
 
-    /// Bytes were appended to [`recv_buf`](Self::recv_buf). Nothing happens if there were none.
+    /// Bytes were appended to [`recv_buf`](Self::recv_buf). Nothing happens if there were none. Bytes that are
+    /// appended without this call may be decoded, but don't count as received.
     pub fn handle_read(&mut self, now: Timestamp) {
         self.inner.clock(now);
         let keeps = self.inner.keeps_input();
