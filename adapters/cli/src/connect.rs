@@ -32,7 +32,7 @@ use crate::{serve, units};
 /// The exit code is 0 after a clean close, otherwise 1, with the reason on standard error.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to connect to: tcp://HOST:PORT, IPv6 as tcp://[::1]:PORT
+    /// What to connect to: tcp://HOST:PORT, IPv6 addresses in brackets
     url: Url,
 
     #[command(flatten)]

@@ -26,7 +26,7 @@ use crate::url::{Transport, Url};
 /// program with exit code 0; a second signal ends it at once.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to listen on: tcp://HOST:PORT, port 0 for a free one, IPv6 as tcp://[::1]:PORT
+    /// What to listen on: tcp://HOST:PORT, port 0 for a free one, IPv6 addresses in brackets
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
 
