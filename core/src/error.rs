@@ -36,8 +36,8 @@ pub enum CloseReason {
     /// The decoder broke its contract, or would need more memory than allowed.
     #[error("codec: {0}")]
     Decoder(#[from] DecoderFault),
-    /// A callback of the listener panicked.
-    #[error("the listener panicked")]
+    /// A callback of the listener panicked, or the codec did.
+    #[error("the listener or the codec panicked")]
     Panicked,
     /// The transport failed.
     #[error("transport: {0}")]

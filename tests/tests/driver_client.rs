@@ -114,6 +114,6 @@ fn a_panic_of_a_clients_listener_is_told() {
         wire.send_frame("hello");
         fake::run();
         assert_eq!(told.try_recv(), Ok(handle.id()));
-        assert_eq!(handle.closed().await.to_string(), "the listener panicked");
+        assert_eq!(handle.closed().await.to_string(), "the listener or the codec panicked");
     });
 }

@@ -56,7 +56,7 @@ fn the_peers_end_is_no_error_and_ours_comes_later() {
     assert!(matches!(reason, CloseReason::Eof { mid_frame: false }), "{reason}");
     assert!(wire.is_shut_down());
     assert!(
-        matches!(Task::new(connection.send(item(2))).finish(), Err(SendError::Closed(back)) if back == "item 2")
+        matches!(Task::new(connection.send(item(2))).finish(), Err(SinkError::Send(SendError::Closed(back))) if back == "item 2")
     );
     assert!(Task::new(connection.recv()).finish().unwrap().is_none());
 }

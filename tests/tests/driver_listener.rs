@@ -115,7 +115,7 @@ fn what_a_context_can_do() {
                 assert_eq!((cx.name(), cx.attribute::<User>()), (None, None));
                 cx.set_name("session");
                 assert_eq!(cx.set_attribute(User(1)), None);
-                assert_eq!(cx.set_attribute(User(2)), Some(User(1)));
+                assert_eq!(cx.set_attribute(User(2)), Some(Arc::new(User(1))));
                 let accepted = cx.send(Bytes::from("welcome")).unwrap();
                 assert_eq!((accepted.seq.get(), accepted.bytes), (1, 11));
                 assert_eq!(cx.notify_flushed(), Some(accepted.seq));
@@ -143,8 +143,8 @@ fn what_a_context_can_do() {
     );
     assert_eq!(*seen.lock().unwrap(), ["3 Some(User(2))"]);
     assert_eq!(wire.take_frames(), ["welcome"]);
-    assert_eq!((handle.name().as_deref(), handle.attribute()), (Some("session"), Some(User(2))));
-    assert_eq!(handle.remove_attribute(), Some(User(2)));
+    assert_eq!((handle.name().as_deref(), handle.attribute()), (Some("session"), Some(Arc::new(User(2)))));
+    assert_eq!(handle.remove_attribute(), Some(Arc::new(User(2))));
     assert_eq!(handle.attribute::<User>(), None);
     // Paused: nothing is read until somebody resumes.
     let reads = wire.calls(Op::Read);

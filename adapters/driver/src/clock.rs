@@ -40,9 +40,8 @@ pub(crate) fn timestamp(at: Instant) -> Timestamp {
 /// The core's time as a runtime wants it.
 pub(crate) fn instant(at: Timestamp) -> Instant {
     // Only a stamp of centuries from now can't be said; a day is as good as never for a timer that is then reset.
-    origin(Instant::now())
-        .checked_add(at.since_origin())
-        .unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
+    let origin = ORIGIN.get().copied().unwrap_or_else(|| origin(Instant::now()));
+    origin.checked_add(at.since_origin()).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
 }
 
 #[cfg(test)]

@@ -12,12 +12,10 @@ use getty_core::{
     Accepted, Close, CloseReason, Event, In, Out, SendError, Session, Stats, StreamProtocol, Timestamp,
 };
 
+use crate::driver::WRITE_AT;
 use crate::engine::Engine;
 use crate::receiver::{Forward, Receiver};
 use crate::{Driver, Handle, Io, Runtime, Spawn, clock, lending};
-
-/// How many queued bytes are worth a write before the input is exhausted.
-const WRITE_AT: usize = 64 * 1024;
 
 /// A session from which messages are pulled, instead of a listener being called.
 ///
@@ -29,12 +27,13 @@ const WRITE_AT: usize = 64 * 1024;
 ///
 /// ```no_run
 /// # use bytes::Bytes;
-/// # use getty_driver::{Connection, Io, Runtime, core::{Framed, CloseReason, codec::LengthDelimited}};
+/// # use getty_driver::{Connection, Io, Runtime, core::{Close, Framed, codec::LengthDelimited}};
 /// # async fn echo<R: Runtime, I: Io>(mut connection: Connection<R, I, Framed<LengthDelimited>>)
 /// # -> Result<(), Box<dyn std::error::Error>> {
 /// while let Some(message) = connection.recv().await? {
 ///     connection.feed(message).await?; // written when there is no more to receive
 /// }
+/// connection.close(Close::graceful()).await; // after what is still unwritten
 /// # Ok(()) }
 /// ```
 pub struct Connection<R: Runtime, I, P> {
@@ -63,7 +62,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     }
 
     /// Waits for the next message. `None` says that no more will come: the peer ended its stream (it may
-    /// still read), or the session was closed.
+    /// still read), or the session was closed. Then [`flush`](Self::flush) or [`close`](Self::close) sends what was
+    /// fed last.
     ///
     /// What was [`feed`](Self::feed) is written before this waits.
     ///
@@ -79,23 +79,22 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Sends a message and waits until the transport has it.
     ///
     /// # Errors
-    /// [`SendError`] says why not. [`SendError::Blocked`] does not come: this waits for room instead.
+    /// [`SinkError::Send`] if the message was not taken; it is never [`SendError::Blocked`], since this waits for
+    /// room. [`SinkError::Closed`] if the session ended before the transport had all of it.
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, the message may or may not have been accepted for
     /// sending; never a part of it. To know, use [`feed`](Self::feed) and [`flush`](Self::flush).
-    pub async fn send(&mut self, item: Out<P>) -> Result<(), SendError<Out<P>>> {
+    pub async fn send(&mut self, item: Out<P>) -> Result<(), SinkError<Out<P>>> {
         self.feed(item).await?;
-        // That it can't be flushed is told by whatever is called next.
-        let _ = self.flush().await;
-        Ok(())
+        self.flush().await.map_err(SinkError::Closed)
     }
 
     /// Accepts a message for sending, and waits if there is no room. It is written by [`flush`](Self::flush),
     /// by [`recv`](Self::recv) before it waits, or with others when much is queued.
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// [`SendError`] says why it was not taken. [`SendError::Blocked`] does not come.
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, the message was not accepted, and is dropped.
@@ -115,14 +114,14 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Closes the session and waits until it is over. Messages that still come are dropped, unless `how` says
-    /// to drain; then they are dropped all the same, since nobody pulls them: call [`recv`](Self::recv) first.
+    /// Closes the session and waits until it is over. Messages that were not pulled are dropped, whether or not `how`
+    /// says to drain: [`recv`](Self::recv) them first.
     ///
     /// # Cancel safety
     /// Once polled, the session is closing; call it again to wait for the end.
     pub async fn close(&mut self, how: Close) -> CloseReason {
-        self.engine.session.close(clock::timestamp(R::now()), how);
-        poll_fn(|cx| self.poll_closed(cx)).await
+        let mut how = Some(how);
+        poll_fn(|cx| self.poll_closed(cx, how.take())).await
     }
 
     /// What the session has done so far.
@@ -148,7 +147,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     {
         let limit = self.engine.session.config().handle_queue();
         let (forward, queue) = Forward::new(limit, self.read_ended);
-        let mut driver = Driver::from_engine(self.engine, forward);
+        let mut driver = Driver::from_engine(self.engine, forward, true);
         let handle = driver.handle();
         match self.closed {
             None => spawner.spawn(driver),
@@ -218,8 +217,11 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         })
     }
 
-    fn poll_closed(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
+    fn poll_closed(&mut self, cx: &mut TaskContext<'_>, how: Option<Close>) -> Poll<CloseReason> {
         self.turn(cx, Half::Sending, |this, cx, now| {
+            if let Some(how) = how {
+                this.engine.session.close(now, how);
+            }
             while ready!(this.poll_event(cx, now)).is_some() {}
             let reason = this.closed.as_deref().cloned();
             Poll::Ready(reason.unwrap_or(CloseReason::Local { flushed: false }))
@@ -295,7 +297,9 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         if expired || before != (self.engine.session.is_open(), self.engine.session.is_over()) {
             self.wakers.wake_other(half);
         }
-        if result.is_pending() && self.engine.poll_timer(cx).is_ready() {
+        if result.is_ready() {
+            self.wakers.forget(half);
+        } else if self.engine.poll_timer(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         result
@@ -333,8 +337,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Sink<Out<P>> for Connection<R, I, P> 
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
-        self.engine.session.close(clock::timestamp(R::now()), Close::graceful());
-        ready!(self.poll_closed(cx));
+        ready!(self.poll_closed(cx, Some(Close::graceful())));
         Poll::Ready(self.closed_cleanly().map_err(SinkError::Closed))
     }
 }
@@ -391,6 +394,12 @@ impl Wakers {
         {
             waker.wake_by_ref();
         }
+    }
+
+    /// Nobody waits for this half any more.
+    fn forget(&mut self, half: Half) {
+        let [mine, _] = half.order();
+        self.halves[mine] = None;
     }
 
     /// Notes who waits; gives the waker for the transport if that is not the caller's own.

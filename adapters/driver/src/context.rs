@@ -30,6 +30,21 @@ pub(crate) struct Side<T> {
     /// How many messages may still be delivered in this turn.
     pub(crate) budget: u32,
     pub(crate) handle_queue: usize,
+    pub(crate) holds: Holds,
+}
+
+/// Who wants the session to be paused. It is resumed when neither does.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Holds {
+    pub(crate) user: bool,
+    /// The queue of a receiver is full.
+    pub(crate) queue: bool,
+}
+
+impl Holds {
+    pub(crate) fn any(self) -> bool {
+        self.user || self.queue
+    }
 }
 
 impl<T> Side<T> {
@@ -83,12 +98,22 @@ impl<'a, M: Messages> Context<'a, M> {
 
     /// Stops delivering messages, and so stops reading, until [`resume`](Self::resume).
     pub fn pause(&mut self) {
+        self.side.holds.user = true;
+        self.session.pause();
+    }
+
+    /// The same for the queue of a receiver, which is another matter than what the user wants.
+    pub(crate) fn hold(&mut self) {
+        self.side.holds.queue = true;
         self.session.pause();
     }
 
     /// Goes on delivering messages.
     pub fn resume(&mut self) {
-        self.session.resume(self.now);
+        self.side.holds.user = false;
+        if !self.side.holds.any() {
+            self.session.resume(self.now);
+        }
     }
 
     /// Whether the send queue is at or below its high watermark.
@@ -149,17 +174,17 @@ impl<'a, M: Messages> Context<'a, M> {
     }
 
     /// The attribute of type `T`, if one was set.
-    pub fn attribute<T: Any + Clone + Send + Sync>(&self) -> Option<T> {
+    pub fn attribute<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.side.shared.as_ref()?.attribute()
     }
 
     /// Keeps `value` with the session, under its type; gives what was there before.
-    pub fn set_attribute<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
+    pub fn set_attribute<T: Any + Send + Sync>(&mut self, value: T) -> Option<Arc<T>> {
         self.side.shared().set_attribute(value)
     }
 
     /// Takes the attribute of type `T` away.
-    pub fn remove_attribute<T: Any + Send + Sync>(&mut self) -> Option<T> {
+    pub fn remove_attribute<T: Any + Send + Sync>(&mut self) -> Option<Arc<T>> {
         self.side.shared.as_ref()?.remove_attribute()
     }
 

@@ -7,9 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use getty_core::{Close, CloseReason, Event, In, Opened, Out, Protocol, Session, StreamProtocol, Timestamp};
+use getty_core::{
+    Close, CloseReason, Event, In, Opened, Out, Protocol, SendError, Session, StreamProtocol, Timestamp,
+};
 
-use crate::context::Side;
+use crate::context::{Holds, Side};
 use crate::endpoint::{Member, Phase};
 use crate::engine::{Engine, Read};
 use crate::handle::{Handle, SessionId, Shared};
@@ -27,8 +29,11 @@ const TURN_POSTS: u32 = 1024;
 /// MiB takes well under a millisecond.
 const TURN_BYTES: usize = 1024 * 1024;
 
+/// How many reads a turn takes, however little they bring.
+const TURN_READS: u32 = 128;
+
 /// How many queued bytes are worth a write before the input is exhausted.
-const WRITE_AT: usize = 64 * 1024;
+pub(crate) const WRITE_AT: usize = 64 * 1024;
 
 /// What an endpoint wants to know of panics: the session's number and what was said.
 pub(crate) type OnPanic = Arc<dyn Fn(SessionId, &(dyn Any + Send)) + Send + Sync>;
@@ -56,6 +61,7 @@ pub struct Driver<R: Runtime, I, P: Protocol, L> {
     listener: L,
     side: Side<Out<P>>,
     waker: Option<Waker>,
+    /// Dropped after the stream and the listener: whoever waits for the members waits for those.
     member: Option<Member>,
     on_panic: Option<OnPanic>,
     /// How many more items of handles may be sent in this turn.
@@ -65,6 +71,7 @@ pub struct Driver<R: Runtime, I, P: Protocol, L> {
     /// A close that a handle asked for, and that waits for the backlog.
     close_asked: Option<Box<Close>>,
     opened: bool,
+    endpoint_seen: Phase,
     shutdown_told: bool,
     panicked: bool,
 }
@@ -81,11 +88,11 @@ where
 {
     /// Drives `session` over `io`.
     pub fn new(session: Session<P>, io: I, listener: L) -> Self {
-        Self::from_engine(Engine::new(session, io), listener)
+        Self::from_engine(Engine::new(session, io), listener, false)
     }
 
-    /// Goes on with a session that may have begun already.
-    pub(crate) fn from_engine(engine: Engine<R, I, P>, listener: L) -> Self {
+    /// Goes on with a session; `opened` says that nobody waits for its opening any more.
+    pub(crate) fn from_engine(engine: Engine<R, I, P>, listener: L, opened: bool) -> Self {
         let Engine { session, io, .. } = &engine;
         let side = Side {
             id: SessionId::next(),
@@ -94,6 +101,7 @@ where
             shared: None,
             budget: 0,
             handle_queue: session.config().handle_queue(),
+            holds: Holds::default(),
         };
         Driver {
             engine,
@@ -105,7 +113,8 @@ where
             posts: 0,
             backlog: false,
             close_asked: None,
-            opened: false,
+            opened,
+            endpoint_seen: Phase::Running,
             shutdown_told: false,
             panicked: false,
         }
@@ -115,6 +124,9 @@ where
     pub fn handle(&mut self) -> Handle<Out<P>> {
         let shared = self.side.shared();
         shared.publish(self.engine.session.last_active(), self.engine.session.stats());
+        if let Some(waker) = &self.waker {
+            shared.leave_waker(waker); // no turn may come to do so
+        }
         Handle::new(shared.clone())
     }
 
@@ -130,19 +142,23 @@ where
     fn turn(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Box<CloseReason>> {
         self.side.budget = TURN_MESSAGES;
         self.posts = TURN_POSTS;
-        let (mut bytes, mut written) = (0, 0);
+        let (mut reads, mut bytes, mut written) = (TURN_READS, 0, 0);
         let mut exhausted = false; // the stream has no more input for now
         self.engine.expire(now);
         loop {
             self.take_posted(now);
+            let opened = self.opened;
             if let Some(reason) = self.deliver(now) {
                 return Poll::Ready(self.finish(reason));
+            }
+            if self.opened != opened && self.backlog {
+                continue; // what was posted meanwhile comes after what the listener sent when it opened
             }
             if self.obey_endpoint(now) {
                 continue;
             }
-            let spent =
-                self.side.budget == 0 || self.posts == 0 || bytes >= TURN_BYTES || written >= TURN_BYTES;
+            let counts_spent = self.side.budget == 0 || self.posts == 0 || reads == 0;
+            let spent = counts_spent || bytes >= TURN_BYTES || written >= TURN_BYTES;
             let session = &self.engine.session;
             let due = exhausted || spent || !session.wants_read() || session.queued() >= WRITE_AT;
             if due && self.write(cx, now, &mut written) && !spent {
@@ -155,6 +171,7 @@ where
             if !self.engine.session.wants_read() {
                 return Poll::Pending;
             }
+            reads -= 1;
             match self.engine.poll_read(cx, now) {
                 Poll::Ready(Read::Full(n)) => bytes += n,
                 Poll::Ready(Read::Short(n)) => {
@@ -193,40 +210,56 @@ where
             _ => return,
         };
         let asked = shared.take_asked();
-        match asked.pause {
-            Some(true) => self.engine.session.pause(),
-            Some(false) => self.engine.session.resume(now),
-            None => {}
+        let holds = &mut self.side.holds;
+        let held = holds.any();
+        holds.user = asked.pause.unwrap_or(holds.user);
+        holds.queue &= !asked.release;
+        match (held, holds.any()) {
+            (false, true) => self.engine.session.pause(),
+            (true, false) => self.engine.session.resume(now),
+            _ => {}
         }
         if let Some(close) = asked.close
             && (self.close_asked.is_none() || !close.is_graceful())
         {
             self.close_asked = Some(close);
         }
-        if self.close_asked.as_ref().is_none_or(|close| close.is_graceful()) {
-            self.backlog = !self.send_posted(&shared, now);
+        if let Some(abort) = self.close_asked.take_if(|close| !close.is_graceful()) {
+            self.engine.session.close(now, *abort);
         }
-        // A graceful close comes after the items that were posted before it.
-        if let Some(close) = self.close_asked.take_if(|close| !self.backlog || !close.is_graceful()) {
+        // Items wait until the listener has had its say, and go before a graceful close.
+        self.backlog = !self.opened || !self.send_posted(&shared, now, self.close_asked.is_some());
+        if let Some(close) = self.close_asked.take_if(|_| !self.backlog) {
             self.engine.session.close(now, *close);
         }
     }
 
-    /// Sends items of handles while there is room; says whether that was all.
-    fn send_posted(&mut self, shared: &Shared<Out<P>>, now: Timestamp) -> bool {
+    /// Sends items of handles while the session is writable, or as long as it takes them if they are the `last`;
+    /// says whether nothing is left to be done.
+    fn send_posted(&mut self, shared: &Shared<Out<P>>, now: Timestamp, last: bool) -> bool {
         self.engine.session.end_answer();
-        while self.engine.session.is_writable() {
+        while last || self.engine.session.is_writable() {
             if self.posts == 0 {
                 return false;
             }
             self.posts -= 1;
             let Some((item, ticket)) = shared.pop() else { return true };
-            let result = self.engine.session.send(item);
-            if let Some(ticket) = ticket {
-                shared.settle(ticket, result.as_ref().ok().map(|accepted| accepted.seq));
-            }
-            if let Err(error) = result {
-                self.call(now, |listener, cx| listener.on_send_error(cx, error));
+            match self.engine.session.send(item) {
+                Ok(accepted) => {
+                    if let Some(ticket) = ticket {
+                        shared.accepted(ticket, accepted.seq);
+                    }
+                }
+                Err(SendError::Blocked(item) | SendError::Closed(item)) => {
+                    shared.put_back(item, ticket);
+                    return true; // what is left is for `take_unsent`
+                }
+                Err(error) => {
+                    if let Some(ticket) = ticket {
+                        Shared::<Out<P>>::refused(&ticket);
+                    }
+                    self.call(now, |listener, cx| listener.on_send_error(cx, error));
+                }
             }
         }
         !self.engine.session.is_open()
@@ -275,7 +308,8 @@ where
     /// Follows the endpoint that this session belongs to; says whether there was something to follow.
     fn obey_endpoint(&mut self, now: Timestamp) -> bool {
         let Some(member) = &self.member else { return false };
-        match member.phase() {
+        self.endpoint_seen = member.phase();
+        match self.endpoint_seen {
             Phase::ShuttingDown if self.opened && !self.shutdown_told => {
                 self.shutdown_told = true;
                 self.call(now, |listener, cx| listener.on_shutdown(cx));
@@ -332,8 +366,21 @@ where
         if let Some(shared) = self.side.shared.take() {
             shared.end(reason.clone(), self.engine.session.last_active(), stats);
         }
-        self.member = None;
         reason
+    }
+
+    /// Something other than a callback panicked, a codec as a rule: ends the session.
+    #[cold]
+    fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Poll<Box<CloseReason>> {
+        tell_panic(self.on_panic.as_ref(), self.side.id, panic);
+        self.engine.session.close(now, Close::panicked());
+        loop {
+            match self.engine.session.poll_event() {
+                Some(Event::Closed(reason)) => return Poll::Ready(self.finish(reason)),
+                Some(_) => {}
+                None => return Poll::Ready(self.finish(Box::new(CloseReason::Panicked))),
+            }
+        }
     }
 
     /// Sees to it that the task is woken for whatever comes next.
@@ -345,17 +392,15 @@ where
         if moved {
             self.waker = Some(cx.waker().clone());
             if let Some(member) = &self.member
-                && !member.register(cx.waker())
+                && member.register(cx.waker()) != self.endpoint_seen
             {
                 cx.waker().wake_by_ref();
             }
         }
-        if let Some(shared) = &self.side.shared
-            && (moved || Arc::strong_count(shared) > 1)
-        {
+        if let Some(shared) = &self.side.shared {
             let session = &self.engine.session;
-            let above_high = !session.is_writable();
-            if !shared.end_turn(session.last_active(), session.stats(), above_high, cx.waker()) {
+            let (writable, open) = (session.is_writable(), session.is_open());
+            if !shared.end_turn(session.last_active(), session.stats(), writable, open, cx.waker()) {
                 cx.waker().wake_by_ref();
             }
         }
@@ -375,7 +420,8 @@ where
         let this = &mut *self;
         let now = clock::timestamp(R::now());
         this.engine.session.lend(lending::take());
-        let result = this.turn(cx, now);
+        let result = catch_unwind(AssertUnwindSafe(|| this.turn(cx, now)))
+            .unwrap_or_else(|panic| this.end_panicked(now, &*panic));
         lending::give_back(this.engine.session.take_back());
         if result.is_pending() {
             this.end_turn(cx);
@@ -388,8 +434,10 @@ impl<R: Runtime, I, P: Protocol, L> Drop for Driver<R, I, P, L> {
     fn drop(&mut self) {
         if let Some(shared) = self.side.shared.take() {
             let session = &self.engine.session;
-            let reason = Box::new(CloseReason::Local { flushed: session.queued() == 0 });
-            shared.end(reason, session.last_active(), session.stats());
+            let panicking = std::thread::panicking();
+            let reason =
+                if panicking { CloseReason::Panicked } else { CloseReason::Local { flushed: false } };
+            shared.end(Box::new(reason), session.last_active(), session.stats());
         }
     }
 }

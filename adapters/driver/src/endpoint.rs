@@ -108,10 +108,12 @@ impl Member {
         self.endpoint.phase()
     }
 
-    /// Leaves a waker for when the phase changes. Gives false if it has already: look at once.
-    pub(crate) fn register(&self, waker: &Waker) -> bool {
-        self.endpoint.lock().wakers[self.key] = Some(waker.clone());
-        self.phase() == Phase::Running
+    /// Leaves a waker for when the phase changes, and gives the phase as it is then: look at once if that is not
+    /// the one you saw.
+    pub(crate) fn register(&self, waker: &Waker) -> Phase {
+        let before = self.endpoint.lock().wakers[self.key].replace(waker.clone());
+        drop(before);
+        self.phase()
     }
 }
 

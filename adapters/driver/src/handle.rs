@@ -3,11 +3,12 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
 
 use event_listener::Event;
@@ -59,7 +60,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// [`SendError::Blocked`] if the queue is full or the session is above its high watermark,
-    /// [`SendError::Closed`] if the session is over. Both give the item back.
+    /// [`SendError::Closed`] if the session is over, or a handle has asked to close it. Both give the item back.
     pub fn try_send(&self, item: T) -> Result<(), SendError<T>> {
         self.shared.post(item, None)
     }
@@ -85,25 +86,11 @@ impl<T> Handle<T> {
     pub async fn send_flushed(&self, item: T) -> Result<Seq, NotFlushed<T>> {
         let ticket = Arc::new(Ticket::default());
         self.post_when_there_is_room(item, Some(ticket.clone())).await.map_err(NotFlushed::NotSent)?;
-        loop {
-            let listener = self.shared.changed.listen();
-            // First whether it is over, then the fate, which is final by then; and never both locks at once, which
-            // the driver takes in the other order.
-            let over = self.shared.is_over();
-            let fate = *ticket.fate();
-            match fate {
-                Fate::Flushed(seq) => return Ok(seq),
-                Fate::NotSent => return Err(NotFlushed::Dropped),
-                Fate::Accepted(seq) if over => {
-                    let progress = self.shared.lock().stats.progress;
-                    let first_unflushed = progress.flushed.map_or(Seq::FIRST, Seq::next);
-                    let partly = progress.partly_written && first_unflushed == seq;
-                    return Err(if partly { NotFlushed::Partly(seq) } else { NotFlushed::Unwritten(seq) });
-                }
-                Fate::Queued if over => return Err(NotFlushed::Dropped),
-                Fate::Accepted(_) | Fate::Queued => {}
-            }
-            listener.await;
+        match poll_fn(|cx| ticket.poll(cx)).await {
+            Fate::Flushed(seq) => Ok(seq),
+            Fate::Partly(seq) => Err(NotFlushed::Partly(seq)),
+            Fate::Unwritten(seq) => Err(NotFlushed::Unwritten(seq)),
+            Fate::NotTaken => Err(NotFlushed::Dropped),
         }
     }
 
@@ -112,13 +99,17 @@ impl<T> Handle<T> {
         mut item: T,
         ticket: Option<Arc<Ticket>>,
     ) -> Result<(), SendError<T>> {
+        let mut listener = None;
         loop {
-            let listener = self.shared.room.listen();
             match self.shared.post(item, ticket.clone()) {
                 Err(SendError::Blocked(back)) => item = back,
                 result => return result,
             }
-            listener.await;
+            match listener.take() {
+                // There may have been room before this one listened: once more.
+                None => listener = Some(self.shared.room.listen()),
+                Some(heard) => heard.await,
+            }
         }
     }
 
@@ -131,6 +122,7 @@ impl<T> Handle<T> {
                 state.close = Some(Box::new(how));
             }
         });
+        self.shared.room.notify(usize::MAX); // who waits for room learns that there will be none
     }
 
     /// Stops delivering messages to the listener, and so stops reading, until [`resume`](Self::resume).
@@ -143,13 +135,18 @@ impl<T> Handle<T> {
         self.shared.command(|state| state.pause = Some(false));
     }
 
+    /// Ends what the queue of a receiver holds up.
+    pub(crate) fn release(&self) {
+        self.shared.command(|state| state.release = true);
+    }
+
     /// Waits until the session is over and says why.
     ///
     /// # Cancel safety
     /// Nothing is lost by dropping the future.
     pub async fn closed(&self) -> CloseReason {
         loop {
-            let listener = self.shared.changed.listen();
+            let listener = self.shared.over.listen();
             if let Some(reason) = &self.shared.lock().closed {
                 return CloseReason::clone(reason);
             }
@@ -207,18 +204,18 @@ impl<T> Handle<T> {
         self.shared.set_name(name.into());
     }
 
-    /// The attribute of type `A`, if one was set.
-    pub fn attribute<A: Any + Clone + Send + Sync>(&self) -> Option<A> {
+    /// The attribute of type `A`, if one was set. Attributes are gone when the session is over.
+    pub fn attribute<A: Any + Send + Sync>(&self) -> Option<Arc<A>> {
         self.shared.attribute()
     }
 
     /// Keeps `value` with the session, under its type; gives what was there before.
-    pub fn set_attribute<A: Any + Send + Sync>(&self, value: A) -> Option<A> {
+    pub fn set_attribute<A: Any + Send + Sync>(&self, value: A) -> Option<Arc<A>> {
         self.shared.set_attribute(value)
     }
 
     /// Takes the attribute of type `A` away.
-    pub fn remove_attribute<A: Any + Send + Sync>(&self) -> Option<A> {
+    pub fn remove_attribute<A: Any + Send + Sync>(&self) -> Option<Arc<A>> {
         self.shared.remove_attribute()
     }
 }
@@ -271,19 +268,45 @@ impl<T> fmt::Debug for NotFlushed<T> {
 
 /// What becomes of an item whose sender waits for it.
 #[derive(Debug, Default)]
-pub(crate) struct Ticket(Mutex<Fate>);
+pub(crate) struct Ticket(Mutex<Waiting>);
 
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
-pub(crate) enum Fate {
-    #[default]
-    Queued,
-    Accepted(Seq),
+#[derive(Debug, Default)]
+struct Waiting {
+    fate: Option<Fate>,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
     Flushed(Seq),
-    NotSent,
+    Partly(Seq),
+    Unwritten(Seq),
+    NotTaken,
 }
 
 impl Ticket {
-    fn fate(&self) -> MutexGuard<'_, Fate> {
+    fn poll(&self, cx: &mut TaskContext<'_>) -> Poll<Fate> {
+        let mut waiting = self.lock();
+        match waiting.fate {
+            Some(fate) => Poll::Ready(fate),
+            None => {
+                waiting.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn settle(&self, fate: Fate) {
+        let mut waiting = self.lock();
+        waiting.fate = Some(fate);
+        let waker = waiting.waker.take();
+        drop(waiting);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -300,8 +323,8 @@ pub(crate) struct Shared<T> {
     state: Mutex<State<T>>,
     /// There is room in the queue, or the session is over.
     room: Event,
-    /// Something was flushed, or the session is over.
-    changed: Event,
+    /// The session is over.
+    over: Event,
 }
 
 struct State<T> {
@@ -310,8 +333,10 @@ struct State<T> {
     stats: Box<Stats>,
     above_high: bool,
     pause: Option<bool>,
+    /// A receiver's queue has room again.
+    release: bool,
     close: Option<Box<Close>>,
-    /// A handle has asked to close.
+    /// A handle has asked to close, or the session is closing already.
     closing: bool,
     closed: Option<Box<CloseReason>>,
     tickets: VecDeque<(Seq, Arc<Ticket>)>,
@@ -326,13 +351,14 @@ struct Entry<T> {
 #[derive(Default)]
 struct Extras {
     name: Option<Arc<str>>,
-    attributes: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    attributes: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
 /// What handles asked for besides sending.
 #[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) pause: Option<bool>,
+    pub(crate) release: bool,
     pub(crate) close: Option<Box<Close>>,
 }
 
@@ -356,6 +382,7 @@ impl<T> Shared<T> {
                 stats: Box::default(),
                 above_high: false,
                 pause: None,
+                release: false,
                 close: None,
                 closing: false,
                 closed: None,
@@ -363,12 +390,12 @@ impl<T> Shared<T> {
                 extras: None,
             }),
             room: Event::new(),
-            changed: Event::new(),
+            over: Event::new(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing that can panic runs under this lock but the drop of a user's item; the state stays whole.
+        // Nothing of the user's runs under this lock, but wakers being cloned and dropped.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -417,7 +444,11 @@ impl<T> Shared<T> {
     pub(crate) fn take_asked(&self) -> Asked {
         let mut state = self.lock();
         self.posted.store(false, Ordering::Release);
-        Asked { pause: state.pause.take(), close: state.close.take() }
+        Asked {
+            pause: state.pause.take(),
+            release: std::mem::take(&mut state.release),
+            close: state.close.take(),
+        }
     }
 
     /// For the driver: takes the next item.
@@ -430,24 +461,31 @@ impl<T> Shared<T> {
         Some((entry.item, entry.ticket))
     }
 
-    /// For the driver: what became of an item when it was sent.
-    pub(crate) fn settle(&self, ticket: Arc<Ticket>, accepted: Option<Seq>) {
-        match accepted {
-            Some(seq) => {
-                *ticket.fate() = Fate::Accepted(seq);
-                self.lock().tickets.push_back((seq, ticket));
-            }
-            None => {
-                *ticket.fate() = Fate::NotSent;
-                self.changed.notify(usize::MAX);
-            }
-        }
+    /// For the driver: puts an item back that the session had no room for.
+    pub(crate) fn put_back(&self, item: T, ticket: Option<Arc<Ticket>>) {
+        self.lock().items.push_front(Entry { item, ticket });
+    }
+
+    /// For the driver: the session has taken the item of `ticket`.
+    pub(crate) fn accepted(&self, ticket: Arc<Ticket>, seq: Seq) {
+        self.lock().tickets.push_back((seq, ticket));
+    }
+
+    /// For the driver: the session has refused the item of `ticket`.
+    pub(crate) fn refused(ticket: &Ticket) {
+        ticket.settle(Fate::NotTaken);
     }
 
     /// For the driver: makes facts known.
     pub(crate) fn publish(&self, last_active: Timestamp, stats: Stats) {
         self.last_active.store(last_active.as_nanos(), Ordering::Relaxed);
         *self.lock().stats = stats;
+    }
+
+    /// For the driver: whom to wake.
+    pub(crate) fn leave_waker(&self, waker: &Waker) {
+        let before = self.lock().waker.replace(waker.clone());
+        drop(before);
     }
 
     /// For the driver, at the end of a turn: makes facts known, answers who waits, and leaves a waker.
@@ -457,31 +495,30 @@ impl<T> Shared<T> {
         &self,
         last_active: Timestamp,
         stats: Stats,
-        above_high: bool,
+        writable: bool,
+        open: bool,
         waker: &Waker,
     ) -> bool {
         self.last_active.store(last_active.as_nanos(), Ordering::Relaxed);
         let mut state = self.lock();
         *state.stats = stats;
-        state.above_high = above_high;
+        state.above_high = !writable;
+        state.closing |= !open;
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
         }
-        let mut flushed_any = false;
-        while let Some((seq, ticket)) = state.tickets.front() {
-            if Some(*seq) > stats.progress.flushed {
-                break;
-            }
-            *ticket.fate() = Fate::Flushed(*seq);
-            flushed_any = true;
-            state.tickets.pop_front();
-        }
-        let room = if above_high { 0 } else { self.queue_limit - state.items.len().min(self.queue_limit) };
+        let flushed = state.tickets.partition_point(|(seq, _)| Some(*seq) <= stats.progress.flushed);
+        let flushed: Vec<_> = state.tickets.drain(..flushed).collect();
+        let room = match (open, writable) {
+            (false, _) => usize::MAX, // nobody has to wait any more
+            (true, true) => self.queue_limit.saturating_sub(state.items.len()),
+            (true, false) => 0,
+        };
         drop(state);
-        if flushed_any {
-            self.changed.notify(usize::MAX);
+        for (seq, ticket) in flushed {
+            ticket.settle(Fate::Flushed(seq));
         }
-        self.room.notify(room);
+        self.room.notify_additional(room);
         !self.was_posted()
     }
 
@@ -491,15 +528,26 @@ impl<T> Shared<T> {
         let mut state = self.lock();
         *state.stats = stats;
         state.closed = Some(reason);
-        state.waker = None;
-        for (seq, ticket) in std::mem::take(&mut state.tickets) {
-            if Some(seq) <= stats.progress.flushed {
-                *ticket.fate() = Fate::Flushed(seq);
-            }
-        }
+        let waker = state.waker.take();
+        let tickets = std::mem::take(&mut state.tickets);
+        let not_taken: Vec<_> = state.items.iter_mut().filter_map(|entry| entry.ticket.take()).collect();
+        let close = state.close.take();
+        // An attribute may hold a handle of this very session, which would keep both for ever.
+        let attributes = state.extras.as_mut().map(|extras| std::mem::take(&mut extras.attributes));
         drop(state);
+        drop((waker, close, attributes));
+        let progress = stats.progress;
+        let next = progress.flushed.map_or(Seq::FIRST, Seq::next);
+        for (seq, ticket) in tickets {
+            ticket.settle(match seq {
+                _ if Some(seq) <= progress.flushed => Fate::Flushed(seq),
+                _ if seq == next && progress.partly_written => Fate::Partly(seq),
+                _ => Fate::Unwritten(seq),
+            });
+        }
+        not_taken.iter().for_each(|ticket| ticket.settle(Fate::NotTaken));
         self.room.notify(usize::MAX);
-        self.changed.notify(usize::MAX);
+        self.over.notify(usize::MAX);
     }
 
     pub(crate) fn name(&self) -> Option<Arc<str>> {
@@ -510,19 +558,26 @@ impl<T> Shared<T> {
         self.lock().extras.get_or_insert_default().name = Some(name);
     }
 
-    pub(crate) fn attribute<A: Any + Clone>(&self) -> Option<A> {
-        self.lock().extras.as_ref()?.attributes.get(&TypeId::of::<A>())?.downcast_ref::<A>().cloned()
+    pub(crate) fn attribute<A: Any + Send + Sync>(&self) -> Option<Arc<A>> {
+        let value = self.lock().extras.as_ref()?.attributes.get(&TypeId::of::<A>())?.clone();
+        value.downcast().ok()
     }
 
-    pub(crate) fn set_attribute<A: Any + Send + Sync>(&self, value: A) -> Option<A> {
-        let before =
-            self.lock().extras.get_or_insert_default().attributes.insert(TypeId::of::<A>(), Box::new(value));
-        before.and_then(|b| b.downcast().ok()).map(|b| *b)
+    pub(crate) fn set_attribute<A: Any + Send + Sync>(&self, value: A) -> Option<Arc<A>> {
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            drop(state);
+            return None;
+        }
+        let attributes = &mut state.extras.get_or_insert_default().attributes;
+        let before = attributes.insert(TypeId::of::<A>(), Arc::new(value));
+        drop(state);
+        before?.downcast().ok()
     }
 
-    pub(crate) fn remove_attribute<A: Any>(&self) -> Option<A> {
+    pub(crate) fn remove_attribute<A: Any + Send + Sync>(&self) -> Option<Arc<A>> {
         let before = self.lock().extras.as_mut()?.attributes.remove(&TypeId::of::<A>());
-        before.and_then(|b| b.downcast().ok()).map(|b| *b)
+        before?.downcast().ok()
     }
 }
 

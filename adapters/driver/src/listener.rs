@@ -83,8 +83,8 @@ pub trait Listener<M: Messages>: 'static {
         cx.close(Close::graceful().with_drain());
     }
 
-    /// The session is over: the last callback, and it comes exactly once (Go getty's `OnError` and `OnClose`
-    /// in one).
+    /// The session is over: the last callback (Go getty's `OnError` and `OnClose` in one). It comes exactly once,
+    /// unless a callback has panicked or the task was dropped.
     fn on_close(&mut self, reason: &CloseReason, stats: &Stats) {}
 }
 

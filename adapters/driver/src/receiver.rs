@@ -43,7 +43,7 @@ impl<T, O> Receiver<T, O> {
             if state.paused && state.messages.len() <= self.queue.limit / 2 {
                 state.paused = false;
                 drop(state);
-                self.handle.resume();
+                self.handle.release();
             }
             return Poll::Ready(Ok(Some(message)));
         }
@@ -79,7 +79,7 @@ impl<T, O> Drop for Receiver<T, O> {
         let messages = std::mem::take(&mut state.messages);
         drop(state);
         drop(messages);
-        self.handle.resume();
+        self.handle.release();
     }
 }
 
@@ -156,7 +156,7 @@ where
                 state.messages.push_back(message);
                 if state.messages.len() >= limit {
                     state.paused = true;
-                    cx.pause();
+                    cx.hold();
                 }
             }
         });

@@ -101,7 +101,7 @@ impl TcpOptions {
     }
 
     /// After how long without traffic the system probes whether the peer is still there (`SO_KEEPALIVE`,
-    /// whole seconds). Off by default: idle detection and heartbeats are the session's.
+    /// whole seconds, rounded up). Off by default: idle detection and heartbeats are the session's.
     #[must_use]
     pub fn keepalive(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.keepalive = after.into();
@@ -155,6 +155,9 @@ impl TcpOptions {
             socket.set_tcp_nodelay(true)?;
         }
         if let Some(after) = self.keepalive {
+            // The system counts whole seconds, and 0 is an error.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            let after = Duration::from_secs(seconds.max(1));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after))?;
         }
         self.size_buffers(socket)

@@ -254,7 +254,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = &mut *self;
-        if !this.member.register(cx.waker()) {
+        if this.member.register(cx.waker()) != Phase::Running {
             return Poll::Ready(());
         }
         for _ in 0..ACCEPTS_PER_TURN {
