@@ -111,7 +111,7 @@
 //!    or writing, other than `WouldBlock` and `Interrupted`, is [`handle_io_error`](Session::handle_io_error).
 //! 6. **Repeat from 3 as long as anything happened in this round**: an event was polled, a byte was written or read,
 //!    a `handle_*` was called. Writing can make held-back messages deliverable, and ending a stream can make
-//!    `Closed` due; only polling events tells. A round in which nothing happened ends the turn.
+//!    `Closed` due: [`wants_poll`](Session::wants_poll) tells. A round in which nothing happened ends the turn.
 //! 7. [`take_back`](Session::take_back) the memory, and wait for the socket or for `poll_timeout`. Once
 //!    [`Event::Closed`] has come, drop the socket.
 //!

@@ -201,7 +201,9 @@ impl Run {
     }
 
     fn poll_event(&mut self) -> bool {
+        let wanted = self.session.wants_poll();
         let Some(event) = self.session.poll_event() else { return false };
+        assert!(wanted, "{event:?} though no poll was wanted");
         assert!(!self.told_closed, "{event:?} after Closed");
         self.events += 1;
         match event {

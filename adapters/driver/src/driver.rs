@@ -161,7 +161,8 @@ where
             let spent = counts_spent || bytes >= TURN_BYTES || written >= TURN_BYTES;
             let session = &self.engine.session;
             let due = exhausted || spent || !session.wants_read() || session.queued() >= WRITE_AT;
-            if due && self.write(cx, now, &mut written) && !spent {
+            let writes = self.engine.wants_write() || session.wants_shutdown();
+            if due && writes && self.write(cx, now, &mut written) && !spent {
                 continue; // room for messages that were held back, or the end
             }
             if spent {
@@ -268,7 +269,7 @@ where
     /// Calls the listener for every event there is, as far as the turn's budget goes; the close reason when
     /// the session is over.
     fn deliver(&mut self, now: Timestamp) -> Option<Box<CloseReason>> {
-        while self.side.budget > 0 {
+        while self.side.budget > 0 && self.engine.session.wants_poll() {
             let event = self.engine.session.poll_event()?;
             self.side.budget -= 1;
             match event {

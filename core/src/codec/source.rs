@@ -50,7 +50,7 @@ impl<'a> Source<'a> {
     ///
     /// The bytes may be kept as long as you like. Large frames are slices of the receive buffer, at no cost;
     /// those below 1 KiB are copied to a block that small frames share, so that one that is kept does not keep
-    /// 64 KiB of receive buffer alive with it. Where slices turn out to be kept, the same goes for frames below
+    /// 128 KiB of receive buffer alive with it. Where slices turn out to be kept, the same goes for frames below
     /// 16 KiB.
     #[inline]
     pub fn take(&mut self, n: usize) -> Bytes {
@@ -61,12 +61,7 @@ impl<'a> Source<'a> {
                 **position += n;
                 window.slice(from..from + n)
             }
-            Received::Buffer(buffer, Some((slab, slice_from))) if n < *slice_from => {
-                let frame = copy_to_slab(slab, &buffer[..n]);
-                buffer.advance(n);
-                frame
-            }
-            Received::Buffer(buffer, _) => buffer.split_to(n).freeze(),
+            Received::Buffer(buffer, slab) => take_from_buffer(buffer, slab, n),
         }
     }
 
@@ -98,6 +93,17 @@ impl Deref for Source<'_> {
             Received::Buffer(buffer, _) => buffer,
             Received::Window(window, position) => window.get(**position..).unwrap_or_default(),
         }
+    }
+}
+
+fn take_from_buffer(buffer: &mut BytesMut, slab: &mut Option<(&mut BytesMut, usize)>, n: usize) -> Bytes {
+    match slab {
+        Some((slab, slice_from)) if n < *slice_from => {
+            let frame = copy_to_slab(slab, &buffer[..n]);
+            buffer.advance(n);
+            frame
+        }
+        _ => buffer.split_to(n).freeze(),
     }
 }
 

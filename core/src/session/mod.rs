@@ -202,6 +202,14 @@ impl<P: Protocol> Session<P> {
         accepted
     }
 
+    /// Whether [`poll_event`](Self::poll_event) may have something to tell: for drivers that spare the call. `false` is
+    /// certain.
+    #[must_use]
+    #[inline]
+    pub fn wants_poll(&self) -> bool {
+        self.inner.wants_poll()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) should be called, if nothing happens before.
     ///
     /// Traffic does not move it: deadlines that were outlived are noticed when they pass, which may be a needless
@@ -705,6 +713,21 @@ impl Inner {
     #[inline]
     fn may_deliver(&self) -> bool {
         self.pending == 0 && !self.is_suspended() && self.is_delivering()
+    }
+
+    #[inline]
+    fn wants_poll(&self) -> bool {
+        let quiet = match self.phase {
+            Phase::Open => {
+                let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
+                let decodable =
+                    self.inbox.is_worth_decoding(buffered) || self.read_ended && !self.read_end_told;
+                self.is_suspended() || !decodable
+            }
+            Phase::Draining | Phase::LastMessages | Phase::Closed => false,
+            Phase::Flushing | Phase::HalfClosed | Phase::Ended => true,
+        };
+        self.pending != 0 || !quiet
     }
 
     fn wants_read(&self) -> bool {

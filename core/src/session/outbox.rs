@@ -56,6 +56,7 @@ impl Outbox {
     }
 
     /// Counts a message of `size` bytes that was written to the segments.
+    #[inline]
     pub(crate) fn accept(&mut self, buffers: &mut Buffers, size: usize, answer: bool) -> Seq {
         self.queued += size;
         if answer {
