@@ -14,7 +14,8 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
-use crate::session::{Deadline, Inner, pending};
+use super::deadlines::Deadline;
+use super::inner::{Inner, pending};
 use crate::{CloseReason, Idle, Timestamp};
 
 /// How to close a session, and why.

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use bytes::Buf;
 
-use crate::session::Inner;
+use super::inner::Inner;
 
 /// The bytes that a session wants written, in order.
 ///

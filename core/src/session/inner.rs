@@ -1,0 +1,528 @@
+//! [`Inner`]: the part of a session that does not depend on its protocol.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use bytes::buf::Limit;
+use bytes::{BufMut, BytesMut};
+
+use super::close::Phase;
+use super::deadlines::{Deadline, Deadlines};
+use super::inbox::Inbox;
+use super::outbox::Outbox;
+use crate::codec::Decoded;
+use crate::memory::{Buffers, READ_ARENA};
+use crate::stats::Flow;
+use crate::{CloseReason, Config, DecoderFault, Event, Idle, SendError, Seq, Stats, Timestamp};
+
+/// The smallest step in which a receive buffer of a session's own grows.
+const READ_STEP: usize = 4 * 1024;
+
+/// Everything that does not depend on the protocol.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(super) config: Arc<Config>,
+    pub(super) buffers: Option<Box<Buffers>>,
+    /// A session's own buffers while it works in lent ones; here they wait for leftovers.
+    pub(super) spare: Option<Box<Buffers>>,
+    pub(super) reason: Option<Box<CloseReason>>,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    pub(super) deadlines: Deadlines,
+    pub(super) now: Timestamp,
+    pub(super) last_active: Timestamp,
+    /// Since when reading has been quiet: the last bytes, or the end of a pause.
+    pub(super) read_since: Timestamp,
+    /// Since when writing has been quiet.
+    pub(super) write_since: Timestamp,
+    /// Since when queued bytes have waited for the transport; `None` until it was first asked to take them.
+    pub(super) waiting_since: Option<Timestamp>,
+    /// The quiet periods that were told, by what they are counted from: read, write, both.
+    pub(super) idle_told: [Option<Timestamp>; 3],
+    pub(super) received: Counted,
+    pub(super) received_at: Timestamp,
+    pub(super) sent: Counted,
+    pub(super) refused: u64,
+    pub(super) flush_wanted: Option<Seq>,
+    pub(super) phase: Phase,
+    pub(super) pending: u8,
+    pub(super) lent: bool,
+    pub(super) paused: bool,
+    /// Queued answers went over the high watermark and have not come down to the low one since: no delivery.
+    pub(super) blocked: bool,
+    /// A message was polled last: what is sent now answers it.
+    pub(super) answering: bool,
+    /// A `send` was refused for lack of room.
+    pub(super) writable_wanted: bool,
+    pub(super) read_ended: bool,
+    pub(super) read_end_told: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) bytes: u64,
+    pub(super) messages: u64,
+    pub(super) operations: u64,
+}
+
+/// Events that wait to be polled.
+pub(super) mod pending {
+    pub(crate) const OPEN: u8 = 1;
+    pub(crate) const CRON: u8 = 2;
+    pub(crate) const IDLE_READ: u8 = 4;
+    pub(crate) const IDLE_WRITE: u8 = 8;
+    pub(crate) const IDLE_BOTH: u8 = 16;
+    pub(crate) const WRITABLE: u8 = 32;
+    pub(crate) const FLUSHED: u8 = 64;
+    pub(crate) const READ_END: u8 = 128;
+}
+
+impl Inner {
+    pub(super) fn new(config: Arc<Config>, now: Timestamp) -> Self {
+        let mut deadlines = Deadlines::default();
+        let periods = [
+            (Deadline::Cron, config.cron_period()),
+            (Deadline::IdleRead, config.idle_read()),
+            (Deadline::IdleWrite, config.idle_write()),
+            (Deadline::IdleBoth, config.idle_both()),
+        ];
+        for (deadline, period) in periods {
+            if let Some(period) = period {
+                deadlines.set(deadline, now + period);
+            }
+        }
+        Inner {
+            config,
+            buffers: None,
+            spare: None,
+            reason: None,
+            inbox: Inbox::new(),
+            outbox: Outbox::default(),
+            deadlines,
+            now,
+            last_active: now,
+            read_since: now,
+            write_since: now,
+            waiting_since: None,
+            idle_told: [None; 3],
+            received: Counted::default(),
+            received_at: now,
+            sent: Counted::default(),
+            refused: 0,
+            flush_wanted: None,
+            phase: Phase::Open,
+            pending: pending::OPEN,
+            lent: false,
+            paused: false,
+            blocked: false,
+            answering: false,
+            writable_wanted: false,
+            read_ended: false,
+            read_end_told: false,
+        }
+    }
+
+    /// Takes note of the time; it never goes back.
+    pub(crate) fn clock(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        self.clock(now);
+        self.answering = false;
+        if self.deadlines.next_at().is_none_or(|at| at > self.now) {
+            return;
+        }
+        for deadline in Deadline::ALL {
+            if let Some(due) = self.deadlines.expired(deadline, self.now) {
+                self.expire(deadline, due);
+            }
+        }
+    }
+
+    /// `deadline` has passed: compares it with what happened since and re-arms it, or acts.
+    pub(super) fn expire(&mut self, deadline: Deadline, due: Timestamp) {
+        self.deadlines.clear(deadline);
+        match deadline {
+            Deadline::Handshake => self.finish(CloseReason::Timeout(deadline)),
+            Deadline::Close => self.close_expired(),
+            Deadline::Cron => {
+                if let Some(period) = self.config.cron_period() {
+                    // In step with the first one, unless that fell behind: missed ones are not made up for.
+                    let next = due + period;
+                    self.deadlines.set(deadline, if next > self.now { next } else { self.now + period });
+                    self.pending |= pending::CRON;
+                }
+            }
+            Deadline::IdleRead => {
+                let since = if self.is_suspended() { self.now } else { self.read_since };
+                self.expire_idle(Idle::Read, deadline, self.config.idle_read(), since, pending::IDLE_READ);
+            }
+            Deadline::IdleWrite => {
+                let since = self.write_since;
+                self.expire_idle(Idle::Write, deadline, self.config.idle_write(), since, pending::IDLE_WRITE);
+            }
+            Deadline::IdleBoth => {
+                let since =
+                    if self.is_suspended() { self.now } else { self.read_since.max(self.write_since) };
+                self.expire_idle(Idle::Both, deadline, self.config.idle_both(), since, pending::IDLE_BOTH);
+            }
+            Deadline::PartialFrame => {
+                let since = if self.is_suspended() { Some(self.now) } else { self.inbox.partial_since() };
+                let (Some(since), Some(period)) = (since, self.config.partial_frame_timeout()) else {
+                    return;
+                };
+                self.expire_stall(deadline, since + period);
+            }
+            Deadline::WriteStall => {
+                let Some(period) = self.config.write_stall_timeout() else { return };
+                if !self.outbox.is_empty() {
+                    let since = *self.waiting_since.get_or_insert(self.now);
+                    self.expire_stall(deadline, since + period);
+                }
+            }
+        }
+    }
+
+    pub(super) fn expire_idle(
+        &mut self,
+        idle: Idle,
+        deadline: Deadline,
+        period: Option<std::time::Duration>,
+        since: Timestamp,
+        event: u8,
+    ) {
+        let Some(period) = period else { return };
+        let at = since + period;
+        if at > self.now {
+            self.deadlines.set(deadline, at);
+            return;
+        }
+        self.deadlines.set(deadline, self.now + period);
+        let told = &mut self.idle_told[idle as usize];
+        if *told != Some(since) {
+            *told = Some(since);
+            self.pending |= event;
+        }
+    }
+
+    pub(super) fn expire_stall(&mut self, deadline: Deadline, at: Timestamp) {
+        if at > self.now {
+            self.deadlines.set(deadline, at);
+        } else {
+            self.finish(CloseReason::Timeout(deadline));
+        }
+    }
+
+    /// Watches over a frame that has begun, from the first time that one stays incomplete.
+    pub(super) fn watch_partial(&mut self) {
+        if let Some(since) = self.inbox.partial_since()
+            && self.phase == Phase::Open
+            && !self.deadlines.is_set(Deadline::PartialFrame)
+            && let Some(period) = self.config.partial_frame_timeout()
+        {
+            self.deadlines.set(Deadline::PartialFrame, since + period);
+        }
+    }
+
+    /// Watches over queued bytes, from the first time that the transport does not take all.
+    pub(crate) fn watch_stall(&mut self) {
+        if !self.outbox.is_empty()
+            && matches!(self.phase, Phase::Open)
+            && !self.deadlines.is_set(Deadline::WriteStall)
+            && let Some(period) = self.config.write_stall_timeout()
+        {
+            let since = self.waiting_since.unwrap_or(self.now);
+            self.deadlines.set(Deadline::WriteStall, since + period);
+        }
+    }
+
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+        if matches!(self.phase, Phase::Draining | Phase::LastMessages) {
+            self.end_drain();
+        }
+    }
+
+    pub(super) fn resume(&mut self, now: Timestamp) {
+        self.clock(now);
+        if std::mem::take(&mut self.paused) {
+            self.restart_reading();
+        }
+    }
+
+    /// Reading was suspended until now: the peer's time starts afresh.
+    pub(super) fn restart_reading(&mut self) {
+        self.read_since = self.now;
+        self.inbox.restart_partial(self.now);
+    }
+
+    /// Whether the peer can't be blamed for what does not come.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.paused || self.blocked
+    }
+
+    /// Whether a message of `bytes` may be accepted now.
+    #[inline]
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let queued = self.outbox.queued();
+        let config = &*self.config;
+        let counted = if self.answering { self.outbox.answers() } else { queued };
+        self.takes_messages()
+            && bytes <= config.max_frame()
+            && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.hard_limit())
+    }
+
+    /// Why there is no room for `item` of `bytes`.
+    #[cold]
+    pub(super) fn refuse<T>(&mut self, item: T, bytes: usize) -> SendError<T> {
+        let limit = self.config.max_frame();
+        if !self.takes_messages() {
+            SendError::Closed(item)
+        } else if bytes > limit {
+            self.refused += 1;
+            SendError::TooLarge { item, bytes, limit }
+        } else {
+            self.writable_wanted = true;
+            SendError::Blocked(item)
+        }
+    }
+
+    /// Encoding failed: takes back what the message has written since `mark`.
+    #[cold]
+    pub(super) fn take_back_encoded<T>(
+        &mut self,
+        mark: (usize, usize),
+        error: Arc<dyn Error + Send + Sync>,
+    ) -> SendError<T> {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.segments.rollback(mark);
+        }
+        self.refused += 1;
+        SendError::Encode(error)
+    }
+
+    pub(super) fn takes_messages(&self) -> bool {
+        self.phase.takes_messages()
+    }
+
+    /// Whether received bytes are kept for decoding.
+    pub(super) fn keeps_input(&self) -> bool {
+        self.phase.delivers() && !self.read_ended
+    }
+
+    /// Whether messages are delivered in this phase.
+    pub(super) fn is_delivering(&self) -> bool {
+        self.phase.delivers()
+    }
+
+    /// Whether a message may be delivered now.
+    #[inline]
+    pub(super) fn may_deliver(&self) -> bool {
+        self.pending == 0 && !self.is_suspended() && self.is_delivering()
+    }
+
+    #[inline]
+    pub(super) fn wants_poll(&self) -> bool {
+        let quiet = match self.phase {
+            Phase::Open => {
+                let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
+                let decodable =
+                    self.inbox.is_worth_decoding(buffered) || self.read_ended && !self.read_end_told;
+                self.is_suspended() || !decodable
+            }
+            Phase::Draining | Phase::LastMessages | Phase::Closed => false,
+            Phase::Flushing | Phase::HalfClosed | Phase::Ended => true,
+        };
+        self.pending != 0 || !quiet
+    }
+
+    pub(super) fn wants_read(&self) -> bool {
+        match self.phase {
+            Phase::Open => {
+                let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
+                !self.read_ended && !self.is_suspended() && !self.inbox.is_worth_decoding(buffered)
+            }
+            Phase::Flushing | Phase::HalfClosed => !self.read_ended,
+            Phase::Draining | Phase::LastMessages | Phase::Closed | Phase::Ended => false,
+        }
+    }
+
+    pub(super) fn recv_buf(&mut self) -> Limit<&mut BytesMut> {
+        let lent = self.lent;
+        let buffers = self.buffers.get_or_insert_default();
+        let inbox = &mut self.inbox;
+        let read = buffers.received.buffer(|held| {
+            inbox.mark = held;
+            if lent && held < READ_ARENA / 4 {
+                READ_ARENA - held
+            } else {
+                inbox.missing(held).min(held).max(READ_STEP)
+            }
+        });
+        let spare = read.capacity() - read.len();
+        read.limit(spare.min(READ_ARENA))
+    }
+
+    pub(super) fn count_read(&mut self, n: usize) {
+        self.answering = false;
+        if n == 0 || matches!(self.phase, Phase::Closed | Phase::Ended) {
+            return;
+        }
+        self.received.bytes += n as u64;
+        self.received.operations += 1;
+        self.read_since = self.now;
+        self.received_at = self.now;
+        self.last_active = self.now;
+        self.inbox.received(self.received.bytes, self.now);
+    }
+
+    /// The transport took `n` bytes.
+    pub(crate) fn count_written(&mut self, n: usize) {
+        let n = n.min(self.outbox.queued());
+        let Some(buffers) = self.buffers.as_mut().filter(|_| n > 0) else { return };
+        self.outbox.advance(buffers, n);
+        self.sent.bytes += n as u64;
+        self.sent.operations += 1;
+        self.write_since = self.now;
+        self.waiting_since = Some(self.now);
+        self.check_flushed();
+        let low = self.config.low_watermark();
+        if self.outbox.answers() <= low && std::mem::take(&mut self.blocked) {
+            self.restart_reading();
+        }
+        if self.writable_wanted && self.outbox.queued() <= low && self.takes_messages() {
+            self.writable_wanted = false;
+            self.pending |= pending::WRITABLE;
+        }
+    }
+
+    pub(super) fn check_flushed(&mut self) {
+        if self.flush_wanted.is_some()
+            && self.outbox.flushed() >= self.flush_wanted
+            && self.phase != Phase::Ended
+        {
+            self.flush_wanted = None;
+            self.pending |= pending::FLUSHED;
+        }
+    }
+
+    /// The decoder gave no good frame, and left `left` bytes.
+    #[cold]
+    pub(super) fn undecoded(&mut self, decoded: Result<Decoded<()>, CloseReason>, left: usize) {
+        let result = match decoded {
+            Ok(Decoded::Frame(())) => Err(DecoderFault::NoProgress.into()),
+            Ok(Decoded::Need(0)) => Err(DecoderFault::NeedsNothing.into()),
+            Ok(Decoded::Need(more)) => {
+                let needed = left.saturating_add(more);
+                let limit = self.config.max_buffered();
+                if needed > limit {
+                    Err(DecoderFault::TooMuchBuffered { needed, limit }.into())
+                } else {
+                    self.inbox.await_bytes(needed, left, self.received.bytes, self.now);
+                    Ok(())
+                }
+            }
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = result {
+            self.fail_decoding(reason);
+        }
+    }
+
+    /// The peer sent what can't be decoded: answers to what came before are still sent.
+    pub(super) fn fail_decoding(&mut self, reason: CloseReason) {
+        match self.phase {
+            Phase::Open => self.wind_down(reason, false),
+            Phase::Draining => {
+                self.reason = Some(Box::new(reason));
+                self.end_drain();
+            }
+            _ => self.end_drain(),
+        }
+    }
+
+    pub(super) fn take_pending<T>(&mut self) -> Event<T> {
+        // Facts about sending come before those about quiet, and the end of the stream after all.
+        const ORDER: [u8; 8] = [
+            pending::OPEN,
+            pending::FLUSHED,
+            pending::WRITABLE,
+            pending::CRON,
+            pending::IDLE_READ,
+            pending::IDLE_WRITE,
+            pending::IDLE_BOTH,
+            pending::READ_END,
+        ];
+        let event = ORDER.into_iter().find(|event| self.pending & event != 0).unwrap_or(pending::READ_END);
+        self.pending &= !event;
+        match event {
+            pending::OPEN => Event::Open(Box::default()),
+            pending::FLUSHED => Event::Flushed(self.outbox.flushed().unwrap_or(Seq::FIRST)),
+            pending::WRITABLE => Event::Writable,
+            pending::CRON => Event::Cron,
+            pending::IDLE_READ => Event::Idle(Idle::Read),
+            pending::IDLE_WRITE => Event::Idle(Idle::Write),
+            pending::IDLE_BOTH => Event::Idle(Idle::Both),
+            _ => Event::ReadEnd,
+        }
+    }
+
+    pub(super) fn take_closed<T>(&mut self) -> Event<T> {
+        self.phase = Phase::Ended;
+        self.pending = 0;
+        if !self.lent {
+            self.buffers = None;
+        }
+        let reason = self.reason.take().unwrap_or_else(|| Box::new(CloseReason::Local { flushed: false }));
+        Event::Closed(reason)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let flow = |counted: &Counted, messages, last| Flow {
+            bytes: counted.bytes,
+            messages,
+            operations: counted.operations,
+            last: (counted.operations > 0).then_some(last),
+        };
+        let progress = self.outbox.progress();
+        Stats {
+            received: flow(&self.received, self.received.messages, self.received_at),
+            sent: flow(&self.sent, progress.accepted.map_or(0, Seq::get), self.write_since),
+            queued: self.outbox.queued(),
+            buffered: self.buffers.as_ref().map_or(0, |b| b.received.len()),
+            refused: self.refused,
+            progress,
+        }
+    }
+
+    pub(super) fn lend(&mut self, mut lent: Box<Buffers>) {
+        if self.lent {
+            return; // what was lent first stays; the second lender gets it back by dropping this
+        }
+        if let Some(mut own) = self.buffers.take() {
+            lent.take_over(&mut own);
+            self.spare = Some(own);
+        }
+        self.buffers = Some(lent);
+        self.lent = true;
+    }
+
+    pub(super) fn take_back(&mut self) -> Box<Buffers> {
+        let spare = self.spare.take();
+        if !std::mem::take(&mut self.lent) {
+            return Box::default();
+        }
+        let mut lent = self.buffers.take().unwrap_or_default();
+        if !lent.is_empty() {
+            lent.unpin();
+            let mut own = spare.unwrap_or_default();
+            lent.leave_to(&mut own);
+            self.buffers = Some(own);
+        } else if let Some(mut spare) = spare {
+            lent.leave_to(&mut spare); // nothing, but an arena that was put aside comes back
+        }
+        lent.reset();
+        lent
+    }
+}
