@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::codec::{self, Segments, Source};
 
@@ -57,9 +57,8 @@ pub(crate) struct Buffers {
 /// copied to the slab, one by one. Either way a small frame that is kept pins a block of the slab, not the arena.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
-    /// Comes first, from `position` on; while there is something left of it, `read` is empty.
-    window: Bytes,
-    position: usize,
+    /// Comes first; while there is something left of it, `read` is empty.
+    window: BytesMut,
     read: BytesMut,
     /// Always empty between calls: only its spare room counts.
     slab: BytesMut,
@@ -76,7 +75,7 @@ const WARY_FOR: u16 = 1024;
 impl Received {
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.window.len() - self.position + self.read.len()
+        self.window.len() + self.read.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -118,7 +117,6 @@ impl Received {
     pub(crate) fn appended(&mut self, n: usize) {
         if n == self.read.len() && n <= WINDOW_UP_TO && n > 0 {
             self.window = codec::copy_to_slab(&mut self.slab, &self.read);
-            self.position = 0;
             self.read.clear();
         }
     }
@@ -126,11 +124,11 @@ impl Received {
     /// What a decoder is shown.
     #[inline]
     pub(crate) fn source(&mut self, max_frame: usize) -> Source<'_> {
-        if self.position < self.window.len() {
-            Source::window(&self.window, &mut self.position, max_frame)
+        if !self.window.is_empty() {
+            Source::slicing(&mut self.window, max_frame)
         } else {
             let slice_from = if self.wary > 0 { KEEP_ARENA_FROM } else { SLICE_FROM };
-            Source::buffer(&mut self.read, &mut self.slab, slice_from, max_frame)
+            Source::copying(&mut self.read, &mut self.slab, slice_from, max_frame)
         }
     }
 
@@ -148,17 +146,13 @@ impl Received {
 
     /// Moves what is left of the window to the buffer, where more can be appended.
     fn spill(&mut self) {
-        if self.position < self.window.len() {
-            self.read.extend_from_slice(&self.window[self.position..]);
-        }
+        self.read.extend_from_slice(&self.window);
         self.close_window();
     }
 
+    /// Lets go of the window; even an empty one pins a block of the slab.
     fn close_window(&mut self) {
-        if !self.window.is_empty() {
-            self.window = Bytes::new();
-            self.position = 0;
-        }
+        self.window = BytesMut::new();
     }
 }
 

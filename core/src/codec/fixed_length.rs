@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn the_session_must_allow_the_length() {
         let (mut wire, mut slab) = (BytesMut::from("four"), BytesMut::new());
-        let error = four().decode(&mut Source::buffer(&mut wire, &mut slab, 1024, 3)).unwrap_err();
+        let error = four().decode(&mut Source::copying(&mut wire, &mut slab, 1024, 3)).unwrap_err();
         assert_eq!(error, FixedLengthError::TooLong { length: 4, limit: 3 });
         assert_eq!(
             error.to_string(),
             "frames of 4 bytes are over the session's limit of 3: raise Config::max_frame"
         );
-        let decoded = four().decode(&mut Source::buffer(&mut wire, &mut slab, 1024, 4));
+        let decoded = four().decode(&mut Source::copying(&mut wire, &mut slab, 1024, 4));
         assert_eq!(decoded, Ok(Decoded::Frame(Bytes::from("four"))));
         let largest = FixedLength::new(NonZeroUsize::MAX);
         assert_eq!({ largest }.decode(&mut Source::new(&mut wire)), Ok(Decoded::Need(usize::MAX)));

@@ -67,14 +67,14 @@ mod tests {
         for (limit, items) in [(4, &["0123", "4567", "89"][..]), (10, &["0123456789"]), (11, &["0123456789"])]
         {
             let (mut wire, mut slab) = (BytesMut::from("0123456789"), BytesMut::new());
-            let mut src = Source::buffer(&mut wire, &mut slab, 1024, limit);
+            let mut src = Source::copying(&mut wire, &mut slab, 1024, limit);
             for &item in items {
                 assert_eq!(Raw.decode(&mut src), Ok(Decoded::Frame(Bytes::from(item))));
             }
             assert_eq!(Raw.decode(&mut src), Ok(Decoded::Need(1)));
         }
         let (mut wire, mut slab) = (BytesMut::from("01"), BytesMut::new());
-        let decoded = Raw.decode(&mut Source::buffer(&mut wire, &mut slab, 1024, 0));
+        let decoded = Raw.decode(&mut Source::copying(&mut wire, &mut slab, 1024, 0));
         assert_eq!(decoded, Ok(Decoded::Frame(Bytes::from("0"))));
     }
 

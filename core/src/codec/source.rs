@@ -13,37 +13,31 @@ const SLAB_SIZE: usize = 8 * 1024;
 /// reading what it wants and calling [`advance`](Self::advance).
 #[derive(Debug)]
 pub struct Source<'a> {
-    bytes: Received<'a>,
+    buffer: &'a mut BytesMut,
+    /// Where frames below a size are copied to, unless the buffer lies there itself.
+    slab: Option<(&'a mut BytesMut, usize)>,
     max_frame: usize,
-}
-
-#[derive(Debug)]
-enum Received<'a> {
-    /// A receive buffer, and the slab that frames below a size are copied to.
-    Buffer(&'a mut BytesMut, Option<(&'a mut BytesMut, usize)>),
-    /// Bytes that lie in the slab already, from a position on.
-    Window(&'a Bytes, &'a mut usize),
 }
 
 impl<'a> Source<'a> {
     /// A source over a buffer of one's own, without a limit: to call a decoder outside of a session.
     pub fn new(buffer: &'a mut BytesMut) -> Self {
-        Source { bytes: Received::Buffer(buffer, None), max_frame: usize::MAX }
+        Source { buffer, slab: None, max_frame: usize::MAX }
     }
 
     #[inline]
-    pub(crate) fn buffer(
+    pub(crate) fn copying(
         buffer: &'a mut BytesMut,
         slab: &'a mut BytesMut,
         slice_from: usize,
         max_frame: usize,
     ) -> Self {
-        Source { bytes: Received::Buffer(buffer, Some((slab, slice_from))), max_frame }
+        Source { buffer, slab: Some((slab, slice_from)), max_frame }
     }
 
     #[inline]
-    pub(crate) fn window(window: &'a Bytes, position: &'a mut usize, max_frame: usize) -> Self {
-        Source { bytes: Received::Window(window, position), max_frame }
+    pub(crate) fn slicing(buffer: &'a mut BytesMut, max_frame: usize) -> Self {
+        Source { buffer, slab: None, max_frame }
     }
 
     /// Consumes the first `n` bytes (all, if there are fewer) and gives them as [`Bytes`].
@@ -54,25 +48,21 @@ impl<'a> Source<'a> {
     /// 16 KiB.
     #[inline]
     pub fn take(&mut self, n: usize) -> Bytes {
-        let n = n.min(self.len());
-        match &mut self.bytes {
-            Received::Window(window, position) => {
-                let from = **position;
-                **position += n;
-                window.slice(from..from + n)
+        let n = n.min(self.buffer.len());
+        match &mut self.slab {
+            Some((slab, slice_from)) if n < *slice_from => {
+                let frame = copy_to_slab(slab, &self.buffer[..n]).freeze();
+                self.buffer.advance(n);
+                frame
             }
-            Received::Buffer(buffer, slab) => take_from_buffer(buffer, slab, n),
+            _ => self.buffer.split_to(n).freeze(),
         }
     }
 
     /// Consumes the first `n` bytes (all, if there are fewer).
     #[inline]
     pub fn advance(&mut self, n: usize) {
-        let n = n.min(self.len());
-        match &mut self.bytes {
-            Received::Window(_, position) => **position += n,
-            Received::Buffer(buffer, _) => buffer.advance(n),
-        }
+        self.buffer.advance(n.min(self.buffer.len()));
     }
 
     /// The largest frame that the session allows, in bytes on the wire:
@@ -89,31 +79,17 @@ impl Deref for Source<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match &self.bytes {
-            Received::Buffer(buffer, _) => buffer,
-            Received::Window(window, position) => window.get(**position..).unwrap_or_default(),
-        }
-    }
-}
-
-fn take_from_buffer(buffer: &mut BytesMut, slab: &mut Option<(&mut BytesMut, usize)>, n: usize) -> Bytes {
-    match slab {
-        Some((slab, slice_from)) if n < *slice_from => {
-            let frame = copy_to_slab(slab, &buffer[..n]);
-            buffer.advance(n);
-            frame
-        }
-        _ => buffer.split_to(n).freeze(),
+        self.buffer
     }
 }
 
 /// Copies `bytes` to the slab, whose blocks are used again when nobody keeps a frame of them.
-pub(crate) fn copy_to_slab(slab: &mut BytesMut, bytes: &[u8]) -> Bytes {
+pub(crate) fn copy_to_slab(slab: &mut BytesMut, bytes: &[u8]) -> BytesMut {
     if slab.capacity() < bytes.len() {
         slab.reserve(SLAB_SIZE.max(bytes.len()));
     }
     slab.extend_from_slice(bytes);
-    slab.split().freeze()
+    slab.split()
 }
 
 #[cfg(test)]
@@ -126,7 +102,7 @@ mod tests {
         let mut buffer = BytesMut::from(&vec![7u8; 4096][..]);
         let block = buffer.as_ptr() as usize..buffer.as_ptr() as usize + buffer.capacity();
         let mut slab = BytesMut::new();
-        let mut src = Source::buffer(&mut buffer, &mut slab, SLICE_FROM, usize::MAX);
+        let mut src = Source::copying(&mut buffer, &mut slab, SLICE_FROM, usize::MAX);
         let small = src.take(SLICE_FROM - 1);
         let large = src.take(SLICE_FROM);
         assert!(!block.contains(&(small.as_ptr() as usize)));
@@ -140,7 +116,7 @@ mod tests {
         let first = slab.as_ptr();
         for _ in 0..100 {
             let mut buffer = BytesMut::from(&[1u8; 500][..]);
-            drop(Source::buffer(&mut buffer, &mut slab, SLICE_FROM, usize::MAX).take(500));
+            drop(Source::copying(&mut buffer, &mut slab, SLICE_FROM, usize::MAX).take(500));
         }
         slab.reserve(SLAB_SIZE);
         assert_eq!(slab.as_ptr(), first, "a new block was allocated although no frame was kept");

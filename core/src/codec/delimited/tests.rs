@@ -13,7 +13,7 @@ fn decode<C: Decoder>(
     for piece in wire.chunks(piece) {
         buffer.extend_from_slice(piece);
         loop {
-            match codec.decode(&mut Source::buffer(&mut buffer, &mut slab, 1024, limit)) {
+            match codec.decode(&mut Source::copying(&mut buffer, &mut slab, 1024, limit)) {
                 Ok(Decoded::Frame(item)) => items.push(item),
                 Ok(Decoded::Need(n)) => {
                     assert_eq!(n, 1);
@@ -24,7 +24,7 @@ fn decode<C: Decoder>(
         }
     }
     loop {
-        match codec.decode_eof(&mut Source::buffer(&mut buffer, &mut slab, 1024, limit)) {
+        match codec.decode_eof(&mut Source::copying(&mut buffer, &mut slab, 1024, limit)) {
             Ok(Some(item)) => items.push(item),
             Ok(None) => return (items, Ok(())),
             Err(error) => return (items, Err(error)),

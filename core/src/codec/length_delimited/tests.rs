@@ -23,7 +23,7 @@ fn decode_within(
 ) -> Result<Decoded<Vec<u8>>, LengthDelimitedError> {
     let (mut wire, mut slab) = (BytesMut::from(wire), BytesMut::new());
     let before = wire.len();
-    let mut src = Source::buffer(&mut wire, &mut slab, 1024, limit);
+    let mut src = Source::copying(&mut wire, &mut slab, 1024, limit);
     let decoded = codec.clone().decode(&mut src)?;
     Ok(match decoded {
         Decoded::Frame(item) => {
