@@ -24,6 +24,8 @@ const PERIODS: std::ops::RangeInclusive<Duration> =
 #[derive(Debug, Clone)]
 pub struct Config {
     max_frame: usize,
+    max_message: usize,
+    max_head: usize,
     max_buffered: Option<usize>,
     low_watermark: usize,
     high_watermark: usize,
@@ -35,6 +37,8 @@ pub struct Config {
     write_stall_timeout: Option<Duration>,
     close_timeout: Duration,
     cron_period: Option<Duration>,
+    heartbeat_period: Option<Duration>,
+    pong_timeout: Option<Duration>,
     idle_read: Option<Duration>,
     idle_write: Option<Duration>,
     idle_both: Option<Duration>,
@@ -44,6 +48,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             max_frame: 8 * 1024 * 1024,
+            max_message: 8 * 1024 * 1024,
+            max_head: 16 * 1024,
             max_buffered: None,
             low_watermark: 32 * 1024,
             high_watermark: 64 * 1024,
@@ -55,6 +61,8 @@ impl Default for Config {
             write_stall_timeout: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(5),
             cron_period: None,
+            heartbeat_period: None,
+            pong_timeout: Some(Duration::from_secs(10)),
             idle_read: None,
             idle_write: None,
             idle_both: None,
@@ -74,6 +82,16 @@ impl Config {
     /// See [`ConfigBuilder::max_frame`].
     pub fn max_frame(&self) -> usize {
         self.max_frame
+    }
+
+    /// See [`ConfigBuilder::max_message`].
+    pub fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    /// See [`ConfigBuilder::max_head`].
+    pub fn max_head(&self) -> usize {
+        self.max_head
     }
 
     /// See [`ConfigBuilder::max_buffered`].
@@ -131,6 +149,16 @@ impl Config {
         self.cron_period
     }
 
+    /// See [`ConfigBuilder::heartbeat_period`].
+    pub fn heartbeat_period(&self) -> Option<Duration> {
+        self.heartbeat_period
+    }
+
+    /// See [`ConfigBuilder::pong_timeout`].
+    pub fn pong_timeout(&self) -> Option<Duration> {
+        self.pong_timeout
+    }
+
     /// See [`ConfigBuilder::idle_read`].
     pub fn idle_read(&self) -> Option<Duration> {
         self.idle_read
@@ -168,6 +196,24 @@ impl ConfigBuilder {
     /// can make the process hold.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.config.max_frame = bytes;
+        self
+    }
+
+    /// The largest message in bytes, received or sent, where a message may have several frames or be compressed
+    /// (WebSocket). It counts payload, after decompression. Default 8 MiB, at least 1.
+    ///
+    /// A larger one that is received ends the session (WebSocket: 1009) having allocated no more than this.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.config.max_message = bytes;
+        self
+    }
+
+    /// The largest head of an opening handshake in bytes (WebSocket: request or status line, and headers). Default
+    /// 16 KiB, at least 1; what browsers send with many cookies fits.
+    ///
+    /// A server answers a larger one with 431; a client ends the session.
+    pub fn max_head(mut self, bytes: usize) -> Self {
+        self.config.max_head = bytes;
         self
     }
 
@@ -265,6 +311,21 @@ impl ConfigBuilder {
         self
     }
 
+    /// How often a ping is sent where the protocol has one (WebSocket). Off by default, when a `cron_period` stands
+    /// for it, as in Go getty. The answer is told as [`Event::Pong`](crate::Event::Pong).
+    pub fn heartbeat_period(mut self, period: impl Into<Option<Duration>>) -> Self {
+        self.config.heartbeat_period = period.into();
+        self
+    }
+
+    /// How long the peer may take to answer a ping (WebSocket). Default 10 s; `None` is for ever.
+    ///
+    /// Whatever else comes from it counts as an answer, so no pong is needed while data flows.
+    pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.pong_timeout = timeout.into();
+        self
+    }
+
     /// After how long without received bytes [`Idle::Read`](crate::Idle::Read) comes. Off by default.
     pub fn idle_read(mut self, period: impl Into<Option<Duration>>) -> Self {
         self.config.idle_read = period.into();
@@ -291,6 +352,8 @@ impl ConfigBuilder {
         let c = self.config;
         let at_least_one = [
             ("max_frame", c.max_frame),
+            ("max_message", c.max_message),
+            ("max_head", c.max_head),
             ("max_buffered", c.max_buffered()),
             ("handle_queue", c.handle_queue),
         ];
@@ -312,6 +375,8 @@ impl ConfigBuilder {
             ("write_stall_timeout", c.write_stall_timeout),
             ("close_timeout", Some(c.close_timeout)),
             ("cron_period", c.cron_period),
+            ("heartbeat_period", c.heartbeat_period),
+            ("pong_timeout", c.pong_timeout),
             ("idle_read", c.idle_read),
             ("idle_write", c.idle_write),
             ("idle_both", c.idle_both),
@@ -333,7 +398,9 @@ mod tests {
     fn defaults_are_the_documented_ones_and_valid() {
         let c = Config::builder().build().unwrap();
         assert_eq!(c.max_frame(), 8 << 20);
+        assert_eq!((c.max_message(), c.max_head()), (8 << 20, 16 << 10));
         assert_eq!(c.max_buffered(), (8 << 20) + (64 << 10));
+        assert_eq!((c.heartbeat_period(), c.pong_timeout()), (None, Some(Duration::from_secs(10))));
         assert_eq!((c.low_watermark(), c.high_watermark(), c.hard_limit()), (32 << 10, 64 << 10, 1 << 20));
         assert_eq!((c.chain_over(), c.handle_queue()), (8 << 10, 256));
         assert_eq!(c.handshake_timeout(), Duration::from_secs(10));

@@ -19,11 +19,23 @@ pub enum CloseReason {
         flushed: bool,
     },
     /// The peer ended its stream.
-    #[error("closed by the peer{}", if *.mid_frame { " in the middle of a frame" } else { "" })]
+    #[error("closed by the peer{}", if *.mid_frame { ": something was cut off" } else { "" })]
     Eof {
-        /// Whether that was in the middle of a frame: something was cut off.
+        /// Whether something was cut off: a frame, an opening handshake, or (WebSocket) the close frame is missing.
         mid_frame: bool,
     },
+    /// The peer closed with a close frame.
+    #[cfg(feature = "websocket")]
+    #[error("closed by the peer: {0}")]
+    Peer(crate::websocket::CloseFrame),
+    /// The opening handshake failed.
+    #[cfg(feature = "websocket")]
+    #[error("handshake: {0}")]
+    Handshake(Arc<crate::websocket::HandshakeError>),
+    /// The peer broke the protocol.
+    #[cfg(feature = "websocket")]
+    #[error("protocol: {0}")]
+    Protocol(#[from] crate::websocket::ProtocolError),
     /// A deadline passed.
     #[error("timed out: {0}")]
     Timeout(Deadline),
@@ -47,7 +59,12 @@ pub enum CloseReason {
 impl CloseReason {
     /// Whether the session ended as one of the two sides wished, with nothing cut off.
     pub fn is_clean(&self) -> bool {
-        matches!(self, CloseReason::Local { flushed: true } | CloseReason::Eof { mid_frame: false })
+        match self {
+            CloseReason::Local { flushed: true } | CloseReason::Eof { mid_frame: false } => true,
+            #[cfg(feature = "websocket")]
+            CloseReason::Peer(frame) => frame.code.is_none_or(crate::websocket::CloseCode::is_clean),
+            _ => false,
+        }
     }
 }
 
@@ -83,6 +100,9 @@ pub enum SendError<T> {
     /// The session is closing or closed; the item is given back.
     #[error("the session is closed")]
     Closed(T),
+    /// The opening handshake is not done; the item is given back. Wait for [`Event::Open`](crate::Event::Open).
+    #[error("the session is not open yet: wait until the handshake is done")]
+    NotOpen(T),
     /// The item is larger than a frame may be; it is given back.
     #[error("a message of {bytes} bytes is larger than the limit of {limit} (Config::max_frame)")]
     TooLarge {
@@ -102,9 +122,10 @@ impl<T> SendError<T> {
     /// The item, where it is given back.
     pub fn into_item(self) -> Option<T> {
         match self {
-            SendError::Blocked(item) | SendError::Closed(item) | SendError::TooLarge { item, .. } => {
-                Some(item)
-            }
+            SendError::Blocked(item)
+            | SendError::Closed(item)
+            | SendError::NotOpen(item)
+            | SendError::TooLarge { item, .. } => Some(item),
             SendError::Encode(_) => None,
         }
     }
@@ -115,6 +136,7 @@ impl<T> fmt::Debug for SendError<T> {
         match self {
             SendError::Blocked(_) => f.write_str("Blocked"),
             SendError::Closed(_) => f.write_str("Closed"),
+            SendError::NotOpen(_) => f.write_str("NotOpen"),
             SendError::TooLarge { bytes, limit, .. } => {
                 f.debug_struct("TooLarge").field("bytes", bytes).field("limit", limit).finish_non_exhaustive()
             }

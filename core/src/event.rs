@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use crate::CloseReason;
 
@@ -10,10 +11,20 @@ use crate::CloseReason;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<T> {
-    /// The session is open. Always the first event of a session that opens at all.
+    /// The session is open. The first event of a session that opens at all, but for a request that it answers.
     Open(Box<Opened>),
+    /// A WebSocket client asks to be let in; the session is not open yet. Answer with
+    /// [`Session::answer`](crate::Session::answer), now or later, within
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout).
+    #[cfg(feature = "websocket")]
+    Request(std::sync::Arc<crate::websocket::Request>),
     /// A message came.
     Message(T),
+    /// The peer answered the latest ping (WebSocket).
+    Pong {
+        /// From when the ping was queued to when its answer was read.
+        rtt: Duration,
+    },
     /// Nothing moved for a while. Once per quiet period, measured on bytes of the wire.
     Idle(Idle),
     /// Another [`Config::cron_period`](crate::Config::cron_period) is over. Periods that were missed, or not polled,
@@ -33,13 +44,16 @@ pub enum Event<T> {
 }
 
 /// What is known of a session that has opened.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Opened {
     /// This end's address, where the transport has one.
     pub local: Option<SocketAddr>,
     /// The peer's address, where the transport has one.
     pub peer: Option<SocketAddr>,
+    /// What the two sides of a WebSocket agreed on.
+    #[cfg(feature = "websocket")]
+    pub upgrade: Option<crate::websocket::Upgrade>,
 }
 
 /// Which way was quiet.

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::CloseReason;
-use crate::codec::{Decoded, Decoder, Encoder, Sink, Source};
-use crate::protocol::{Items, Protocol, Sealed, StreamProtocol};
+use crate::codec::{Decoder, Encoder, Sink, Source};
+use crate::protocol::{Found, Items, Protocol, Sealed, StreamProtocol};
 
 /// A codec as the protocol of a byte stream, for example TCP.
 ///
@@ -41,8 +41,8 @@ where
     C: Decoder + Encoder<O>,
 {
     #[inline]
-    fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<C::Item>, CloseReason> {
-        self.codec.decode(src).map_err(|error| CloseReason::Codec(Arc::new(error)))
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<C::Item>, CloseReason> {
+        self.codec.decode(src).map(Found::from).map_err(|error| CloseReason::Codec(Arc::new(error)))
     }
 
     fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<C::Item>, CloseReason> {

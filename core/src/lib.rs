@@ -144,6 +144,8 @@ mod protocol;
 mod session;
 mod stats;
 mod time;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use config::{Config, ConfigBuilder};
 pub use error::{CloseReason, ConfigError, DecoderFault, EncodedTooLarge, SendError};

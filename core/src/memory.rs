@@ -156,12 +156,25 @@ impl Received {
     }
 }
 
-/// `count` messages in a row that are `size` bytes each on the wire, and answers to received ones or not.
+/// `count` pieces in a row that are of one kind and `size` bytes each on the wire.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) size: usize,
     pub(crate) count: usize,
-    pub(crate) answer: bool,
+    pub(crate) kind: Kind,
+}
+
+/// What queued bytes are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A message.
+    #[default]
+    Message,
+    /// A message that answers a received one.
+    Answer,
+    /// Of the protocol itself: part of a handshake, a ping.
+    #[cfg(feature = "websocket")]
+    Control,
 }
 
 impl Buffers {

@@ -4,8 +4,9 @@ use std::error::Error;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::CloseReason;
 use crate::codec::{Decoded, Sink, Source};
+use crate::session::Inner;
+use crate::{CloseReason, Config, Opened};
 
 /// The messages that an application receives and sends.
 ///
@@ -33,7 +34,8 @@ pub type In<P> = <<P as Protocol>::Messages as Messages>::In;
 /// A message to send over protocol `P`.
 pub type Out<P> = <<P as Protocol>::Messages as Messages>::Out;
 
-/// How messages lie on the wire. Implemented here only: for [`Framed`](crate::Framed).
+/// How messages lie on the wire. Implemented here only: for [`Framed`](crate::Framed) and, with the feature
+/// `websocket`, for `WebSocket`.
 pub trait Protocol: Sealed {
     /// What the application sees.
     type Messages: Messages;
@@ -41,9 +43,9 @@ pub trait Protocol: Sealed {
 
 /// A [`Protocol`] on a stream of bytes.
 pub trait StreamProtocol: Protocol {
-    /// Consumes one message from `src`, if a whole one is there.
+    /// Consumes one message from `src`, or something that is no message, if a whole one is there.
     #[doc(hidden)]
-    fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<In<Self>>, CloseReason>;
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, CloseReason>;
 
     /// Consumes one message from what is left at the end of the stream, if there is one.
     #[doc(hidden)]
@@ -56,6 +58,81 @@ pub trait StreamProtocol: Protocol {
     /// The size that `encode` will write, if that is cheap to tell.
     #[doc(hidden)]
     fn encoded_len(&self, item: &Out<Self>) -> Option<usize>;
+
+    /// The largest message to send, in bytes on the wire.
+    #[doc(hidden)]
+    fn max_sent(&self, config: &Config) -> usize {
+        config.max_frame()
+    }
+
+    /// The session begins. A protocol with an opening handshake says so to `session`.
+    #[doc(hidden)]
+    fn begin(&mut self, _session: &mut Inner) {}
+
+    /// Acts on what `decode` found and is no message.
+    #[doc(hidden)]
+    fn control(&mut self, _session: &mut Inner) {}
+
+    /// Writes what the session asked for with [`Inner::due`]: part of a handshake, a ping.
+    #[doc(hidden)]
+    fn settle(&mut self, _session: &mut Inner) {}
+
+    /// What to tell of the opening.
+    #[doc(hidden)]
+    fn opened(&mut self) -> Box<Opened> {
+        Box::default()
+    }
+
+    /// The request that waits to be answered, once.
+    #[cfg(feature = "websocket")]
+    #[doc(hidden)]
+    fn request(&mut self) -> Option<Arc<crate::websocket::Request>> {
+        None
+    }
+
+    /// Answers the request.
+    #[cfg(feature = "websocket")]
+    #[doc(hidden)]
+    fn answer(
+        &mut self,
+        _session: &mut Inner,
+        _verdict: crate::websocket::Verdict,
+    ) -> Result<(), crate::websocket::AnswerError> {
+        Err(crate::websocket::AnswerError::NotAsked)
+    }
+}
+
+/// What a protocol found in received bytes.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Found<T> {
+    /// A message.
+    Message(T),
+    /// Something that is no message: [`StreamProtocol::control`] is to act on it.
+    Control,
+    /// Nothing whole: at least this many more bytes are needed.
+    Need(usize),
+}
+
+impl<T> Found<T> {
+    /// The same without the message.
+    pub(crate) fn erase(self) -> Found<()> {
+        match self {
+            Found::Message(_) => Found::Message(()),
+            Found::Control => Found::Control,
+            Found::Need(more) => Found::Need(more),
+        }
+    }
+}
+
+impl<T> From<Decoded<T>> for Found<T> {
+    #[inline]
+    fn from(decoded: Decoded<T>) -> Self {
+        match decoded {
+            Decoded::Frame(message) => Found::Message(message),
+            Decoded::Need(more) => Found::Need(more),
+        }
+    }
 }
 
 /// Keeps [`Protocol`] to this crate, so that its methods may change.

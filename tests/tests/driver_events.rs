@@ -58,7 +58,7 @@ fn every_end_is_told_once_and_last() {
                 wire.eof();
             },
             &[],
-            "closed by the peer in the middle of a frame",
+            "closed by the peer: something was cut off",
         ),
         (
             "reset in a frame",

@@ -389,9 +389,8 @@ impl Wakers {
     /// Wakes who waits for the other half, if that is another task: something happened that is its business too.
     fn wake_other(&self, half: Half) {
         let [mine, other] = half.order();
-        if let Some(waker) = &self.halves[other]
-            && !self.halves[mine].as_ref().is_some_and(|mine| mine.will_wake(waker))
-        {
+        let Some(waker) = &self.halves[other] else { return };
+        if !self.halves[mine].as_ref().is_some_and(|mine| mine.will_wake(waker)) {
             waker.wake_by_ref();
         }
     }

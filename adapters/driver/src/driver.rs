@@ -196,9 +196,7 @@ where
         let queued = self.engine.session.queued();
         let result = self.engine.poll_write(cx, now);
         *written += queued.saturating_sub(self.engine.session.queued());
-        if let Poll::Ready(Ok(())) = result
-            && self.engine.session.wants_shutdown()
-        {
+        if matches!(result, Poll::Ready(Ok(()))) && self.engine.session.wants_shutdown() {
             return self.engine.poll_shutdown(cx, now).is_ready();
         }
         self.engine.session.queued() != queued || matches!(result, Poll::Ready(Err(_)))
@@ -220,9 +218,8 @@ where
             (true, false) => self.engine.session.resume(now),
             _ => {}
         }
-        if let Some(close) = asked.close
-            && (self.close_asked.is_none() || !close.is_graceful())
-        {
+        let none_yet = self.close_asked.is_none();
+        if let Some(close) = asked.close.filter(|close| none_yet || !close.is_graceful()) {
             self.close_asked = Some(close);
         }
         if let Some(abort) = self.close_asked.take_if(|close| !close.is_graceful()) {
@@ -392,9 +389,8 @@ where
         let moved = !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
         if moved {
             self.waker = Some(cx.waker().clone());
-            if let Some(member) = &self.member
-                && member.register(cx.waker()) != self.endpoint_seen
-            {
+            let seen = self.endpoint_seen;
+            if self.member.as_ref().is_some_and(|member| member.register(cx.waker()) != seen) {
                 cx.waker().wake_by_ref();
             }
         }

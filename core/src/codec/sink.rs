@@ -74,6 +74,21 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Writes a copy of `bytes`, as `change` makes it.
+    #[cfg(feature = "websocket")]
+    #[inline]
+    pub(crate) fn put_changed(&mut self, bytes: &[u8], change: impl FnOnce(&mut [u8])) {
+        let from = self.gathered.len();
+        self.gathered.extend_from_slice(bytes);
+        change(&mut self.gathered[from..]);
+    }
+
+    /// Where copied bytes go, for those who append by themselves.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn gathered(&mut self) -> &mut BytesMut {
+        self.gathered
+    }
+
     fn put_chained(&mut self, payload: Bytes) {
         if let Some((chained, base)) = &mut self.chain {
             self.chained += payload.len();
@@ -81,6 +96,35 @@ impl<'a> Sink<'a> {
         } else {
             self.gathered.extend_from_slice(&payload);
         }
+    }
+
+    /// Writes what `write` does, with a prefix that depends on its length and may change what was copied. With
+    /// `copies`, nothing is chained.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn put_prefixed<E, Prefix: AsRef<[u8]>>(
+        &mut self,
+        copies: bool,
+        write: impl FnOnce(&mut Sink<'_>) -> Result<(), E>,
+        prefix: impl FnOnce(usize, &mut [u8]) -> Prefix,
+    ) -> Result<(), E> {
+        let from = self.gathered.len();
+        let chained_before = self.chain.as_ref().map_or(0, |(chain, _)| chain.len());
+        let chain_over = if copies { usize::MAX } else { self.chain_over };
+        let chain = self.chain.as_mut().map(|(chain, base)| (&mut **chain, *base));
+        let mut body = Sink { start: from, gathered: self.gathered, chain, chain_over, chained: 0 };
+        write(&mut body)?;
+        let (len, chained) = (body.written(), body.chained);
+        self.chained += chained;
+        let prefix = prefix(len, &mut self.gathered[from..]);
+        let prefix = prefix.as_ref();
+        let end = self.gathered.len();
+        self.gathered.extend_from_slice(prefix);
+        self.gathered.copy_within(from..end, from + prefix.len());
+        self.gathered[from..from + prefix.len()].copy_from_slice(prefix);
+        if let Some((chain, _)) = &mut self.chain {
+            chain.iter_mut().skip(chained_before).for_each(|c| c.at += prefix.len() as u64);
+        }
+        Ok(())
     }
 
     /// How many bytes this message has so far.

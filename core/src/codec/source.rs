@@ -48,15 +48,27 @@ impl<'a> Source<'a> {
     /// 16 KiB.
     #[inline]
     pub fn take(&mut self, n: usize) -> Bytes {
+        self.take_mut(n).freeze()
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(crate) fn take_mut(&mut self, n: usize) -> BytesMut {
         let n = n.min(self.buffer.len());
         match &mut self.slab {
             Some((slab, slice_from)) if n < *slice_from => {
-                let frame = copy_to_slab(slab, &self.buffer[..n]).freeze();
+                let frame = copy_to_slab(slab, &self.buffer[..n]);
                 self.buffer.advance(n);
                 frame
             }
-            _ => self.buffer.split_to(n).freeze(),
+            _ => self.buffer.split_to(n),
         }
+    }
+
+    /// The bytes, to be changed where they lie.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer
     }
 
     /// Consumes the first `n` bytes (all, if there are fewer).

@@ -1,7 +1,8 @@
 //! How a session ends.
 //!
 //! ```text
-//!            close, codec error            all written           handle_shutdown      handle_eof
+//!   Opening (where there is an opening handshake)
+//!     │      close, codec error            all written           handle_shutdown      handle_eof
 //!   Open ───────┬──────────────▶ Flushing ──────────────▶ (wants_shutdown) ──▶ HalfClosed ──▶ Closed ──▶ Ended
 //!     │         │ drain            ▲                                               │           ▲
 //!     │         ▼                  │ inbox empty                                   └─ deadline ┤
@@ -16,6 +17,8 @@ use std::sync::Arc;
 
 use super::deadlines::Deadline;
 use super::inner::{Inner, pending};
+#[cfg(feature = "websocket")]
+use crate::websocket::CloseFrame;
 use crate::{CloseReason, Idle, Timestamp};
 
 /// How to close a session, and why.
@@ -24,20 +27,32 @@ pub struct Close {
     graceful: bool,
     drain: bool,
     reason: Option<CloseReason>,
+    #[cfg(feature = "websocket")]
+    frame: Option<Box<CloseFrame>>,
 }
 
 impl Close {
+    fn new(graceful: bool, reason: Option<CloseReason>) -> Self {
+        Close {
+            graceful,
+            drain: false,
+            reason,
+            #[cfg(feature = "websocket")]
+            frame: None,
+        }
+    }
+
     /// Sends what was accepted for sending, half-closes, then reads and drops what still comes until the
     /// peer has ended its side too, all within [`Config::close_timeout`](crate::Config::close_timeout).
     ///
     /// Received messages that were not delivered yet are dropped; see [`with_drain`](Self::with_drain).
     pub fn graceful() -> Self {
-        Close { graceful: true, drain: false, reason: None }
+        Close::new(true, None)
     }
 
     /// Drops everything and ends at once. The peer may see a reset.
     pub fn abort() -> Self {
-        Close { graceful: false, drain: false, reason: None }
+        Close::new(false, None)
     }
 
     /// Closes gracefully because nothing moved: the close reason is the timeout.
@@ -47,17 +62,27 @@ impl Close {
             Idle::Write => Deadline::IdleWrite,
             Idle::Both => Deadline::IdleBoth,
         };
-        Close { graceful: true, drain: false, reason: Some(CloseReason::Timeout(deadline)) }
+        Close::new(true, Some(CloseReason::Timeout(deadline)))
     }
 
     /// Closes gracefully because the listener does not want the session.
     pub fn refuse(error: Arc<dyn Error + Send + Sync>) -> Self {
-        Close { graceful: true, drain: false, reason: Some(CloseReason::Refused(error)) }
+        Close::new(true, Some(CloseReason::Refused(error)))
     }
 
-    /// Ends at once because a callback of the listener panicked.
+    /// Ends because a callback of the listener panicked: at once, but for a close frame where the protocol has one
+    /// (WebSocket: 1011) and the transport takes it.
     pub fn panicked() -> Self {
-        Close { graceful: false, drain: false, reason: Some(CloseReason::Panicked) }
+        Close::new(false, Some(CloseReason::Panicked))
+    }
+
+    /// Tells a WebSocket peer why, in the close frame; other protocols ignore it. Without, the code is 1000, or what
+    /// fits the reason.
+    #[cfg(feature = "websocket")]
+    #[must_use]
+    pub fn with_frame(mut self, frame: CloseFrame) -> Self {
+        self.frame = Some(Box::new(frame));
+        self
     }
 
     /// Whether what was accepted for sending is still sent.
@@ -78,6 +103,8 @@ impl Close {
 /// Where a session is in its life. The order of the variants is the order in which they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
+    /// The opening handshake is under way.
+    Opening,
     Open,
     /// Whole messages in the inbox are delivered and may be answered, nothing is read; then on to flushing.
     Draining,
@@ -96,12 +123,12 @@ pub(crate) enum Phase {
 impl Phase {
     /// Whether messages are delivered.
     pub(crate) fn delivers(self) -> bool {
-        self <= Phase::LastMessages
+        matches!(self, Phase::Open | Phase::Draining | Phase::LastMessages)
     }
 
     /// Whether messages are taken to send.
     pub(crate) fn takes_messages(self) -> bool {
-        self <= Phase::Draining
+        matches!(self, Phase::Open | Phase::Draining)
     }
 }
 
@@ -110,17 +137,25 @@ impl Inner {
         self.clock(now);
         match self.phase {
             Phase::Closed | Phase::Ended => {}
+            Phase::Open if matches!(close.reason, Some(CloseReason::Panicked)) && self.shakes_hands => {
+                self.wind_down(CloseReason::Panicked, false);
+            }
             _ if !close.graceful => match close.reason {
                 Some(reason) => self.finish(reason),
                 None => self.cut_short(CloseReason::Local { flushed: false }),
             },
-            Phase::Open => {
+            Phase::Opening | Phase::Open => {
+                #[cfg(feature = "websocket")]
+                {
+                    self.close_frame = close.frame;
+                }
                 let reason = match close.reason {
                     Some(reason) => reason,
                     None if self.read_end_told => CloseReason::Eof { mid_frame: false },
                     None => CloseReason::Local { flushed: true },
                 };
-                self.wind_down(reason, close.drain && !self.paused);
+                let drain = close.drain && !self.paused && self.phase == Phase::Open;
+                self.wind_down(reason, drain);
             }
             Phase::Draining | Phase::LastMessages if !close.drain => self.end_drain(),
             Phase::Draining | Phase::LastMessages | Phase::Flushing | Phase::HalfClosed => {}
@@ -146,7 +181,10 @@ impl Inner {
         }
         self.inbox.reset();
         match self.phase {
-            Phase::Draining => self.phase = Phase::Flushing,
+            Phase::Draining => {
+                self.phase = Phase::Flushing;
+                self.due = self.shakes_hands;
+            }
             Phase::LastMessages => self.end(),
             _ => {}
         }
@@ -156,6 +194,7 @@ impl Inner {
     pub(crate) fn handle_io_error(&mut self, now: Timestamp, kind: io::ErrorKind) {
         self.clock(now);
         match self.phase {
+            Phase::Opening => self.finish(CloseReason::Io(kind)),
             Phase::Open | Phase::Draining => {
                 self.reason = Some(Box::new(CloseReason::Io(kind)));
                 self.discard_output();
@@ -184,13 +223,14 @@ impl Inner {
     }
 
     pub(crate) fn wants_shutdown(&self) -> bool {
-        self.phase == Phase::Flushing && self.outbox.is_empty()
+        self.phase == Phase::Flushing && self.outbox.is_empty() && !self.due && !self.hold_shutdown
     }
 
     pub(crate) fn handle_eof(&mut self, now: Timestamp) {
         self.clock(now);
         self.answering = false;
         self.read_ended = true;
+        self.hold_shutdown = false;
         if self.phase == Phase::HalfClosed {
             self.end();
         }
@@ -198,7 +238,7 @@ impl Inner {
 
     /// Everything was decoded and the peer has ended its stream: between frames, or in the middle of one?
     pub(crate) fn read_end_reached(&mut self) {
-        if self.buffers.as_ref().is_some_and(|b| !b.received.is_empty()) {
+        if self.shakes_hands || self.buffers.as_ref().is_some_and(|b| !b.received.is_empty()) {
             self.wind_down(CloseReason::Eof { mid_frame: true }, false);
         } else if !self.read_end_told {
             self.read_end_told = true;
@@ -210,9 +250,8 @@ impl Inner {
 
     /// The close deadline passed.
     pub(crate) fn close_expired(&mut self) {
-        if let Some(CloseReason::Local { .. } | CloseReason::Eof { mid_frame: false }) =
-            self.reason.as_deref()
-        {
+        let clean = self.reason.as_deref().is_none_or(CloseReason::is_clean);
+        if clean && !(self.close_agreed && self.outbox.is_empty()) {
             self.reason = Some(Box::new(CloseReason::Timeout(Deadline::Close)));
         }
         self.end();
@@ -238,6 +277,7 @@ impl Inner {
 
     fn end(&mut self) {
         self.discard_output();
+        self.due = false;
         if let Some(buffers) = &mut self.buffers {
             buffers.reset();
         }

@@ -20,6 +20,10 @@ pub enum Deadline {
     IdleBoth,
     /// A frame that has begun must have made progress.
     PartialFrame,
+    /// The next ping is due (WebSocket).
+    Heartbeat,
+    /// The peer must have answered a ping, or sent anything else since (WebSocket).
+    Pong,
     /// The transport must have taken queued bytes.
     WriteStall,
     /// A graceful close must be done.
@@ -27,13 +31,15 @@ pub enum Deadline {
 }
 
 impl Deadline {
-    pub(crate) const ALL: [Deadline; 8] = [
+    pub(crate) const ALL: [Deadline; 10] = [
         Deadline::Handshake,
         Deadline::Cron,
         Deadline::IdleRead,
         Deadline::IdleWrite,
         Deadline::IdleBoth,
         Deadline::PartialFrame,
+        Deadline::Heartbeat,
+        Deadline::Pong,
         Deadline::WriteStall,
         Deadline::Close,
     ];
@@ -48,13 +54,15 @@ impl fmt::Display for Deadline {
             Deadline::IdleWrite => "nothing was sent (Config::idle_write)",
             Deadline::IdleBoth => "nothing was received or sent (Config::idle_both)",
             Deadline::PartialFrame => "a frame stayed incomplete (Config::partial_frame_timeout)",
+            Deadline::Heartbeat => "heartbeat",
+            Deadline::Pong => "the peer did not answer a ping (Config::pong_timeout)",
             Deadline::WriteStall => "the peer took no bytes (Config::write_stall_timeout)",
             Deadline::Close => "the close was not done in time (Config::close_timeout)",
         })
     }
 }
 
-/// When each deadline is due. A fixed table: no heap, no allocation, eight words to look at.
+/// When each deadline is due. A fixed table: no heap, no allocation, ten words to look at.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines([Option<Timestamp>; Deadline::ALL.len()]);
 

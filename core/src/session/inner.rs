@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
@@ -10,17 +11,19 @@ use super::close::Phase;
 use super::deadlines::{Deadline, Deadlines};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
-use crate::codec::Decoded;
 use crate::memory::{Buffers, READ_ARENA};
+use crate::protocol::Found;
 use crate::stats::Flow;
 use crate::{CloseReason, Config, DecoderFault, Event, Idle, SendError, Seq, Stats, Timestamp};
+#[cfg(feature = "websocket")]
+use crate::{codec::Sink, websocket::CloseFrame};
 
 /// The smallest step in which a receive buffer of a session's own grows.
 const READ_STEP: usize = 4 * 1024;
 
-/// Everything that does not depend on the protocol.
+/// Everything that does not depend on the protocol. Public for the sake of a sealed trait; nobody can name it.
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub struct Inner {
     pub(super) config: Arc<Config>,
     pub(super) buffers: Option<Box<Buffers>>,
     /// A session's own buffers while it works in lent ones; here they wait for leftovers.
@@ -44,8 +47,13 @@ pub(crate) struct Inner {
     pub(super) sent: Counted,
     pub(super) refused: u64,
     pub(super) flush_wanted: Option<Seq>,
-    pub(super) phase: Phase,
-    pub(super) pending: u8,
+    /// The latest time between a ping and its answer.
+    pub(super) rtt: Duration,
+    /// What to tell the peer in a close frame, where the protocol has one.
+    #[cfg(feature = "websocket")]
+    pub(crate) close_frame: Option<Box<CloseFrame>>,
+    pub(crate) phase: Phase,
+    pub(super) pending: u16,
     pub(super) lent: bool,
     pub(super) paused: bool,
     /// Queued answers went over the high watermark and have not come down to the low one since: no delivery.
@@ -54,8 +62,22 @@ pub(crate) struct Inner {
     pub(super) answering: bool,
     /// A `send` was refused for lack of room.
     pub(super) writable_wanted: bool,
-    pub(super) read_ended: bool,
+    pub(crate) read_ended: bool,
     pub(super) read_end_told: bool,
+    /// The protocol has something to write: `StreamProtocol::settle` is to be called.
+    pub(crate) due: bool,
+    /// A ping is due.
+    pub(crate) ping_due: bool,
+    /// A pong waits for the queue to go down.
+    pub(crate) pong_waits: bool,
+    /// The protocol has handshakes of its own to open and to close with.
+    pub(crate) shakes_hands: bool,
+    /// The opening handshake waits for this side's verdict.
+    pub(crate) verdict_due: bool,
+    /// While flushing: the protocol waits for the peer before the sending side is ended.
+    pub(crate) hold_shutdown: bool,
+    /// Both sides have agreed to close: that what follows takes too long changes nothing.
+    pub(crate) close_agreed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -66,31 +88,22 @@ pub(super) struct Counted {
 }
 
 /// Events that wait to be polled.
-pub(super) mod pending {
-    pub(crate) const OPEN: u8 = 1;
-    pub(crate) const CRON: u8 = 2;
-    pub(crate) const IDLE_READ: u8 = 4;
-    pub(crate) const IDLE_WRITE: u8 = 8;
-    pub(crate) const IDLE_BOTH: u8 = 16;
-    pub(crate) const WRITABLE: u8 = 32;
-    pub(crate) const FLUSHED: u8 = 64;
-    pub(crate) const READ_END: u8 = 128;
+pub(crate) mod pending {
+    pub(crate) const OPEN: u16 = 1;
+    pub(crate) const CRON: u16 = 2;
+    pub(crate) const IDLE_READ: u16 = 4;
+    pub(crate) const IDLE_WRITE: u16 = 8;
+    pub(crate) const IDLE_BOTH: u16 = 16;
+    pub(crate) const WRITABLE: u16 = 32;
+    pub(crate) const FLUSHED: u16 = 64;
+    pub(crate) const READ_END: u16 = 128;
+    pub(crate) const PONG: u16 = 256;
+    #[cfg(feature = "websocket")]
+    pub(crate) const REQUEST: u16 = 512;
 }
 
 impl Inner {
     pub(super) fn new(config: Arc<Config>, now: Timestamp) -> Self {
-        let mut deadlines = Deadlines::default();
-        let periods = [
-            (Deadline::Cron, config.cron_period()),
-            (Deadline::IdleRead, config.idle_read()),
-            (Deadline::IdleWrite, config.idle_write()),
-            (Deadline::IdleBoth, config.idle_both()),
-        ];
-        for (deadline, period) in periods {
-            if let Some(period) = period {
-                deadlines.set(deadline, now + period);
-            }
-        }
         Inner {
             config,
             buffers: None,
@@ -98,7 +111,7 @@ impl Inner {
             reason: None,
             inbox: Inbox::new(),
             outbox: Outbox::default(),
-            deadlines,
+            deadlines: Deadlines::default(),
             now,
             last_active: now,
             read_since: now,
@@ -110,8 +123,11 @@ impl Inner {
             sent: Counted::default(),
             refused: 0,
             flush_wanted: None,
-            phase: Phase::Open,
-            pending: pending::OPEN,
+            rtt: Duration::ZERO,
+            #[cfg(feature = "websocket")]
+            close_frame: None,
+            phase: Phase::Opening,
+            pending: 0,
             lent: false,
             paused: false,
             blocked: false,
@@ -119,7 +135,40 @@ impl Inner {
             writable_wanted: false,
             read_ended: false,
             read_end_told: false,
+            due: false,
+            ping_due: false,
+            pong_waits: false,
+            shakes_hands: false,
+            verdict_due: false,
+            hold_shutdown: false,
+            close_agreed: false,
         }
+    }
+
+    /// The session is open from now on.
+    pub(crate) fn open(&mut self) {
+        self.phase = Phase::Open;
+        self.pending |= pending::OPEN;
+        self.deadlines.clear_all();
+        let heartbeat = self.heartbeat_period();
+        let periods = [
+            (Deadline::Cron, self.config.cron_period()),
+            (Deadline::IdleRead, self.config.idle_read()),
+            (Deadline::IdleWrite, self.config.idle_write()),
+            (Deadline::IdleBoth, self.config.idle_both()),
+            (Deadline::Heartbeat, heartbeat),
+        ];
+        for (deadline, period) in periods {
+            if let Some(period) = period {
+                self.deadlines.set(deadline, self.now + period);
+            }
+        }
+    }
+
+    /// Go getty pings with its cron, so that stands for a heartbeat unless there is one.
+    fn heartbeat_period(&self) -> Option<Duration> {
+        let period = self.config.heartbeat_period().or(self.config.cron_period());
+        period.filter(|_| self.shakes_hands)
     }
 
     /// Takes note of the time; it never goes back.
@@ -174,6 +223,23 @@ impl Inner {
                 };
                 self.expire_stall(deadline, since + period);
             }
+            Deadline::Heartbeat => {
+                if let Some(period) = self.heartbeat_period() {
+                    self.deadlines.set(deadline, self.now + period);
+                    self.ping_due = true;
+                    self.due = true;
+                }
+            }
+            Deadline::Pong => {
+                // Set when a ping went out, so whatever came since is as good as an answer.
+                let since = if self.is_suspended() { self.now } else { self.read_since };
+                let Some(period) = self.config.pong_timeout() else { return };
+                if since + period <= due {
+                    self.finish(CloseReason::Timeout(deadline));
+                } else if self.is_suspended() {
+                    self.deadlines.set(deadline, self.now + period);
+                }
+            }
             Deadline::WriteStall => {
                 let Some(period) = self.config.write_stall_timeout() else { return };
                 if !self.outbox.is_empty() {
@@ -188,9 +254,9 @@ impl Inner {
         &mut self,
         idle: Idle,
         deadline: Deadline,
-        period: Option<std::time::Duration>,
+        period: Option<Duration>,
         since: Timestamp,
-        event: u8,
+        event: u16,
     ) {
         let Some(period) = period else { return };
         let at = since + period;
@@ -216,22 +282,20 @@ impl Inner {
 
     /// Watches over a frame that has begun, from the first time that one stays incomplete.
     pub(super) fn watch_partial(&mut self) {
-        if let Some(since) = self.inbox.partial_since()
-            && self.phase == Phase::Open
-            && !self.deadlines.is_set(Deadline::PartialFrame)
-            && let Some(period) = self.config.partial_frame_timeout()
-        {
+        let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::PartialFrame);
+        let begun = self.inbox.partial_since().filter(|_| !watched);
+        if let (Some(since), Some(period)) = (begun, self.config.partial_frame_timeout()) {
             self.deadlines.set(Deadline::PartialFrame, since + period);
         }
     }
 
     /// Watches over queued bytes, from the first time that the transport does not take all.
     pub(crate) fn watch_stall(&mut self) {
-        if !self.outbox.is_empty()
-            && matches!(self.phase, Phase::Open)
-            && !self.deadlines.is_set(Deadline::WriteStall)
-            && let Some(period) = self.config.write_stall_timeout()
-        {
+        let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::WriteStall);
+        if self.outbox.is_empty() || watched {
+            return;
+        }
+        if let Some(period) = self.config.write_stall_timeout() {
             let since = self.waiting_since.unwrap_or(self.now);
             self.deadlines.set(Deadline::WriteStall, since + period);
         }
@@ -264,20 +328,21 @@ impl Inner {
 
     /// Whether a message of `bytes` may be accepted now.
     #[inline]
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
+    pub(super) fn has_room(&self, bytes: usize, limit: usize) -> bool {
         let queued = self.outbox.queued();
         let config = &*self.config;
         let counted = if self.answering { self.outbox.answers() } else { queued };
         self.takes_messages()
-            && bytes <= config.max_frame()
+            && bytes <= limit
             && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.hard_limit())
     }
 
     /// Why there is no room for `item` of `bytes`.
     #[cold]
-    pub(super) fn refuse<T>(&mut self, item: T, bytes: usize) -> SendError<T> {
-        let limit = self.config.max_frame();
-        if !self.takes_messages() {
+    pub(super) fn refuse<T>(&mut self, item: T, bytes: usize, limit: usize) -> SendError<T> {
+        if self.phase == Phase::Opening {
+            SendError::NotOpen(item)
+        } else if !self.takes_messages() {
             SendError::Closed(item)
         } else if bytes > limit {
             self.refused += 1;
@@ -308,7 +373,18 @@ impl Inner {
 
     /// Whether received bytes are kept for decoding.
     pub(super) fn keeps_input(&self) -> bool {
-        self.phase.delivers() && !self.read_ended
+        (self.phase.delivers() || self.is_shaking_hands()) && !self.read_ended
+    }
+
+    /// Whether what is received belongs to the opening or the closing handshake.
+    pub(super) fn is_shaking_hands(&self) -> bool {
+        self.phase == Phase::Opening || self.phase == Phase::Flushing && self.hold_shutdown
+    }
+
+    /// Whether something of a handshake may be decoded now.
+    pub(super) fn has_handshake_to_decode(&self) -> bool {
+        let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
+        self.is_shaking_hands() && !self.verdict_due && self.inbox.is_worth_decoding(buffered)
     }
 
     /// Whether messages are delivered in this phase.
@@ -332,9 +408,11 @@ impl Inner {
                 self.is_suspended() || !decodable
             }
             Phase::Draining | Phase::LastMessages | Phase::Closed => false,
-            Phase::Flushing | Phase::HalfClosed | Phase::Ended => true,
+            Phase::Opening => !self.read_ended && !self.has_handshake_to_decode(),
+            Phase::Flushing => !self.has_handshake_to_decode(),
+            Phase::HalfClosed | Phase::Ended => true,
         };
-        self.pending != 0 || !quiet
+        self.pending != 0 || self.due || !quiet
     }
 
     pub(super) fn wants_read(&self) -> bool {
@@ -343,7 +421,9 @@ impl Inner {
                 let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
                 !self.read_ended && !self.is_suspended() && !self.inbox.is_worth_decoding(buffered)
             }
-            Phase::Flushing | Phase::HalfClosed => !self.read_ended,
+            Phase::Opening => !self.read_ended && !self.verdict_due && !self.has_handshake_to_decode(),
+            Phase::Flushing => !self.read_ended && !self.has_handshake_to_decode(),
+            Phase::HalfClosed => !self.read_ended,
             Phase::Draining | Phase::LastMessages | Phase::Closed | Phase::Ended => false,
         }
     }
@@ -388,6 +468,7 @@ impl Inner {
         self.waiting_since = Some(self.now);
         self.check_flushed();
         let low = self.config.low_watermark();
+        self.due |= self.pong_waits && self.outbox.queued() <= low;
         if self.outbox.answers() <= low && std::mem::take(&mut self.blocked) {
             self.restart_reading();
         }
@@ -406,14 +487,77 @@ impl Inner {
             self.pending |= pending::FLUSHED;
         }
     }
+}
 
+/// What a protocol with handshakes needs of its session.
+#[cfg(feature = "websocket")]
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn reason(&self) -> Option<&CloseReason> {
+        self.reason.as_deref()
+    }
+
+    pub(crate) fn add_pending(&mut self, event: u16) {
+        self.pending |= event;
+    }
+
+    /// The session opens with a handshake; `writes` says that this side begins it.
+    pub(crate) fn begin_handshake(&mut self, writes: bool) {
+        self.shakes_hands = true;
+        self.due = writes;
+        self.deadlines.set(Deadline::Handshake, self.now + self.config.handshake_timeout());
+    }
+
+    /// A ping was sent: watches over its answer, or goes on watching over that of an earlier one.
+    pub(crate) fn watch_pong(&mut self) {
+        if self.deadlines.is_set(Deadline::Pong) {
+            return;
+        }
+        if let Some(period) = self.config.pong_timeout() {
+            self.deadlines.set(Deadline::Pong, self.now + period);
+        }
+    }
+
+    /// The ping that was sent at `sent` was answered.
+    pub(crate) fn pong_came(&mut self, sent: Timestamp) {
+        self.deadlines.clear(Deadline::Pong);
+        self.rtt = self.now.saturating_duration_since(sent);
+        self.pending |= pending::PONG;
+    }
+
+    /// Queues what `write` writes as the protocol's own.
+    pub(crate) fn write_control(&mut self, write: impl FnOnce(&mut Sink<'_>)) {
+        let buffers = self.buffers.get_or_insert_default();
+        let mut sink = Sink::queue(&mut buffers.segments, usize::MAX);
+        write(&mut sink);
+        let bytes = sink.written();
+        if self.outbox.is_empty() {
+            self.waiting_since = None;
+        }
+        self.outbox.accept_control(buffers, bytes);
+    }
+
+    /// Whether there is room for what the protocol says of its own accord.
+    pub(crate) fn has_room_for_control(&self) -> bool {
+        self.outbox.queued() <= self.config.low_watermark()
+    }
+}
+
+impl Inner {
     /// The decoder gave no good frame, and left `left` bytes.
     #[cold]
-    pub(super) fn undecoded(&mut self, decoded: Result<Decoded<()>, CloseReason>, left: usize) {
-        let result = match decoded {
-            Ok(Decoded::Frame(())) => Err(DecoderFault::NoProgress.into()),
-            Ok(Decoded::Need(0)) => Err(DecoderFault::NeedsNothing.into()),
-            Ok(Decoded::Need(more)) => {
+    pub(super) fn undecoded(&mut self, found: Result<Found<()>, CloseReason>, left: usize) {
+        let result = match found {
+            Ok(Found::Message(()) | Found::Control) => Err(DecoderFault::NoProgress.into()),
+            Ok(Found::Need(0)) => Err(DecoderFault::NeedsNothing.into()),
+            Ok(Found::Need(more)) => {
                 let needed = left.saturating_add(more);
                 let limit = self.config.max_buffered();
                 if needed > limit {
@@ -433,7 +577,7 @@ impl Inner {
     /// The peer sent what can't be decoded: answers to what came before are still sent.
     pub(super) fn fail_decoding(&mut self, reason: CloseReason) {
         match self.phase {
-            Phase::Open => self.wind_down(reason, false),
+            Phase::Opening | Phase::Open => self.wind_down(reason, false),
             Phase::Draining => {
                 self.reason = Some(Box::new(reason));
                 self.end_drain();
@@ -442,30 +586,40 @@ impl Inner {
         }
     }
 
-    pub(super) fn take_pending<T>(&mut self) -> Event<T> {
+    /// Takes the bit of the next event that waits; 0 if none does.
+    pub(super) fn take_pending(&mut self) -> u16 {
         // Facts about sending come before those about quiet, and the end of the stream after all.
-        const ORDER: [u8; 8] = [
+        const ORDER: &[u16] = &[
+            #[cfg(feature = "websocket")]
+            pending::REQUEST,
             pending::OPEN,
             pending::FLUSHED,
             pending::WRITABLE,
+            pending::PONG,
             pending::CRON,
             pending::IDLE_READ,
             pending::IDLE_WRITE,
             pending::IDLE_BOTH,
             pending::READ_END,
         ];
-        let event = ORDER.into_iter().find(|event| self.pending & event != 0).unwrap_or(pending::READ_END);
-        self.pending &= !event;
-        match event {
-            pending::OPEN => Event::Open(Box::default()),
+        let bit = ORDER.iter().copied().find(|bit| self.pending & bit != 0).unwrap_or(0);
+        self.pending &= !bit;
+        bit
+    }
+
+    /// The event that a bit stands for, unless only the protocol knows.
+    pub(super) fn event<T>(&self, bit: u16) -> Option<Event<T>> {
+        Some(match bit {
             pending::FLUSHED => Event::Flushed(self.outbox.flushed().unwrap_or(Seq::FIRST)),
             pending::WRITABLE => Event::Writable,
+            pending::PONG => Event::Pong { rtt: self.rtt },
             pending::CRON => Event::Cron,
             pending::IDLE_READ => Event::Idle(Idle::Read),
             pending::IDLE_WRITE => Event::Idle(Idle::Write),
             pending::IDLE_BOTH => Event::Idle(Idle::Both),
-            _ => Event::ReadEnd,
-        }
+            pending::READ_END => Event::ReadEnd,
+            _ => return None,
+        })
     }
 
     pub(super) fn take_closed<T>(&mut self) -> Event<T> {

@@ -17,12 +17,15 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use bytes::buf::Limit;
 
-use crate::codec::{Decoded, Sink};
+use crate::codec::Sink;
 use crate::error::EncodedTooLarge;
-use crate::protocol::{In, Out, Protocol, StreamProtocol};
-use crate::{Accepted, Config, Event, Memory, SendError, Seq, Stats, Timestamp};
-use close::Phase;
-use inner::Inner;
+use crate::protocol::{Found, In, Out, Protocol, StreamProtocol};
+#[cfg(feature = "websocket")]
+use crate::websocket::{AnswerError, Verdict};
+use crate::{Accepted, CloseReason, Config, Event, Memory, SendError, Seq, Stats, Timestamp};
+pub(crate) use close::Phase;
+pub use inner::Inner;
+pub(crate) use inner::pending;
 
 /// One conversation with one peer, as a pure state machine: no socket, clock, thread, lock or waker.
 ///
@@ -74,11 +77,6 @@ pub struct Session<P> {
 
 /// What every session can do, whatever it speaks.
 impl<P: Protocol> Session<P> {
-    /// A session that begins at `now`.
-    pub fn new(protocol: P, config: Arc<Config>, now: Timestamp) -> Self {
-        Session { protocol, inner: Inner::new(config, now) }
-    }
-
     /// Time has come to `now`. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.inner.handle_timeout(now);
@@ -210,6 +208,16 @@ impl<P: Protocol> Session<P> {
 
 /// What a session does over a stream of bytes.
 impl<P: StreamProtocol> Session<P> {
+    /// A session that begins at `now`.
+    pub fn new(mut protocol: P, config: Arc<Config>, now: Timestamp) -> Self {
+        let mut inner = Inner::new(config, now);
+        protocol.begin(&mut inner);
+        if !inner.shakes_hands {
+            inner.open();
+        }
+        Session { protocol, inner }
+    }
+
     /// Bytes came from the peer. They are held until they are polled as messages: don't bring more while
     /// [`wants_read`](Self::wants_read) is false.
     pub fn handle_input(&mut self, now: Timestamp, bytes: &[u8]) {
@@ -271,6 +279,7 @@ impl<P: StreamProtocol> Session<P> {
     pub fn outbound(&mut self, now: Timestamp) -> Outbound<'_> {
         self.inner.clock(now);
         self.inner.answering = false;
+        self.settle();
         self.inner.waiting_since.get_or_insert(self.inner.now);
         Outbound::new(&mut self.inner)
     }
@@ -286,8 +295,9 @@ impl<P: StreamProtocol> Session<P> {
     pub fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         let Session { protocol, inner } = self;
         let known = protocol.encoded_len(&item).unwrap_or(1);
-        if !inner.has_room(known) {
-            return Err(inner.refuse(item, known));
+        let limit = protocol.max_sent(&inner.config);
+        if !inner.has_room(known, limit) {
+            return Err(inner.refuse(item, known, limit));
         }
         let chain_over = inner.config.chain_over();
         let buffers = inner.buffers.get_or_insert_default();
@@ -298,8 +308,8 @@ impl<P: StreamProtocol> Session<P> {
         if let Err(error) = encoded {
             return Err(inner.take_back_encoded(mark, error));
         }
-        if bytes > inner.config.max_frame() {
-            let error = EncodedTooLarge { bytes, limit: inner.config.max_frame() };
+        if bytes > limit {
+            let error = EncodedTooLarge { bytes, limit };
             return Err(inner.take_back_encoded(mark, Arc::new(error)));
         }
         if inner.outbox.is_empty() {
@@ -315,47 +325,65 @@ impl<P: StreamProtocol> Session<P> {
     pub fn poll_event(&mut self) -> Option<Event<In<P>>> {
         self.inner.answering = false;
         loop {
-            if self.inner.pending != 0 {
-                return Some(self.inner.take_pending());
+            self.settle();
+            if let Some(event) = self.pending_event() {
+                return Some(event);
             }
             if let Some(message) = self.poll_message() {
                 return Some(Event::Message(message));
             }
+            if self.inner.is_shaking_hands() {
+                self.decode_handshake();
+            }
             // Decoding may have ended the session, or found the end of the stream.
             match self.inner.phase {
                 Phase::Closed => return Some(self.inner.take_closed()),
-                _ if self.inner.pending == 0 => return None,
+                _ if self.inner.pending == 0 && !self.inner.due => return None,
                 _ => {}
             }
         }
     }
 
+    /// Answers the [`Event::Request`] of a WebSocket client.
+    ///
+    /// # Errors
+    /// [`AnswerError`] says why not; the session is as it was, and the request still waits if there was one.
+    #[cfg(feature = "websocket")]
+    pub fn answer(&mut self, now: Timestamp, verdict: Verdict) -> Result<(), AnswerError> {
+        self.inner.clock(now);
+        self.protocol.answer(&mut self.inner, verdict)
+    }
+
     /// The next message, if it is the next event: `None` means to go on with [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self) -> Option<In<P>> {
-        let Session { protocol, inner } = self;
-        inner.answering = false;
-        if !inner.may_deliver() {
-            return None;
-        }
-        if let Some(buffers) = &mut inner.buffers {
-            let before = buffers.received.len();
-            if inner.inbox.is_worth_decoding(before) {
+        self.inner.answering = false;
+        while self.inner.may_deliver() {
+            let Session { protocol, inner } = self;
+            let before = inner.buffers.as_ref().map_or(0, |b| b.received.len());
+            if !inner.inbox.is_worth_decoding(before) {
+                return self.poll_undecodable();
+            }
+            if let Some(buffers) = &mut inner.buffers {
                 let mut src = buffers.received.source(inner.config.max_frame());
                 let decoded = protocol.decode(&mut src);
                 let left = src.len();
                 match decoded {
-                    Ok(Decoded::Frame(message)) if left < before => {
+                    Ok(Found::Message(message)) if left < before => {
                         inner.inbox.decoded();
                         inner.received.messages += 1;
                         inner.answering = true;
                         return Some(message);
                     }
-                    other => inner.undecoded(other.map(|decoded| decoded.map(|_| ())), left),
+                    Ok(Found::Control) if left < before => self.act_on_control(),
+                    other => {
+                        inner.undecoded(other.map(Found::erase), left);
+                        return self.poll_undecodable();
+                    }
                 }
             }
         }
-        self.poll_undecodable()
+        None
     }
 
     /// Appends consecutive messages to `out`, `max` at most, and says how many. Stops before any other event.
@@ -368,6 +396,49 @@ impl<P: StreamProtocol> Session<P> {
     /// The protocol, for facts about it.
     pub fn protocol(&self) -> &P {
         &self.protocol
+    }
+
+    /// Lets the protocol write what it owes.
+    #[inline]
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.inner.due) {
+            self.protocol.settle(&mut self.inner);
+        }
+    }
+
+    fn pending_event(&mut self) -> Option<Event<In<P>>> {
+        match self.inner.take_pending() {
+            pending::OPEN => Some(Event::Open(self.protocol.opened())),
+            #[cfg(feature = "websocket")]
+            pending::REQUEST => self.protocol.request().map(Event::Request),
+            bit => self.inner.event(bit),
+        }
+    }
+
+    fn act_on_control(&mut self) {
+        self.inner.inbox.decoded();
+        self.protocol.control(&mut self.inner);
+    }
+
+    /// Decodes what is not for the application: the opening handshake, and what comes before the peer's part of the
+    /// closing one.
+    fn decode_handshake(&mut self) {
+        while self.inner.has_handshake_to_decode() {
+            let Session { protocol, inner } = self;
+            let Some(buffers) = &mut inner.buffers else { return };
+            let before = buffers.received.len();
+            let mut src = buffers.received.source(inner.config.max_frame());
+            let found = protocol.decode(&mut src);
+            let left = src.len();
+            match found {
+                Ok(Found::Message(_)) if left < before => inner.inbox.decoded(),
+                Ok(Found::Control) if left < before => self.act_on_control(),
+                other => inner.undecoded(other.map(Found::erase), left),
+            }
+        }
+        if self.inner.phase == Phase::Opening && self.inner.read_ended {
+            self.inner.finish(CloseReason::Eof { mid_frame: true });
+        }
     }
 
     /// No whole message is here: is that all there will be?

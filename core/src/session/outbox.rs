@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use bytes::Buf;
 
 use crate::codec::Segments;
-use crate::memory::{Buffers, Run};
+use crate::memory::{Buffers, Kind, Run};
 use crate::{Progress, Seq};
 
 /// Counts what lies in the [`Buffers`]; the bytes themselves are there.
@@ -58,22 +58,33 @@ impl Outbox {
     /// Counts a message of `size` bytes that was written to the segments.
     #[inline]
     pub(crate) fn accept(&mut self, buffers: &mut Buffers, size: usize, answer: bool) -> Seq {
-        self.queued += size;
         if answer {
             self.answers += size;
         }
         self.accepted += 1;
-        if self.latest.size != size || self.latest.answer != answer {
-            let run = std::mem::replace(&mut self.latest, Run { size, count: 0, answer });
+        self.append(buffers, size, if answer { Kind::Answer } else { Kind::Message });
+        if self.queued == 0 {
+            self.advance(buffers, 0); // an empty message alone has nothing to wait for
+        }
+        Seq::new(self.accepted).unwrap_or(Seq::FIRST)
+    }
+
+    /// Counts `size` bytes of the protocol's own that were written to the segments.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn accept_control(&mut self, buffers: &mut Buffers, size: usize) {
+        self.append(buffers, size, Kind::Control);
+    }
+
+    #[inline]
+    fn append(&mut self, buffers: &mut Buffers, size: usize, kind: Kind) {
+        self.queued += size;
+        if self.latest.size != size || self.latest.kind != kind {
+            let run = std::mem::replace(&mut self.latest, Run { size, count: 0, kind });
             if run.count > 0 {
                 buffers.sizes.push_back(run);
             }
         }
         self.latest.count += 1;
-        if self.queued == 0 {
-            self.advance(buffers, 0); // an empty message alone has nothing to wait for
-        }
-        Seq::new(self.accepted).unwrap_or(Seq::FIRST)
     }
 
     /// Counts `n` more bytes as written and drops them.
@@ -101,17 +112,20 @@ impl Outbox {
 }
 
 impl Run {
-    /// Takes off the messages that `written` bytes are enough for, and says how many.
+    /// Takes off the pieces that `written` bytes are enough for, and says how many messages they are.
     fn flush(&mut self, written: &mut usize, answers: &mut usize) -> u64 {
         let whole = match self.size {
             0 => self.count,
             size => self.count.min(*written / size),
         };
         *written -= whole * self.size;
-        if self.answer {
-            *answers -= whole * self.size;
-        }
         self.count -= whole;
+        match self.kind {
+            #[cfg(feature = "websocket")]
+            Kind::Control => return 0,
+            Kind::Answer => *answers -= whole * self.size,
+            Kind::Message => {}
+        }
         whole as u64
     }
 }

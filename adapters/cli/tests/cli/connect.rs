@@ -106,7 +106,7 @@ fn the_peer_cuts_a_message() {
         let (url, peer) =
             peer(|mut stream| stream.write_all(&[frame(b"whole"), vec![0, 0, 0, 9, b'x']].concat()));
         let done = run(&[args, &[&url]].concat(), "");
-        let done = done.failed(1, &format!("getty: {url}: closed by the peer in the middle of a frame"));
+        let done = done.failed(1, &format!("getty: {url}: closed by the peer: something was cut off"));
         assert_eq!(done.text(), if args.len() == 1 { "whole\n" } else { "" });
         peer.join().unwrap().unwrap();
     }

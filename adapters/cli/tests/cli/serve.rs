@@ -101,7 +101,7 @@ fn stats_count() {
     // Cut off in the middle of a message.
     client.write_all(&[0, 0]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    wait_for_stats(&mut server, "errors 1 (last: closed by the peer in the middle of a frame)");
+    wait_for_stats(&mut server, "errors 1 (last: closed by the peer: something was cut off)");
 }
 
 /// Reads lines of standard error until one has `text`.

@@ -1,0 +1,122 @@
+//! [`Inflater`]: DEFLATE data to messages.
+
+use bytes::BytesMut;
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::TAIL;
+
+/// How much output one call of the decompressor is given room for: four times the input, within these bounds. Room
+/// has to be zeroed, and the buffer grows by this at least.
+const MIN_ROOM: usize = 256;
+const MAX_ROOM: usize = 16 * 1024;
+
+/// Why a compressed message can't be decompressed. The connection fails: what comes later may refer to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InflateError {
+    /// The message is larger than allowed once decompressed. Not more than the limit was decompressed of it.
+    #[error("a compressed message is larger than the limit of {limit} bytes once decompressed")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// It is not DEFLATE data (RFC 1951), or refers to data further back than there is any.
+    #[error(
+        "the compressed data of a message is corrupt: expected DEFLATE data (RFC 1951, RFC 7692 section 7.2.2)"
+    )]
+    Corrupt,
+}
+
+/// The receiving direction: decompresses messages, or their fragments, one after another.
+///
+/// Its window is of 32 KiB, whatever was agreed: zlib-rs has no smaller one. A peer that refers further back than
+/// agreed is thus understood all the same.
+#[derive(Debug)]
+pub(crate) struct Inflater {
+    stream: Option<Decompress>,
+    no_context_takeover: bool,
+}
+
+impl Inflater {
+    pub(crate) fn new(no_context_takeover: bool) -> Self {
+        Inflater { stream: None, no_context_takeover }
+    }
+
+    /// Appends to `out` what `data`, the next piece of a message, decompresses to. `last` says that it ends the
+    /// message. Pieces may be cut anywhere.
+    ///
+    /// `out` gets at most `limit` bytes long, with a capacity of at most one more than that if it has to grow. After
+    /// an error neither `out` nor the inflater is of any use.
+    ///
+    /// A message that was cut off can't be told from a whole one in every case: zlib does not say whether a block is
+    /// complete.
+    pub(crate) fn inflate(
+        &mut self,
+        data: &[u8],
+        last: bool,
+        out: &mut BytesMut,
+        limit: usize,
+    ) -> Result<(), InflateError> {
+        let stream = self.stream.get_or_insert_with(|| Decompress::new(false));
+        inflate(stream, data, out, limit)?;
+        if last {
+            inflate(stream, &TAIL, out, limit)?;
+            if self.no_context_takeover {
+                self.stream = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn inflate(
+    stream: &mut Decompress,
+    mut data: &[u8],
+    out: &mut BytesMut,
+    limit: usize,
+) -> Result<(), InflateError> {
+    loop {
+        let start = out.len();
+        let room = make_room(out, data.len(), limit);
+        out.resize(start + room, 0);
+        let (total_in, total_out) = (stream.total_in(), stream.total_out());
+        let result = stream.decompress(data, &mut out[start..], FlushDecompress::Sync);
+        let consumed = (stream.total_in() - total_in) as usize;
+        let produced = (stream.total_out() - total_out) as usize;
+        data = &data[consumed..];
+        out.truncate(start + produced);
+        if out.len() > limit {
+            return Err(InflateError::TooLarge { limit });
+        }
+        match result {
+            // A block was marked as final, which ends nothing here (RFC 7692 section 7.2.3.4): more may follow, from
+            // the next byte on. Who sends such blocks has no window to refer back to either.
+            Ok(Status::StreamEnd) => {
+                stream.reset(false);
+                if data.is_empty() {
+                    return Ok(());
+                }
+            }
+            Ok(_) if produced == room => {} // there may be more
+            Ok(_) if data.is_empty() => return Ok(()),
+            Ok(_) if consumed + produced > 0 => {}
+            // It stands still, with data and room.
+            Ok(_) | Err(_) => return Err(InflateError::Corrupt),
+        }
+    }
+}
+
+/// How many bytes may be appended to `out` in one call, at least 1: it has the capacity for them.
+///
+/// One byte past the limit is room as well. Only what is written there shows that a message is too large.
+fn make_room(out: &mut BytesMut, input: usize, limit: usize) -> usize {
+    let allowed = limit.saturating_sub(out.len()).saturating_add(1);
+    let wanted = input.saturating_mul(4).clamp(MIN_ROOM, MAX_ROOM).min(allowed);
+    if out.len() == out.capacity() && !out.try_reclaim(wanted) {
+        // `reserve` would double the capacity, past the limit.
+        let grown = out.capacity().saturating_mul(2).min(limit.saturating_add(1)).max(out.len() + wanted);
+        let full = std::mem::replace(out, BytesMut::with_capacity(grown));
+        out.extend_from_slice(&full);
+    }
+    wanted.min(out.capacity() - out.len())
+}

@@ -1,0 +1,195 @@
+//! [`Form`]: what the messages of a WebSocket are to the application.
+
+use std::error::Error;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::message::{Kind, Message};
+use super::writer::Writer;
+use super::{Packages, Part, ProtocolError, Whole};
+use crate::CloseReason;
+use crate::codec::{Decoded, Decoder, Encoder, Sink, Source};
+use crate::protocol::{Items, Messages};
+
+/// What the messages of a WebSocket are to the application: [`Whole`] ones, [`Part`]s, or [`Packages`] of a codec.
+/// Implemented here only.
+pub trait Form: Sealed {
+    /// What the application sees.
+    type Messages: Messages;
+}
+
+/// How a [`Form`] is made of frames.
+#[doc(hidden)]
+pub trait Sealed {
+    #[doc(hidden)]
+    type In;
+    #[doc(hidden)]
+    type Out;
+
+    /// Whether pieces of messages are wanted as they come.
+    #[doc(hidden)]
+    const IN_PARTS: bool = false;
+
+    /// A whole message, or a piece of one.
+    #[doc(hidden)]
+    fn receive(
+        &mut self,
+        kind: Kind,
+        payload: BytesMut,
+        first: bool,
+        last: bool,
+    ) -> Result<Self::In, CloseReason>;
+
+    #[doc(hidden)]
+    fn send(
+        &mut self,
+        item: Self::Out,
+        writer: &mut Writer,
+        dst: &mut Sink<'_>,
+    ) -> Result<(), Arc<dyn Error + Send + Sync>>;
+
+    /// The payload's size, if that is cheap to tell.
+    #[doc(hidden)]
+    fn payload_len(&self, item: &Self::Out) -> Option<usize>;
+}
+
+impl Form for Whole {
+    type Messages = Items<Message>;
+}
+
+impl Sealed for Whole {
+    type In = Message;
+    type Out = Message;
+
+    #[inline]
+    fn receive(&mut self, kind: Kind, payload: BytesMut, _: bool, _: bool) -> Result<Message, CloseReason> {
+        Ok(kind.message(payload))
+    }
+
+    #[inline]
+    fn send(
+        &mut self,
+        message: Message,
+        writer: &mut Writer,
+        dst: &mut Sink<'_>,
+    ) -> Result<(), Arc<dyn Error + Send + Sync>> {
+        let (kind, payload) = match message {
+            Message::Text(text) => (Kind::Text, text.into_bytes()),
+            Message::Binary(bytes) => (Kind::Binary, bytes),
+        };
+        writer.message(kind, payload, dst).map_err(|error| Arc::new(error) as _)
+    }
+
+    #[inline]
+    fn payload_len(&self, message: &Message) -> Option<usize> {
+        Some(message.len())
+    }
+}
+
+impl Form for Part {
+    type Messages = Items<Part>;
+}
+
+impl Sealed for Part {
+    type In = Part;
+    type Out = Part;
+
+    const IN_PARTS: bool = true;
+
+    fn receive(
+        &mut self,
+        kind: Kind,
+        payload: BytesMut,
+        first: bool,
+        last: bool,
+    ) -> Result<Part, CloseReason> {
+        Ok(Part { kind, payload: payload.freeze(), first, last })
+    }
+
+    fn send(
+        &mut self,
+        part: Part,
+        writer: &mut Writer,
+        dst: &mut Sink<'_>,
+    ) -> Result<(), Arc<dyn Error + Send + Sync>> {
+        writer.part(part, dst).map_err(|error| Arc::new(error) as _)
+    }
+
+    fn payload_len(&self, part: &Part) -> Option<usize> {
+        Some(part.payload.len())
+    }
+}
+
+impl<C, O> Packages<C, O>
+where
+    C: Decoder + Encoder<O>,
+{
+    /// Packages of `codec`.
+    pub fn new(codec: C) -> Self {
+        Packages { codec, out: PhantomData }
+    }
+}
+
+impl<C, O> Form for Packages<C, O>
+where
+    C: Decoder + Encoder<O>,
+{
+    type Messages = Items<C::Item, O>;
+}
+
+impl<C, O> Sealed for Packages<C, O>
+where
+    C: Decoder + Encoder<O>,
+{
+    type In = C::Item;
+    type Out = O;
+
+    fn receive(
+        &mut self,
+        kind: Kind,
+        mut payload: BytesMut,
+        _: bool,
+        _: bool,
+    ) -> Result<C::Item, CloseReason> {
+        if kind == Kind::Text {
+            return Err(ProtocolError::Text.into());
+        }
+        let bytes = payload.len();
+        let mut src = Source::slicing(&mut payload, bytes);
+        let codec = |error| CloseReason::Codec(Arc::new(error));
+        let mut package = self.codec.decode(&mut src).map_err(codec)?;
+        if let Decoded::Need(_) = package {
+            // The end of the message is the end of all there is: a last line, say.
+            if let Some(item) = self.codec.decode_eof(&mut src).map_err(codec)? {
+                package = Decoded::Frame(item);
+            }
+        }
+        match package {
+            Decoded::Frame(item) if src.is_empty() => Ok(item),
+            _ => Err(ProtocolError::Package { bytes }.into()),
+        }
+    }
+
+    fn send(
+        &mut self,
+        item: O,
+        writer: &mut Writer,
+        dst: &mut Sink<'_>,
+    ) -> Result<(), Arc<dyn Error + Send + Sync>> {
+        let codec = &mut self.codec;
+        if writer.compresses() {
+            let mut package = BytesMut::new();
+            if let Err(error) = codec.encode(item, &mut Sink::new(&mut package)) {
+                return Err(Arc::new(error));
+            }
+            return writer.message(Kind::Binary, package.freeze(), dst).map_err(|error| Arc::new(error) as _);
+        }
+        writer.binary(dst, |dst| codec.encode(item, dst)).map_err(|error| Arc::new(error) as _)
+    }
+
+    fn payload_len(&self, item: &O) -> Option<usize> {
+        self.codec.encoded_len(item)
+    }
+}

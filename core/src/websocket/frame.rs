@@ -1,0 +1,289 @@
+//! Frames: how they begin, RFC 6455 section 5.2.
+
+use super::ProtocolError;
+
+/// What a frame is, RFC 6455 section 11.8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opcode {
+    Continuation = 0,
+    Text = 1,
+    Binary = 2,
+    Close = 8,
+    Ping = 9,
+    Pong = 10,
+}
+
+impl Opcode {
+    fn parse(byte: u8) -> Result<Self, ProtocolError> {
+        Ok(match byte & 0x0f {
+            0 => Opcode::Continuation,
+            1 => Opcode::Text,
+            2 => Opcode::Binary,
+            8 => Opcode::Close,
+            9 => Opcode::Ping,
+            10 => Opcode::Pong,
+            opcode => return Err(ProtocolError::Opcode { opcode }),
+        })
+    }
+
+    pub(crate) fn is_control(self) -> bool {
+        self as u8 >= 8
+    }
+}
+
+/// The largest payload of a control frame, RFC 6455 section 5.5.
+pub(crate) const MAX_CONTROL: usize = 125;
+
+/// The largest header: two bytes, 8 of length, 4 of mask.
+pub(crate) const MAX_HEADER: usize = 14;
+
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+const RSV: u8 = 0x70;
+const MASKED: u8 = 0x80;
+
+/// What a frame begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    pub(crate) fin: bool,
+    /// RSV1: the message is compressed (RFC 7692 section 6).
+    pub(crate) compressed: bool,
+    pub(crate) opcode: Opcode,
+    pub(crate) key: Option<[u8; 4]>,
+    /// Bytes of the payload.
+    pub(crate) len: usize,
+    /// Bytes of the header.
+    pub(crate) size: usize,
+}
+
+/// What a peer's frames must be like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Masked: they come from a client.
+    pub(crate) masked: bool,
+    /// Compression was agreed on.
+    pub(crate) deflate: bool,
+    /// Largest payload.
+    pub(crate) max_frame: usize,
+}
+
+/// The start of received bytes.
+pub(crate) enum Start {
+    Header(Header),
+    /// So many bytes are missing until more can be said.
+    Need(usize),
+}
+
+impl Rules {
+    /// Reads a header, and refuses it as soon as a byte of it says that it can't be.
+    #[inline]
+    pub(crate) fn parse(&self, bytes: &[u8]) -> Result<Start, ProtocolError> {
+        let [first, second, rest @ ..] = bytes else {
+            if let Some(&first) = bytes.first() {
+                self.check_first(first)?;
+            }
+            return Ok(Start::Need(2 - bytes.len()));
+        };
+        let opcode = self.check_first(*first)?;
+        let fin = first & FIN != 0;
+        if (second & MASKED != 0) != self.masked {
+            return Err(if self.masked { ProtocolError::NotMasked } else { ProtocolError::Masked });
+        }
+        let short = usize::from(second & !MASKED);
+        if opcode.is_control() {
+            if !fin {
+                return Err(ProtocolError::FragmentedControl);
+            }
+            if short > MAX_CONTROL {
+                return Err(ProtocolError::LongControl);
+            }
+        }
+        let (len, size) = match short {
+            126 => match rest.first_chunk::<2>() {
+                Some(len) => (u64::from(u16::from_be_bytes(*len)), 4),
+                None => return Ok(Start::Need(2 - rest.len())),
+            },
+            127 => match rest.first_chunk::<8>() {
+                Some(len) => (u64::from_be_bytes(*len), 10),
+                None => return Ok(Start::Need(8 - rest.len())),
+            },
+            len => (len as u64, 2),
+        };
+        if size > 2 {
+            self.check_length(len, size)?;
+        }
+        if len > self.max_frame as u64 {
+            return Err(ProtocolError::FrameTooLarge { bytes: len, limit: self.max_frame });
+        }
+        let mut header =
+            Header { fin, compressed: first & RSV1 != 0, opcode, key: None, len: len as usize, size };
+        if self.masked {
+            let Some(key) = bytes[size..].first_chunk::<4>() else {
+                return Ok(Start::Need(size + 4 - bytes.len()));
+            };
+            header.key = Some(*key);
+            header.size += 4;
+        }
+        Ok(Start::Header(header))
+    }
+
+    #[inline]
+    fn check_first(&self, first: u8) -> Result<Opcode, ProtocolError> {
+        let opcode = Opcode::parse(first)?;
+        if first & RSV != 0 {
+            // Only the first frame of a message says that it is compressed.
+            let may = self.deflate && matches!(opcode, Opcode::Text | Opcode::Binary);
+            let bits = if may { first & RSV & !RSV1 } else { first & RSV };
+            if bits != 0 {
+                return Err(ProtocolError::ReservedBits { bits: bits >> 4 });
+            }
+        }
+        Ok(opcode)
+    }
+
+    fn check_length(&self, len: u64, size: usize) -> Result<(), ProtocolError> {
+        let shortest = match len {
+            0..=125 => 2,
+            126..=0xffff => 4,
+            _ => 10,
+        };
+        match len {
+            _ if len > i64::MAX as u64 => Err(ProtocolError::NegativeLength),
+            _ if size != shortest => Err(ProtocolError::LongLength { length: len }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The header of a frame to send, as bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeaderBytes {
+    bytes: [u8; MAX_HEADER],
+    size: usize,
+}
+
+impl HeaderBytes {
+    #[inline]
+    pub(crate) fn new(opcode: Opcode, fin: bool, compressed: bool, len: usize, key: Option<[u8; 4]>) -> Self {
+        let mut header = HeaderBytes { bytes: [0; MAX_HEADER], size: 2 };
+        header.bytes[0] = opcode as u8 | if fin { FIN } else { 0 } | if compressed { RSV1 } else { 0 };
+        header.bytes[1] = match len {
+            0..=125 => len as u8,
+            126..=0xffff => {
+                header.push((len as u16).to_be_bytes());
+                126
+            }
+            _ => {
+                header.push((len as u64).to_be_bytes());
+                127
+            }
+        };
+        if let Some(key) = key {
+            header.bytes[1] |= MASKED;
+            header.push(key);
+        }
+        header
+    }
+
+    #[inline]
+    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes[self.size..self.size + N].copy_from_slice(&bytes);
+        self.size += N;
+    }
+}
+
+impl AsRef<[u8]> for HeaderBytes {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.size]
+    }
+}
+
+/// How many bytes the header of a frame takes.
+#[inline]
+pub(crate) fn header_len(len: usize, masked: bool) -> usize {
+    let size = match len {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    };
+    size + if masked { 4 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: Rules = Rules { masked: true, deflate: false, max_frame: 1 << 20 };
+    const CLIENT: Rules = Rules { masked: false, deflate: true, max_frame: usize::MAX };
+
+    fn header(rules: Rules, bytes: &[u8]) -> Result<Header, ProtocolError> {
+        match rules.parse(bytes)? {
+            Start::Header(header) => Ok(header),
+            Start::Need(more) => panic!("needs {more}"),
+        }
+    }
+
+    #[test]
+    fn the_examples_of_rfc_6455_section_5_7() {
+        let hello = header(CLIENT, &[0x81, 0x05]).unwrap();
+        assert!(hello.fin && hello.opcode == Opcode::Text && (hello.len, hello.size) == (5, 2));
+        let masked = header(SERVER, &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d]).unwrap();
+        assert_eq!((masked.key, masked.len, masked.size), (Some([0x37, 0xfa, 0x21, 0x3d]), 5, 6));
+        let first = header(CLIENT, &[0x01, 0x03]).unwrap();
+        assert!(!first.fin && first.opcode == Opcode::Text);
+        let last = header(CLIENT, &[0x80, 0x02]).unwrap();
+        assert!(last.fin && last.opcode == Opcode::Continuation);
+        assert_eq!(header(CLIENT, &[0x89, 0x05]).unwrap().opcode, Opcode::Ping);
+        assert_eq!(header(SERVER, &[0x8a, 0x85, 1, 2, 3, 4]).unwrap().opcode, Opcode::Pong);
+        let medium = header(CLIENT, &[0x82, 0x7e, 0x01, 0x00]).unwrap();
+        assert_eq!((medium.len, medium.size), (256, 4));
+        let long = header(CLIENT, &[0x82, 0x7f, 0, 0, 0, 0, 0, 1, 0, 0]).unwrap();
+        assert_eq!((long.len, long.size), (65_536, 10));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for len in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
+            for key in [None, Some([1, 2, 3, 4])] {
+                let written = HeaderBytes::new(Opcode::Binary, true, false, len, key);
+                let bytes = written.as_ref();
+                assert_eq!(bytes.len(), header_len(len, key.is_some()));
+                let rules = Rules { masked: key.is_some(), ..SERVER };
+                let read = header(rules, bytes).unwrap();
+                assert_eq!((read.len, read.key, read.size, read.fin), (len, key, bytes.len(), true));
+                for cut in 0..bytes.len() {
+                    let Ok(Start::Need(more)) = rules.parse(&bytes[..cut]) else { panic!("{cut}") };
+                    assert!((1..=bytes.len() - cut).contains(&more), "never more than is to come");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_header_is_refused_by_its_first_bad_byte() {
+        use ProtocolError::*;
+        let table: [(Rules, &[u8], ProtocolError); 14] = [
+            (SERVER, &[0x83], Opcode { opcode: 3 }),
+            (SERVER, &[0x8b], Opcode { opcode: 11 }),
+            (SERVER, &[0xc1], ReservedBits { bits: 4 }),
+            (CLIENT, &[0xa1], ReservedBits { bits: 2 }),
+            (CLIENT, &[0xd1], ReservedBits { bits: 1 }),
+            (CLIENT, &[0xc0], ReservedBits { bits: 4 }),
+            (CLIENT, &[0xc9], ReservedBits { bits: 4 }),
+            (SERVER, &[0x81, 0x05], NotMasked),
+            (CLIENT, &[0x81, 0x85], Masked),
+            (CLIENT, &[0x09, 0x00], FragmentedControl),
+            (CLIENT, &[0x89, 0x7e], LongControl),
+            (CLIENT, &[0x82, 0x7e, 0, 125], LongLength { length: 125 }),
+            (CLIENT, &[0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0xff, 0xff], LongLength { length: 65_535 }),
+            (CLIENT, &[0x82, 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0], NegativeLength),
+        ];
+        for (rules, bytes, error) in table {
+            assert_eq!(header(rules, bytes).unwrap_err(), error);
+        }
+        let bomb = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        let error = FrameTooLarge { bytes: i64::MAX as u64, limit: 1 << 20 };
+        assert_eq!(header(SERVER, &bomb).unwrap_err(), error, "the mask is not waited for");
+    }
+}

@@ -1,0 +1,274 @@
+//! The request that a client sends, and the answer that it accepts.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
+
+use super::HandshakeError;
+use super::accept::accept_key;
+use super::authority::{Authority, default_port};
+use super::error::excerpt;
+use super::head::{at_most_one, check_no_body, exactly_one, read_response};
+use super::headers::{
+    ACCEPT, EXTENSIONS, HeaderError, Headers, KEY, PROTOCOL, VERSION, check_value, is_token, put_header,
+};
+use super::request::check_connection;
+#[cfg(feature = "deflate")]
+use crate::websocket::Deflate;
+
+/// The request of a client: where to, and what it offers.
+///
+/// ```
+/// use getty_core::websocket::ClientRequest;
+///
+/// let request = ClientRequest::new("wss://example.com/chat?room=1")?
+///     .protocol("v2.chat.example.com")?
+///     .header("Authorization", "Bearer 123")?;
+/// assert_eq!((request.host(), request.port(), request.is_secure()), ("example.com", 443, true));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClientRequest {
+    secure: bool,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    target: String,
+    protocols: Vec<String>,
+    origin: Option<String>,
+    headers: Headers,
+    #[cfg(feature = "deflate")]
+    pub(in crate::websocket) deflate: Option<Deflate>,
+}
+
+impl ClientRequest {
+    /// A request for a `ws` or `wss` URL: `ws://host[:port][/path][?query]` (RFC 6455 section 3). The port is
+    /// 80, or 443 with `wss`, unless the URL names one. The path and the query are sent as they are; what a
+    /// URL can't hold must be percent-encoded, and a host name outside of ASCII be in punycode.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is none of that kind. User names, passwords and fragments are not taken.
+    pub fn new(url: &str) -> Result<Self, UrlError> {
+        if let Some((at, char)) = url.char_indices().find(|(_, char)| !char.is_ascii_graphic()) {
+            return Err(UrlError::Character { char, at });
+        }
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let secure = scheme.eq_ignore_ascii_case("wss");
+        let default = match default_port(scheme) {
+            Some(port) if secure || scheme.eq_ignore_ascii_case("ws") => port,
+            _ => return Err(UrlError::Scheme),
+        };
+        if rest.contains('#') {
+            return Err(UrlError::Fragment);
+        }
+        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(UrlError::UserInfo);
+        }
+        let Authority { host, port } =
+            Authority::parse(authority).ok_or_else(|| UrlError::Host { found: authority.to_owned() })?;
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Ok(Self {
+            secure,
+            host: host.to_owned(),
+            port: port.unwrap_or(default),
+            target: format!("{slash}{target}"),
+            protocols: Vec::new(),
+            origin: None,
+            headers: Headers::default(),
+            #[cfg(feature = "deflate")]
+            deflate: None,
+        })
+    }
+
+    /// The name or the address to connect to. An IPv6 address is without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port to connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the connection must be over TLS (`wss`).
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Offers a sub-protocol. May be called again; the server prefers those offered first.
+    ///
+    /// # Errors
+    ///
+    /// If it is no token, or is offered already.
+    pub fn protocol(mut self, name: &str) -> Result<Self, HeaderError> {
+        let name = name.to_owned();
+        if !is_token(name.as_bytes()) {
+            return Err(HeaderError::Protocol { name });
+        }
+        if self.protocols.contains(&name) {
+            return Err(HeaderError::RepeatedProtocol { name });
+        }
+        self.protocols.push(name);
+        Ok(self)
+    }
+
+    /// Adds a header, such as `Authorization`, `Cookie` or `User-Agent`.
+    ///
+    /// # Errors
+    ///
+    /// If the name or the value can't be sent, or belongs to the handshake.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
+        self.headers.push(name, value)?;
+        Ok(self)
+    }
+
+    /// Sets the `Origin` header, which clients that are no browsers need not send: `https://example.com`.
+    /// None by default.
+    ///
+    /// # Errors
+    ///
+    /// If it has control characters.
+    pub fn origin(mut self, origin: &str) -> Result<Self, HeaderError> {
+        check_value("Origin", origin)?;
+        self.origin = Some(origin.to_owned());
+        Ok(self)
+    }
+
+    /// Offers compression. By default none is offered.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn deflate(mut self, deflate: Deflate) -> Self {
+        self.deflate = Some(deflate);
+        self
+    }
+
+    /// Writes the request. `key` must be random, and another one for each connection; `extensions` is the
+    /// value of `Sec-WebSocket-Extensions`.
+    pub(crate) fn write_request(&self, key: [u8; 16], extensions: Option<&str>, out: &mut BytesMut) {
+        out.extend_from_slice(format!("GET {} HTTP/1.1\r\n", self.target).as_bytes());
+        put_header(out, "Host", self.host_header());
+        put_header(out, "Upgrade", "websocket");
+        put_header(out, "Connection", "Upgrade");
+        put_header(out, KEY, STANDARD.encode(key));
+        put_header(out, VERSION, "13");
+        if !self.protocols.is_empty() {
+            put_header(out, PROTOCOL, self.protocols.join(", "));
+        }
+        if let Some(extensions) = extensions {
+            put_header(out, EXTENSIONS, extensions);
+        }
+        if let Some(origin) = &self.origin {
+            put_header(out, "Origin", origin);
+        }
+        self.headers.write(out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Checks the answer, which is the whole of `head`, to the request that was written with `key` (RFC 6455
+    /// section 4.1). `offered` tells whether that was with extensions; which of them the server chose, and
+    /// how, is for others to check.
+    pub(crate) fn check_response(
+        &self,
+        key: [u8; 16],
+        offered: bool,
+        head: &[u8],
+    ) -> Result<Answer, HandshakeError> {
+        let read = read_response(head)?;
+        if read.status != 101 {
+            let reason = excerpt(read.reason.as_bytes());
+            return Err(HandshakeError::Status { status: read.status, reason });
+        }
+        if !read.http_1_1 {
+            return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
+        }
+        let headers = read.headers;
+        check_no_body(&headers)?;
+        let upgrade = exactly_one(&headers, "Upgrade")?;
+        if !upgrade.eq_ignore_ascii_case("websocket") {
+            return Err(HandshakeError::Invalid {
+                header: "Upgrade",
+                found: excerpt(upgrade.as_bytes()),
+                expected: "\"websocket\"",
+            });
+        }
+        check_connection(&headers)?;
+        let (found, expected) = (exactly_one(&headers, ACCEPT)?, accept_key(&STANDARD.encode(key)));
+        if found != expected {
+            return Err(HandshakeError::AcceptKey { found: excerpt(found.as_bytes()), expected });
+        }
+        let protocol = self.chosen_protocol(&headers)?;
+        match headers.get(EXTENSIONS) {
+            Some(found) if !offered => Err(HandshakeError::Extension { found: excerpt(found.as_bytes()) }),
+            _ => Ok(Answer { protocol, headers }),
+        }
+    }
+
+    /// `host[:port]`, with the brackets of an IPv6 address and without the default port.
+    fn host_header(&self) -> String {
+        let is_default = self.port == if self.secure { 443 } else { 80 };
+        let port = if is_default { String::new() } else { format!(":{}", self.port) };
+        if self.host.contains(':') {
+            format!("[{}]{port}", self.host)
+        } else {
+            format!("{}{port}", self.host)
+        }
+    }
+
+    /// The sub-protocol of the answer: one that was offered, or none.
+    fn chosen_protocol(&self, headers: &Headers) -> Result<Option<String>, HandshakeError> {
+        match at_most_one(headers, PROTOCOL)? {
+            Some(found) if self.protocols.iter().all(|offered| offered != found) => {
+                Err(HandshakeError::Protocol { found: excerpt(found.as_bytes()) })
+            }
+            found => Ok(found.map(str::to_owned)),
+        }
+    }
+}
+
+/// How a server accepted.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The sub-protocol that it chose, one of those offered.
+    pub(crate) protocol: Option<String>,
+    pub(crate) headers: Headers,
+}
+
+/// Why a URL is none to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UrlError {
+    /// It is no URL, or one of another scheme.
+    #[error("expected a URL that begins with ws:// or wss://")]
+    Scheme,
+    /// It has a character that no URL has.
+    #[error(
+        "{char:?} at byte {at} can't be in a URL: percent-encode it, or write it in punycode if it is in the \
+        host's name"
+    )]
+    Character {
+        /// The character.
+        char: char,
+        /// Where it begins, in bytes.
+        at: usize,
+    },
+    /// It has a fragment, which WebSocket URLs can't have (RFC 6455 section 3).
+    #[error("a WebSocket URL has no fragment: leave it out, or encode \"#\" as %23")]
+    Fragment,
+    /// It has a user name or a password.
+    #[error("a WebSocket URL has no user name and no password: send an Authorization header")]
+    UserInfo,
+    /// The host or the port can't be.
+    #[error(
+        "{found:?} is no host: expected a name, an IPv4 address or an IPv6 address in brackets, then \
+        perhaps a colon and a port of up to 65535"
+    )]
+    Host {
+        /// What is in its place.
+        found: String,
+    },
+}
+
+#[cfg(test)]
+mod tests;

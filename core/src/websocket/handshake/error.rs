@@ -1,0 +1,167 @@
+//! Why a handshake failed.
+
+/// Why an opening handshake failed, on either side.
+///
+/// A server answers with the status that the variant names; 400 (Bad Request) where it names none.
+///
+/// What the peer sent is quoted in part: at most 64 bytes of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The first byte can't begin a request or a response.
+    #[error(
+        "the peer does not speak HTTP: its first byte is {byte:#04x}, expected a letter; is it TLS, or \
+        another protocol?"
+    )]
+    NotHttp {
+        /// What came first.
+        byte: u8,
+    },
+    /// A line ended without CR.
+    #[error("a line of the head ends with a bare LF, expected CR LF")]
+    BareLineFeed,
+    /// The head does not end within the limit. Status 431.
+    #[error("the head of the handshake is longer than the limit of {limit} bytes")]
+    HeadTooLong {
+        /// Bytes that a head may have.
+        limit: usize,
+    },
+    /// The head has too many headers. Status 431.
+    #[error("the head of the handshake has more headers than the limit of {limit}")]
+    TooManyHeaders {
+        /// Headers that a head may have.
+        limit: usize,
+    },
+    /// The head is not what RFC 9112 calls one.
+    #[error("the head of the handshake is malformed: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A header that the handshake reads has bytes that are not ASCII.
+    #[error("the value of the header {header} is not ASCII")]
+    NotAscii {
+        /// Its name.
+        header: String,
+    },
+    /// Another version of HTTP. Status 505.
+    #[error("a handshake is HTTP/1.1, the peer speaks {found:?}")]
+    HttpVersion {
+        /// What the peer speaks.
+        found: String,
+    },
+    /// The request is no GET. Status 405.
+    #[error("a handshake is a GET, the request is {found:?}")]
+    Method {
+        /// The request's method.
+        found: String,
+    },
+    /// The request's target is none that a WebSocket request may have (RFC 6455 section 4.2.1 number 1).
+    #[error(
+        "the request target {found:?} can't be: expected a path, or an http or ws URI of the host in the \
+        Host header, without a fragment"
+    )]
+    Target {
+        /// The request's target.
+        found: String,
+    },
+    /// The head announces a body, and a handshake has none.
+    #[error("a handshake has no body, but the head has {header}: {found:?}")]
+    Body {
+        /// The header that announces it.
+        header: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// A header that must be there is not.
+    #[error("the header {header} is missing")]
+    Missing {
+        /// Its name.
+        header: &'static str,
+    },
+    /// A header that may come only once came again.
+    #[error("the header {header} may come only once")]
+    Repeated {
+        /// Its name.
+        header: &'static str,
+    },
+    /// A header has a value that it can't have.
+    #[error("the header {header} is {found:?}, expected {expected}")]
+    Invalid {
+        /// Its name.
+        header: &'static str,
+        /// Its value.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The request wants another version of the protocol. Status 426.
+    #[error("expected one Sec-WebSocket-Version: 13, came {found:?}")]
+    WebSocketVersion {
+        /// What came; empty if that header is missing.
+        found: String,
+    },
+    /// The request asks for no WebSocket. Status 426.
+    #[error("this is a WebSocket endpoint: a request must ask for an upgrade, this one is plain HTTP")]
+    NotUpgrade,
+    /// The request comes from a web page of another origin. Status 403.
+    #[error(
+        "the origin {origin:?} is not allowed here (Host: {host:?}): if it is meant to be, see OriginPolicy"
+    )]
+    Origin {
+        /// The `Origin` header.
+        origin: String,
+        /// The `Host` header.
+        host: String,
+    },
+    /// The server did not switch protocols. Redirects are not followed.
+    #[error("the server answered {status} {reason:?}, expected 101")]
+    Status {
+        /// The status code.
+        status: u16,
+        /// What the server calls it.
+        reason: String,
+    },
+    /// The server's answer is not one to this request.
+    #[error(
+        "Sec-WebSocket-Accept is {found:?}, expected {expected:?}: this is no answer to the key that was sent"
+    )]
+    AcceptKey {
+        /// What came.
+        found: String,
+        /// What belongs to the key.
+        expected: String,
+    },
+    /// The server chose a sub-protocol that was not offered.
+    #[error("the server chose the sub-protocol {found:?}, which was not offered")]
+    Protocol {
+        /// What it chose.
+        found: String,
+    },
+    /// This end answered the request with a response instead of accepting it. [`Verdict::Respond`](crate::websocket::Verdict::Respond).
+    #[error("answered with status {status} instead of accepting")]
+    Refused {
+        /// The response's status.
+        status: u16,
+    },
+    /// The server's answer does not fit what was offered of compression.
+    #[cfg(feature = "deflate")]
+    #[error(transparent)]
+    Deflate(#[from] crate::websocket::NegotiationError),
+    /// The server chose an extension, and none was offered.
+    #[error("the server chose the extension {found:?}, but none was offered")]
+    Extension {
+        /// What it chose.
+        found: String,
+    },
+}
+
+/// The start of what a peer sent, for an error.
+pub(super) fn excerpt(sent: &[u8]) -> String {
+    const MAX: usize = 64;
+    let mut text = String::from_utf8_lossy(&sent[..sent.len().min(MAX)]).into_owned();
+    if sent.len() > MAX {
+        text.push('…');
+    }
+    text
+}

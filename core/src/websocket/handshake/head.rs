@@ -1,0 +1,219 @@
+//! Where a head ends, and what is in it whatever it is for.
+
+use memchr::memchr;
+
+use super::HandshakeError;
+use super::error::excerpt;
+use super::headers::{Headers, is_owned, is_token_byte};
+
+/// Headers that a head may have.
+pub(super) const MAX_HEADERS: usize = 100;
+
+/// Looks for the end of a head that comes in pieces.
+///
+/// It remembers what it has seen, so that a head that comes byte by byte costs no more than one that comes at
+/// once (CVE-2023-43669 is what happens otherwise).
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct HeadScan {
+    /// Bytes that hold no end.
+    scanned: usize,
+}
+
+impl HeadScan {
+    /// The length of the head at the start of `bytes`, the empty line at its end included; `None` if it has
+    /// not come to its end. `bytes` starts at the same byte in every call.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::NotHttp`] and [`HandshakeError::BareLineFeed`], as soon as that is plain: a peer
+    /// that has sent all that it has to say need not wait for a timeout to hear it.
+    pub(crate) fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>, HandshakeError> {
+        match bytes.first() {
+            Some(&byte) if !is_token_byte(byte) => return Err(HandshakeError::NotHttp { byte }),
+            _ => {}
+        }
+        while let Some(found) = memchr(b'\n', bytes.get(self.scanned..).unwrap_or_default()) {
+            self.scanned += found + 1;
+            let lines = &bytes[..self.scanned];
+            if !lines.ends_with(b"\r\n") {
+                return Err(HandshakeError::BareLineFeed);
+            }
+            if lines.ends_with(b"\r\n\r\n") {
+                return Ok(Some(self.scanned));
+            }
+        }
+        self.scanned = bytes.len();
+        Ok(None)
+    }
+}
+
+/// A request as RFC 9112 has it.
+pub(super) struct RequestHead<'a> {
+    pub(super) method: &'a str,
+    pub(super) target: &'a str,
+    pub(super) headers: Headers,
+}
+
+/// A response as RFC 9112 has it.
+pub(super) struct ResponseHead<'a> {
+    pub(super) http_1_1: bool,
+    pub(super) status: u16,
+    pub(super) reason: &'a str,
+    pub(super) headers: Headers,
+}
+
+/// Reads the head of a request, which is the whole of `head`.
+pub(super) fn read_request(head: &[u8]) -> Result<RequestHead<'_>, HandshakeError> {
+    check_lines(head)?;
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut fields);
+    check_parsed(request.parse(head), head, |line| line.splitn(3, |&byte| byte == b' ').nth(2))?;
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+        return Err(INCOMPLETE);
+    };
+    if minor != 1 {
+        return Err(HandshakeError::HttpVersion { found: format!("HTTP/1.{minor}") });
+    }
+    Ok(RequestHead { method, target, headers: received(request.headers)? })
+}
+
+/// Reads the head of a response, which is the whole of `head`.
+pub(super) fn read_response(head: &[u8]) -> Result<ResponseHead<'_>, HandshakeError> {
+    check_lines(head)?;
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut fields);
+    check_parsed(response.parse(head), head, |line| line.split(|&byte| byte == b' ').next())?;
+    let (Some(minor), Some(status), Some(reason)) = (response.version, response.code, response.reason) else {
+        return Err(INCOMPLETE);
+    };
+    Ok(ResponseHead { http_1_1: minor == 1, status, reason, headers: received(response.headers)? })
+}
+
+/// The value of a header of the handshake that may come only once.
+pub(super) fn at_most_one<'a>(
+    headers: &'a Headers,
+    header: &'static str,
+) -> Result<Option<&'a str>, HandshakeError> {
+    match headers.all(header).nth(1) {
+        Some(_) => Err(HandshakeError::Repeated { header }),
+        None => Ok(headers.get(header)),
+    }
+}
+
+/// The value of a header of the handshake that must come once.
+pub(super) fn exactly_one<'a>(headers: &'a Headers, header: &'static str) -> Result<&'a str, HandshakeError> {
+    at_most_one(headers, header)?.ok_or(HandshakeError::Missing { header })
+}
+
+/// Checks that no body follows: bytes that one side takes for a body and the other for frames are how
+/// messages are smuggled.
+pub(super) fn check_no_body(headers: &Headers) -> Result<(), HandshakeError> {
+    let body = |header, found: &[u8]| Err(HandshakeError::Body { header, found: excerpt(found) });
+    if let Some(coding) = headers.all("Transfer-Encoding").next() {
+        return body("Transfer-Encoding", coding);
+    }
+    match at_most_one(headers, "Content-Length")? {
+        None | Some("0") => Ok(()),
+        Some(length) => body("Content-Length", length.as_bytes()),
+    }
+}
+
+const INCOMPLETE: HandshakeError = HandshakeError::Malformed { reason: "it does not end where it should" };
+
+/// Checks what httparse forgives: empty lines before the head and line ends without CR.
+fn check_lines(head: &[u8]) -> Result<(), HandshakeError> {
+    match HeadScan::default().find(head)? {
+        Some(length) if length == head.len() => Ok(()),
+        _ => Err(INCOMPLETE),
+    }
+}
+
+/// Checks that httparse took the whole of `head`. `version` finds the version in the first line.
+fn check_parsed(
+    parsed: httparse::Result<usize>,
+    head: &[u8],
+    version: impl FnOnce(&[u8]) -> Option<&[u8]>,
+) -> Result<(), HandshakeError> {
+    let reason = match parsed {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => return Ok(()),
+        Ok(_) => return Err(INCOMPLETE),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(HandshakeError::TooManyHeaders { limit: MAX_HEADERS });
+        }
+        Err(httparse::Error::Version) => {
+            let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+            match version(line) {
+                Some(found) if found.starts_with(b"HTTP/") => {
+                    return Err(HandshakeError::HttpVersion { found: excerpt(found) });
+                }
+                _ => "the first line has no HTTP version",
+            }
+        }
+        Err(httparse::Error::HeaderName) => {
+            "a header's name has a character that it can't have, or a space before or behind it"
+        }
+        Err(httparse::Error::HeaderValue) => "a header's value has a control character",
+        Err(httparse::Error::NewLine) => "a line does not end with CR LF",
+        Err(httparse::Error::Token) => "the first line is no request: expected \"GET /path HTTP/1.1\"",
+        Err(httparse::Error::Status) => {
+            "the first line is no status line: expected \"HTTP/1.1 101 Switching Protocols\""
+        }
+    };
+    Err(HandshakeError::Malformed { reason })
+}
+
+/// Copies the headers. Those of the handshake must be ASCII, so that reading one as text can't overlook it.
+fn received(fields: &[httparse::Header<'_>]) -> Result<Headers, HandshakeError> {
+    let mut headers = Headers::default();
+    for field in fields {
+        if is_owned(field.name) && !field.value.is_ascii() {
+            return Err(HandshakeError::NotAscii { header: excerpt(field.name.as_bytes()) });
+        }
+        headers.push_received(field.name, field.value);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_an_empty_line_however_it_arrives() {
+        let wire = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /\r\n\r\n";
+        for piece in [1, 2, 3, 7, wire.len()] {
+            let mut scan = HeadScan::default();
+            let found = (0..=wire.len()).step_by(piece).find_map(|end| scan.find(&wire[..end]).unwrap());
+            assert_eq!(found, Some(27), "in pieces of {piece}");
+        }
+        assert_eq!(HeadScan::default().find(&wire[..26]), Ok(None));
+        assert_eq!(HeadScan::default().find(b""), Ok(None));
+    }
+
+    #[test]
+    fn what_can_not_be_a_head_is_refused_at_once() {
+        for byte in (0..=u8::MAX).filter(|&byte| !is_token_byte(byte)) {
+            assert_eq!(HeadScan::default().find(&[byte]), Err(HandshakeError::NotHttp { byte }));
+        }
+        for bytes in ["\r\nGET / HTTP/1.1\r\n", " GET", "\0GET", "\u{16}\u{3}\u{1}"] {
+            assert!(matches!(
+                HeadScan::default().find(bytes.as_bytes()),
+                Err(HandshakeError::NotHttp { .. })
+            ));
+        }
+        for bytes in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\r\nHost: a\n", "GET / HTTP/1.1\r\nHost: a\r\n\n"] {
+            assert_eq!(HeadScan::default().find(bytes.as_bytes()), Err(HandshakeError::BareLineFeed));
+        }
+    }
+
+    /// CVE-2023-43669: each byte is looked at once, however many pieces a head comes in.
+    #[test]
+    fn a_head_is_not_scanned_again() {
+        let wire = [b"GET / HTTP/1.1\r\nA: ".as_slice(), &[b'a'; 10_000]].concat();
+        let mut scan = HeadScan::default();
+        for end in 0..=wire.len() {
+            assert_eq!(scan.find(&wire[..end]), Ok(None));
+            assert_eq!(scan.scanned, end);
+        }
+    }
+}

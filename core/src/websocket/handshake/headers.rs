@@ -1,0 +1,252 @@
+//! Header fields: those that came, and those to be sent.
+
+use std::fmt;
+use std::str;
+
+use bytes::BytesMut;
+
+pub(super) const ACCEPT: &str = "Sec-WebSocket-Accept";
+pub(super) const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
+pub(super) const KEY: &str = "Sec-WebSocket-Key";
+pub(super) const PROTOCOL: &str = "Sec-WebSocket-Protocol";
+pub(super) const VERSION: &str = "Sec-WebSocket-Version";
+
+/// The headers of a request or a response, in the order in which they came.
+///
+/// Names are compared without regard to case. Values are without the spaces around them, and free of control
+/// characters other than tabs; bytes above 127 can be anything, and need not be UTF-8.
+#[derive(Clone, Default)]
+pub struct Headers {
+    fields: Vec<Field>,
+}
+
+#[derive(Clone)]
+struct Field {
+    name: Box<str>,
+    value: Box<[u8]>,
+}
+
+impl Headers {
+    /// The first value of that name, if there is one and it is UTF-8.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next().and_then(|value| str::from_utf8(value).ok())
+    }
+
+    /// All values of that name, in order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All names and values, in order. Names are as they came, in any case.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|field| (&*field.name, &*field.value))
+    }
+
+    /// Whether `token` is in one of the comma-separated lists of that name. Tokens are compared without
+    /// regard to case.
+    pub fn contains_token(&self, name: &str, token: &str) -> bool {
+        self.all(name)
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// Adds a header to send. What it refuses is all that could make a message say something else than was
+    /// meant: line ends and other control characters, and headers that the handshake sets.
+    pub(super) fn push(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+        if !is_token(name.as_bytes()) {
+            return Err(HeaderError::Name { name: name.to_owned() });
+        }
+        if is_owned(name) {
+            return Err(HeaderError::Owned { name: name.to_owned() });
+        }
+        check_value(name, value)?;
+        self.push_received(name, value.as_bytes());
+        Ok(())
+    }
+
+    /// Adds a header that came, which is well-formed.
+    pub(super) fn push_received(&mut self, name: &str, value: &[u8]) {
+        self.fields.push(Field { name: name.into(), value: value.into() });
+    }
+
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        for (name, value) in self.iter() {
+            put_header(out, name, value);
+        }
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value))))
+            .finish()
+    }
+}
+
+/// Why a header can't be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// The name is no token (RFC 9110 section 5.1).
+    #[error("{name:?} is no header name: expected letters, digits and !#$%&'*+-.^_`|~")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The value has a control character.
+    #[error(
+        "the value of the header {name} has a control character, {byte:#04x} at byte {at}: expected text in \
+        one line"
+    )]
+    Value {
+        /// The header's name.
+        name: String,
+        /// The control character.
+        byte: u8,
+        /// Where in the value it is.
+        at: usize,
+    },
+    /// The header is one that the handshake sets, or one that must not be in a handshake.
+    #[error(
+        "the header {name} belongs to the handshake: leave it out; an origin and sub-protocols are set by \
+        methods of their own"
+    )]
+    Owned {
+        /// The header's name.
+        name: String,
+    },
+    /// The name of a sub-protocol is no token (RFC 6455 section 4.1 number 10).
+    #[error("{name:?} is no name of a sub-protocol: expected letters, digits and !#$%&'*+-.^_`|~")]
+    Protocol {
+        /// The name.
+        name: String,
+    },
+    /// A sub-protocol is offered twice.
+    #[error("the sub-protocol {name:?} is offered already")]
+    RepeatedProtocol {
+        /// The name.
+        name: String,
+    },
+}
+
+/// The values of all `Sec-WebSocket-Extensions` headers, each of them a comma-separated list.
+#[cfg(any(test, feature = "deflate"))]
+pub(crate) fn extension_values(headers: &Headers) -> impl Iterator<Item = &str> {
+    // Reading a head checks that they are ASCII.
+    headers.all(EXTENSIONS).filter_map(|value| str::from_utf8(value).ok())
+}
+
+/// The elements of all comma-separated lists of that name, empty ones too.
+pub(super) fn elements<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
+    headers
+        .all(name)
+        .filter_map(|value| str::from_utf8(value).ok())
+        .flat_map(|value| value.split(','))
+        .map(|element| element.trim_matches([' ', '\t']))
+}
+
+/// Whether the header is one of those that make the handshake and frame the message, which only the handshake
+/// itself sets and reads.
+pub(super) fn is_owned(name: &str) -> bool {
+    const OWNED: [&str; 6] =
+        ["Connection", "Content-Length", "Host", "Origin", "Transfer-Encoding", "Upgrade"];
+    OWNED.iter().any(|owned| name.eq_ignore_ascii_case(owned)) || is_web_socket(name)
+}
+
+/// Whether the header is a `Sec-WebSocket-` one.
+pub(super) fn is_web_socket(name: &str) -> bool {
+    const PREFIX: &str = "Sec-WebSocket-";
+    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+/// Whether it is a token (RFC 9110 section 5.6.2).
+pub(super) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().copied().all(is_token_byte)
+}
+
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether `value` can be sent as the value of the header `name`.
+pub(super) fn check_value(name: &str, value: &str) -> Result<(), HeaderError> {
+    match value.bytes().enumerate().find(|&(_, byte)| byte.is_ascii_control() && byte != b'\t') {
+        Some((at, byte)) => Err(HeaderError::Value { name: name.to_owned(), byte, at }),
+        None => Ok(()),
+    }
+}
+
+/// Writes one line of a head.
+pub(super) fn put_header(out: &mut BytesMut, name: &str, value: impl AsRef<[u8]>) {
+    for part in [name.as_bytes(), b": ", value.as_ref(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &[u8])]) -> Headers {
+        let mut headers = Headers::default();
+        for (name, value) in fields {
+            headers.push_received(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn are_found_by_name_in_any_case() {
+        let headers = headers(&[("X-One", b"1"), ("x-two", b"2"), ("X-ONE", b"3"), ("X-Bytes", b"\xff")]);
+        assert_eq!(headers.get("x-one"), Some("1"));
+        assert_eq!(headers.all("x-One").collect::<Vec<_>>(), [b"1", b"3"]);
+        assert_eq!((headers.get("X-Bytes"), headers.all("X-Bytes").next()), (None, Some(&b"\xff"[..])));
+        assert_eq!(headers.get("X"), None);
+        assert_eq!(
+            headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["X-One", "x-two", "X-ONE", "X-Bytes"]
+        );
+        assert_eq!(format!("{headers:?}"), r#"{"X-One": "1", "x-two": "2", "X-ONE": "3", "X-Bytes": "�"}"#);
+    }
+
+    #[test]
+    fn tokens_are_found_in_all_lists() {
+        let headers = headers(&[("Connection", b"keep-alive ,\tUpGrade"), ("connection", b"\xff, close,,")]);
+        for (token, found) in [("upgrade", true), ("keep-alive", true), ("CLOSE", true), ("keep", false)] {
+            assert_eq!(headers.contains_token("Connection", token), found, "{token}");
+        }
+        assert!(!headers.contains_token("Upgrade", "upgrade"));
+    }
+
+    #[test]
+    fn what_could_split_a_message_can_not_be_sent() {
+        let mut headers = Headers::default();
+        for value in ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "\0", "a\x7f", "a\x1b[0m", "a\x0b"] {
+            assert!(matches!(headers.push("X-Value", value), Err(HeaderError::Value { .. })), "{value:?}");
+        }
+        for name in ["", "X Y", "X:", "X\r\nY", "X\0", "Grün", "(x)"] {
+            assert!(matches!(headers.push(name, "1"), Err(HeaderError::Name { .. })), "{name:?}");
+        }
+        for name in [
+            "upgrade",
+            "CONNECTION",
+            "Host",
+            "Origin",
+            "content-length",
+            "Transfer-Encoding",
+            "Sec-WebSocket-Accept",
+            "sec-websocket-protocol",
+            "SEC-WEBSOCKET-",
+        ] {
+            assert!(matches!(headers.push(name, "1"), Err(HeaderError::Owned { .. })), "{name:?}");
+        }
+        assert_eq!(headers.iter().count(), 0);
+
+        headers.push("Set-Cookie", "a=b; Path=/\twith a tab").unwrap();
+        headers.push("X-Name", "Grün").unwrap();
+        let mut out = BytesMut::new();
+        headers.write(&mut out);
+        assert_eq!(&out[..], "Set-Cookie: a=b; Path=/\twith a tab\r\nX-Name: Grün\r\n".as_bytes());
+    }
+}

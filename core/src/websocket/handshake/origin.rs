@@ -1,0 +1,164 @@
+//! Which web pages may connect.
+
+use super::HandshakeError;
+use super::authority::{Authority, default_port};
+use super::error::excerpt;
+use super::request::Request;
+
+/// Which web pages may open a connection: what a server allows in the `Origin` header (RFC 6455 section
+/// 10.2).
+///
+/// Browsers let any page connect to any server, with the user's cookies; they tell where the page came from,
+/// and it is for the server to refuse. A request without `Origin` is none of a browser's, and allowed always.
+/// Others are refused with 403.
+///
+/// Names are compared without regard to case, IPv6 addresses by their value, and the default ports 80
+/// (`http`, `ws`) and 443 (`https`, `wss`) are the same as none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum OriginPolicy {
+    /// Pages of `http` and `https` from the host and port that the request is for, according to its `Host`
+    /// header. The default. A server behind a proxy that changes `Host` needs a list.
+    #[default]
+    Same,
+    /// Any page. For servers that no cookie and no place in a network gives rights to.
+    Any,
+    /// Pages of these origins, each as browsers write it: `https://example.com` or `http://[::1]:8080`,
+    /// without a path and without a slash at the end. Patterns have no meaning. `null`, the origin of
+    /// sandboxed pages and of local files, can be listed, and should not be: any page can come by it.
+    List(Vec<String>),
+}
+
+impl OriginPolicy {
+    /// Whether the origin of `request` is allowed.
+    pub(crate) fn check(&self, request: &Request) -> Result<(), HandshakeError> {
+        let Some(origin) = request.origin() else { return Ok(()) };
+        let allowed = match self {
+            OriginPolicy::Same => is_same_host(origin, request.host()),
+            OriginPolicy::Any => true,
+            OriginPolicy::List(origins) => origins.iter().any(|listed| is_same_origin(listed, origin)),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(HandshakeError::Origin {
+            origin: excerpt(origin.as_bytes()),
+            host: excerpt(request.host().as_bytes()),
+        })
+    }
+}
+
+fn is_same_host(origin: &str, host: &str) -> bool {
+    let (Some((scheme, authority)), Some(host)) = (parse(origin), Authority::parse(host)) else {
+        return false;
+    };
+    let is_web = ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
+    is_web && authority.is_same(host, default_port(scheme))
+}
+
+fn is_same_origin(listed: &str, origin: &str) -> bool {
+    match (parse(listed), parse(origin)) {
+        (Some((scheme, authority)), Some((other_scheme, other))) => {
+            scheme.eq_ignore_ascii_case(other_scheme) && authority.is_same(other, default_port(scheme))
+        }
+        // `null`, and origins of browsers' own schemes.
+        _ => listed.eq_ignore_ascii_case(origin),
+    }
+}
+
+/// The scheme and the authority of an origin.
+fn parse(origin: &str) -> Option<(&str, Authority<'_>)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    Some((scheme, Authority::parse(authority)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Response, parse_request};
+    use super::*;
+
+    fn check(policy: &OriginPolicy, host: &str, origin: Option<&str>) -> bool {
+        let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{origin}\r\n");
+        match policy.check(&parse_request(head.as_bytes()).unwrap()) {
+            Ok(()) => true,
+            Err(error) => {
+                assert_eq!(Response::refusal(&error).status(), 403, "{error}");
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn pages_of_the_same_host_and_port_are_allowed() {
+        let table = [
+            ("example.com", None, true),
+            ("example.com", Some("http://example.com"), true),
+            ("example.com", Some("https://example.com"), true),
+            ("Example.COM", Some("HTTPS://eXample.com"), true),
+            ("example.com", Some("http://example.com:80"), true),
+            ("example.com:80", Some("http://example.com"), true),
+            ("example.com:443", Some("https://example.com"), true),
+            ("example.com", Some("https://example.com:443"), true),
+            ("example.com:8080", Some("http://example.com:8080"), true),
+            ("[::1]:8080", Some("http://[::1]:8080"), true),
+            ("[0:0:0:0:0:0:0:1]", Some("http://[::1]"), true),
+            ("127.0.0.1:9000", Some("http://127.0.0.1:9000"), true),
+            ("example.com:443", Some("http://example.com"), false),
+            ("example.com:80", Some("https://example.com"), false),
+            ("example.com:8080", Some("http://example.com"), false),
+            ("example.com", Some("http://example.com:8080"), false),
+            ("example.com", Some("http://evil.com"), false),
+            ("example.com", Some("http://example.com.evil.com"), false),
+            ("example.com", Some("http://sub.example.com"), false),
+            ("example.com", Some("http://evil.com#example.com"), false),
+            ("example.com", Some("http://example.com@evil.com"), false),
+            ("example.com", Some("http://example.com/"), false),
+            ("example.com", Some("http://example.com http://evil.com"), false),
+            ("example.com", Some("example.com"), false),
+            ("example.com", Some("chrome-extension://example.com"), false),
+            ("example.com", Some("null"), false),
+            ("null", Some("null"), false),
+            ("example.com", Some(""), false),
+            ("[::1]", Some("http://[::2]"), false),
+        ];
+        for (host, origin, allowed) in table {
+            assert_eq!(check(&OriginPolicy::Same, host, origin), allowed, "{origin:?} at {host}");
+            assert!(check(&OriginPolicy::Any, host, origin));
+        }
+    }
+
+    #[test]
+    fn pages_of_listed_origins_are_allowed() {
+        let listed = [
+            "https://example.com",
+            "http://[::1]:8080",
+            "chrome-extension://abc",
+            "https://b.org:443",
+            "nul",
+        ];
+        let policy = OriginPolicy::List(listed.map(str::to_owned).to_vec());
+        let table = [
+            (None, true),
+            (Some("https://example.com"), true),
+            (Some("https://EXAMPLE.com:443"), true),
+            (Some("https://b.org"), true),
+            (Some("http://[0::1]:8080"), true),
+            (Some("chrome-extension://abc"), true),
+            (Some("http://example.com"), false),
+            (Some("https://example.com:80"), false),
+            (Some("https://example.com:8443"), false),
+            (Some("https://www.example.com"), false),
+            (Some("https://example.com/"), false),
+            (Some("http://[::1]"), false),
+            // The host of the request, which is not listed.
+            (Some("http://here.org"), false),
+            (Some("null"), false),
+            (Some(""), false),
+        ];
+        for (origin, allowed) in table {
+            assert_eq!(check(&policy, "here.org", origin), allowed, "{origin:?}");
+        }
+        assert!(check(&OriginPolicy::List(vec!["null".to_owned()]), "here.org", Some("null")));
+        assert!(!check(&OriginPolicy::List(Vec::new()), "here.org", Some("http://here.org")));
+    }
+}

@@ -1,0 +1,185 @@
+//! The request, as a server reads it.
+
+use std::collections::BTreeSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::HandshakeError;
+use super::authority::{Authority, default_port};
+use super::error::excerpt;
+use super::head::{at_most_one, check_no_body, exactly_one, read_request};
+use super::headers::{Headers, KEY, PROTOCOL, VERSION, elements, is_token, is_web_socket};
+
+/// A request that came to a server: an upgrade to WebSocket, or a plain one.
+///
+/// Both are valid: what RFC 6455 section 4.2.1 and RFC 9112 demand has been checked. What has not: the path,
+/// the cookies and whatever else only the application knows.
+#[derive(Debug, Clone)]
+pub struct Request {
+    target: String,
+    headers: Headers,
+}
+
+impl Request {
+    /// The path: begins with `/`, is not decoded and not normalised (`%2e` and `..` are left as they came).
+    pub fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
+    }
+
+    /// What follows the first `?`, not decoded.
+    pub fn query(&self) -> Option<&str> {
+        self.target.split_once('?').map(|(_, query)| query)
+    }
+
+    /// The path and the query: `/path?query`.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The headers, all of them.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The `Host` header: `name[:port]`.
+    pub fn host(&self) -> &str {
+        self.headers.get("Host").unwrap_or_default()
+    }
+
+    /// The `Origin` header: the web page whose script made the request. Browsers send one always; other
+    /// clients send none, or any.
+    pub fn origin(&self) -> Option<&str> {
+        self.headers.get("Origin")
+    }
+
+    /// The sub-protocols that the client offers, the preferred one first.
+    pub fn protocols(&self) -> impl Iterator<Item = &str> {
+        elements(&self.headers, PROTOCOL)
+    }
+
+    /// Whether it asks for an upgrade to WebSocket. If not, it is a well-formed GET that has nothing to do
+    /// with WebSocket.
+    pub fn is_upgrade(&self) -> bool {
+        self.key().is_some()
+    }
+
+    /// What the answer is computed from; `None` if this is no upgrade.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.headers.get(KEY)
+    }
+}
+
+/// Reads a request, which is the whole of `head`.
+///
+/// A request that has nothing of WebSocket, neither the upgrade nor any `Sec-WebSocket-` header, is plain.
+/// One that has is an upgrade without a fault, or refused.
+pub(crate) fn parse_request(head: &[u8]) -> Result<Request, HandshakeError> {
+    let read = read_request(head)?;
+    let headers = read.headers;
+    if read.method != "GET" {
+        return Err(HandshakeError::Method { found: excerpt(read.method.as_bytes()) });
+    }
+    check_no_body(&headers)?;
+    at_most_one(&headers, "Origin")?;
+    let target = origin_form(read.target, host(&headers)?)?;
+    if headers.contains_token("Upgrade", "websocket") || headers.iter().any(|(name, _)| is_web_socket(name)) {
+        check_upgrade(&headers)?;
+    }
+    Ok(Request { target, headers })
+}
+
+fn host(headers: &Headers) -> Result<Authority<'_>, HandshakeError> {
+    let header = "Host";
+    let host = exactly_one(headers, header)?;
+    Authority::parse(host).ok_or_else(|| HandshakeError::Invalid {
+        header,
+        found: excerpt(host.as_bytes()),
+        expected: "a host name or an address, and perhaps a port",
+    })
+}
+
+/// The path and the query of a request target. The absolute form, which clients send to proxies, must name
+/// the same host as the `Host` header does (RFC 9112 section 3.2.2): two hosts in one request are a way past
+/// a proxy's rules.
+fn origin_form(target: &str, host: Authority<'_>) -> Result<String, HandshakeError> {
+    let invalid = || HandshakeError::Target { found: excerpt(target.as_bytes()) };
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(invalid());
+    }
+    if target.starts_with('/') {
+        return Ok(target.to_owned());
+    }
+    let (scheme, rest) = target.split_once("://").ok_or_else(invalid)?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let same_host =
+        Authority::parse(authority).is_some_and(|named| named.is_same(host, default_port(scheme)));
+    if !["http", "ws"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) || !same_host {
+        return Err(invalid());
+    }
+    Ok(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
+}
+
+/// RFC 6455 section 4.2.1, numbers 3 to 8.
+fn check_upgrade(headers: &Headers) -> Result<(), HandshakeError> {
+    let header = "Upgrade";
+    let upgrade = exactly_one(headers, header)?;
+    if !headers.contains_token(header, "websocket") {
+        return Err(HandshakeError::Invalid {
+            header,
+            found: excerpt(upgrade.as_bytes()),
+            expected: "\"websocket\"",
+        });
+    }
+    check_connection(headers)?;
+    if !headers.all(VERSION).eq([b"13"]) {
+        let found = headers.all(VERSION).collect::<Vec<_>>().join(&b", "[..]);
+        return Err(HandshakeError::WebSocketVersion { found: excerpt(&found) });
+    }
+    let key = exactly_one(headers, KEY)?;
+    // The decoder takes canonical base64 only, padded and without bits that nobody reads: 24 characters.
+    if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
+        return Err(HandshakeError::Invalid {
+            header: KEY,
+            found: excerpt(key.as_bytes()),
+            expected: "16 bytes in base64, 24 characters",
+        });
+    }
+    check_protocols(headers)
+}
+
+/// Checks that `Connection`, a list that may be in several headers, has `upgrade` in it.
+pub(super) fn check_connection(headers: &Headers) -> Result<(), HandshakeError> {
+    let header = "Connection";
+    let Some(connection) = headers.get(header) else { return Err(HandshakeError::Missing { header }) };
+    if !headers.contains_token(header, "upgrade") {
+        return Err(HandshakeError::Invalid {
+            header,
+            found: excerpt(connection.as_bytes()),
+            expected: "\"Upgrade\" among others",
+        });
+    }
+    Ok(())
+}
+
+fn check_protocols(headers: &Headers) -> Result<(), HandshakeError> {
+    // A head has room for thousands of names: too many to compare each with each.
+    let mut seen = BTreeSet::new();
+    for name in elements(headers, PROTOCOL) {
+        let invalid = |expected| HandshakeError::Invalid {
+            header: PROTOCOL,
+            found: excerpt(name.as_bytes()),
+            expected,
+        };
+        if !is_token(name.as_bytes()) {
+            return Err(invalid("names of letters, digits and !#$%&'*+-.^_`|~"));
+        }
+        if !seen.insert(name) {
+            return Err(invalid("each name once"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,468 @@
+//! WebSocket: RFC 6455, and permessage-deflate (RFC 7692) with the feature `deflate`.
+//!
+//! A [`WebSocket`] is a protocol for a [`Session`](crate::Session), as [`Framed`](crate::Framed) is: the same calls
+//! drive it, and the opening and closing handshakes, pings and pongs are its own business. What is new:
+//!
+//! * A server is told of each client with [`Event::Request`](crate::Event::Request) before it is let in, and says what
+//!   it wants with [`Session::answer`](crate::Session::answer), at once or later.
+//! * [`Event::Open`](crate::Event::Open) comes when the handshake is done; nothing can be sent before.
+//! * [`Event::Pong`](crate::Event::Pong) tells the round-trip time of a heartbeat.
+//! * [`CloseReason::Peer`] holds what the peer said when it closed, and
+//!   [`Close::with_frame`](crate::Close::with_frame) what to say to it.
+//!
+//! What the messages are depends on the [`Form`]: whole [`Message`]s, [`Part`]s of them as they come, or [`Packages`]
+//! of a codec, one in each binary message, so that a listener for [`Framed`](crate::Framed) serves it unchanged.
+//!
+//! ```
+//! use bytes::Buf;
+//! use getty_core::websocket::{Accept, ClientRequest, Message, ServerOptions, Verdict, WebSocket};
+//! use getty_core::{Config, Event, Session, Timestamp};
+//!
+//! let now = Timestamp::ORIGIN;
+//! let config = Config::builder().build()?;
+//! let request = ClientRequest::new("ws://example.com/chat")?;
+//! // A real client has a cryptographic source of randomness here.
+//! let random = |bytes: &mut [u8]| bytes.fill(7);
+//! let mut client = Session::new(WebSocket::client(request, random), config.clone(), now);
+//! let mut server = Session::new(WebSocket::server(ServerOptions::new()), config, now);
+//!
+//! let mut heard = None;
+//! for _ in 0..4 {
+//!     while let Some(event) = client.poll_event() {
+//!         if let Event::Open(_) = event {
+//!             client.send(Message::text("hello"))?;
+//!         }
+//!     }
+//!     while let Some(event) = server.poll_event() {
+//!         match event {
+//!             Event::Request(request) => {
+//!                 assert_eq!(request.path(), "/chat");
+//!                 server.answer(now, Verdict::Accept(Accept::new()))?;
+//!             }
+//!             Event::Message(message) => heard = Some(message),
+//!             _ => {}
+//!         }
+//!     }
+//!     pass(&mut client, &mut server, now);
+//!     pass(&mut server, &mut client, now);
+//! }
+//! assert_eq!(heard, Some(Message::text("hello")));
+//!
+//! /// Takes what one session wants written to the other one.
+//! fn pass(from: &mut Session<WebSocket>, to: &mut Session<WebSocket>, now: Timestamp) {
+//!     let mut outbound = from.outbound(now);
+//!     let wire = outbound.copy_to_bytes(outbound.remaining());
+//!     to.handle_input(now, &wire);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod close;
+#[cfg(feature = "deflate")]
+mod deflate;
+mod form;
+mod frame;
+mod handshake;
+mod mask;
+mod message;
+mod opening;
+mod reader;
+mod utf8;
+mod writer;
+
+pub use close::{CloseCode, CloseFrame, ProtocolError};
+#[cfg(feature = "deflate")]
+use deflate::{Compressor, Inflater};
+#[cfg(feature = "deflate")]
+pub use deflate::{Deflate, NegotiationError, Params};
+pub use form::Form;
+pub use handshake::{
+    Accept, AcceptError, ClientRequest, HandshakeError, HeaderError, Headers, OriginPolicy, Request,
+    Response, StatusError, UrlError, accept_key,
+};
+pub use message::{Kind, Message, Text};
+pub use opening::{AnswerError, ServerOptions, Upgrade, Verdict};
+
+use std::error::Error;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec::{Sink, Source};
+use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol};
+use crate::session::{Inner, Phase, pending};
+use crate::{CloseReason, Config, Deadline, Idle, Opened, Timestamp};
+use frame::{MAX_HEADER, Opcode, header_len};
+use opening::{Opening, Step};
+use reader::{Control, Read, Reader};
+use writer::Writer;
+
+/// A source of random bytes, from which a client takes its masks and its handshake's key.
+///
+/// It must be one for cryptography: a peer that could guess the masks could make a proxy between the two see a
+/// request of its choice (RFC 6455 section 10.3).
+pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// The WebSocket protocol on a byte stream, as a server or as a client.
+///
+/// Limits are those of the [`Config`]: `max_frame` and `max_message` count payload; more than 1024 fragments in a
+/// message need 32 bytes each; `max_head` and `handshake_timeout` bound the opening handshake, `close_timeout` the
+/// closing one. A ping goes out each `heartbeat_period`, or with each `cron_period` if there is no such.
+///
+/// A peer's ping is answered at once as long as no more than the low watermark is queued, and only the latest one after
+/// that (RFC 6455 section 5.5.3), so that a flood of them grows nothing.
+#[derive(Debug)]
+pub struct WebSocket<F = Whole> {
+    form: F,
+    reader: Reader,
+    writer: Writer,
+    /// Until the session is open.
+    opening: Option<Box<Opening>>,
+    /// What the handshake agreed on, until it is told.
+    upgrade: Option<Box<Upgrade>>,
+    /// What was decoded last and is to be acted on.
+    found: Option<Control>,
+    /// The latest ping that could not be answered yet.
+    pong: Option<Bytes>,
+    /// How many pings were sent, and when the last was.
+    pings: u64,
+    ping_at: Option<Timestamp>,
+    close_sent: bool,
+    close_received: bool,
+}
+
+/// Whole messages, as [`Message`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Whole;
+
+/// A piece of a message, received as it came or sent as a fragment of its own.
+///
+/// Received pieces do not wait for the end of a frame, so a message may be longer than `max_message`; what the other
+/// side sends as one frame may come as several parts. Text is checked as it comes; a piece of it may begin or end
+/// within a character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Part {
+    /// Whether the message is text, the same in all its parts. What is sent as text must be UTF-8 altogether.
+    pub kind: Kind,
+    /// The bytes.
+    pub payload: Bytes,
+    /// Whether the message begins here.
+    pub first: bool,
+    /// Whether it ends here.
+    pub last: bool,
+}
+
+impl Part {
+    /// A part with these fields.
+    pub fn new(kind: Kind, payload: impl Into<Bytes>, first: bool, last: bool) -> Self {
+        Part { kind, payload: payload.into(), first, last }
+    }
+}
+
+/// Packages of a codec, one in each binary message (Go getty's way). A text message ends the session with 1003.
+#[derive(Debug, Clone)]
+pub struct Packages<C, O = <C as crate::codec::Decoder>::Item> {
+    codec: C,
+    out: PhantomData<fn(O)>,
+}
+
+/// Why a message or a part can't be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartError {
+    /// The last part of a message is missing.
+    #[error("a message in parts is under way: send its last part first")]
+    Unfinished,
+    /// There is no message to go on with.
+    #[error("no message is under way: begin one with a first part")]
+    NotBegun,
+    /// The parts of a message are of one kind.
+    #[error("the message under way is of the other kind: text or binary")]
+    Kind,
+}
+
+impl WebSocket<Whole> {
+    /// The server's side of whole messages. Options are shared by all sessions of an endpoint.
+    pub fn server(options: impl Into<Arc<ServerOptions>>) -> Self {
+        Self::server_of(Whole, options)
+    }
+
+    /// The client's side of whole messages, which begins with `request`.
+    pub fn client(request: ClientRequest, random: impl FnMut(&mut [u8]) + Send + 'static) -> Self {
+        Self::client_of(Whole, request, random)
+    }
+}
+
+impl WebSocket<Part> {
+    /// The form of messages in parts, for [`server_of`](Self::server_of) and [`client_of`](Self::client_of).
+    pub fn parts() -> Part {
+        Part::new(Kind::Binary, Bytes::new(), true, true)
+    }
+}
+
+impl<F: Form> WebSocket<F> {
+    /// The server's side.
+    pub fn server_of(form: F, options: impl Into<Arc<ServerOptions>>) -> Self {
+        Self::new(form, Writer::new(None), Opening::server(options.into()))
+    }
+
+    /// The client's side, which begins with `request`. `random` is a source as [`Random`] says.
+    pub fn client_of(
+        form: F,
+        request: ClientRequest,
+        random: impl FnMut(&mut [u8]) + Send + 'static,
+    ) -> Self {
+        let mut writer = Writer::new(Some(Box::new(random)));
+        let key = writer.handshake_key();
+        Self::new(form, writer, Opening::client(request, key))
+    }
+
+    fn new(form: F, writer: Writer, opening: Opening) -> Self {
+        WebSocket {
+            form,
+            reader: Reader::new(!writer.is_client()),
+            writer,
+            opening: Some(Box::new(opening)),
+            upgrade: None,
+            found: None,
+            pong: None,
+            pings: 0,
+            ping_at: None,
+            close_sent: false,
+            close_received: false,
+        }
+    }
+
+    /// The handshake is done.
+    fn open(&mut self, session: &mut Inner, upgrade: Upgrade) {
+        self.opening = None;
+        #[cfg(feature = "deflate")]
+        if let Some((params, options)) = &upgrade.deflate {
+            let client = (params.client_no_context_takeover, params.client_max_window_bits);
+            let server = (params.server_no_context_takeover, params.server_max_window_bits);
+            let (mine, peers) = if self.writer.is_client() { (client, server) } else { (server, client) };
+            self.writer.set_compressor(Compressor::new(mine.0, mine.1, options.level), options.min_size);
+            self.reader.set_inflater(Inflater::new(peers.0));
+        }
+        self.upgrade = Some(Box::new(upgrade));
+        session.open();
+    }
+
+    fn write(&mut self, session: &mut Inner, opcode: Opcode, payload: &[u8]) {
+        session.write_control(|dst| self.writer.control(opcode, payload, dst));
+    }
+
+    /// Answers a ping, or keeps it for later.
+    fn answer_ping(&mut self, session: &mut Inner, payload: Bytes) {
+        session.pong_waits = !session.has_room_for_control();
+        if session.pong_waits {
+            self.pong = Some(payload);
+        } else {
+            self.write(session, Opcode::Pong, &payload);
+        }
+    }
+
+    fn ping(&mut self, session: &mut Inner) {
+        if !session.has_room_for_control() {
+            return; // what waits to be written is watched over already
+        }
+        self.pings += 1;
+        self.ping_at = Some(session.now());
+        self.write(session, Opcode::Ping, &self.pings.to_be_bytes());
+        session.watch_pong();
+    }
+
+    fn take_pong(&mut self, session: &mut Inner, payload: &[u8]) {
+        if payload != self.pings.to_be_bytes() {
+            return; // unasked, or the answer to an older ping
+        }
+        if let Some(at) = self.ping_at.take() {
+            session.pong_came(at);
+        }
+    }
+
+    fn take_close(&mut self, session: &mut Inner, frame: CloseFrame) {
+        self.close_received = true;
+        session.close_agreed = true;
+        match session.phase {
+            Phase::Open => session.wind_down(CloseReason::Peer(frame), false),
+            Phase::Flushing => session.hold_shutdown = self.waits_for_server(session),
+            _ => session.end_drain(),
+        }
+    }
+
+    /// Writes the close frame, RFC 6455 section 7.1.2.
+    fn write_close(&mut self, session: &mut Inner) {
+        if self.close_sent || session.read_ended || self.opening.is_some() {
+            return;
+        }
+        self.close_sent = true;
+        let (frame, failed) = close_frame(session);
+        let mut payload = Vec::new();
+        frame.write(&mut payload);
+        self.write(session, Opcode::Close, &payload);
+        session.hold_shutdown = if self.close_received { self.waits_for_server(session) } else { !failed };
+    }
+
+    /// A client lets the server end the stream first, RFC 6455 section 7.1.1.
+    fn waits_for_server(&self, session: &Inner) -> bool {
+        self.writer.is_client() && !session.read_ended
+    }
+}
+
+/// What to tell the peer, and whether it broke something.
+fn close_frame(session: &mut Inner) -> (CloseFrame, bool) {
+    let say = |code, reason: &str| CloseFrame::new(code, reason);
+    let asked = session.close_frame.take();
+    let (frame, failed) = match session.reason() {
+        Some(CloseReason::Peer(frame)) => match frame.code {
+            Some(code) => (say(code, ""), false),
+            None => (frame.clone(), false),
+        },
+        Some(CloseReason::Protocol(error)) => (say(error.code(), &error.to_string()), true),
+        Some(CloseReason::Codec(error)) => (say(CloseCode::INVALID_DATA, &error.to_string()), true),
+        Some(CloseReason::Decoder(error)) => (say(CloseCode::PROTOCOL, &error.to_string()), true),
+        Some(CloseReason::Panicked) => (say(CloseCode::INTERNAL, ""), true),
+        Some(CloseReason::Refused(error)) => (say(CloseCode::POLICY, &error.to_string()), false),
+        Some(CloseReason::Timeout(Deadline::IdleRead)) => (idle(Idle::Read), false),
+        Some(CloseReason::Timeout(Deadline::IdleWrite)) => (idle(Idle::Write), false),
+        Some(CloseReason::Timeout(Deadline::IdleBoth)) => (idle(Idle::Both), false),
+        _ => (say(CloseCode::NORMAL, ""), false),
+    };
+    (asked.map_or(frame, |asked| *asked), failed)
+}
+
+fn idle(idle: Idle) -> CloseFrame {
+    CloseFrame::new(CloseCode::GOING_AWAY, &idle.to_string())
+}
+
+impl<F: Form> Sealed for WebSocket<F> {}
+
+impl<F: Form> Protocol for WebSocket<F> {
+    type Messages = F::Messages;
+}
+
+impl<F> StreamProtocol for WebSocket<F>
+where
+    F: Form<In = In<Self>, Out = Out<Self>>,
+{
+    #[inline]
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, CloseReason> {
+        if let Some(opening) = &mut self.opening {
+            return opening.decode(src);
+        }
+        Ok(match self.reader.read(src, &mut self.form)? {
+            Read::Message(message) => Found::Message(message),
+            Read::Need(more) => Found::Need(more),
+            Read::Nothing => Found::Control,
+            Read::Control(control) => {
+                self.found = Some(control);
+                Found::Control
+            }
+        })
+    }
+
+    fn decode_eof(&mut self, _: &mut Source<'_>) -> Result<Option<In<Self>>, CloseReason> {
+        Ok(None) // a stream that ends without a close frame has been cut off
+    }
+
+    #[inline]
+    fn encode(&mut self, item: Out<Self>, dst: &mut Sink<'_>) -> Result<(), Arc<dyn Error + Send + Sync>> {
+        self.form.send(item, &mut self.writer, dst)
+    }
+
+    #[inline]
+    fn encoded_len(&self, item: &Out<Self>) -> Option<usize> {
+        let payload = self.form.payload_len(item)?;
+        Some(payload.saturating_add(header_len(payload, self.writer.is_client())))
+    }
+
+    fn max_sent(&self, config: &Config) -> usize {
+        // Compression may make a message larger by a few bytes in each 16 KiB.
+        let payload = config.max_frame().min(config.max_message());
+        payload.saturating_add(payload / 1024).saturating_add(MAX_HEADER + 64)
+    }
+
+    fn begin(&mut self, session: &mut Inner) {
+        let config = &session.config();
+        self.reader.set_limits(config.max_frame(), config.max_message());
+        if let Some(opening) = &mut self.opening {
+            opening.set_limit(config.max_head());
+        }
+        session.begin_handshake(self.writer.is_client());
+    }
+
+    fn control(&mut self, session: &mut Inner) {
+        match self.found.take() {
+            Some(Control::Ping(payload)) if !self.close_sent => self.answer_ping(session, payload),
+            Some(Control::Ping(_)) => {}
+            Some(Control::Pong(payload)) => self.take_pong(session, &payload),
+            Some(Control::Close(frame)) => self.take_close(session, frame),
+            None => self.step(session),
+        }
+    }
+
+    fn settle(&mut self, session: &mut Inner) {
+        if let Some(opening) = &mut self.opening {
+            session.write_control(|dst| opening.write(dst));
+            return;
+        }
+        if session.phase == Phase::Flushing {
+            self.write_close(session);
+            return;
+        }
+        if let Some(payload) = self.pong.take() {
+            self.answer_ping(session, payload);
+        }
+        if std::mem::take(&mut session.ping_due) {
+            self.ping(session);
+        }
+    }
+
+    fn opened(&mut self) -> Box<Opened> {
+        let mut opened = Box::<Opened>::default();
+        opened.upgrade = self.upgrade.take().map(|upgrade| *upgrade);
+        opened
+    }
+
+    fn request(&mut self) -> Option<Arc<Request>> {
+        self.opening.as_ref()?.request()
+    }
+
+    fn answer(&mut self, session: &mut Inner, verdict: Verdict) -> Result<(), AnswerError> {
+        let Some(opening) = self.opening.as_mut().filter(|_| session.verdict_due) else {
+            return Err(AnswerError::NotAsked);
+        };
+        let upgrade = opening.answer(verdict)?;
+        let Some(step) = upgrade else { return Ok(()) };
+        session.verdict_due = false;
+        session.write_control(|dst| opening.write(dst));
+        match step {
+            Step::Open(upgrade) => self.open(session, *upgrade),
+            Step::Fail(error) => session.wind_down(CloseReason::Handshake(error), false),
+            Step::Ask => {}
+        }
+        Ok(())
+    }
+}
+
+impl<F: Form> WebSocket<F> {
+    /// The opening handshake has come one step further.
+    fn step(&mut self, session: &mut Inner) {
+        let Some(opening) = &mut self.opening else { return };
+        match opening.take_step() {
+            Some(Step::Ask) => {
+                session.verdict_due = true;
+                session.add_pending(pending::REQUEST);
+            }
+            Some(Step::Open(upgrade)) => self.open(session, *upgrade),
+            Some(Step::Fail(error)) => {
+                session.write_control(|dst| opening.write(dst));
+                session.wind_down(CloseReason::Handshake(error), false);
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! [`Opening`]: the opening handshake as a state machine, RFC 6455 section 4.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+#[cfg(feature = "deflate")]
+use super::deflate::{Deflate, Params};
+use super::handshake::{
+    self, Accept, AcceptError, ClientRequest, HandshakeError, HeadScan, Headers, OriginPolicy, Request,
+    Response,
+};
+use crate::CloseReason;
+use crate::codec::{Sink, Source};
+use crate::protocol::Found;
+
+/// How a server lets clients in. Shared by all sessions of an endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    origin: OriginPolicy,
+    protocols: Vec<String>,
+    plain_requests: bool,
+    #[cfg(feature = "deflate")]
+    deflate: Option<Deflate>,
+}
+
+impl ServerOptions {
+    /// The defaults: pages of the same origin only, no sub-protocol, no compression.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From which origins browsers may connect. By default from the server's own only, so that no other site can use a
+    /// visitor's cookies here; clients that are no browsers send no origin and are let in.
+    #[must_use]
+    pub fn origin(mut self, policy: OriginPolicy) -> Self {
+        self.origin = policy;
+        self
+    }
+
+    /// A sub-protocol that the server speaks. Of several, the first that the client offers too is agreed on, unless the
+    /// verdict names one.
+    #[must_use]
+    pub fn protocol(mut self, name: impl Into<String>) -> Self {
+        self.protocols.push(name.into());
+        self
+    }
+
+    /// Whether plain GET requests become [`Event::Request`](crate::Event::Request)s too, to be answered with
+    /// [`Verdict::Respond`]: for a small page on the same port. By default they are answered with 426.
+    #[must_use]
+    pub fn plain_requests(mut self, on: bool) -> Self {
+        self.plain_requests = on;
+        self
+    }
+
+    /// Agrees on compression with clients that offer it. Off by default: it costs memory and time, and mixing secrets
+    /// with what a peer chooses in one message tells the peer about them by its size.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn deflate(mut self, deflate: Deflate) -> Self {
+        self.deflate = Some(deflate);
+        self
+    }
+}
+
+/// What a server says to a client that asks to be let in.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Lets it in.
+    Accept(Accept),
+    /// Answers with a response instead, and closes.
+    Respond(Response),
+    /// Says nothing yet: the answer comes later, within the handshake's deadline.
+    Later,
+}
+
+/// Why a request can't be answered so. It still waits for an answer, if there was one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// No request waits for an answer: there was none, or it was answered, or the session is over.
+    #[error("no request waits for an answer")]
+    NotAsked,
+    /// The verdict does not fit the request.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+}
+
+/// What the two sides of a WebSocket agreed on.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Upgrade {
+    /// The sub-protocol.
+    pub protocol: Option<String>,
+    /// On a server, what the client asked for.
+    pub request: Option<Arc<Request>>,
+    /// On a client, the headers of the server's answer.
+    pub headers: Option<Headers>,
+    /// What was agreed on compression, and the options of this side.
+    #[cfg(feature = "deflate")]
+    pub(super) deflate: Option<(Params, Deflate)>,
+}
+
+impl Upgrade {
+    /// What was agreed on compression.
+    #[cfg(feature = "deflate")]
+    pub fn deflate(&self) -> Option<&Params> {
+        self.deflate.as_ref().map(|(params, _)| params)
+    }
+}
+
+/// The opening handshake, until it is done.
+#[derive(Debug)]
+pub(super) struct Opening {
+    side: Side,
+    scan: HeadScan,
+    max_head: usize,
+    /// Bytes to send.
+    output: BytesMut,
+    step: Option<Step>,
+}
+
+#[derive(Debug)]
+enum Side {
+    Server { options: Arc<ServerOptions>, request: Option<Arc<Request>> },
+    Client { request: ClientRequest, key: [u8; 16] },
+}
+
+/// How the handshake goes on.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The request waits for a verdict.
+    Ask,
+    /// It is done.
+    Open(Box<Upgrade>),
+    /// It failed; what there is to write tells the peer.
+    Fail(Arc<HandshakeError>),
+}
+
+impl Opening {
+    pub(super) fn server(options: Arc<ServerOptions>) -> Self {
+        Self::new(Side::Server { options, request: None })
+    }
+
+    pub(super) fn client(request: ClientRequest, key: [u8; 16]) -> Self {
+        let mut opening = Self::new(Side::Client { request: request.clone(), key });
+        #[cfg(feature = "deflate")]
+        let extensions = request.deflate.as_ref().map(Deflate::offer);
+        #[cfg(not(feature = "deflate"))]
+        let extensions: Option<String> = None;
+        request.write_request(key, extensions.as_deref(), &mut opening.output);
+        opening
+    }
+
+    fn new(side: Side) -> Self {
+        Opening { side, scan: HeadScan::default(), max_head: 0, output: BytesMut::new(), step: None }
+    }
+
+    pub(super) fn set_limit(&mut self, max_head: usize) {
+        self.max_head = max_head;
+    }
+
+    /// Writes what is to be sent, once.
+    pub(super) fn write(&mut self, dst: &mut Sink<'_>) {
+        dst.put_slice(&std::mem::take(&mut self.output));
+    }
+
+    pub(super) fn take_step(&mut self) -> Option<Step> {
+        self.step.take()
+    }
+
+    pub(super) fn request(&self) -> Option<Arc<Request>> {
+        match &self.side {
+            Side::Server { request, .. } => request.clone(),
+            Side::Client { .. } => None,
+        }
+    }
+
+    /// Consumes the peer's head, if it is all here.
+    pub(super) fn decode<T>(&mut self, src: &mut Source<'_>) -> Result<Found<T>, CloseReason> {
+        let found = self.scan.find(src).and_then(|end| match end {
+            Some(end) if end <= self.max_head => Ok(Some(end)),
+            None if src.len() < self.max_head => Ok(None),
+            _ => Err(HandshakeError::HeadTooLong { limit: self.max_head }),
+        });
+        let step = match found {
+            Ok(None) => return Ok(Found::Need(1)),
+            Ok(Some(end)) => {
+                let step = self.read_head(&src[..end]);
+                src.advance(end);
+                step
+            }
+            Err(error) => {
+                src.advance(usize::MAX);
+                Err(error)
+            }
+        };
+        self.step = Some(step.unwrap_or_else(|error| self.fail(error)));
+        Ok(Found::Control)
+    }
+
+    fn read_head(&mut self, head: &[u8]) -> Result<Step, HandshakeError> {
+        match &mut self.side {
+            Side::Server { options, request } => {
+                let asked = handshake::parse_request(head)?;
+                if asked.is_upgrade() {
+                    options.origin.check(&asked)?;
+                } else if !options.plain_requests {
+                    return Err(HandshakeError::NotUpgrade);
+                }
+                *request = Some(Arc::new(asked));
+                Ok(Step::Ask)
+            }
+            Side::Client { request, key } => {
+                let answer = request.check_response(*key, offers_extensions(request), head)?;
+                #[cfg(feature = "deflate")]
+                let deflate = match &request.deflate {
+                    Some(deflate) => deflate
+                        .check_answer(handshake::extension_values(&answer.headers))?
+                        .map(|params| (params, deflate.clone())),
+                    None => None,
+                };
+                Ok(Step::Open(Box::new(Upgrade {
+                    protocol: answer.protocol,
+                    request: None,
+                    headers: Some(answer.headers),
+                    #[cfg(feature = "deflate")]
+                    deflate,
+                })))
+            }
+        }
+    }
+
+    /// A server tells the client what is wrong; a client has nobody to tell.
+    fn fail(&mut self, error: HandshakeError) -> Step {
+        if matches!(self.side, Side::Server { .. }) {
+            Response::refusal(&error).write(&mut self.output);
+        }
+        Step::Fail(Arc::new(error))
+    }
+
+    /// Carries out a verdict; nothing comes of one that puts it off.
+    pub(super) fn answer(&mut self, verdict: Verdict) -> Result<Option<Step>, AnswerError> {
+        let Side::Server { options, request: Some(request) } = &self.side else {
+            return Err(AnswerError::NotAsked);
+        };
+        match verdict {
+            Verdict::Later => Ok(None),
+            Verdict::Respond(response) => {
+                response.write(&mut self.output);
+                let status = response.status();
+                Ok(Some(Step::Fail(Arc::new(HandshakeError::Refused { status }))))
+            }
+            Verdict::Accept(mut accept) => {
+                let spoken = || options.protocols.iter().find(|&name| request.protocols().any(|p| p == name));
+                if accept.chosen().is_none() {
+                    if let Some(name) = spoken() {
+                        accept = accept.protocol(name.clone());
+                    }
+                }
+                #[cfg(feature = "deflate")]
+                let agreed = options.deflate.as_ref().and_then(|deflate| {
+                    Some((deflate, deflate.accept(handshake::extension_values(request.headers()))?))
+                });
+                #[cfg(feature = "deflate")]
+                let extensions = agreed.as_ref().map(|(_, (_, answer))| answer.as_str());
+                #[cfg(not(feature = "deflate"))]
+                let extensions = None;
+                handshake::write_accept(request, &accept, extensions, &mut self.output)?;
+                Ok(Some(Step::Open(Box::new(Upgrade {
+                    protocol: accept.chosen().map(str::to_owned),
+                    request: Some(request.clone()),
+                    headers: None,
+                    #[cfg(feature = "deflate")]
+                    deflate: agreed.map(|(deflate, (params, _))| (params, deflate.clone())),
+                }))))
+            }
+        }
+    }
+}
+
+#[cfg_attr(not(feature = "deflate"), expect(unused_variables, reason = "there is nothing to offer"))]
+fn offers_extensions(request: &ClientRequest) -> bool {
+    #[cfg(feature = "deflate")]
+    return request.deflate.is_some();
+    #[cfg(not(feature = "deflate"))]
+    return false;
+}

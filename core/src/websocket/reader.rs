@@ -1,0 +1,360 @@
+//! [`Reader`]: messages and control frames in received bytes.
+
+use bytes::{Bytes, BytesMut};
+
+use super::close::{CloseFrame, ProtocolError};
+#[cfg(feature = "deflate")]
+use super::deflate::{InflateError, Inflater};
+use super::form::Form;
+use super::frame::{Header, Opcode, Rules, Start};
+use super::mask::mask;
+use super::message::Kind;
+use super::utf8::Utf8;
+use crate::CloseReason;
+use crate::codec::Source;
+
+/// So many fragments are free; each one after that must come with [`FRAGMENT_BYTES`] bytes of the message. That stops
+/// floods of tiny fragments early, whatever their number adds up to.
+const FREE_FRAGMENTS: u64 = 1024;
+const FRAGMENT_BYTES: u64 = 32;
+
+/// Finds messages and control frames in received bytes. Knows nothing of sending.
+pub(crate) struct Reader {
+    rules: Rules,
+    max_message: usize,
+    /// The message that is under way: some of its frames have come.
+    message: Option<Unfinished>,
+    /// How many bytes of the payload at the front are unmasked and, if they are text, checked.
+    done: usize,
+    /// In parts: what is left of the frame whose header is consumed, and the place of the mask.
+    frame: Option<(Header, usize)>,
+    text: Utf8,
+    /// A close frame came: nothing after it counts, RFC 6455 section 1.4.
+    closed: bool,
+    #[cfg(feature = "deflate")]
+    inflater: Option<Box<Inflater>>,
+}
+
+/// A message of which some frames have come.
+#[derive(Debug)]
+struct Unfinished {
+    kind: Kind,
+    compressed: bool,
+    fragments: u64,
+    /// Bytes on the wire.
+    received: u64,
+    payload: BytesMut,
+    /// Parts have been given already.
+    begun: bool,
+}
+
+/// What was found.
+pub(crate) enum Read<T> {
+    Message(T),
+    Control(Control),
+    /// Nothing to tell: a fragment, or what comes after a close frame.
+    Nothing,
+    Need(usize),
+}
+
+/// A control frame.
+#[derive(Debug)]
+pub(crate) enum Control {
+    Ping(Bytes),
+    Pong(Bytes),
+    Close(CloseFrame),
+}
+
+impl Reader {
+    pub(crate) fn new(masked: bool) -> Self {
+        Reader {
+            rules: Rules { masked, deflate: false, max_frame: 0 },
+            max_message: 0,
+            message: None,
+            done: 0,
+            frame: None,
+            text: Utf8::default(),
+            closed: false,
+            #[cfg(feature = "deflate")]
+            inflater: None,
+        }
+    }
+
+    pub(crate) fn set_limits(&mut self, max_frame: usize, max_message: usize) {
+        self.rules.max_frame = max_frame;
+        self.max_message = max_message;
+    }
+
+    #[cfg(feature = "deflate")]
+    pub(crate) fn set_inflater(&mut self, inflater: Inflater) {
+        self.rules.deflate = true;
+        self.inflater = Some(Box::new(inflater));
+    }
+
+    /// Consumes one frame, or in parts what is there of one.
+    #[inline]
+    pub(crate) fn read<F: Form>(
+        &mut self,
+        src: &mut Source<'_>,
+        form: &mut F,
+    ) -> Result<Read<F::In>, CloseReason> {
+        if self.closed || self.frame.is_some() {
+            return self.read_on(src, form);
+        }
+        let header = match self.rules.parse(src)? {
+            Start::Header(header) => header,
+            Start::Need(more) => return Ok(Read::Need(more)),
+        };
+        let whole = header.fin && !header.compressed && self.message.is_none() && self.done == 0;
+        let kind = match header.opcode {
+            Opcode::Text => Kind::Text,
+            Opcode::Binary => Kind::Binary,
+            _ => return self.read_other(header, src, form),
+        };
+        if !whole || src.len() - header.size < header.len || header.len > self.max_message {
+            return self.read_fragment(header, src, form);
+        }
+        src.advance(header.size);
+        let mut payload = src.take_mut(header.len);
+        if let Some(key) = header.key {
+            mask(&mut payload, key, 0);
+        }
+        if kind == Kind::Text && std::str::from_utf8(&payload).is_err() {
+            return Err(ProtocolError::Utf8.into());
+        }
+        form.receive(kind, payload, true, true).map(Read::Message)
+    }
+
+    fn read_on<F: Form>(&mut self, src: &mut Source<'_>, form: &mut F) -> Result<Read<F::In>, CloseReason> {
+        if self.closed {
+            let all = src.len();
+            src.advance(all);
+            return Ok(Read::Nothing);
+        }
+        match self.frame.take() {
+            Some((header, offset)) => self.read_part(header, offset, src, form),
+            None => Ok(Read::Nothing),
+        }
+    }
+
+    fn read_other<F: Form>(
+        &mut self,
+        header: Header,
+        src: &mut Source<'_>,
+        form: &mut F,
+    ) -> Result<Read<F::In>, CloseReason> {
+        if header.opcode == Opcode::Continuation {
+            return self.read_fragment(header, src, form);
+        }
+        if src.len() < header.size + header.len {
+            return Ok(Read::Need(header.size + header.len - src.len()));
+        }
+        src.advance(header.size);
+        let mut payload = src.take_mut(header.len);
+        unmask(&mut payload, &header, 0);
+        Ok(Read::Control(match header.opcode {
+            Opcode::Ping => Control::Ping(payload.freeze()),
+            Opcode::Pong => Control::Pong(payload.freeze()),
+            _ => {
+                let frame = CloseFrame::parse(&payload)?;
+                self.closed = true;
+                self.message = None;
+                Control::Close(frame)
+            }
+        }))
+    }
+
+    /// A frame that is not a whole message, or not all here, or compressed.
+    fn read_fragment<F: Form>(
+        &mut self,
+        header: Header,
+        src: &mut Source<'_>,
+        form: &mut F,
+    ) -> Result<Read<F::In>, CloseReason> {
+        let (kind, compressed) = self.expect(&header)?;
+        self.check_limits(&header, compressed)?;
+        if F::IN_PARTS && !compressed {
+            src.advance(header.size);
+            self.begin(&header, kind, compressed);
+            return self.read_part(header, 0, src, form);
+        }
+        let checks = kind == Kind::Text && !compressed;
+        let here = header.len.min(src.len() - header.size);
+        if here < header.len {
+            // A text that can't be one is refused before the rest of it comes, RFC 6455 section 8.1.
+            if checks {
+                let fresh = &mut src.bytes_mut()[header.size + self.done..header.size + here];
+                unmask(fresh, &header, self.done);
+                self.text.push(fresh).map_err(|_| ProtocolError::Utf8)?;
+                self.done = here;
+                return Ok(Read::Need(1));
+            }
+            return Ok(Read::Need(header.len - here));
+        }
+        src.advance(header.size);
+        let done = std::mem::take(&mut self.done);
+        if header.fin && !compressed && self.message.is_none() {
+            let mut payload = src.take_mut(header.len);
+            self.finish_payload(&mut payload[done..], &header, done, checks)?;
+            return form.receive(kind, payload, true, true).map(Read::Message);
+        }
+        self.begin(&header, kind, compressed);
+        let payload = &mut src.bytes_mut()[..header.len];
+        self.finish_payload(&mut payload[done..], &header, done, checks)?;
+        self.append(payload, header.fin, compressed)?;
+        src.advance(header.len);
+        if !header.fin && !F::IN_PARTS {
+            return Ok(Read::Nothing);
+        }
+        self.deliver(header.fin, form)
+    }
+
+    /// Unmasks and checks the last bytes of a payload.
+    fn finish_payload(
+        &mut self,
+        rest: &mut [u8],
+        header: &Header,
+        done: usize,
+        checks: bool,
+    ) -> Result<(), ProtocolError> {
+        unmask(rest, header, done);
+        if checks {
+            self.check_text(rest, header.fin)?;
+        }
+        Ok(())
+    }
+
+    fn check_text(&mut self, piece: &[u8], last: bool) -> Result<(), ProtocolError> {
+        self.text.push(piece).map_err(|_| ProtocolError::Utf8)?;
+        if last && !std::mem::take(&mut self.text).is_complete() {
+            return Err(ProtocolError::Utf8);
+        }
+        Ok(())
+    }
+
+    /// What message a frame belongs to: its kind, and whether it is compressed.
+    fn expect(&self, header: &Header) -> Result<(Kind, bool), ProtocolError> {
+        match (header.opcode, &self.message) {
+            (Opcode::Continuation, Some(message)) => Ok((message.kind, message.compressed)),
+            (Opcode::Continuation, None) => Err(ProtocolError::NothingToContinue),
+            (_, Some(_)) => Err(ProtocolError::Interleaved),
+            (Opcode::Text, None) => Ok((Kind::Text, header.compressed)),
+            (_, None) => Ok((Kind::Binary, header.compressed)),
+        }
+    }
+
+    /// Refuses a frame from its header, before anything is held for it.
+    fn check_limits(&self, header: &Header, compressed: bool) -> Result<(), ProtocolError> {
+        let (fragments, received, held) =
+            self.message.as_ref().map_or((0, 0, 0), |m| (m.fragments, m.received, m.payload.len()));
+        let bytes = received + header.len as u64;
+        if fragments + 1 > FREE_FRAGMENTS + bytes / FRAGMENT_BYTES {
+            return Err(ProtocolError::Fragments { fragments: fragments + 1, bytes });
+        }
+        if !compressed && held.saturating_add(header.len) > self.max_message {
+            return Err(ProtocolError::MessageTooLarge { limit: self.max_message });
+        }
+        Ok(())
+    }
+
+    /// Counts a frame of a message, the first one perhaps.
+    fn begin(&mut self, header: &Header, kind: Kind, compressed: bool) {
+        let message = self.message.get_or_insert_with(|| Unfinished {
+            kind,
+            compressed,
+            fragments: 0,
+            received: 0,
+            payload: BytesMut::new(),
+            begun: false,
+        });
+        message.fragments += 1;
+        message.received += header.len as u64;
+    }
+
+    /// Adds the payload of a frame to its message.
+    #[cfg_attr(not(feature = "deflate"), expect(unused_variables, reason = "no message is compressed"))]
+    fn append(&mut self, payload: &[u8], last: bool, compressed: bool) -> Result<(), ProtocolError> {
+        #[cfg(feature = "deflate")]
+        if compressed {
+            return self.inflate(payload, last);
+        }
+        if let Some(message) = &mut self.message {
+            message.payload.extend_from_slice(payload);
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "deflate")]
+    fn inflate(&mut self, payload: &[u8], last: bool) -> Result<(), ProtocolError> {
+        let (Some(mut message), Some(inflater)) = (self.message.take(), &mut self.inflater) else {
+            return Err(ProtocolError::Deflate);
+        };
+        let (limit, from) = (self.max_message, message.payload.len());
+        inflater.inflate(payload, last, &mut message.payload, limit).map_err(|error| match error {
+            InflateError::TooLarge { .. } => ProtocolError::MessageTooLarge { limit },
+            _ => ProtocolError::Deflate,
+        })?;
+        if message.kind == Kind::Text {
+            self.check_text(&message.payload[from..], last)?;
+        }
+        self.message = Some(message);
+        Ok(())
+    }
+
+    /// Gives what has come of the message that is under way.
+    fn deliver<F: Form>(&mut self, last: bool, form: &mut F) -> Result<Read<F::In>, CloseReason> {
+        let Some(message) = &mut self.message else { return Ok(Read::Nothing) };
+        let kind = message.kind;
+        let payload = std::mem::take(&mut message.payload);
+        let first = !std::mem::replace(&mut message.begun, true);
+        if last {
+            self.message = None;
+        }
+        form.receive(kind, payload, first, last).map(Read::Message)
+    }
+
+    /// Gives what is here of a frame whose header is consumed.
+    fn read_part<F: Form>(
+        &mut self,
+        mut header: Header,
+        offset: usize,
+        src: &mut Source<'_>,
+        form: &mut F,
+    ) -> Result<Read<F::In>, CloseReason> {
+        let here = header.len.min(src.len());
+        if here == 0 && header.len > 0 {
+            self.frame = Some((header, offset));
+            return Ok(if offset == 0 { Read::Nothing } else { Read::Need(1) });
+        }
+        let mut payload = src.take_mut(here);
+        unmask(&mut payload, &header, offset);
+        header.len -= here;
+        let last = header.fin && header.len == 0;
+        if self.message.as_ref().is_some_and(|message| message.kind == Kind::Text) {
+            self.check_text(&payload, last)?;
+        }
+        if header.len > 0 {
+            self.frame = Some((header, offset + here));
+        }
+        if let Some(message) = &mut self.message {
+            message.payload = payload;
+        }
+        self.deliver(last, form)
+    }
+}
+
+#[inline]
+fn unmask(payload: &mut [u8], header: &Header, offset: usize) {
+    if let Some(key) = header.key {
+        mask(payload, key, offset);
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader")
+            .field("rules", &self.rules)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
+    }
+}

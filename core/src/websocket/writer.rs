@@ -1,0 +1,198 @@
+//! [`Writer`]: frames to send.
+
+use bytes::Bytes;
+
+use super::frame::{HeaderBytes, Opcode};
+use super::mask::mask;
+use super::message::Kind;
+use super::{Part, PartError, Random};
+use crate::codec::Sink;
+
+/// Makes frames of messages.
+pub struct Writer {
+    /// Where the masks come from: a client has one.
+    random: Option<Random>,
+    /// A message in parts is under way.
+    parts: Option<Kind>,
+    #[cfg(feature = "deflate")]
+    deflate: Option<Box<Deflating>>,
+}
+
+/// Compression as it was agreed on.
+#[cfg(feature = "deflate")]
+struct Deflating {
+    compressor: super::deflate::Compressor,
+    /// Messages below this size go as they are.
+    min_size: usize,
+    /// The message in parts that is under way is compressed.
+    part: bool,
+}
+
+impl Writer {
+    pub(super) fn new(random: Option<Random>) -> Self {
+        Writer {
+            random,
+            parts: None,
+            #[cfg(feature = "deflate")]
+            deflate: None,
+        }
+    }
+
+    #[cfg(feature = "deflate")]
+    pub(super) fn set_compressor(&mut self, compressor: super::deflate::Compressor, min_size: usize) {
+        self.deflate = Some(Box::new(Deflating { compressor, min_size, part: false }));
+    }
+
+    pub(super) fn is_client(&self) -> bool {
+        self.random.is_some()
+    }
+
+    /// 16 random bytes, the key of an opening handshake.
+    pub(super) fn handshake_key(&mut self) -> [u8; 16] {
+        let mut key = [0; 16];
+        if let Some(random) = &mut self.random {
+            random(&mut key);
+        }
+        key
+    }
+
+    /// Whether messages may be compressed.
+    pub(super) fn compresses(&self) -> bool {
+        #[cfg(feature = "deflate")]
+        return self.deflate.is_some();
+        #[cfg(not(feature = "deflate"))]
+        return false;
+    }
+
+    /// Writes a control frame.
+    pub(super) fn control(&mut self, opcode: Opcode, payload: &[u8], dst: &mut Sink<'_>) {
+        let key = self.key();
+        dst.put_slice(HeaderBytes::new(opcode, true, false, payload.len(), key).as_ref());
+        put_payload(payload, key, dst);
+    }
+
+    /// Writes a whole message.
+    #[inline]
+    pub(super) fn message(
+        &mut self,
+        kind: Kind,
+        payload: Bytes,
+        dst: &mut Sink<'_>,
+    ) -> Result<(), PartError> {
+        if self.parts.is_some() {
+            return Err(PartError::Unfinished);
+        }
+        #[cfg(feature = "deflate")]
+        if self.deflate.as_ref().is_some_and(|deflate| payload.len() >= deflate.min_size) {
+            self.compressed(kind.into(), true, true, &payload, dst);
+            return Ok(());
+        }
+        self.frame(kind.into(), true, payload, dst);
+        Ok(())
+    }
+
+    /// Writes one part of a message.
+    pub(super) fn part(&mut self, part: Part, dst: &mut Sink<'_>) -> Result<(), PartError> {
+        match (part.first, self.parts) {
+            (true, Some(_)) => return Err(PartError::Unfinished),
+            (false, None) => return Err(PartError::NotBegun),
+            (false, Some(kind)) if kind != part.kind => return Err(PartError::Kind),
+            _ => {}
+        }
+        let opcode = if part.first { part.kind.into() } else { Opcode::Continuation };
+        self.parts = (!part.last).then_some(part.kind);
+        #[cfg(feature = "deflate")]
+        if let Some(deflate) = self.deflate.as_deref_mut() {
+            if part.first {
+                deflate.part = !part.last || part.payload.len() >= deflate.min_size;
+            }
+            if deflate.part {
+                self.compressed(opcode, part.first, part.last, &part.payload, dst);
+                return Ok(());
+            }
+        }
+        self.frame(opcode, part.last, part.payload, dst);
+        Ok(())
+    }
+
+    /// Writes a binary message of which `write` writes the payload.
+    pub(super) fn binary<E>(
+        &mut self,
+        dst: &mut Sink<'_>,
+        write: impl FnOnce(&mut Sink<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.prefixed(Opcode::Binary, true, false, dst, write)
+    }
+
+    /// Writes a frame of a compressed message, of which the first says so.
+    #[cfg(feature = "deflate")]
+    fn compressed(&mut self, opcode: Opcode, first: bool, last: bool, payload: &[u8], dst: &mut Sink<'_>) {
+        let Some(mut deflate) = self.deflate.take() else { return };
+        let Ok(()) = self.prefixed(opcode, last, first, dst, |body| {
+            deflate.compressor.compress_part(payload, last, body.gathered());
+            Ok::<(), std::convert::Infallible>(())
+        });
+        self.deflate = Some(deflate);
+    }
+
+    /// Writes a frame of which `write` writes the payload.
+    fn prefixed<E>(
+        &mut self,
+        opcode: Opcode,
+        fin: bool,
+        compressed: bool,
+        dst: &mut Sink<'_>,
+        write: impl FnOnce(&mut Sink<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let key = self.key();
+        dst.put_prefixed(key.is_some(), write, |len, payload| {
+            if let Some(key) = key {
+                mask(payload, key, 0);
+            }
+            HeaderBytes::new(opcode, fin, compressed, len, key)
+        })
+    }
+
+    #[inline]
+    fn frame(&mut self, opcode: Opcode, fin: bool, payload: Bytes, dst: &mut Sink<'_>) {
+        let key = self.key();
+        dst.put_slice(HeaderBytes::new(opcode, fin, false, payload.len(), key).as_ref());
+        match key {
+            None => dst.put_bytes(payload),
+            Some(_) => put_payload(&payload, key, dst),
+        }
+    }
+
+    /// The mask of the next frame: a new one each time, RFC 6455 section 5.3.
+    #[inline]
+    fn key(&mut self) -> Option<[u8; 4]> {
+        self.random.as_mut().map(|random| {
+            let mut key = [0; 4];
+            random(&mut key);
+            key
+        })
+    }
+}
+
+fn put_payload(payload: &[u8], key: Option<[u8; 4]>, dst: &mut Sink<'_>) {
+    match key {
+        None => dst.put_slice(payload),
+        Some(key) => dst.put_changed(payload, |payload| mask(payload, key, 0)),
+    }
+}
+
+impl From<Kind> for Opcode {
+    #[inline]
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Text => Opcode::Text,
+            Kind::Binary => Opcode::Binary,
+        }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("client", &self.is_client()).finish_non_exhaustive()
+    }
+}
