@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use getty_core::codec::{Decoder, Encoder};
-use getty_core::{Config, Framed, Items, Session};
+use getty_core::{Config, Framed, Items, Out, Session, StreamProtocol};
 
 use crate::driver::OnPanic;
 use crate::{
@@ -92,8 +92,23 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         L: Listener<Items<C::Item, O>>,
         S: Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>,
     {
+        self.spawn(address, Framed::new(codec), listener).await
+    }
+
+    /// Connects and spawns a session of `protocol`.
+    pub(crate) async fn spawn<P, L>(
+        self,
+        address: &str,
+        protocol: P,
+        listener: L,
+    ) -> io::Result<Handle<Out<P>>>
+    where
+        P: StreamProtocol,
+        L: Listener<P::Messages>,
+        S: Spawn<Driver<R, R::TcpStream, P, L>>,
+    {
         let stream = self.connect(address).await?;
-        let session = Session::new(Framed::new(codec), self.config, clock::timestamp(R::now()));
+        let session = Session::new(protocol, self.config, clock::timestamp(R::now()));
         let mut driver = Driver::new(session, stream, listener);
         driver.set_on_panic(self.on_panic);
         let handle = driver.handle();
@@ -117,8 +132,17 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     where
         C: Decoder + Encoder<O>,
     {
+        self.connection(address, Framed::new(codec)).await
+    }
+
+    /// Connects and gives a connection of `protocol`.
+    pub(crate) async fn connection<P: StreamProtocol>(
+        self,
+        address: &str,
+        protocol: P,
+    ) -> io::Result<Connection<R, R::TcpStream, P>> {
         let stream = self.connect(address).await?;
-        let session = Session::new(Framed::new(codec), self.config, clock::timestamp(R::now()));
+        let session = Session::new(protocol, self.config, clock::timestamp(R::now()));
         Ok(Connection::new(session, stream))
     }
 

@@ -8,8 +8,11 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker, ready};
 
 use futures_core::Stream;
 use futures_sink::Sink;
+#[cfg(feature = "websocket")]
+use getty_core::websocket::{Accept, AnswerError, Verdict};
 use getty_core::{
-    Accepted, Close, CloseReason, Event, In, Out, SendError, Session, Stats, StreamProtocol, Timestamp,
+    Accepted, Close, CloseReason, Event, In, Opened, Out, SendError, Session, Stats, StreamProtocol,
+    Timestamp,
 };
 
 use crate::driver::WRITE_AT;
@@ -39,6 +42,8 @@ use crate::{Driver, Handle, Io, Runtime, Spawn, clock, lending};
 pub struct Connection<R: Runtime, I, P> {
     engine: Engine<R, I, P>,
     wakers: Wakers,
+    /// [`Event::Open`] has been polled.
+    opened: bool,
     /// The peer has ended its stream.
     read_ended: bool,
     closed: Option<Box<CloseReason>>,
@@ -55,10 +60,45 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         Connection {
             engine: Engine::new(session, io),
             wakers: Wakers::default(),
+            opened: false,
             read_ended: false,
             closed: None,
             failed: false,
         }
+    }
+
+    /// Waits until the session is open: over TCP it is at once, over WebSocket when the handshake is done. Nothing can
+    /// be sent before. What was agreed on is told once. A server lets every client in that comes so far; to choose, use [`event`](Self::event) and
+    /// `answer`.
+    ///
+    /// # Errors
+    /// Why the session ended instead.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future, except what it would have given.
+    pub async fn opened(&mut self) -> Result<Box<Opened>, CloseReason> {
+        poll_fn(|cx| {
+            self.turn(cx, Half::Receiving, |this, cx, now| {
+                while !this.opened {
+                    match ready!(this.poll_event(cx, now)) {
+                        Some(Event::Open(opened)) => return Poll::Ready(Ok(opened)),
+                        Some(event) => this.accept_client(now, &event),
+                        None => return Poll::Ready(Err(this.close_reason())),
+                    }
+                }
+                Poll::Ready(Ok(Box::default()))
+            })
+        })
+        .await
+    }
+
+    /// Answers [`Event::Request`].
+    ///
+    /// # Errors
+    /// [`AnswerError`] says why not.
+    #[cfg(feature = "websocket")]
+    pub fn answer(&mut self, verdict: Verdict) -> Result<(), AnswerError> {
+        self.engine.session.answer(clock::timestamp(R::now()), verdict)
     }
 
     /// Waits for the next message. `None` says that no more will come: the peer ended its stream (it may
@@ -147,7 +187,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     {
         let limit = self.engine.session.config().handle_queue();
         let (forward, queue) = Forward::new(limit, self.read_ended);
-        let mut driver = Driver::from_engine(self.engine, forward, true);
+        let mut driver = Driver::from_engine(self.engine, forward, self.opened);
         let handle = driver.handle();
         match self.closed {
             None => spawner.spawn(driver),
@@ -175,11 +215,21 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
                 }
                 match ready!(this.poll_event(cx, now)) {
                     Some(Event::Message(message)) => return Poll::Ready(Ok(Some(message))),
-                    Some(_) => {}
+                    Some(event) => this.accept_client(now, &event),
                     None => return Poll::Ready(this.closed_cleanly().map(|()| None)),
                 }
             }
         })
+    }
+
+    /// Lets a client in, if that is what the event asks.
+    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "there are no requests"))]
+    fn accept_client(&mut self, now: Timestamp, event: &Event<In<P>>) {
+        #[cfg(feature = "websocket")]
+        if let Event::Request(_) = event {
+            // A plain request can't be let in; it then waits for the handshake's deadline.
+            let _ = self.engine.session.answer(now, Verdict::Accept(Accept::new()));
+        }
     }
 
     /// Who pulls messages waits for room to send; that must not stop messages from coming, as answers would.
@@ -223,8 +273,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
                 this.engine.session.close(now, how);
             }
             while ready!(this.poll_event(cx, now)).is_some() {}
-            let reason = this.closed.as_deref().cloned();
-            Poll::Ready(reason.unwrap_or(CloseReason::Local { flushed: false }))
+            Poll::Ready(this.close_reason())
         })
     }
 
@@ -236,6 +285,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             }
             if let Some(event) = self.engine.session.poll_event() {
                 match &event {
+                    Event::Open(_) => self.opened = true,
                     Event::ReadEnd => self.read_ended = true,
                     Event::Closed(reason) => self.closed = Some(reason.clone()),
                     _ => {}
@@ -270,6 +320,10 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             Poll::Pending if self.engine.session.queued() < queued => Poll::Ready(()),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn close_reason(&self) -> CloseReason {
+        self.closed.as_deref().cloned().unwrap_or(CloseReason::Local { flushed: false })
     }
 
     fn closed_cleanly(&self) -> Result<(), CloseReason> {

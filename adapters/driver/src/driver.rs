@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
+#[cfg(feature = "websocket")]
+use getty_core::websocket::{AcceptError, AnswerError, Request, Response, Verdict};
 use getty_core::{
     Close, CloseReason, Event, In, Opened, Out, Protocol, SendError, Session, StreamProtocol, Timestamp,
 };
@@ -15,7 +17,7 @@ use crate::context::{Holds, Side};
 use crate::endpoint::{Member, Phase};
 use crate::engine::{Engine, Read};
 use crate::handle::{Handle, SessionId, Shared};
-use crate::{Context, Io, Listener, Refuse, Runtime, clock, lending};
+use crate::{Context, Io, Listener, Refuse, Runtime, clock, lending, listener};
 
 /// How many messages and other events are delivered in one turn.
 const TURN_MESSAGES: u32 = 128;
@@ -222,11 +224,16 @@ where
         if let Some(close) = asked.close.filter(|close| none_yet || !close.is_graceful()) {
             self.close_asked = Some(close);
         }
+        #[cfg(feature = "websocket")]
+        if let Some(verdict) = asked.verdict {
+            self.answer(now, *verdict);
+        }
         if let Some(abort) = self.close_asked.take_if(|close| !close.is_graceful()) {
             self.engine.session.close(now, *abort);
         }
         // Items wait until the listener has had its say, and go before a graceful close.
-        self.backlog = !self.opened || !self.send_posted(&shared, now, self.close_asked.is_some());
+        let waits = !self.opened && (self.close_asked.is_none() || !self.engine.session.is_opening());
+        self.backlog = waits || !self.send_posted(&shared, now, self.close_asked.is_some());
         if let Some(close) = self.close_asked.take_if(|_| !self.backlog) {
             self.engine.session.close(now, *close);
         }
@@ -248,7 +255,7 @@ where
                         shared.accepted(ticket, accepted.seq);
                     }
                 }
-                Err(SendError::Blocked(item) | SendError::Closed(item)) => {
+                Err(SendError::Blocked(item) | SendError::Closed(item) | SendError::NotOpen(item)) => {
                     shared.put_back(item, ticket);
                     return true; // what is left is for `take_unsent`
                 }
@@ -272,6 +279,9 @@ where
             match event {
                 Event::Message(message) => self.deliver_messages(now, message),
                 Event::Open(opened) => self.open(now, opened),
+                #[cfg(feature = "websocket")]
+                Event::Request(request) => self.ask(now, &request),
+                Event::Pong { rtt } => self.call(now, |listener, cx| listener.on_pong(cx, rtt)),
                 Event::Cron => self.call(now, |listener, cx| listener.on_cron(cx)),
                 Event::Idle(idle) => self.call(now, |listener, cx| listener.on_idle(cx, idle)),
                 Event::Writable => self.call(now, |listener, cx| listener.on_writable(cx)),
@@ -292,6 +302,28 @@ where
         }
     }
 
+    /// Asks the listener whether to let a client in.
+    #[cfg(feature = "websocket")]
+    fn ask(&mut self, now: Timestamp, request: &Request) {
+        let mut verdict = Verdict::Later;
+        self.call(now, |listener, cx| verdict = listener.on_request(cx, request));
+        self.answer(now, verdict);
+    }
+
+    /// Answers a client; one that can't be answered so learns that it is not its fault.
+    #[cfg(feature = "websocket")]
+    fn answer(&mut self, now: Timestamp, verdict: Verdict) {
+        let session = &mut self.engine.session;
+        let status = match session.answer(now, verdict) {
+            Ok(()) | Err(AnswerError::NotAsked) => return,
+            Err(AnswerError::Accept(AcceptError::NotUpgrade)) => 426,
+            Err(_) => 500,
+        };
+        if let Ok(response) = Response::new(status) {
+            let _ = session.answer(now, Verdict::Respond(response)); // it waits still, so it can be answered
+        }
+    }
+
     fn open(&mut self, now: Timestamp, mut opened: Box<Opened>) {
         opened.local = self.side.local;
         opened.peer = self.side.peer;
@@ -308,6 +340,11 @@ where
         let Some(member) = &self.member else { return false };
         self.endpoint_seen = member.phase();
         match self.endpoint_seen {
+            Phase::ShuttingDown if !self.shutdown_told && self.engine.session.is_opening() => {
+                self.shutdown_told = true;
+                self.engine.session.close(now, listener::going_away());
+                true
+            }
             Phase::ShuttingDown if self.opened && !self.shutdown_told => {
                 self.shutdown_told = true;
                 self.call(now, |listener, cx| listener.on_shutdown(cx));
@@ -396,7 +433,9 @@ where
         }
         if let Some(shared) = &self.side.shared {
             let session = &self.engine.session;
-            let (writable, open) = (session.is_writable(), session.is_open());
+            // What is posted while the session opens waits in the queue.
+            let opening = session.is_opening();
+            let (writable, open) = (session.is_writable() || opening, session.is_open() || opening);
             if !shared.end_turn(session.last_active(), session.stats(), writable, open, cx.waker()) {
                 cx.waker().wake_by_ref();
             }

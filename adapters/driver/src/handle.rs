@@ -12,6 +12,8 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
 
 use event_listener::Event;
+#[cfg(feature = "websocket")]
+use getty_core::websocket::Verdict;
 use getty_core::{Close, CloseReason, SendError, Seq, Stats, Timestamp};
 
 use crate::clock;
@@ -123,6 +125,15 @@ impl<T> Handle<T> {
             }
         });
         self.shared.room.notify(usize::MAX); // who waits for room learns that there will be none
+    }
+
+    /// Answers a WebSocket client that asked to be let in, after the listener said [`Verdict::Later`]. The first answer
+    /// counts; when nothing waits for one any more, nothing happens.
+    #[cfg(feature = "websocket")]
+    pub fn answer(&self, verdict: Verdict) {
+        self.shared.command(|state| {
+            state.verdict.get_or_insert_with(|| Box::new(verdict));
+        });
     }
 
     /// Stops delivering messages to the listener, and so stops reading, until [`resume`](Self::resume).
@@ -336,6 +347,8 @@ struct State<T> {
     /// A receiver's queue has room again.
     release: bool,
     close: Option<Box<Close>>,
+    #[cfg(feature = "websocket")]
+    verdict: Option<Box<Verdict>>,
     /// A handle has asked to close, or the session is closing already.
     closing: bool,
     closed: Option<Box<CloseReason>>,
@@ -360,6 +373,8 @@ pub(crate) struct Asked {
     pub(crate) pause: Option<bool>,
     pub(crate) release: bool,
     pub(crate) close: Option<Box<Close>>,
+    #[cfg(feature = "websocket")]
+    pub(crate) verdict: Option<Box<Verdict>>,
 }
 
 impl<T> Shared<T> {
@@ -384,6 +399,8 @@ impl<T> Shared<T> {
                 pause: None,
                 release: false,
                 close: None,
+                #[cfg(feature = "websocket")]
+                verdict: None,
                 closing: false,
                 closed: None,
                 tickets: VecDeque::new(),
@@ -448,6 +465,8 @@ impl<T> Shared<T> {
             pause: state.pause.take(),
             release: std::mem::take(&mut state.release),
             close: state.close.take(),
+            #[cfg(feature = "websocket")]
+            verdict: state.verdict.take(),
         }
     }
 

@@ -47,6 +47,8 @@ mod listener;
 mod receiver;
 mod runtime;
 mod server;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use getty_core as core;
 pub use getty_core::{Items, Messages};
@@ -62,4 +64,6 @@ pub use io::{Io, Timer};
 pub use listener::{Listener, Refuse};
 pub use receiver::{Forward, Receiver};
 pub use runtime::{Accept, Runtime, Spawn, TcpOptions};
-pub use server::{AcceptTask, Server, ServerBuilder, Shutdown};
+pub use server::{AcceptTask, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
+#[cfg(feature = "websocket")]
+pub use websocket::{PathListener, Paths, WebSockets};

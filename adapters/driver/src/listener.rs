@@ -2,7 +2,10 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
+#[cfg(feature = "websocket")]
+use getty_core::websocket::{Accept, CloseCode, CloseFrame, Request, Verdict};
 use getty_core::{Close, CloseReason, Idle, Messages, Opened, SendError, Seq, Stats};
 
 use crate::Context;
@@ -32,6 +35,16 @@ use crate::Context;
 /// ```
 #[allow(unused_variables, reason = "default callbacks do nothing with what they are told")]
 pub trait Listener<M: Messages>: 'static {
+    /// A WebSocket client asks to be let in; the session is not open yet. By default it is let in.
+    ///
+    /// For an answer that takes time, take a [`Handle`](crate::Handle) from the context, say [`Verdict::Later`], and
+    /// answer with [`Handle::answer`](crate::Handle::answer) within the handshake's deadline. A verdict that does not
+    /// fit the request (a sub-protocol that was not offered, a plain request let in) is answered with an error status.
+    #[cfg(feature = "websocket")]
+    fn on_request(&mut self, cx: &mut Context<'_, M>, request: &Request) -> Verdict {
+        Verdict::Accept(Accept::new())
+    }
+
     /// The session is open. An error refuses it: what was sent in this callback still goes out, then the
     /// session closes with [`CloseReason::Refused`].
     ///
@@ -61,6 +74,9 @@ pub trait Listener<M: Messages>: 'static {
     /// Nothing moved for as long as the configuration says.
     fn on_idle(&mut self, cx: &mut Context<'_, M>, idle: Idle) {}
 
+    /// The peer answered a ping (WebSocket), `rtt` after it was sent.
+    fn on_pong(&mut self, cx: &mut Context<'_, M>, rtt: Duration) {}
+
     /// There is room again after a send was refused as [`SendError::Blocked`].
     fn on_writable(&mut self, cx: &mut Context<'_, M>) {}
 
@@ -78,14 +94,22 @@ pub trait Listener<M: Messages>: 'static {
     }
 
     /// The endpoint shuts down. By default the session is closed gracefully, after messages that are already
-    /// here. Sessions that are still there when the grace period ends are aborted.
+    /// here; a WebSocket peer is told 1001. Sessions that are still there when the grace period ends are aborted.
     fn on_shutdown(&mut self, cx: &mut Context<'_, M>) {
-        cx.close(Close::graceful().with_drain());
+        cx.close(going_away().with_drain());
     }
 
     /// The session is over: the last callback (Go getty's `OnError` and `OnClose` in one). It comes exactly once,
     /// unless a callback has panicked or the task was dropped.
     fn on_close(&mut self, reason: &CloseReason, stats: &Stats) {}
+}
+
+/// A graceful close because the endpoint goes away.
+pub(crate) fn going_away() -> Close {
+    #[cfg(feature = "websocket")]
+    return Close::graceful().with_frame(CloseFrame::new(CloseCode::GOING_AWAY, ""));
+    #[cfg(not(feature = "websocket"))]
+    return Close::graceful();
 }
 
 /// Why a listener does not want a session. Made by `?` or `into()` from any error, or from a text.

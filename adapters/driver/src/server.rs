@@ -13,7 +13,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use getty_core::codec::{Decoder, Encoder};
-use getty_core::{Config, Framed, Items, Session};
+use getty_core::{Config, Framed, Items, Protocol, Session, StreamProtocol};
 
 use crate::driver::{self, OnPanic};
 use crate::endpoint::{Endpoint, Member, Phase, Role};
@@ -141,7 +141,25 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         ML: Fn() -> L,
         C: Decoder + Encoder<O>,
         L: Listener<Items<C::Item, O>>,
-        S: Spawn<AcceptTask<R, S, MC, ML, O>> + Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>> + Clone,
+        S: Spawn<AcceptTask<R, S, FramedBy<MC, O>, ML>>
+            + Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>
+            + Clone,
+    {
+        self.serve(address, FramedBy { codec, out: PhantomData }, listener).await
+    }
+
+    /// Listens on `address` and gives each connection a session of the protocol and the listener that are made for it.
+    pub(crate) async fn serve<M, L, ML>(
+        self,
+        address: &str,
+        protocol: M,
+        listener: ML,
+    ) -> io::Result<Server<R>>
+    where
+        M: MakeProtocol,
+        ML: Fn() -> L,
+        L: Listener<<M::Protocol as Protocol>::Messages>,
+        S: Spawn<AcceptTask<R, S, M, ML>> + Spawn<Driver<R, R::TcpStream, M::Protocol, L>> + Clone,
     {
         let named = |error| AddressError::wrap("listen on", address, error);
         let resolved = R::resolve(address).await.map_err(named)?;
@@ -155,15 +173,14 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
             tcp: self.tcp,
             spawner: self.spawner.clone(),
             on_panic: self.on_panic,
-            codec,
+            protocol,
             listener,
             endpoint: endpoint.clone(),
             member: endpoint.join(Role::Acceptor),
             backoff: ACCEPT_BACKOFF.0,
             resting: None,
-            out: PhantomData,
         };
-        Spawn::<AcceptTask<R, S, MC, ML, O>>::spawn(&self.spawner, task);
+        Spawn::<AcceptTask<R, S, M, ML>>::spawn(&self.spawner, task);
         Ok(Server { local, endpoint, runtime: PhantomData })
     }
 
@@ -189,45 +206,71 @@ impl<R: Runtime, S> fmt::Debug for ServerBuilder<R, S> {
     }
 }
 
-/// The task of a [`Server`] that accepts connections. It appears in bounds of [`ServerBuilder::tcp`] only.
+/// Makes the protocol of each session of a [`Server`]. It appears in bounds only.
+pub trait MakeProtocol {
+    /// What the sessions speak.
+    type Protocol: StreamProtocol;
+
+    /// The protocol of the next session.
+    fn make(&self) -> Self::Protocol;
+}
+
+/// Makes sessions of a codec. It appears in bounds of [`ServerBuilder::tcp`] only.
+#[derive(Debug)]
+pub struct FramedBy<MC, O> {
+    codec: MC,
+    out: PhantomData<fn(O)>,
+}
+
+impl<MC, C, O> MakeProtocol for FramedBy<MC, O>
+where
+    MC: Fn() -> C,
+    C: Decoder + Encoder<O>,
+{
+    type Protocol = Framed<C, O>;
+
+    fn make(&self) -> Framed<C, O> {
+        Framed::new((self.codec)())
+    }
+}
+
+/// The task of a [`Server`] that accepts connections. It appears in bounds of [`ServerBuilder`]'s methods only.
 #[must_use = "futures do nothing unless polled"]
-pub struct AcceptTask<R: Runtime, S, MC, ML, O> {
+pub struct AcceptTask<R: Runtime, S, M, ML> {
     incoming: R::TcpListener,
     config: Arc<Config>,
     tcp: TcpOptions,
     spawner: S,
     on_panic: Option<OnPanic>,
-    codec: MC,
+    protocol: M,
     listener: ML,
     endpoint: Arc<Endpoint>,
     member: Member,
     backoff: Duration,
     /// Accepting failed: it is tried again when this fires.
     resting: Option<R::Timer>,
-    out: PhantomData<fn(O)>,
 }
 
 // No field is ever pinned.
-impl<R: Runtime, S, MC, ML, O> Unpin for AcceptTask<R, S, MC, ML, O> {}
+impl<R: Runtime, S, M, ML> Unpin for AcceptTask<R, S, M, ML> {}
 
-impl<R, S, MC, ML, C, O, L> AcceptTask<R, S, MC, ML, O>
+impl<R, S, M, ML, L> AcceptTask<R, S, M, ML>
 where
     R: Runtime,
-    MC: Fn() -> C,
+    M: MakeProtocol,
     ML: Fn() -> L,
-    C: Decoder + Encoder<O>,
-    L: Listener<Items<C::Item, O>>,
-    S: Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>,
+    L: Listener<<M::Protocol as Protocol>::Messages>,
+    S: Spawn<Driver<R, R::TcpStream, M::Protocol, L>>,
 {
     fn begin(&self, stream: R::TcpStream) {
         // A socket that takes no options is one whose peer has gone; its session will find out.
         let _ = R::apply(&stream, &self.tcp);
-        let made = catch_unwind(AssertUnwindSafe(|| ((self.codec)(), (self.listener)())));
-        let (codec, listener) = match made {
+        let made = catch_unwind(AssertUnwindSafe(|| (self.protocol.make(), (self.listener)())));
+        let (protocol, listener) = match made {
             Ok(made) => made,
             Err(panic) => return driver::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
         };
-        let session = Session::new(Framed::new(codec), self.config.clone(), clock::timestamp(R::now()));
+        let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));
         let mut driver = Driver::new(session, stream, listener);
         driver.set_member(self.endpoint.join(Role::Session));
         driver.set_on_panic(self.on_panic.clone());
@@ -241,14 +284,13 @@ where
     }
 }
 
-impl<R, S, MC, ML, C, O, L> Future for AcceptTask<R, S, MC, ML, O>
+impl<R, S, M, ML, L> Future for AcceptTask<R, S, M, ML>
 where
     R: Runtime,
-    MC: Fn() -> C,
+    M: MakeProtocol,
     ML: Fn() -> L,
-    C: Decoder + Encoder<O>,
-    L: Listener<Items<C::Item, O>>,
-    S: Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>,
+    L: Listener<<M::Protocol as Protocol>::Messages>,
+    S: Spawn<Driver<R, R::TcpStream, M::Protocol, L>>,
 {
     type Output = ();
 

@@ -159,7 +159,12 @@ impl<P: Protocol> Session<P> {
         self.inner.takes_messages() && self.inner.outbox.queued() <= self.inner.config.high_watermark()
     }
 
-    /// Whether the session takes messages to send: it is not closing or closed.
+    /// Whether the opening handshake is under way. Never where there is none.
+    pub fn is_opening(&self) -> bool {
+        self.inner.phase == Phase::Opening
+    }
+
+    /// Whether the session takes messages to send: it is not opening, closing or closed.
     pub fn is_open(&self) -> bool {
         self.inner.takes_messages()
     }

@@ -129,7 +129,7 @@ impl Writer {
     fn compressed(&mut self, opcode: Opcode, first: bool, last: bool, payload: &[u8], dst: &mut Sink<'_>) {
         let Some(mut deflate) = self.deflate.take() else { return };
         let Ok(()) = self.prefixed(opcode, last, first, dst, |body| {
-            deflate.compressor.compress_part(payload, last, body.gathered());
+            deflate.compressor.compress(payload, last, body.gathered());
             Ok::<(), std::convert::Infallible>(())
         });
         self.deflate = Some(deflate);

@@ -33,16 +33,11 @@ impl Compressor {
         Compressor { stream: None, no_context_takeover, window_bits, level }
     }
 
-    /// Appends `payload`, which is a whole message, compressed to `out`.
-    pub(crate) fn compress(&mut self, payload: &[u8], out: &mut BytesMut) {
-        self.compress_part(payload, true, out);
-    }
-
     /// Appends `payload`, the next fragment of a message, compressed to `out`. `last` says that it ends the message.
     ///
     /// Every fragment is flushed: once it is received, all of it can be decompressed. One that is empty and not the
     /// last gives nothing.
-    pub(crate) fn compress_part(&mut self, payload: &[u8], last: bool, out: &mut BytesMut) {
+    pub(crate) fn compress(&mut self, payload: &[u8], last: bool, out: &mut BytesMut) {
         if !payload.is_empty() {
             flush(self.stream(), payload, out);
             if last {

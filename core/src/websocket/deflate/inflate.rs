@@ -88,20 +88,22 @@ fn inflate(
         if out.len() > limit {
             return Err(InflateError::TooLarge { limit });
         }
-        match result {
-            // A block was marked as final, which ends nothing here (RFC 7692 section 7.2.3.4): more may follow, from
-            // the next byte on. Who sends such blocks has no window to refer back to either.
+        let more = match result {
             Ok(Status::StreamEnd) => {
+                // A block was marked as final, which ends nothing here (RFC 7692 section 7.2.3.4): more may follow,
+                // from the next byte on. Who sends such blocks has no window to refer back to either.
                 stream.reset(false);
-                if data.is_empty() {
-                    return Ok(());
-                }
+                false
             }
-            Ok(_) if produced == room => {} // there may be more
-            Ok(_) if data.is_empty() => return Ok(()),
-            Ok(_) if consumed + produced > 0 => {}
+            Ok(_) => produced == room,
+            Err(_) => return Err(InflateError::Corrupt),
+        };
+        if data.is_empty() && !more {
+            return Ok(());
+        }
+        if consumed + produced == 0 {
             // It stands still, with data and room.
-            Ok(_) | Err(_) => return Err(InflateError::Corrupt),
+            return Err(InflateError::Corrupt);
         }
     }
 }

@@ -1,5 +1,4 @@
 //! permessage-deflate (RFC 7692): how it is agreed on, and the two directions of a session that has agreed.
-#![allow(dead_code, unused_imports)] // until the state machine calls it
 
 mod compress;
 mod inflate;

@@ -9,7 +9,7 @@ const HELLO: &[u8] = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
 
 fn compress(compressor: &mut Compressor, payload: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::from(&b"before"[..]);
-    compressor.compress(payload, &mut out);
+    compressor.compress(payload, true, &mut out);
     assert_eq!(out[..6], *b"before");
     out[6..].to_vec()
 }
@@ -232,7 +232,7 @@ fn a_message_compressed_in_fragments_can_be_read_fragment_by_fragment() {
                     let payload = sample(&mut random, size);
                     let last = i + 1 == fragments.len();
                     let mut data = BytesMut::new();
-                    compressor.compress_part(&payload, last, &mut data);
+                    compressor.compress(&payload, last, &mut data);
                     assert!(last || size == 0 || data.ends_with(&TAIL));
                     inflater.inflate(&data, last, &mut received, usize::MAX).unwrap();
                     sent.extend(payload);
@@ -248,9 +248,9 @@ fn nothing_is_held_between_messages_without_context_takeover() {
     let mut compressor = Compressor::new(true, 15, 6);
     let mut inflater = Inflater::new(true);
     let mut out = BytesMut::new();
-    compressor.compress_part(b"Hel", false, &mut out);
+    compressor.compress(b"Hel", false, &mut out);
     assert!(format!("{compressor:?}").contains("stream: Some"));
-    compressor.compress_part(b"lo", true, &mut out);
+    compressor.compress(b"lo", true, &mut out);
     assert!(format!("{compressor:?}").contains("stream: None"));
     inflater.inflate(&out, false, &mut BytesMut::new(), 5).unwrap();
     assert!(format!("{inflater:?}").contains("stream: Some"));
@@ -290,6 +290,23 @@ fn a_compressor_refers_no_further_back_than_agreed() {
     }
     // Else the above would show nothing.
     assert!(farthest[8] > 200 && farthest[10] > 512 && farthest[15] > 16_384, "{farthest:?}");
+}
+
+#[test]
+fn a_piece_is_inflated_whole_however_large_it_becomes() {
+    let payload = vec![0; 300_000];
+    let data = compress(&mut Compressor::new(true, 15, 6), &payload);
+    let mut inflater = Inflater::new(true);
+    let mut oracle = Decompress::new(false);
+    let mut out = BytesMut::new();
+    let mut room = vec![0; payload.len()];
+    for piece in data.chunks(1) {
+        inflater.inflate(piece, false, &mut out, payload.len()).unwrap();
+        oracle.decompress(piece, &mut room, FlushDecompress::Sync).unwrap();
+        assert_eq!(out.len() as u64, oracle.total_out());
+    }
+    inflater.inflate(&[], true, &mut out, payload.len()).unwrap();
+    assert!(out == payload);
 }
 
 #[test]

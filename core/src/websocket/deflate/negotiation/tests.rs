@@ -189,7 +189,11 @@ fn a_server_takes_the_first_acceptable_offer() {
             Some(15),
         ),
         (
-            &["foo; a=\"x, permessage-deflate\", bar", "", "permessage-deflate; server_max_window_bits=9"],
+            &[
+                "foo; a=\"x, permessage-deflate, y; permessage-deflate\", bar",
+                "",
+                "permessage-deflate; server_max_window_bits=9",
+            ],
             Some(9),
         ),
         (
