@@ -63,3 +63,7 @@ pub type Client = getty_driver::Client<Tokio>;
 /// A session over TCP from which messages are pulled, of codec `C`. See [`getty_driver::Connection`].
 pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
     getty_driver::Connection<Tokio, TcpStream, core::Framed<C, O>>;
+
+/// A WebSocket session from which messages are pulled. See [`getty_driver::Connection`].
+#[cfg(feature = "websocket")]
+pub type WebSocketConnection = getty_driver::Connection<Tokio, TcpStream, core::websocket::WebSocket>;

@@ -406,6 +406,9 @@ where
 
     fn settle(&mut self, session: &mut Inner) {
         if let Some(opening) = &mut self.opening {
+            if session.phase == Phase::Flushing && std::mem::take(&mut session.verdict_due) {
+                opening.give_up();
+            }
             session.write_control(|dst| opening.write(dst));
             return;
         }

@@ -240,6 +240,13 @@ impl Opening {
         Step::Fail(Arc::new(error))
     }
 
+    /// The session ends before there is a verdict.
+    pub(super) fn give_up(&mut self) {
+        if let Ok(response) = Response::new(503) {
+            response.write(&mut self.output);
+        }
+    }
+
     /// Carries out a verdict; nothing comes of one that puts it off.
     pub(super) fn answer(&mut self, verdict: Verdict) -> Result<Option<Step>, AnswerError> {
         let Side::Server { options, request: Some(request) } = &self.side else {

@@ -6,12 +6,14 @@
 //! | [`task`] | a future that the test polls by hand, with a waker that counts |
 //! | [`fake`] | a runtime of one thread, with a clock that moves only when told and timers that count |
 //! | [`recorder`] | a listener that writes down its callbacks, and acts or panics where the test says |
+//! | [`socket`] | the same for WebSocket |
 //! | [`runtimes`] | real runtimes: what a test needs to run on each of them, from one source |
 #![allow(dead_code, unused_imports)]
 
 pub mod fake;
 pub mod recorder;
 pub mod runtimes;
+pub mod socket;
 pub mod task;
 pub mod wire;
 

@@ -7,10 +7,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use getty_core::Items;
 use getty_core::codec::LengthDelimited;
-use getty_driver::{ClientBuilder, Connection, Handle, Receiver, Runtime, Server, ServerBuilder, Timer};
+use getty_core::websocket::{ClientRequest, Message, ServerOptions};
+use getty_driver::{
+    ClientBuilder, Connection, Handle, Paths, Receiver, Runtime, Server, ServerBuilder, Timer,
+};
 
 use super::recorder::Recorder;
+use super::socket::Socket;
 use super::{Plain, secs};
 
 /// A runtime that tests run on. Its spawner's bounds hold for concrete types only, hence the methods.
@@ -34,6 +39,30 @@ pub trait TestRuntime: Runtime {
     fn spawn_connection(
         connection: Connection<Self, Self::TcpStream, Plain>,
     ) -> (Handle<Bytes>, Receiver<Bytes, Bytes>);
+
+    fn serve_websocket(
+        builder: ServerBuilder<Self>,
+        options: ServerOptions,
+        paths: Paths<Items<Message>>,
+    ) -> impl Future<Output = io::Result<Server<Self>>>;
+
+    /// Packages of the codec that `serve` has.
+    fn serve_packages(
+        builder: ServerBuilder<Self>,
+        listeners: impl Fn() -> Recorder + Send + 'static,
+    ) -> impl Future<Output = io::Result<Server<Self>>>;
+
+    fn connect_websocket(
+        builder: ClientBuilder<Self>,
+        request: ClientRequest,
+        listener: Socket,
+    ) -> impl Future<Output = io::Result<Handle<Message>>>;
+
+    fn connect_packages(
+        builder: ClientBuilder<Self>,
+        request: ClientRequest,
+        listener: Recorder,
+    ) -> impl Future<Output = io::Result<Handle<Bytes>>>;
 }
 
 /// `block_on` for a runtime whose tasks must be `Send`.
@@ -70,6 +99,43 @@ macro_rules! test_runtime {
             ) -> (getty_driver::Handle<bytes::Bytes>, getty_driver::Receiver<bytes::Bytes, bytes::Bytes>)
             {
                 connection.spawn(&Self::Spawner::default())
+            }
+
+            async fn serve_websocket(
+                builder: getty_driver::ServerBuilder<Self>,
+                options: getty_core::websocket::ServerOptions,
+                paths: getty_driver::Paths<getty_core::Items<getty_core::websocket::Message>>,
+            ) -> std::io::Result<getty_driver::Server<Self>> {
+                builder.websocket("127.0.0.1:0", options, paths.into_listeners()).await
+            }
+
+            async fn serve_packages(
+                builder: getty_driver::ServerBuilder<Self>,
+                listeners: impl Fn() -> $crate::driver_common::recorder::Recorder + Send + 'static,
+            ) -> std::io::Result<getty_driver::Server<Self>> {
+                let options = getty_core::websocket::ServerOptions::new();
+                let codec = getty_core::codec::LengthDelimited::new;
+                let form = move || getty_core::websocket::Packages::new(codec());
+                builder.websocket_packages("127.0.0.1:0", options, form, listeners).await
+            }
+
+            async fn connect_websocket(
+                builder: getty_driver::ClientBuilder<Self>,
+                request: getty_core::websocket::ClientRequest,
+                listener: $crate::driver_common::socket::Socket,
+            ) -> std::io::Result<getty_driver::Handle<getty_core::websocket::Message>> {
+                builder.websocket(request, listener).await
+            }
+
+            async fn connect_packages(
+                builder: getty_driver::ClientBuilder<Self>,
+                request: getty_core::websocket::ClientRequest,
+                listener: $crate::driver_common::recorder::Recorder,
+            ) -> std::io::Result<getty_driver::Handle<bytes::Bytes>> {
+                let codec = getty_core::codec::LengthDelimited::new();
+                builder
+                    .websocket_packages(request, getty_core::websocket::Packages::new(codec), listener)
+                    .await
             }
         }
     };
