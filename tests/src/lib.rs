@@ -7,6 +7,7 @@
 //! | [`scripted`] | one session on a transport that does what a script says: short, pending, failing, ending |
 //! | [`alloc`] | counts allocations and live bytes of a piece of code |
 //! | [`split`] | every codec must not care how its bytes are cut |
+//! | [`websocket`] | WebSocket sessions whose peer is written by hand |
 //! | [`script`] | any order of calls, made from bytes, against the promises of a session; also for fuzzers |
 //!
 //! Everything is deterministic. Where bytes are cut at random the [`Rng`] is seeded by the caller.
@@ -45,6 +46,7 @@ mod rng;
 pub mod script;
 pub mod scripted;
 pub mod split;
+pub mod websocket;
 mod wire;
 
 pub use rng::Rng;
