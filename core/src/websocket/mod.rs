@@ -435,7 +435,8 @@ where
     }
 
     fn answer(&mut self, session: &mut Inner, verdict: Verdict) -> Result<(), AnswerError> {
-        let Some(opening) = self.opening.as_mut().filter(|_| session.verdict_due) else {
+        let asked = session.phase == Phase::Opening && session.verdict_due;
+        let Some(opening) = self.opening.as_mut().filter(|_| asked) else {
             return Err(AnswerError::NotAsked);
         };
         let upgrade = opening.answer(verdict)?;
