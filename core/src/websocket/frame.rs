@@ -35,7 +35,7 @@ impl Opcode {
 pub(crate) const MAX_CONTROL: usize = 125;
 
 /// The largest header: two bytes, 8 of length, 4 of mask.
-pub(crate) const MAX_HEADER: usize = 14;
+const MAX_HEADER: usize = 14;
 
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;

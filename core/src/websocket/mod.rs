@@ -93,7 +93,7 @@ use crate::codec::{Sink, Source};
 use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol};
 use crate::session::{Inner, Phase, pending};
 use crate::{CloseReason, Config, Deadline, Idle, Opened, Timestamp};
-use frame::{MAX_HEADER, Opcode, header_len};
+use frame::{Opcode, header_len};
 use opening::{Opening, Step};
 use reader::{Control, Read, Reader};
 use writer::Writer;
@@ -306,6 +306,15 @@ impl<F: Form> WebSocket<F> {
         session.hold_shutdown = if self.close_received { self.waits_for_server(session) } else { !failed };
     }
 
+    /// How many bytes a message with that much payload takes on the wire at the most.
+    #[inline]
+    fn wire_len(&self, payload: usize) -> usize {
+        let header = header_len(payload, self.writer.is_client());
+        // Compression may make a message larger by a few bytes in each 16 KiB.
+        let grown = if self.writer.compresses() { payload / 1024 + 64 } else { 0 };
+        payload.saturating_add(header + grown)
+    }
+
     /// A client lets the server end the stream first, RFC 6455 section 7.1.1.
     fn waits_for_server(&self, session: &Inner) -> bool {
         self.writer.is_client() && !session.read_ended
@@ -375,14 +384,11 @@ where
 
     #[inline]
     fn encoded_len(&self, item: &Out<Self>) -> Option<usize> {
-        let payload = self.form.payload_len(item)?;
-        Some(payload.saturating_add(header_len(payload, self.writer.is_client())))
+        Some(self.wire_len(self.form.payload_len(item)?))
     }
 
     fn max_sent(&self, config: &Config) -> usize {
-        // Compression may make a message larger by a few bytes in each 16 KiB.
-        let payload = config.max_frame().min(config.max_message());
-        payload.saturating_add(payload / 1024).saturating_add(MAX_HEADER + 64)
+        self.wire_len(config.max_frame().min(config.max_message()))
     }
 
     fn begin(&mut self, session: &mut Inner) {
