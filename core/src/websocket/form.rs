@@ -157,7 +157,7 @@ where
             return Err(ProtocolError::Text.into());
         }
         let bytes = payload.len();
-        let mut src = Source::slicing(&mut payload, bytes);
+        let mut src = Source::new(&mut payload);
         let codec = |error| CloseReason::Codec(Arc::new(error));
         let mut package = self.codec.decode(&mut src).map_err(codec)?;
         if let Decoded::Need(_) = package {
