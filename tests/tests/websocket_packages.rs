@@ -1,0 +1,255 @@
+//! Packages of a codec, one in each binary message: what a listener sees is what it sees over TCP.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, Lines, Sink, Source};
+use getty_core::websocket::{Deflate, Form, Packages, ProtocolError, ServerOptions, WebSocket};
+use getty_core::{CloseReason, Event, Framed, In, Out, SendError, Session, StreamProtocol};
+use testkit::pair::Pair;
+use testkit::websocket::{Frame, Solo, accept, client_request, config, random};
+
+const NONE: [&str; 0] = [];
+
+fn server() -> Solo<Packages<LengthDelimited>> {
+    let protocol = WebSocket::server_of(Packages::new(LengthDelimited::new()), ServerOptions::new());
+    Solo::new(protocol, config(|c| c), true).opened()
+}
+
+fn client() -> Solo<Packages<LengthDelimited>> {
+    let packages = Packages::new(LengthDelimited::new());
+    let protocol = WebSocket::client_of(packages, client_request(), random(1));
+    Solo::new(protocol, config(|c| c), false).opened()
+}
+
+/// `payload` as [`LengthDelimited`] has it.
+fn package(payload: &[u8]) -> Vec<u8> {
+    [&(payload.len() as u32).to_be_bytes(), payload].concat()
+}
+
+/// A codec of numbers that answers in words: what comes and what goes are of two types.
+#[derive(Debug, Clone)]
+struct Numbers;
+
+impl Decoder for Numbers {
+    type Item = u16;
+    type Error = Infallible;
+
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<u16>, Infallible> {
+        let Some(&bytes) = src.first_chunk() else { return Ok(Decoded::Need(2 - src.len())) };
+        src.advance(2);
+        Ok(Decoded::Frame(u16::from_be_bytes(bytes)))
+    }
+}
+
+impl Encoder<String> for Numbers {
+    type Error = Infallible;
+
+    fn encode(&mut self, word: String, dst: &mut Sink<'_>) -> Result<(), Infallible> {
+        dst.put_slice(word.as_bytes());
+        Ok(())
+    }
+}
+
+/// The other side of [`Numbers`].
+#[derive(Debug, Clone)]
+struct Words;
+
+impl Decoder for Words {
+    type Item = Bytes;
+    type Error = Infallible;
+
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Bytes>, Infallible> {
+        match src.iter().position(|&byte| byte == b'.') {
+            Some(end) => Ok(Decoded::Frame(src.take(end + 1))),
+            None => Ok(Decoded::Need(1)),
+        }
+    }
+}
+
+impl Encoder<u16> for Words {
+    type Error = Infallible;
+
+    fn encode(&mut self, number: u16, dst: &mut Sink<'_>) -> Result<(), Infallible> {
+        dst.put_slice(&number.to_be_bytes());
+        Ok(())
+    }
+}
+
+/// One listener: knows the messages and nothing of the wire.
+fn listen<P: StreamProtocol>(session: &mut Session<P>, event: &Event<In<P>>)
+where
+    In<P>: Copy + std::fmt::Display,
+    Out<P>: From<String>,
+{
+    if let Event::Message(number) = event {
+        assert!(session.send(format!("{number}.").into()).is_ok());
+    }
+}
+
+#[test]
+fn a_listener_hears_the_same_over_tcp_and_over_websocket() {
+    let mut tcp =
+        Pair::new(Framed::<Words, u16>::new(Words), Framed::<Numbers, String>::new(Numbers), config(|c| c));
+    tcp.b.on_event(|session, _, event| listen(session, event));
+    for number in 0..100 {
+        tcp.a.session.send(number).unwrap();
+    }
+    tcp.settle();
+
+    let deflated = (ServerOptions::new().deflate(Deflate::new().min_size(0)), Deflate::new().min_size(0));
+    let plain = (ServerOptions::new(), Deflate::new());
+    for (options, offer) in [plain, deflated] {
+        let request = client_request().deflate(offer);
+        let client = WebSocket::client_of(Packages::<_, u16>::new(Words), request, random(1));
+        let server = WebSocket::server_of(Packages::<_, String>::new(Numbers), options);
+        let mut web = Pair::new(client, server, config(|c| c));
+        web.b.on_event(|session, now, event| {
+            accept(session, now, event);
+            listen(session, event);
+        });
+        web.settle();
+        for number in 0..100 {
+            web.a.session.send(number).unwrap();
+        }
+        web.settle();
+        assert_eq!(web.b.messages(), tcp.b.messages());
+        assert_eq!(web.a.messages(), tcp.a.messages());
+        assert_eq!(web.a.messages().len(), 100);
+    }
+}
+
+#[test]
+fn each_package_is_a_binary_message() {
+    for size in [0, 1, 125, 126, 20_000, 70_000] {
+        let mut server = server();
+        let mut client = client();
+        for solo in [&mut server, &mut client] {
+            let payload = vec![7; size];
+            solo.session.send(payload.clone().into()).unwrap();
+            assert_eq!(solo.sent(), [Frame::binary(package(&payload))]);
+            solo.peer(Frame::binary(package(&payload)));
+            assert_eq!(solo.messages(), [payload]);
+        }
+    }
+}
+
+#[test]
+fn a_package_may_come_in_fragments() {
+    for mut solo in [server(), client()] {
+        let bytes = package(b"hello");
+        let frames = [Frame::binary(&bytes[..3]).more(), Frame::continuation(&bytes[3..])];
+        let bytes = solo.peers(frames);
+        solo.input(&bytes);
+        assert_eq!(solo.messages(), ["hello"]);
+    }
+}
+
+#[test]
+fn text_is_refused_with_1003() {
+    for mut solo in [server(), client()] {
+        solo.peer(Frame::text(package(b"a")));
+        assert!(matches!(solo.failed_with(1003), CloseReason::Protocol(ProtocolError::Text)));
+    }
+}
+
+#[test]
+fn a_message_must_be_one_package() {
+    let two = package(b"a").repeat(2);
+    let behind = [&package(b"a")[..], b"x"].concat();
+    for payload in [&two[..], &behind, &package(b"abc")[..6], b"\0\0", b""] {
+        for mut solo in [server(), client()] {
+            solo.peer(Frame::binary(payload));
+            let reason = solo.failed_with(1007);
+            let error = ProtocolError::Package { bytes: payload.len() };
+            assert!(matches!(reason, CloseReason::Protocol(told) if told == error), "{reason}");
+        }
+    }
+}
+
+/// What the codec finds wrong is a codec error, as over TCP.
+#[test]
+fn a_package_that_the_codec_refuses_is_told_as_invalid_data() {
+    let codec = LengthDelimited::new().max_frame(10);
+    let protocol = WebSocket::server_of(Packages::<_, Bytes>::new(codec), ServerOptions::new());
+    let mut server = Solo::new(protocol, config(|c| c), true).opened();
+    server.peer(Frame::binary(package(&[0; 20])));
+    assert!(matches!(server.failed_with(1007), CloseReason::Codec(_)));
+}
+
+/// The end of a message ends what a codec would otherwise wait for.
+#[test]
+fn a_last_line_needs_no_line_end() {
+    let protocol = WebSocket::server_of(Packages::<_, &'static str>::new(Lines::new()), ServerOptions::new());
+    let mut server = Solo::new(protocol, config(|c| c), true).opened();
+    for line in ["with\n", "without"] {
+        server.peer(Frame::binary(line));
+        let lines = server.messages();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(format!("{:?}", lines[0]), format!("{:?}", line.trim_end()));
+    }
+    server.peer(Frame::binary("two\nlines\n"));
+    assert!(matches!(server.failed_with(1007), CloseReason::Protocol(ProtocolError::Package { bytes: 10 })));
+}
+
+/// Fails on every item.
+#[derive(Debug)]
+struct Unable;
+
+#[derive(Debug, thiserror::Error)]
+#[error("unable")]
+struct No;
+
+impl Decoder for Unable {
+    type Item = Bytes;
+    type Error = Infallible;
+
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Bytes>, Infallible> {
+        let all = src.len();
+        Ok(Decoded::Frame(src.take(all)))
+    }
+}
+
+impl Encoder<Bytes> for Unable {
+    type Error = No;
+
+    fn encode(&mut self, item: Bytes, dst: &mut Sink<'_>) -> Result<(), No> {
+        dst.put_slice(b"half of it");
+        dst.put_bytes(item.clone());
+        if item.is_empty() { Ok(()) } else { Err(No) }
+    }
+}
+
+#[test]
+fn what_can_not_be_encoded_leaves_nothing_behind() {
+    fn check<F: Form<Messages = getty_core::Items<Bytes>>>(mut solo: Solo<F>)
+    where
+        WebSocket<F>: StreamProtocol<Messages = getty_core::Items<Bytes>>,
+    {
+        for size in [1, 100_000] {
+            let sent = solo.session.send(vec![1; size].into());
+            assert!(matches!(sent, Err(SendError::Encode(error)) if error.is::<No>()));
+            assert_eq!(solo.sent(), []);
+        }
+        solo.session.send(Bytes::new()).unwrap();
+        assert_eq!(solo.sent(), [Frame::binary("half of it")]);
+        assert_eq!(solo.poll(), NONE);
+    }
+    let server = WebSocket::server_of(Packages::<_, Bytes>::new(Unable), ServerOptions::new());
+    check(Solo::new(server, config(|c| c), true).opened());
+    let client = WebSocket::client_of(Packages::<_, Bytes>::new(Unable), client_request(), random(1));
+    check(Solo::new(client, config(|c| c), false).opened());
+}
+
+/// Large payloads are sent from where they lie by a server; a client has to mask, and copies.
+#[test]
+fn a_large_package_is_whole_whatever_is_chained() {
+    let payload = Bytes::from((0..100_000).map(|n| n as u8).collect::<Vec<_>>());
+    for mut solo in [server(), client()] {
+        for n in 0..3 {
+            solo.session.send(payload.slice(n..)).unwrap();
+        }
+        let frames: Vec<_> = (0..3).map(|n| Frame::binary(package(&payload[n..]))).collect();
+        assert!(solo.sent() == frames);
+    }
+}
