@@ -176,17 +176,26 @@ impl Inner {
 
     /// Nothing more is delivered.
     pub(crate) fn end_drain(&mut self) {
-        if let Some(buffers) = &mut self.buffers {
-            buffers.received.clear();
-        }
-        self.inbox.reset();
         match self.phase {
             Phase::Draining => {
                 self.phase = Phase::Flushing;
                 self.due = self.shakes_hands;
+                self.await_peer(self.shakes_hands);
             }
             Phase::LastMessages => self.end(),
-            _ => {}
+            _ => self.await_peer(false),
+        }
+    }
+
+    /// While flushing: whether the peer has something to say yet that the protocol must hear. What has come stays for
+    /// that, so that the protocol knows where a frame begins.
+    pub(crate) fn await_peer(&mut self, waits: bool) {
+        self.hold_shutdown = waits;
+        if !waits {
+            if let Some(buffers) = &mut self.buffers {
+                buffers.received.clear();
+            }
+            self.inbox.reset();
         }
     }
 

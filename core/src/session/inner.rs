@@ -384,7 +384,10 @@ impl Inner {
     /// Whether something of a handshake may be decoded now.
     pub(super) fn has_handshake_to_decode(&self) -> bool {
         let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
-        self.is_shaking_hands() && !self.verdict_due && self.inbox.is_worth_decoding(buffered)
+        self.is_shaking_hands()
+            && !self.verdict_due
+            && !self.due // what this side has to say may end it
+            && self.inbox.is_worth_decoding(buffered)
     }
 
     /// Whether messages are delivered in this phase.

@@ -288,22 +288,27 @@ impl<F: Form> WebSocket<F> {
         session.close_agreed = true;
         match session.phase {
             Phase::Open => session.wind_down(CloseReason::Peer(frame), false),
-            Phase::Flushing => session.hold_shutdown = self.waits_for_server(session),
+            Phase::Flushing => session.await_peer(self.waits_for_server(session)),
             _ => session.end_drain(),
         }
     }
 
-    /// Writes the close frame, RFC 6455 section 7.1.2.
+    /// Writes the close frame (RFC 6455 section 7.1.2) where somebody may read it, and waits for the peer's.
     fn write_close(&mut self, session: &mut Inner) {
-        if self.close_sent || session.read_ended || self.opening.is_some() {
+        if self.close_sent {
             return;
+        }
+        let cut_off = session.read_ended && !self.close_received;
+        if cut_off || self.opening.is_some() {
+            return session.await_peer(false);
         }
         self.close_sent = true;
         let (frame, failed) = close_frame(session);
         let mut payload = Vec::new();
         frame.write(&mut payload);
         self.write(session, Opcode::Close, &payload);
-        session.hold_shutdown = if self.close_received { self.waits_for_server(session) } else { !failed };
+        let waits = if self.close_received { self.waits_for_server(session) } else { !failed };
+        session.await_peer(waits);
     }
 
     /// How many bytes a message with that much payload takes on the wire at the most.
@@ -416,11 +421,9 @@ where
                 opening.give_up();
             }
             session.write_control(|dst| opening.write(dst));
-            return;
         }
         if session.phase == Phase::Flushing {
-            self.write_close(session);
-            return;
+            return self.write_close(session);
         }
         if let Some(payload) = self.pong.take() {
             self.answer_ping(session, payload);
