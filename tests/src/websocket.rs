@@ -136,14 +136,23 @@ impl Frame {
     ///
     /// # Panics
     /// If `bytes` ends within one, or a length is not in its shortest form.
-    pub fn parse_all(mut bytes: &[u8]) -> Vec<Frame> {
+    pub fn parse_all(bytes: &[u8]) -> Vec<Frame> {
+        let (frames, rest) = Self::parse_whole(bytes);
+        assert!(rest.is_empty(), "after {frames:?}, cut off: {rest:02x?}");
+        frames
+    }
+
+    /// Reads the frames that are whole, and gives what is left.
+    ///
+    /// # Panics
+    /// If a length is not in its shortest form.
+    pub fn parse_whole(mut bytes: &[u8]) -> (Vec<Frame>, &[u8]) {
         let mut frames = Vec::new();
-        while !bytes.is_empty() {
-            let (frame, size) = Self::parse(bytes).unwrap_or_else(|| panic!("cut off: {bytes:02x?}"));
+        while let Some((frame, size)) = Self::parse(bytes) {
             bytes = &bytes[size..];
             frames.push(frame);
         }
-        frames
+        (frames, bytes)
     }
 
     fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
