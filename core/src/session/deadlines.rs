@@ -80,7 +80,12 @@ impl Deadlines {
     }
 
     pub(crate) fn is_set(&self, deadline: Deadline) -> bool {
-        self.0[deadline as usize].is_some()
+        self.at(deadline).is_some()
+    }
+
+    /// When `deadline` is due.
+    pub(crate) fn at(&self, deadline: Deadline) -> Option<Timestamp> {
+        self.0[deadline as usize]
     }
 
     /// The point at which `deadline` was due, if that is at or before `now`.

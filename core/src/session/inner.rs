@@ -231,7 +231,7 @@ impl Inner {
                 }
             }
             Deadline::Pong => {
-                // Set when a ping went out, so whatever came since is as good as an answer.
+                // Set when a ping went out: whatever came since is as good as an answer, and no later ping is due one.
                 let since = if self.is_suspended() { self.now } else { self.read_since };
                 let Some(period) = self.config.pong_timeout() else { return };
                 if since + period <= due {
@@ -518,12 +518,11 @@ impl Inner {
         self.deadlines.set(Deadline::Handshake, self.now + self.config.handshake_timeout());
     }
 
-    /// A ping was sent: watches over its answer, or goes on watching over that of an earlier one.
+    /// A ping was sent: watches over its answer, or goes on watching over an earlier one that nothing has come since.
     pub(crate) fn watch_pong(&mut self) {
-        if self.deadlines.is_set(Deadline::Pong) {
-            return;
-        }
-        if let Some(period) = self.config.pong_timeout() {
+        let Some(period) = self.config.pong_timeout() else { return };
+        let unanswered = self.deadlines.at(Deadline::Pong).is_some_and(|at| self.read_since + period <= at);
+        if !unanswered {
             self.deadlines.set(Deadline::Pong, self.now + period);
         }
     }
