@@ -254,8 +254,9 @@ impl<F: Form> WebSocket<F> {
         session.write_control(|dst| self.writer.control(opcode, payload, dst));
     }
 
-    /// Answers a ping, or keeps it for later.
+    /// Answers a ping, or keeps it for later. Either way an earlier one that waits is answered with it.
     fn answer_ping(&mut self, session: &mut Inner, payload: Bytes) {
+        self.pong = None;
         session.pong_waits = !session.has_room_for_control();
         if session.pong_waits {
             self.pong = Some(payload);
