@@ -115,8 +115,10 @@ fn make_room(out: &mut BytesMut, input: usize, limit: usize) -> usize {
     let allowed = limit.saturating_sub(out.len()).saturating_add(1);
     let wanted = input.saturating_mul(4).clamp(MIN_ROOM, MAX_ROOM).min(allowed);
     if out.len() == out.capacity() && !out.try_reclaim(wanted) {
-        // `reserve` would double the capacity, past the limit.
-        let grown = out.capacity().saturating_mul(2).min(limit.saturating_add(1)).max(out.len() + wanted);
+        // `reserve` would double the capacity, past the limit. Where doubling comes to the limit, the byte past it is
+        // room as well, so that a message of that size is not copied once more for it.
+        let doubled = out.capacity().saturating_mul(2);
+        let grown = if doubled < limit { doubled } else { limit.saturating_add(1) }.max(out.len() + wanted);
         let full = std::mem::replace(out, BytesMut::with_capacity(grown));
         out.extend_from_slice(&full);
     }
