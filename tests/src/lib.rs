@@ -7,8 +7,8 @@
 //! | [`scripted`] | one session on a transport that does what a script says: short, pending, failing, ending |
 //! | [`alloc`] | counts allocations and live bytes of a piece of code |
 //! | [`split`] | every codec must not care how its bytes are cut |
-//! | [`websocket`] | WebSocket sessions whose peer is written by hand |
 //! | [`script`] | any order of calls, made from bytes, against the promises of a session; also for fuzzers |
+//! | [`websocket`] | WebSocket sessions that are open, or whose peer is written by hand; frames made by other code than getty's |
 //!
 //! Everything is deterministic. Where bytes are cut at random the [`Rng`] is seeded by the caller.
 //!

@@ -8,7 +8,7 @@ use getty_core::websocket::{CloseCode, CloseFrame, Message, ProtocolError, Serve
 use getty_core::{Close, CloseReason, Deadline, Event, Idle, SendError};
 use proptest::prelude::*;
 use testkit::pair::{Split, Wire};
-use testkit::websocket::{Frame, Solo, accept, client_request, config, pair};
+use testkit::websocket::peers::{Frame, Solo, accept, client_request, config, pair};
 
 const NONE: [&str; 0] = [];
 const NS: Duration = Duration::from_nanos(1);

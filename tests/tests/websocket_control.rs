@@ -6,7 +6,7 @@ use bytes::Buf;
 use getty_core::websocket::{Message, ServerOptions};
 use getty_core::{Close, CloseReason, Config, Deadline, Event};
 use testkit::pair::Wire;
-use testkit::websocket::{Frame, Solo, client_request, config, pair};
+use testkit::websocket::peers::{Frame, Solo, client_request, config, pair};
 
 const NONE: [&str; 0] = [];
 const NS: Duration = Duration::from_nanos(1);

@@ -9,7 +9,7 @@ use getty_core::websocket::{
 use getty_core::{CloseReason, Event};
 use testkit::alloc::{Counting, measure};
 use testkit::pair::{Pair, Split, Wire};
-use testkit::websocket::{Frame, Solo, answer_to, client_request, config, pair, random};
+use testkit::websocket::peers::{Frame, Solo, answer_to, client_request, config, pair, random};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

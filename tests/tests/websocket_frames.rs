@@ -6,7 +6,7 @@ use getty_core::websocket::{Message, ProtocolError, ServerOptions};
 use getty_core::{CloseReason, Deadline, Event, SendError};
 use testkit::Rng;
 use testkit::split::cut;
-use testkit::websocket::{Frame, Solo, client_request, config};
+use testkit::websocket::peers::{Frame, Solo, client_request, config};
 
 const NONE: [&str; 0] = [];
 

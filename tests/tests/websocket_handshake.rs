@@ -10,7 +10,7 @@ use getty_core::websocket::{
 use getty_core::{Close, CloseReason, Deadline, Event, SendError};
 use testkit::Rng;
 use testkit::pair::{Split, Wire};
-use testkit::websocket::{Frame, REQUEST, Solo, answer_to, client_request, config, pair};
+use testkit::websocket::peers::{Frame, REQUEST, Solo, answer_to, client_request, config, pair};
 
 const NONE: [&str; 0] = [];
 const NS: Duration = Duration::from_nanos(1);
@@ -637,7 +637,7 @@ fn every_connection_has_a_key_of_its_own() {
     let request = |seed| {
         let socket = getty_core::websocket::WebSocket::client(
             ClientRequest::new("ws://a/").unwrap(),
-            testkit::websocket::random(seed),
+            testkit::websocket::peers::random(seed),
         );
         String::from_utf8(Solo::new(socket, config(|c| c), false).written()).unwrap()
     };

@@ -5,7 +5,7 @@ use getty_core::websocket::{
     Accept, Deflate, Message, Packages, ProtocolError, ServerOptions, Verdict, WebSocket,
 };
 use getty_core::{Close, CloseReason, Config, Event};
-use testkit::websocket::{Frame, REQUEST, Solo, client_request, config};
+use testkit::websocket::peers::{Frame, REQUEST, Solo, client_request, config};
 
 const NONE: [&str; 0] = [];
 

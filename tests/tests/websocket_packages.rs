@@ -7,7 +7,7 @@ use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, Lines, Sink,
 use getty_core::websocket::{Deflate, Form, Packages, ProtocolError, ServerOptions, WebSocket};
 use getty_core::{CloseReason, Event, Framed, In, Out, SendError, Session, StreamProtocol};
 use testkit::pair::Pair;
-use testkit::websocket::{Frame, Solo, accept, client_request, config, random};
+use testkit::websocket::peers::{Frame, Solo, accept, client_request, config, random};
 
 const NONE: [&str; 0] = [];
 

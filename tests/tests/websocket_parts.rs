@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use getty_core::websocket::{Kind, Part, PartError, ProtocolError, ServerOptions, WebSocket};
 use getty_core::{Close, CloseReason, SendError};
-use testkit::websocket::{Frame, Solo, client_request, config, random};
+use testkit::websocket::peers::{Frame, Solo, client_request, config, random};
 
 const NONE: [&str; 0] = [];
 

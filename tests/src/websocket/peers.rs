@@ -4,7 +4,7 @@
 //! call; [`pair`] makes two that talk to each other.
 //!
 //! ```
-//! use testkit::websocket::{Frame, Solo};
+//! use testkit::websocket::peers::{Frame, Solo};
 //!
 //! let mut server = Solo::opened_server();
 //! server.peer(Frame::ping("hi"));
