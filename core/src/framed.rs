@@ -41,12 +41,12 @@ where
     C: Decoder + Encoder<O>,
 {
     #[inline]
-    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<C::Item>, CloseReason> {
-        self.codec.decode(src).map(Found::from).map_err(|error| CloseReason::Codec(Arc::new(error)))
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<C::Item>, Box<CloseReason>> {
+        self.codec.decode(src).map(Found::from).map_err(refused)
     }
 
-    fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<C::Item>, CloseReason> {
-        self.codec.decode_eof(src).map_err(|error| CloseReason::Codec(Arc::new(error)))
+    fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<C::Item>, Box<CloseReason>> {
+        self.codec.decode_eof(src).map_err(refused)
     }
 
     #[inline]
@@ -58,4 +58,9 @@ where
     fn encoded_len(&self, item: &O) -> Option<usize> {
         self.codec.encoded_len(item)
     }
+}
+
+#[cold]
+fn refused(error: impl Error + Send + Sync + 'static) -> Box<CloseReason> {
+    Box::new(CloseReason::Codec(Arc::new(error)))
 }

@@ -45,11 +45,11 @@ pub trait Protocol: Sealed {
 pub trait StreamProtocol: Protocol {
     /// Consumes one message from `src`, or something that is no message, if a whole one is there.
     #[doc(hidden)]
-    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, CloseReason>;
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, Box<CloseReason>>;
 
     /// Consumes one message from what is left at the end of the stream, if there is one.
     #[doc(hidden)]
-    fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<In<Self>>, CloseReason>;
+    fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<In<Self>>, Box<CloseReason>>;
 
     /// Writes one message to `dst`.
     #[doc(hidden)]

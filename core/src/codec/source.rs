@@ -65,6 +65,35 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Consumes what is before `range` and gives what is in it, as `check` has changed it and found it to be good.
+    /// If it has not, nothing is consumed.
+    #[cfg(feature = "websocket")]
+    #[inline(always)]
+    pub(crate) fn take_checked(
+        &mut self,
+        range: std::ops::Range<usize>,
+        check: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Option<BytesMut> {
+        match &mut self.slab {
+            Some((slab, slice_from)) if range.len() < *slice_from => {
+                append_to_slab(slab, self.buffer.get(range.clone())?);
+                if !check(slab) {
+                    slab.clear();
+                    return None;
+                }
+                self.buffer.advance(range.end);
+                Some(slab.split())
+            }
+            _ => {
+                let good = check(self.buffer.get_mut(range.clone())?);
+                good.then(|| {
+                    self.buffer.advance(range.start);
+                    self.buffer.split_to(range.len())
+                })
+            }
+        }
+    }
+
     /// The bytes, to be changed where they lie.
     #[cfg(feature = "websocket")]
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
@@ -97,11 +126,16 @@ impl Deref for Source<'_> {
 
 /// Copies `bytes` to the slab, whose blocks are used again when nobody keeps a frame of them.
 pub(crate) fn copy_to_slab(slab: &mut BytesMut, bytes: &[u8]) -> BytesMut {
+    append_to_slab(slab, bytes);
+    slab.split()
+}
+
+#[inline]
+fn append_to_slab(slab: &mut BytesMut, bytes: &[u8]) {
     if slab.capacity() < bytes.len() {
         slab.reserve(SLAB_SIZE.max(bytes.len()));
     }
     slab.extend_from_slice(bytes);
-    slab.split()
 }
 
 #[cfg(test)]

@@ -78,11 +78,11 @@ impl Inbox {
         protocol: &mut P,
         buffers: &mut Received,
         config: &Config,
-    ) -> Result<Option<In<P>>, CloseReason> {
+    ) -> Result<Option<In<P>>, Box<CloseReason>> {
         let before = buffers.len();
         let mut src = buffers.source(config.max_frame());
         match protocol.decode_eof(&mut src)? {
-            Some(_) if src.len() == before => Err(DecoderFault::NoProgress.into()),
+            Some(_) if src.len() == before => Err(Box::new(DecoderFault::NoProgress.into())),
             item => {
                 self.partial_since = None;
                 Ok(item)

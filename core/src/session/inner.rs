@@ -555,7 +555,7 @@ impl Inner {
 impl Inner {
     /// The decoder gave no good frame, and left `left` bytes.
     #[cold]
-    pub(super) fn undecoded(&mut self, found: Result<Found<()>, CloseReason>, left: usize) {
+    pub(super) fn undecoded(&mut self, found: Result<Found<()>, Box<CloseReason>>, left: usize) {
         let result = match found {
             Ok(Found::Message(()) | Found::Control) => Err(DecoderFault::NoProgress.into()),
             Ok(Found::Need(0)) => Err(DecoderFault::NeedsNothing.into()),
@@ -569,7 +569,7 @@ impl Inner {
                     Ok(())
                 }
             }
-            Err(reason) => Err(reason),
+            Err(reason) => Err(*reason),
         };
         if let Err(reason) = result {
             self.fail_decoding(reason);

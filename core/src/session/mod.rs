@@ -331,8 +331,10 @@ impl<P: StreamProtocol> Session<P> {
         self.inner.answering = false;
         loop {
             self.settle();
-            if let Some(event) = self.pending_event() {
-                return Some(event);
+            if self.inner.pending != 0 {
+                if let Some(event) = self.pending_event() {
+                    return Some(event);
+                }
             }
             if let Some(message) = self.poll_message() {
                 return Some(Event::Message(message));
@@ -411,6 +413,7 @@ impl<P: StreamProtocol> Session<P> {
         }
     }
 
+    #[inline(never)]
     fn pending_event(&mut self) -> Option<Event<In<P>>> {
         match self.inner.take_pending() {
             pending::OPEN => Some(Event::Open(self.protocol.opened())),
@@ -463,7 +466,7 @@ impl<P: StreamProtocol> Session<P> {
                         return Some(message);
                     }
                     Err(reason) => {
-                        inner.fail_decoding(reason);
+                        inner.fail_decoding(*reason);
                         return None;
                     }
                 }

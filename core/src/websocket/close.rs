@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::frame::MAX_CONTROL;
+use crate::CloseReason;
 
 /// Why an endpoint closes: the code of a close frame, RFC 6455 section 7.4.
 ///
@@ -94,6 +95,13 @@ impl CloseFrame {
             payload.extend_from_slice(&code.get().to_be_bytes());
             payload.extend_from_slice(self.reason.as_bytes());
         }
+    }
+}
+
+impl From<ProtocolError> for Box<CloseReason> {
+    #[cold]
+    fn from(error: ProtocolError) -> Self {
+        Box::new(error.into())
     }
 }
 

@@ -40,7 +40,7 @@ pub trait Sealed {
         payload: BytesMut,
         first: bool,
         last: bool,
-    ) -> Result<Self::In, CloseReason>;
+    ) -> Result<Self::In, Box<CloseReason>>;
 
     #[doc(hidden)]
     fn send(
@@ -63,8 +63,14 @@ impl Sealed for Whole {
     type In = Message;
     type Out = Message;
 
-    #[inline]
-    fn receive(&mut self, kind: Kind, payload: BytesMut, _: bool, _: bool) -> Result<Message, CloseReason> {
+    #[inline(always)]
+    fn receive(
+        &mut self,
+        kind: Kind,
+        payload: BytesMut,
+        _: bool,
+        _: bool,
+    ) -> Result<Message, Box<CloseReason>> {
         Ok(kind.message(payload))
     }
 
@@ -104,7 +110,7 @@ impl Sealed for Part {
         payload: BytesMut,
         first: bool,
         last: bool,
-    ) -> Result<Part, CloseReason> {
+    ) -> Result<Part, Box<CloseReason>> {
         Ok(Part { kind, payload: payload.freeze(), first, last })
     }
 
@@ -152,13 +158,13 @@ where
         mut payload: BytesMut,
         _: bool,
         _: bool,
-    ) -> Result<C::Item, CloseReason> {
+    ) -> Result<C::Item, Box<CloseReason>> {
         if kind == Kind::Text {
             return Err(ProtocolError::Text.into());
         }
         let bytes = payload.len();
         let mut src = Source::new(&mut payload);
-        let codec = |error| CloseReason::Codec(Arc::new(error));
+        let codec = |error| Box::new(CloseReason::Codec(Arc::new(error)));
         let mut package = self.codec.decode(&mut src).map_err(codec)?;
         if let Decoded::Need(_) = package {
             // The end of the message is the end of all there is: a last line, say.

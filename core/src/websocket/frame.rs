@@ -49,7 +49,8 @@ pub(crate) struct Header {
     /// RSV1: the message is compressed (RFC 7692 section 6).
     pub(crate) compressed: bool,
     pub(crate) opcode: Opcode,
-    pub(crate) key: Option<[u8; 4]>,
+    /// The mask; zeros, which change nothing, if there is none.
+    pub(crate) key: [u8; 4],
     /// Bytes of the payload.
     pub(crate) len: usize,
     /// Bytes of the header.
@@ -76,7 +77,7 @@ pub(crate) enum Start {
 
 impl Rules {
     /// Reads a header, and refuses it as soon as a byte of it says that it can't be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse(&self, bytes: &[u8]) -> Result<Start, ProtocolError> {
         let [first, second, rest @ ..] = bytes else {
             if let Some(&first) = bytes.first() {
@@ -116,12 +117,12 @@ impl Rules {
             return Err(ProtocolError::FrameTooLarge { bytes: len, limit: self.max_frame });
         }
         let mut header =
-            Header { fin, compressed: first & RSV1 != 0, opcode, key: None, len: len as usize, size };
+            Header { fin, compressed: first & RSV1 != 0, opcode, key: [0; 4], len: len as usize, size };
         if self.masked {
             let Some(key) = bytes[size..].first_chunk::<4>() else {
                 return Ok(Start::Need(size + 4 - bytes.len()));
             };
-            header.key = Some(*key);
+            header.key = *key;
             header.size += 4;
         }
         Ok(Start::Header(header))
@@ -158,37 +159,24 @@ impl Rules {
 /// The header of a frame to send, as bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeaderBytes {
-    bytes: [u8; MAX_HEADER],
+    bytes: [u8; 16],
     size: usize,
 }
 
 impl HeaderBytes {
     #[inline]
     pub(crate) fn new(opcode: Opcode, fin: bool, compressed: bool, len: usize, key: Option<[u8; 4]>) -> Self {
-        let mut header = HeaderBytes { bytes: [0; MAX_HEADER], size: 2 };
-        header.bytes[0] = opcode as u8 | if fin { FIN } else { 0 } | if compressed { RSV1 } else { 0 };
-        header.bytes[1] = match len {
-            0..=125 => len as u8,
-            126..=0xffff => {
-                header.push((len as u16).to_be_bytes());
-                126
-            }
-            _ => {
-                header.push((len as u64).to_be_bytes());
-                127
-            }
+        let first = opcode as u8 | if fin { FIN } else { 0 } | if compressed { RSV1 } else { 0 };
+        let masked = if key.is_some() { MASKED } else { 0 };
+        // Put together as a number, lowest byte first: what is written byte by byte is slow to copy.
+        let (second, length, size) = match len {
+            0..=125 => (len as u8, 0, 2),
+            126..=0xffff => (126, u64::from((len as u16).swap_bytes()), 4),
+            _ => (127, (len as u64).swap_bytes(), 10),
         };
-        if let Some(key) = key {
-            header.bytes[1] |= MASKED;
-            header.push(key);
-        }
-        header
-    }
-
-    #[inline]
-    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
-        self.bytes[self.size..self.size + N].copy_from_slice(&bytes);
-        self.size += N;
+        let mut bytes = u128::from(first) | u128::from(second | masked) << 8 | u128::from(length) << 16;
+        bytes |= u128::from(u32::from_le_bytes(key.unwrap_or_default())) << (8 * size);
+        HeaderBytes { bytes: bytes.to_le_bytes(), size: header_len(len, key.is_some()) }
     }
 }
 
@@ -229,7 +217,7 @@ mod tests {
         let hello = header(CLIENT, &[0x81, 0x05]).unwrap();
         assert!(hello.fin && hello.opcode == Opcode::Text && (hello.len, hello.size) == (5, 2));
         let masked = header(SERVER, &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d]).unwrap();
-        assert_eq!((masked.key, masked.len, masked.size), (Some([0x37, 0xfa, 0x21, 0x3d]), 5, 6));
+        assert_eq!((masked.key, masked.len, masked.size), ([0x37, 0xfa, 0x21, 0x3d], 5, 6));
         let first = header(CLIENT, &[0x01, 0x03]).unwrap();
         assert!(!first.fin && first.opcode == Opcode::Text);
         let last = header(CLIENT, &[0x80, 0x02]).unwrap();
@@ -251,7 +239,10 @@ mod tests {
                 assert_eq!(bytes.len(), header_len(len, key.is_some()));
                 let rules = Rules { masked: key.is_some(), ..SERVER };
                 let read = header(rules, bytes).unwrap();
-                assert_eq!((read.len, read.key, read.size, read.fin), (len, key, bytes.len(), true));
+                assert_eq!(
+                    (read.len, read.key, read.size, read.fin),
+                    (len, key.unwrap_or_default(), bytes.len(), true)
+                );
                 for cut in 0..bytes.len() {
                     let Ok(Start::Need(more)) = rules.parse(&bytes[..cut]) else { panic!("{cut}") };
                     assert!((1..=bytes.len() - cut).contains(&more), "never more than is to come");

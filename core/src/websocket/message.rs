@@ -155,6 +155,7 @@ pub enum Kind {
 
 impl Kind {
     /// The message of this kind with a payload that has been checked.
+    #[inline(always)]
     pub(crate) fn message(self, payload: BytesMut) -> Message {
         match self {
             Kind::Text => Message::Text(Text::checked(payload.freeze())),

@@ -95,7 +95,7 @@ use crate::session::{Inner, Phase, pending};
 use crate::{CloseReason, Config, Deadline, Idle, Opened, Timestamp};
 use frame::{Opcode, header_len};
 use opening::{Opening, Step};
-use reader::{Control, Read, Reader};
+use reader::{Control, Reader};
 use writer::Writer;
 
 /// A source of random bytes, from which a client takes its masks and its handshake's key.
@@ -121,8 +121,6 @@ pub struct WebSocket<F = Whole> {
     opening: Option<Box<Opening>>,
     /// What the handshake agreed on, until it is told.
     upgrade: Option<Box<Upgrade>>,
-    /// What was decoded last and is to be acted on.
-    found: Option<Control>,
     /// The latest ping that could not be answered yet.
     pong: Option<Bytes>,
     /// How many pings were sent, and when the last was.
@@ -226,7 +224,6 @@ impl<F: Form> WebSocket<F> {
             writer,
             opening: Some(Box::new(opening)),
             upgrade: None,
-            found: None,
             pong: None,
             pings: 0,
             ping_at: None,
@@ -363,23 +360,16 @@ impl<F> StreamProtocol for WebSocket<F>
 where
     F: Form<In = In<Self>, Out = Out<Self>>,
 {
-    #[inline]
-    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, CloseReason> {
+    #[inline(always)]
+    #[expect(clippy::needless_question_mark, reason = "as in `Reader::read`")]
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, Box<CloseReason>> {
         if let Some(opening) = &mut self.opening {
-            return opening.decode(src);
+            return Ok(opening.decode(src)?);
         }
-        Ok(match self.reader.read(src, &mut self.form)? {
-            Read::Message(message) => Found::Message(message),
-            Read::Need(more) => Found::Need(more),
-            Read::Nothing => Found::Control,
-            Read::Control(control) => {
-                self.found = Some(control);
-                Found::Control
-            }
-        })
+        self.reader.read(src, &mut self.form)
     }
 
-    fn decode_eof(&mut self, _: &mut Source<'_>) -> Result<Option<In<Self>>, CloseReason> {
+    fn decode_eof(&mut self, _: &mut Source<'_>) -> Result<Option<In<Self>>, Box<CloseReason>> {
         Ok(None) // a stream that ends without a close frame has been cut off
     }
 
@@ -407,7 +397,7 @@ where
     }
 
     fn control(&mut self, session: &mut Inner) {
-        match self.found.take() {
+        match self.reader.take_control() {
             Some(Control::Ping(payload)) if !self.close_sent => self.answer_ping(session, payload),
             Some(Control::Ping(_)) => {}
             Some(Control::Pong(payload)) => self.take_pong(session, &payload),

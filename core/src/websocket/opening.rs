@@ -178,7 +178,8 @@ impl Opening {
     }
 
     /// Consumes the peer's head, if it is all here.
-    pub(super) fn decode<T>(&mut self, src: &mut Source<'_>) -> Result<Found<T>, CloseReason> {
+    #[cold]
+    pub(super) fn decode<T>(&mut self, src: &mut Source<'_>) -> Result<Found<T>, Box<CloseReason>> {
         let found = self.scan.find(src).and_then(|end| match end {
             Some(end) if end <= self.max_head => Ok(Some(end)),
             None if src.len() < self.max_head => Ok(None),

@@ -174,6 +174,7 @@ impl Writer {
     }
 }
 
+#[inline]
 fn put_payload(payload: &[u8], key: Option<[u8; 4]>, dst: &mut Sink<'_>) {
     match key {
         None => dst.put_slice(payload),
