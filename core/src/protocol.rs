@@ -65,6 +65,12 @@ pub trait StreamProtocol: Protocol {
         config.max_frame()
     }
 
+    /// Whether a frame is under way of which some has been given already.
+    #[doc(hidden)]
+    fn is_mid_frame(&self) -> bool {
+        false
+    }
+
     /// The session begins. A protocol with an opening handshake says so to `session`.
     #[doc(hidden)]
     fn begin(&mut self, _session: &mut Inner) {}

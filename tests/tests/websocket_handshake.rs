@@ -526,7 +526,8 @@ fn a_client_is_told_the_status_of_a_refusal() {
     client.shut_down();
     client.eof();
     let error = handshake_error(&mut client);
-    assert_eq!(error, HandshakeError::Status { status: 403, reason: "Forbidden".to_owned() });
+    let HandshakeError::Status { status: 403, reason, headers } = error else { panic!("{error}") };
+    assert_eq!((reason.as_str(), headers.get("content-length")), ("Forbidden", Some("0")));
 }
 
 #[test]

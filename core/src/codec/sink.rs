@@ -99,7 +99,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Writes what `write` does, with a prefix that depends on its length and may change what was copied. With
-    /// `copies`, nothing is chained.
+    /// `copies`, nothing is chained. An error leaves nothing behind.
     #[cfg(feature = "websocket")]
     pub(crate) fn put_prefixed<E, Prefix: AsRef<[u8]>>(
         &mut self,
@@ -112,8 +112,15 @@ impl<'a> Sink<'a> {
         let chain_over = if copies { usize::MAX } else { self.chain_over };
         let chain = self.chain.as_mut().map(|(chain, base)| (&mut **chain, *base));
         let mut body = Sink { start: from, gathered: self.gathered, chain, chain_over, chained: 0 };
-        write(&mut body)?;
+        let written = write(&mut body);
         let (len, chained) = (body.written(), body.chained);
+        if let Err(error) = written {
+            self.gathered.truncate(from);
+            if let Some((chain, _)) = &mut self.chain {
+                chain.truncate(chained_before);
+            }
+            return Err(error);
+        }
         self.chained += chained;
         let prefix = prefix(len, &mut self.gathered[from..]);
         let prefix = prefix.as_ref();

@@ -137,7 +137,9 @@ impl Inner {
         self.clock(now);
         match self.phase {
             Phase::Closed | Phase::Ended => {}
-            Phase::Open if matches!(close.reason, Some(CloseReason::Panicked)) && self.shakes_hands => {
+            Phase::Open | Phase::Draining
+                if matches!(close.reason, Some(CloseReason::Panicked)) && self.shakes_hands =>
+            {
                 self.wind_down(CloseReason::Panicked, false);
             }
             _ if !close.graceful => match close.reason {
@@ -272,7 +274,8 @@ impl Inner {
         match self.reason.as_deref_mut() {
             None => self.reason = Some(Box::new(CloseReason::Local { flushed })),
             Some(CloseReason::Local { flushed: told }) => *told = flushed,
-            Some(reason @ CloseReason::Eof { mid_frame: false }) if !flushed => *reason = unflushed,
+            // What the protocol itself had to say yet does not count.
+            Some(reason) if reason.is_clean() && !self.outbox.has_all_messages_flushed() => *reason = unflushed,
             Some(_) => {}
         }
         self.end();

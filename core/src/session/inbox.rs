@@ -66,7 +66,14 @@ impl Inbox {
         self.want = needed;
         if held == 0 {
             self.partial_since = None;
-        } else if self.partial_since.is_none() {
+        } else {
+            self.begin_partial(received, now);
+        }
+    }
+
+    /// The rest of a frame is awaited that is partly given already.
+    pub(crate) fn begin_partial(&mut self, received: u64, now: Timestamp) {
+        if self.partial_since.is_none() {
             self.partial_since = Some(now);
             self.partial_mark = received;
         }

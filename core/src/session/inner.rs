@@ -531,7 +531,9 @@ impl Inner {
     pub(crate) fn pong_came(&mut self, sent: Timestamp) {
         self.deadlines.clear(Deadline::Pong);
         self.rtt = self.now.saturating_duration_since(sent);
-        self.pending |= pending::PONG;
+        if self.phase == Phase::Open {
+            self.pending |= pending::PONG;
+        }
     }
 
     /// Queues what `write` writes as the protocol's own.
@@ -561,8 +563,9 @@ impl Inner {
             Ok(Found::Need(0)) => Err(DecoderFault::NeedsNothing.into()),
             Ok(Found::Need(more)) => {
                 let needed = left.saturating_add(more);
+                // An opening handshake has a limit of its own.
                 let limit = self.config.max_buffered();
-                if needed > limit {
+                if needed > limit && self.phase != Phase::Opening {
                     Err(DecoderFault::TooMuchBuffered { needed, limit }.into())
                 } else {
                     self.inbox.await_bytes(needed, left, self.received.bytes, self.now);

@@ -455,6 +455,9 @@ impl<P: StreamProtocol> Session<P> {
         if !inner.is_delivering() {
             return None;
         }
+        if protocol.is_mid_frame() {
+            inner.inbox.begin_partial(inner.received.bytes, inner.now);
+        }
         inner.watch_partial();
         if inner.read_ended && !inner.read_end_told {
             if let Some(buffers) = inner.buffers.as_mut().filter(|b| !b.received.is_empty()) {

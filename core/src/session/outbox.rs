@@ -19,8 +19,10 @@ pub(crate) struct Outbox {
     accepted: u64,
     /// Messages written as a whole.
     flushed: u64,
-    /// Bytes written of the message after `flushed`.
+    /// Bytes written of the piece at the front.
     front_written: usize,
+    /// That piece is no message.
+    front_is_control: bool,
     /// The latest messages, as long as they are of one size and kind; those before them are with the bytes.
     latest: Run,
 }
@@ -47,11 +49,15 @@ impl Outbox {
         Seq::new(self.flushed)
     }
 
+    pub(crate) fn has_all_messages_flushed(&self) -> bool {
+        self.flushed == self.accepted
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         Progress {
             accepted: self.accepted(),
             flushed: self.flushed(),
-            partly_written: self.front_written > 0,
+            partly_written: self.front_written > 0 && !self.front_is_control,
         }
     }
 
@@ -96,11 +102,13 @@ impl Outbox {
         while let Some(run) = buffers.sizes.front_mut() {
             self.flushed += run.flush(&mut self.front_written, &mut self.answers);
             if run.count > 0 {
+                self.front_is_control = run.is_control();
                 return;
             }
             buffers.sizes.pop_front();
         }
         self.flushed += self.latest.flush(&mut self.front_written, &mut self.answers);
+        self.front_is_control = self.latest.is_control();
     }
 
     /// Gives up what is queued; the counts of what became of the messages stay.
@@ -112,6 +120,10 @@ impl Outbox {
 }
 
 impl Run {
+    fn is_control(&self) -> bool {
+        !matches!(self.kind, Kind::Message | Kind::Answer)
+    }
+
     /// Takes off the pieces that `written` bytes are enough for, and says how many messages they are.
     fn flush(&mut self, written: &mut usize, answers: &mut usize) -> u64 {
         let whole = match self.size {

@@ -70,9 +70,7 @@ pub struct CloseFrame {
 impl CloseFrame {
     /// A frame with `code` and `reason`, of which the first 123 bytes fit (it is cut between two characters).
     pub fn new(code: CloseCode, reason: &str) -> Self {
-        let fits = MAX_CONTROL - size_of::<u16>();
-        let end = (0..=reason.len().min(fits)).rev().find(|&end| reason.is_char_boundary(end));
-        CloseFrame { code: Some(code), reason: reason[..end.unwrap_or(0)].into() }
+        CloseFrame { code: Some(code), reason: fitting(reason).into() }
     }
 
     /// What a received frame says.
@@ -93,9 +91,16 @@ impl CloseFrame {
     pub(crate) fn write(&self, payload: &mut Vec<u8>) {
         if let Some(code) = self.code {
             payload.extend_from_slice(&code.get().to_be_bytes());
-            payload.extend_from_slice(self.reason.as_bytes());
+            payload.extend_from_slice(fitting(&self.reason).as_bytes());
         }
     }
+}
+
+/// As much of a reason as fits a frame.
+fn fitting(reason: &str) -> &str {
+    let fits = MAX_CONTROL - size_of::<u16>();
+    let end = (0..=reason.len().min(fits)).rev().find(|&end| reason.is_char_boundary(end));
+    &reason[..end.unwrap_or(0)]
 }
 
 impl From<ProtocolError> for Box<CloseReason> {
@@ -257,5 +262,9 @@ mod tests {
         let mut payload = Vec::new();
         frame.write(&mut payload);
         assert_eq!(CloseFrame::parse(&payload).unwrap(), frame);
+        let set = CloseFrame { reason: "é".repeat(100).into(), ..frame };
+        payload.clear();
+        set.write(&mut payload);
+        assert_eq!(payload.len(), 2 + 122);
     }
 }

@@ -11,6 +11,7 @@ use super::writer::Writer;
 use super::{Packages, Part, ProtocolError, Whole};
 use crate::CloseReason;
 use crate::codec::{Decoded, Decoder, Encoder, Sink, Source};
+use crate::error::EncodedTooLarge;
 use crate::protocol::{Items, Messages};
 
 /// What the messages of a WebSocket are to the application: [`Whole`] ones, [`Part`]s, or [`Packages`] of a codec.
@@ -189,6 +190,10 @@ where
             let mut package = BytesMut::new();
             if let Err(error) = codec.encode(item, &mut Sink::new(&mut package)) {
                 return Err(Arc::new(error));
+            }
+            let (bytes, limit) = (package.len(), writer.limit());
+            if bytes > limit {
+                return Err(Arc::new(EncodedTooLarge { bytes, limit }));
             }
             return writer.message(Kind::Binary, package.freeze(), dst).map_err(|error| Arc::new(error) as _);
         }

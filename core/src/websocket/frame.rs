@@ -34,9 +34,6 @@ impl Opcode {
 /// The largest payload of a control frame, RFC 6455 section 5.5.
 pub(crate) const MAX_CONTROL: usize = 125;
 
-/// The largest header: two bytes, 8 of length, 4 of mask.
-const MAX_HEADER: usize = 14;
-
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
 const RSV: u8 = 0x70;

@@ -123,9 +123,10 @@ pub struct WebSocket<F = Whole> {
     upgrade: Option<Box<Upgrade>>,
     /// The latest ping that could not be answered yet.
     pong: Option<Bytes>,
-    /// How many pings were sent, and when the last was.
+    /// How many pings were sent.
     pings: u64,
-    ping_at: Option<Timestamp>,
+    /// The number of the oldest ping that was not answered, and when it was sent.
+    unanswered: Option<(u64, Timestamp)>,
     close_sent: bool,
     close_received: bool,
 }
@@ -226,7 +227,7 @@ impl<F: Form> WebSocket<F> {
             upgrade: None,
             pong: None,
             pings: 0,
-            ping_at: None,
+            unanswered: None,
             close_sent: false,
             close_received: false,
         }
@@ -267,16 +268,16 @@ impl<F: Form> WebSocket<F> {
             return; // what waits to be written is watched over already
         }
         self.pings += 1;
-        self.ping_at = Some(session.now());
+        self.unanswered.get_or_insert((self.pings, session.now()));
         self.write(session, Opcode::Ping, &self.pings.to_be_bytes());
         session.watch_pong();
     }
 
     fn take_pong(&mut self, session: &mut Inner, payload: &[u8]) {
-        if payload != self.pings.to_be_bytes() {
-            return; // unasked, or the answer to an older ping
-        }
-        if let Some(at) = self.ping_at.take() {
+        // A peer may answer the latest ping only; what was not asked is nothing (RFC 6455 section 5.5.3).
+        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
+        if let Some((_, at)) = self.unanswered.take_if(|(oldest, _)| (*oldest..=self.pings).contains(&number))
+        {
             session.pong_came(at);
         }
     }
@@ -313,8 +314,8 @@ impl<F: Form> WebSocket<F> {
     #[inline]
     fn wire_len(&self, payload: usize) -> usize {
         let header = header_len(payload, self.writer.is_client());
-        // Compression may make a message larger by a few bytes in each 16 KiB.
-        let grown = if self.writer.compresses() { payload / 1024 + 64 } else { 0 };
+        // Compression may make a part larger by a few bytes in each 16 KiB; whole messages stay within their limit.
+        let grown = if F::IN_PARTS && self.writer.compresses() { payload / 1024 + 64 } else { 0 };
         payload.saturating_add(header + grown)
     }
 
@@ -343,7 +344,8 @@ fn close_frame(session: &mut Inner) -> (CloseFrame, bool) {
         Some(CloseReason::Timeout(Deadline::IdleBoth)) => (idle(Idle::Both), false),
         _ => (say(CloseCode::NORMAL, ""), false),
     };
-    (asked.map_or(frame, |asked| *asked), failed)
+    // Whoever asked did not know of a fault.
+    (if failed { frame } else { asked.map_or(frame, |asked| *asked) }, failed)
 }
 
 fn idle(idle: Idle) -> CloseFrame {
@@ -389,11 +391,16 @@ where
 
     fn begin(&mut self, session: &mut Inner) {
         let config = &session.config();
-        self.reader.set_limits(config.max_frame(), config.max_message());
+        self.reader.set_limits::<F>(config.max_frame(), config.max_message());
+        self.writer.set_limit(config.max_frame().min(config.max_message()));
         if let Some(opening) = &mut self.opening {
             opening.set_limit(config.max_head());
         }
         session.begin_handshake(self.writer.is_client());
+    }
+
+    fn is_mid_frame(&self) -> bool {
+        self.reader.is_mid_frame()
     }
 
     fn control(&mut self, session: &mut Inner) {

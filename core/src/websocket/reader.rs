@@ -22,6 +22,7 @@ const FRAGMENT_BYTES: u64 = 32;
 /// Finds messages and control frames in received bytes. Knows nothing of sending.
 pub(crate) struct Reader {
     rules: Rules,
+    max_frame: usize,
     max_message: usize,
     /// The message that is under way: some of its frames have come.
     message: Option<Unfinished>,
@@ -63,6 +64,7 @@ impl Reader {
     pub(crate) fn new(masked: bool) -> Self {
         Reader {
             rules: Rules { masked, deflate: false, max_frame: 0 },
+            max_frame: 0,
             max_message: 0,
             message: None,
             done: 0,
@@ -75,8 +77,10 @@ impl Reader {
         }
     }
 
-    pub(crate) fn set_limits(&mut self, max_frame: usize, max_message: usize) {
-        self.rules.max_frame = max_frame;
+    /// In parts, frames of any size are taken, since no more is held of one than was read.
+    pub(crate) fn set_limits<F: Form>(&mut self, max_frame: usize, max_message: usize) {
+        self.rules.max_frame = if F::IN_PARTS { usize::MAX } else { max_frame };
+        self.max_frame = max_frame;
         self.max_message = max_message;
     }
 
@@ -84,6 +88,11 @@ impl Reader {
     pub(crate) fn set_inflater(&mut self, inflater: Inflater) {
         self.rules.deflate = true;
         self.inflater = Some(Box::new(inflater));
+    }
+
+    /// Whether a frame is under way of which some has been given already.
+    pub(crate) fn is_mid_frame(&self) -> bool {
+        self.frame.is_some()
     }
 
     pub(crate) fn take_control(&mut self) -> Option<Control> {
@@ -181,8 +190,9 @@ impl Reader {
         form: &mut F,
     ) -> Result<Found<F::In>, Box<CloseReason>> {
         let (kind, compressed) = self.expect(&header)?;
-        self.check_limits(&header, compressed)?;
-        if F::IN_PARTS && !compressed {
+        let held = !F::IN_PARTS || compressed;
+        self.check_limits(&header, held, compressed)?;
+        if !held {
             src.advance(header.size);
             self.begin(&header, kind, compressed);
             return self.read_part(header, 0, src, form);
@@ -252,15 +262,18 @@ impl Reader {
         }
     }
 
-    /// Refuses a frame from its header, before anything is held for it.
-    fn check_limits(&self, header: &Header, compressed: bool) -> Result<(), ProtocolError> {
+    /// Refuses a frame from its header, before anything is held for it; `holds` says whether it is as a whole.
+    fn check_limits(&self, header: &Header, holds: bool, compressed: bool) -> Result<(), ProtocolError> {
         let (fragments, received, held) =
             self.message.as_ref().map_or((0, 0, 0), |m| (m.fragments, m.received, m.payload.len()));
+        if holds && header.len > self.max_frame {
+            return Err(ProtocolError::FrameTooLarge { bytes: header.len as u64, limit: self.max_frame });
+        }
         let bytes = received + header.len as u64;
         if fragments + 1 > FREE_FRAGMENTS + bytes / FRAGMENT_BYTES {
             return Err(ProtocolError::Fragments { fragments: fragments + 1, bytes });
         }
-        if !compressed && held.saturating_add(header.len) > self.max_message {
+        if holds && !compressed && held.saturating_add(header.len) > self.max_message {
             return Err(ProtocolError::MessageTooLarge { limit: self.max_message });
         }
         Ok(())
@@ -288,6 +301,7 @@ impl Reader {
             return self.inflate(payload, last);
         }
         if let Some(message) = &mut self.message {
+            make_room(&mut message.payload, payload.len(), self.max_message);
             message.payload.extend_from_slice(payload);
         }
         Ok(())
@@ -349,6 +363,16 @@ impl Reader {
             message.payload = payload;
         }
         self.deliver(last, form)
+    }
+}
+
+/// Makes room for `more` bytes, which fit the limit, by doubling up to the limit.
+fn make_room(payload: &mut BytesMut, more: usize, limit: usize) {
+    let needed = payload.len() + more;
+    if payload.capacity() < needed {
+        let mut grown = BytesMut::with_capacity(payload.capacity().saturating_mul(2).min(limit).max(needed));
+        grown.extend_from_slice(payload);
+        *payload = grown;
     }
 }
 

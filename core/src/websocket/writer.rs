@@ -12,6 +12,8 @@ use crate::codec::Sink;
 pub struct Writer {
     /// Where the masks come from: a client has one.
     random: Option<Random>,
+    /// The largest payload.
+    limit: usize,
     /// A message in parts is under way.
     parts: Option<Kind>,
     #[cfg(feature = "deflate")]
@@ -24,14 +26,17 @@ struct Deflating {
     compressor: super::deflate::Compressor,
     /// Messages below this size go as they are.
     min_size: usize,
-    /// The message in parts that is under way is compressed.
-    part: bool,
 }
+
+/// A compressed message is larger than a frame may be.
+#[cfg(feature = "deflate")]
+struct OverLimit;
 
 impl Writer {
     pub(super) fn new(random: Option<Random>) -> Self {
         Writer {
             random,
+            limit: 0,
             parts: None,
             #[cfg(feature = "deflate")]
             deflate: None,
@@ -40,7 +45,16 @@ impl Writer {
 
     #[cfg(feature = "deflate")]
     pub(super) fn set_compressor(&mut self, compressor: super::deflate::Compressor, min_size: usize) {
-        self.deflate = Some(Box::new(Deflating { compressor, min_size, part: false }));
+        self.deflate = Some(Box::new(Deflating { compressor, min_size }));
+    }
+
+    pub(super) fn set_limit(&mut self, payload: usize) {
+        self.limit = payload;
+    }
+
+    /// The largest payload.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     pub(super) fn is_client(&self) -> bool {
@@ -83,8 +97,7 @@ impl Writer {
             return Err(PartError::Unfinished);
         }
         #[cfg(feature = "deflate")]
-        if self.deflate.as_ref().is_some_and(|deflate| payload.len() >= deflate.min_size) {
-            self.compressed(kind.into(), true, true, &payload, dst);
+        if self.compressed_message(kind.into(), &payload, dst) {
             return Ok(());
         }
         self.frame(kind.into(), true, payload, dst);
@@ -99,17 +112,15 @@ impl Writer {
             (false, Some(kind)) if kind != part.kind => return Err(PartError::Kind),
             _ => {}
         }
+        if part.first && part.last {
+            return self.message(part.kind, part.payload, dst);
+        }
         let opcode = if part.first { part.kind.into() } else { Opcode::Continuation };
         self.parts = (!part.last).then_some(part.kind);
         #[cfg(feature = "deflate")]
-        if let Some(deflate) = self.deflate.as_deref_mut() {
-            if part.first {
-                deflate.part = !part.last || part.payload.len() >= deflate.min_size;
-            }
-            if deflate.part {
-                self.compressed(opcode, part.first, part.last, &part.payload, dst);
-                return Ok(());
-            }
+        if self.compresses() {
+            self.compressed_part(opcode, &part, dst);
+            return Ok(());
         }
         self.frame(opcode, part.last, part.payload, dst);
         Ok(())
@@ -124,12 +135,30 @@ impl Writer {
         self.prefixed(Opcode::Binary, true, false, dst, write)
     }
 
-    /// Writes a frame of a compressed message, of which the first says so.
+    /// Writes a message compressed, if it is to be; says whether it was. Compression can make a message larger by a few
+    /// bytes: one that would be over the limit by that goes as it is.
     #[cfg(feature = "deflate")]
-    fn compressed(&mut self, opcode: Opcode, first: bool, last: bool, payload: &[u8], dst: &mut Sink<'_>) {
+    fn compressed_message(&mut self, opcode: Opcode, payload: &[u8], dst: &mut Sink<'_>) -> bool {
+        let Some(mut deflate) = self.deflate.take() else { return false };
+        let limit = self.limit;
+        let fits = payload.len() >= deflate.min_size
+            && self
+                .prefixed(opcode, true, true, dst, |body| {
+                    deflate.compressor.compress(payload, true, body.gathered());
+                    if body.written() <= limit { Ok(()) } else { Err(OverLimit) }
+                })
+                .inspect_err(|_| deflate.compressor.restart())
+                .is_ok();
+        self.deflate = Some(deflate);
+        fits
+    }
+
+    /// Writes a part of a compressed message, of which the first says so.
+    #[cfg(feature = "deflate")]
+    fn compressed_part(&mut self, opcode: Opcode, part: &Part, dst: &mut Sink<'_>) {
         let Some(mut deflate) = self.deflate.take() else { return };
-        let Ok(()) = self.prefixed(opcode, last, first, dst, |body| {
-            deflate.compressor.compress(payload, last, body.gathered());
+        let Ok(()) = self.prefixed(opcode, part.last, part.first, dst, |body| {
+            deflate.compressor.compress(&part.payload, part.last, body.gathered());
             Ok::<(), std::convert::Infallible>(())
         });
         self.deflate = Some(deflate);

@@ -52,6 +52,12 @@ impl Compressor {
         }
     }
 
+    /// Begins anew, since what was compressed last is not sent: nothing may refer to it. That is legal between any two
+    /// messages.
+    pub(crate) fn restart(&mut self) {
+        self.stream = None;
+    }
+
     fn stream(&mut self) -> &mut Compress {
         self.stream.get_or_insert_with(|| {
             // zlib has no window of 8 bits. Its window of 9 does for one: it refers at most 512 - 262 bytes back,

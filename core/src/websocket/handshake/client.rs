@@ -178,7 +178,7 @@ impl ClientRequest {
         let read = read_response(head)?;
         if read.status != 101 {
             let reason = excerpt(read.reason.as_bytes());
-            return Err(HandshakeError::Status { status: read.status, reason });
+            return Err(HandshakeError::Status { status: read.status, reason, headers: read.headers });
         }
         if !read.http_1_1 {
             return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });

@@ -1,5 +1,7 @@
 //! Why a handshake failed.
 
+use super::Headers;
+
 /// Why an opening handshake failed, on either side.
 ///
 /// A server answers with the status that the variant names; 400 (Bad Request) where it names none.
@@ -121,6 +123,8 @@ pub enum HandshakeError {
         status: u16,
         /// What the server calls it.
         reason: String,
+        /// What it says besides: `Location`, `WWW-Authenticate`, `Retry-After` and the like.
+        headers: Headers,
     },
     /// The server's answer is not one to this request.
     #[error(

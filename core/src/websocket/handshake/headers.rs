@@ -15,12 +15,12 @@ pub(super) const VERSION: &str = "Sec-WebSocket-Version";
 ///
 /// Names are compared without regard to case. Values are without the spaces around them, and free of control
 /// characters other than tabs; bytes above 127 can be anything, and need not be UTF-8.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     fields: Vec<Field>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 struct Field {
     name: Box<str>,
     value: Box<[u8]>,
