@@ -275,7 +275,9 @@ impl Inner {
             None => self.reason = Some(Box::new(CloseReason::Local { flushed })),
             Some(CloseReason::Local { flushed: told }) => *told = flushed,
             // What the protocol itself had to say yet does not count.
-            Some(reason) if reason.is_clean() && !self.outbox.has_all_messages_flushed() => *reason = unflushed,
+            Some(reason) if reason.is_clean() && !self.outbox.has_all_messages_flushed() => {
+                *reason = unflushed
+            }
             Some(_) => {}
         }
         self.end();
