@@ -24,8 +24,8 @@ pub(crate) struct Reader {
     rules: Rules,
     max_frame: usize,
     max_message: usize,
-    /// The message that is under way: some of its frames have come.
-    message: Option<Unfinished>,
+    /// The message that is under way: some of its frames have come. Boxed because most messages have one frame.
+    message: Option<Box<Unfinished>>,
     /// How many bytes of the payload at the front are unmasked and, if they are text, checked.
     done: usize,
     /// In parts: what is left of the frame whose header is consumed, and the place of the mask.
@@ -281,13 +281,15 @@ impl Reader {
 
     /// Counts a frame of a message, the first one perhaps.
     fn begin(&mut self, header: &Header, kind: Kind, compressed: bool) {
-        let message = self.message.get_or_insert_with(|| Unfinished {
-            kind,
-            compressed,
-            fragments: 0,
-            received: 0,
-            payload: BytesMut::new(),
-            begun: false,
+        let message = self.message.get_or_insert_with(|| {
+            Box::new(Unfinished {
+                kind,
+                compressed,
+                fragments: 0,
+                received: 0,
+                payload: BytesMut::new(),
+                begun: false,
+            })
         });
         message.fragments += 1;
         message.received += header.len as u64;
