@@ -378,7 +378,8 @@ fn a_verdict_that_never_comes_ends_in_a_timeout() {
 
 #[test]
 fn a_verdict_after_the_end_changes_nothing() {
-    let ways: [(&str, fn(&mut Solo)); 5] = [
+    type End = fn(&mut Solo);
+    let ways: [(&str, End); 5] = [
         ("timeout", |server| server.session.handle_timeout(server.clock.at(secs(10)))),
         ("abort", |server| server.session.close(server.clock.now(), Close::abort())),
         ("panic", |server| server.session.close(server.clock.now(), Close::panicked())),
@@ -596,7 +597,8 @@ fn a_head_that_comes_after_a_close_opens_nothing() {
 
 #[test]
 fn the_peers_end_during_the_handshake_cuts_it_off() {
-    let heads: [(fn() -> Solo, &str); 4] =
+    type Make = fn() -> Solo;
+    let heads: [(Make, &str); 4] =
         [(server, ""), (server, REQUEST), (client, ""), (client, "HTTP/1.1 101 Switching Protocols\r\n")];
     for (make, head) in heads {
         let mut solo = make();
