@@ -164,6 +164,7 @@ where
             return Err(ProtocolError::Text.into());
         }
         let bytes = payload.len();
+        // The message's size has been checked. A limit here would make a line without its end one that is too long.
         let mut src = Source::new(&mut payload);
         let codec = |error| Box::new(CloseReason::Codec(Arc::new(error)));
         let mut package = self.codec.decode(&mut src).map_err(codec)?;
@@ -202,5 +203,35 @@ where
 
     fn payload_len(&self, item: &O) -> Option<usize> {
         self.codec.encoded_len(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{LengthDelimited, Lines};
+
+    fn receive<C: Decoder + Encoder<O>, O>(codec: C, package: &[u8]) -> Result<C::Item, CloseReason> {
+        Packages::new(codec).receive(Kind::Binary, package.into(), true, true)
+    }
+
+    #[test]
+    fn the_end_of_the_message_ends_the_last_line() {
+        for (package, line) in [("ab\n", "ab"), ("ab", "ab"), ("\n", "")] {
+            assert_eq!(receive::<_, String>(Lines::new(), package.as_bytes()).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn a_message_holds_one_package() {
+        assert_eq!(receive(LengthDelimited::new(), b"\0\0\0\x01a").unwrap(), "a");
+        for package in [&b""[..], b"\0\0\0\x02a", b"\0\0\0\x01ab"] {
+            let bytes = package.len();
+            let refused = receive(LengthDelimited::new(), package);
+            assert!(matches!(
+                refused,
+                Err(CloseReason::Protocol(ProtocolError::Package { bytes: told })) if told == bytes
+            ));
+        }
     }
 }
