@@ -142,6 +142,25 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         let address = address(&request)?;
         self.connection(&address, WebSocket::client(request, system_random)).await
     }
+
+    /// The same for the packages of a codec, one in each binary message.
+    ///
+    /// # Errors
+    /// As for [`websocket`](Self::websocket).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up connecting.
+    pub async fn websocket_packages_connection<C, O>(
+        self,
+        request: ClientRequest,
+        codec: Packages<C, O>,
+    ) -> io::Result<Connection<R, R::TcpStream, WebSocket<Packages<C, O>>>>
+    where
+        C: Decoder + Encoder<O>,
+    {
+        let address = address(&request)?;
+        self.connection(&address, WebSocket::client_of(codec, request, system_random)).await
+    }
 }
 
 /// Where to connect for a request.
