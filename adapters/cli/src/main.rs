@@ -5,15 +5,18 @@
 mod bench;
 mod codec;
 mod connect;
+mod explain;
+mod payload;
 mod serve;
 mod stdio;
 mod units;
 mod url;
+mod websocket;
 
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Network sessions on the command line: an echo server, a line client, a load generator.
 ///
@@ -34,8 +37,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let command = match Cli::try_parse().and_then(checked) {
+        Ok(command) => command,
         Err(error) => return usage(&error),
     };
     let result = match command {
@@ -46,9 +49,31 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("getty: {error:#}");
+            eprintln!("getty: {}", with_causes(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes in one line, but for those that it tells of itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
+        cause if told.is_empty() => cause,
+        cause if told.ends_with(&cause) => told,
+        cause => format!("{told}: {cause}"),
+    })
+}
+
+/// Checks options against each other.
+fn checked(cli: Cli) -> Result<Command, clap::Error> {
+    let result = match &cli.command {
+        Command::Serve(options) => options.check(),
+        Command::Connect(options) => options.check(),
+        Command::Bench(options) => options.check(),
+    };
+    match result {
+        Ok(()) => Ok(cli.command),
+        Err(problem) => Err(Cli::command().error(ErrorKind::ArgumentConflict, problem)),
     }
 }
 

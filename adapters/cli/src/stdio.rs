@@ -8,6 +8,8 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 use tokio::sync::mpsc;
 
+use crate::payload::Payload;
+
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -24,17 +26,17 @@ pub enum Cut {
 }
 
 /// Messages that were read together, in order. An error is the last batch.
-pub type Batch = Result<VecDeque<Bytes>, String>;
+pub type Batch<M> = Result<VecDeque<M>, String>;
 
 /// Reads standard input in a thread that ends with the program. The channel ends with the input.
-pub fn input(cut: Cut, limit: usize) -> mpsc::Receiver<Batch> {
+pub fn input<M: Payload>(cut: Cut, limit: usize) -> mpsc::Receiver<Batch<M>> {
     let (sender, receiver) = mpsc::channel(BATCHES);
     thread::spawn(move || read(io::stdin().lock(), cut, limit, |batch| sender.blocking_send(batch).is_ok()));
     receiver
 }
 
 /// Reads `from` until its end, or until `give` says that nobody wants more.
-fn read(mut from: impl Read, cut: Cut, limit: usize, mut give: impl FnMut(Batch) -> bool) {
+fn read<M: Payload>(mut from: impl Read, cut: Cut, limit: usize, mut give: impl FnMut(Batch<M>) -> bool) {
     let mut chunk = vec![0; CHUNK];
     let mut rest = BytesMut::new(); // the start of a line
     loop {
@@ -47,9 +49,9 @@ fn read(mut from: impl Read, cut: Cut, limit: usize, mut give: impl FnMut(Batch)
             }
         };
         let ended = read == 0;
-        let mut batch = VecDeque::new();
+        let mut pieces = Vec::new();
         match cut {
-            Cut::Nowhere => batch.extend(chunk[..read].chunks(limit).map(Bytes::copy_from_slice)),
+            Cut::Nowhere => pieces.extend(chunk[..read].chunks(limit).map(Bytes::copy_from_slice)),
             Cut::Lines => {
                 let mut searched = rest.len();
                 rest.extend_from_slice(&chunk[..read]);
@@ -57,20 +59,32 @@ fn read(mut from: impl Read, cut: Cut, limit: usize, mut give: impl FnMut(Batch)
                     let mut line = rest.split_to(searched + at + 1);
                     line.truncate(searched + at);
                     searched = 0;
-                    batch.push_back(line.freeze());
+                    pieces.push(line.freeze());
                 }
                 if ended && !rest.is_empty() {
-                    batch.push_back(rest.split().freeze());
+                    pieces.push(rest.split().freeze());
                 }
             }
         }
-        let long = batch.iter().position(|message| message.len() > limit);
-        batch.truncate(long.unwrap_or(batch.len()));
+        let too_long =
+            || format!("a line of standard input is longer than {limit} bytes: raise --max-message");
+        let mut problem = (rest.len() > limit).then(too_long);
+        let mut batch = VecDeque::with_capacity(pieces.len());
+        for piece in pieces {
+            let message = if piece.len() > limit { Err(too_long()) } else { M::from_input(piece) };
+            match message {
+                Ok(message) => batch.push_back(message),
+                Err(error) => {
+                    problem = Some(error);
+                    break;
+                }
+            }
+        }
         if !batch.is_empty() && !give(Ok(batch)) {
             return;
         }
-        if long.is_some() || rest.len() > limit {
-            give(Err(format!("a line of standard input is longer than {limit} bytes: raise --max-message")));
+        if let Some(problem) = problem {
+            give(Err(problem));
             return;
         }
         if ended {
@@ -117,6 +131,8 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    use getty_tokio::core::websocket::Message;
+
     use super::*;
 
     /// Gives out a few bytes at a time.
@@ -163,11 +179,25 @@ mod tests {
             }
         }
         let mut given = 0;
-        read(io::repeat(b'x'), Cut::Lines, 1 << 20, |batch| {
+        read(io::repeat(b'x'), Cut::Lines, 1 << 20, |batch: Batch<Bytes>| {
             given += 1;
             batch.is_ok()
         });
         assert_eq!(given, 1);
+    }
+
+    #[test]
+    fn text_is_utf_8() {
+        let (mut texts, mut error) = (Vec::new(), None);
+        read(&b"gr\xc3\xbcn\n\xff\nnever\n"[..], Cut::Lines, 9, |batch: Batch<Message>| {
+            match batch {
+                Ok(batch) => texts.extend(batch),
+                Err(problem) => error = Some(problem),
+            }
+            true
+        });
+        assert_eq!(texts, [Message::text("grün")]);
+        assert!(error.unwrap().contains("not UTF-8"));
     }
 
     #[test]
@@ -179,7 +209,7 @@ mod tests {
     #[test]
     fn reading_stops_when_nobody_wants_more() {
         let mut given = 0;
-        read(io::repeat(b'\n'), Cut::Lines, 9, |_| {
+        read(io::repeat(b'\n'), Cut::Lines, 9, |_: Batch<Bytes>| {
             given += 1;
             given < 3
         });

@@ -1,38 +1,92 @@
 //! [`Url`]: what to listen on or connect to.
 
 use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+
+use getty_tokio::core::websocket::ClientRequest;
 
 /// A transport that is built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
+    WebSocket,
 }
 
 impl Transport {
-    pub const ALL: [Transport; 1] = [Transport::Tcp];
+    pub const ALL: [Transport; 2] = [Transport::Tcp, Transport::WebSocket];
 
+    /// The scheme of its URLs.
     pub fn name(self) -> &'static str {
         match self {
             Transport::Tcp => "tcp",
+            Transport::WebSocket => "ws",
+        }
+    }
+
+    /// The port of a URL that names none.
+    fn default_port(self) -> Option<u16> {
+        match self {
+            Transport::Tcp => None,
+            Transport::WebSocket => Some(80),
+        }
+    }
+
+    /// What follows the port.
+    fn default_target(self) -> &'static str {
+        match self {
+            Transport::Tcp => "",
+            Transport::WebSocket => "/",
         }
     }
 }
 
-/// Schemes that are known and not built in yet.
-const LATER: [&str; 5] = ["tls", "udp", "ws", "wss", "unix"];
+/// What is expected of a URL whose transport is not known.
+const ANY: &str = "expected tcp://HOST:PORT or ws://HOST:PORT/PATH";
 
-/// `tcp://HOST:PORT`.
+/// Schemes that are known and not built in yet.
+const LATER: [&str; 4] = ["tls", "udp", "unix", "wss"];
+
+/// `tcp://HOST:PORT` or `ws://HOST[:PORT][/PATH][?QUERY]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     pub transport: Transport,
     /// `HOST:PORT`, an IPv6 host in brackets.
-    pub address: String,
+    address: String,
+    /// Of ws, the path and the query, from the slash on. Empty otherwise.
+    target: String,
+}
+
+impl Url {
+    /// The URL of a server on `address`, of path `/` if it has a path.
+    pub fn new(transport: Transport, address: SocketAddr) -> Self {
+        Url { transport, address: address.to_string(), target: transport.default_target().to_owned() }
+    }
+
+    /// The same at the address that a server has found.
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Url { address: address.to_string(), ..self.clone() }
+    }
+
+    /// `HOST:PORT`, an IPv6 host in brackets.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Of ws, what comes before the query: at least a slash.
+    pub fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&self.target, |(path, _)| path)
+    }
+
+    /// Of ws, what follows the first question mark.
+    pub fn query(&self) -> Option<&str> {
+        self.target.split_once('?').map(|(_, query)| query)
+    }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.transport.name(), self.address)
+        write!(f, "{}://{}{}", self.transport.name(), self.address, self.target)
     }
 }
 
@@ -41,58 +95,79 @@ impl FromStr for Url {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err("a URL begins with its transport: expected tcp://HOST:PORT".to_owned());
+            return Err(format!("a URL begins with its transport: {ANY}"));
         };
         let Some(transport) = Transport::ALL.into_iter().find(|t| t.name() == scheme) else {
             return Err(if LATER.contains(&scheme) {
-                format!("the transport {scheme} is not built in yet: expected tcp://HOST:PORT")
+                format!("the transport {scheme} is not built in yet: {ANY}")
             } else {
-                format!("unknown transport {scheme}: expected tcp://HOST:PORT")
+                format!("unknown transport {scheme}: {ANY}")
             });
         };
-        let address = rest.strip_suffix('/').unwrap_or(rest);
-        check_address(address)?;
-        Ok(Url { transport, address: address.to_owned() })
+        match transport {
+            Transport::Tcp => {
+                let address = rest.strip_suffix('/').unwrap_or(rest);
+                Ok(Url { transport, address: complete(address, transport)?, target: String::new() })
+            }
+            Transport::WebSocket => {
+                let (address, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                let slash = if target.starts_with('/') { "" } else { "/" };
+                let address = complete(address, transport)?;
+                let url = Url { transport, address, target: format!("{slash}{target}") };
+                ClientRequest::new(&url.to_string()).map_err(|error| error.to_string())?;
+                Ok(url)
+            }
+        }
     }
 }
 
-/// Checks for `HOST:PORT`, so that a mistake is told as what it is and not as a name that can't be resolved.
-fn check_address(address: &str) -> Result<(), String> {
+/// Checks for `HOST:PORT`, so that a mistake is told as what it is and not as a name that can't be resolved, and adds
+/// the default port where there is one.
+fn complete(address: &str, transport: Transport) -> Result<String, String> {
+    let scheme = transport.name();
     if let Some(at) = address.find(['/', '?', '#', '@']) {
-        return Err(format!("{:?} has no place in a tcp URL: expected tcp://HOST:PORT", &address[at..]));
+        let rest = &address[at..];
+        return Err(format!("{rest:?} has no place in a {scheme} URL: expected {scheme}://HOST:PORT"));
     }
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let Some((host, port)) = rest.split_once(']') else {
-                return Err(
-                    "the bracket around the IPv6 address is not closed: expected tcp://[::1]:PORT".to_owned()
-                );
+                return Err(format!(
+                    "the bracket around the IPv6 address is not closed: expected {scheme}://[::1]:PORT"
+                ));
             };
-            if host.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(format!("{host:?} in brackets is no IPv6 address: expected tcp://[::1]:PORT"));
+            if host.parse::<Ipv6Addr>().is_err() {
+                return Err(format!(
+                    "{host:?} in brackets is no IPv6 address: expected {scheme}://[::1]:PORT"
+                ));
             }
-            (host, port.strip_prefix(':'))
+            match port.strip_prefix(':') {
+                None if !port.is_empty() => {
+                    return Err(format!("the port is missing: expected {scheme}://[::1]:PORT"));
+                }
+                port => (host, port),
+            }
         }
         None => match address.rsplit_once(':') {
             Some((host, _)) if host.contains(':') => {
-                return Err("an IPv6 address goes in brackets: expected tcp://[::1]:PORT".to_owned());
+                return Err(format!("an IPv6 address goes in brackets: expected {scheme}://[::1]:PORT"));
             }
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
         },
     };
     if host.is_empty() {
-        return Err(
-            "the host is missing: expected tcp://HOST:PORT; 0.0.0.0 or [::] listens on all addresses"
-                .to_owned(),
-        );
+        return Err(format!(
+            "the host is missing: expected {scheme}://HOST:PORT; 0.0.0.0 or [::] listens on all addresses"
+        ));
     }
-    match port {
-        None | Some("") => Err("the port is missing: expected tcp://HOST:PORT".to_owned()),
-        Some(port) if port.parse::<u16>().is_err() || port.starts_with('+') => {
+    match (port, transport.default_port()) {
+        (None, Some(port)) => Ok(format!("{address}:{port}")),
+        (None | Some(""), _) => Err(format!("the port is missing: expected {scheme}://HOST:PORT")),
+        (Some(port), _) if port.parse::<u16>().is_err() || port.starts_with('+') => {
             Err(format!("{port:?} is no port: expected a number from 0 to 65535"))
         }
-        Some(_) => Ok(()),
+        (Some(_), _) => Ok(address.to_owned()),
     }
 }
 
@@ -101,16 +176,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_that_are_good() {
+    fn tcp_urls_that_are_good() {
         for (text, address) in [
             ("tcp://127.0.0.1:0", "127.0.0.1:0"),
             ("tcp://localhost:65535/", "localhost:65535"),
             ("tcp://[::1]:7000", "[::1]:7000"),
         ] {
             let url: Url = text.parse().unwrap();
-            assert_eq!((url.transport, url.address.as_str()), (Transport::Tcp, address));
+            assert_eq!((url.transport, url.address()), (Transport::Tcp, address));
             assert_eq!(url.to_string(), text.trim_end_matches('/'));
         }
+    }
+
+    #[test]
+    fn ws_urls_that_are_good() {
+        for (text, address, path, query) in [
+            ("ws://127.0.0.1:0", "127.0.0.1:0", "/", None),
+            ("ws://localhost:1/", "localhost:1", "/", None),
+            ("ws://[::1]:7000/a/b", "[::1]:7000", "/a/b", None),
+            ("ws://h/", "h:80", "/", None),
+            ("ws://[::1]/x", "[::1]:80", "/x", None),
+            ("ws://h:1?", "h:1", "/", Some("")),
+            ("ws://h:1/run?case=1&agent=a?b/c@d", "h:1", "/run", Some("case=1&agent=a?b/c@d")),
+        ] {
+            let url: Url = text.parse().unwrap();
+            assert_eq!((url.transport, url.address()), (Transport::WebSocket, address));
+            assert_eq!((url.path(), url.query()), (path, query));
+            assert_eq!(url.to_string().parse(), Ok(url));
+        }
+        let url: Url = "ws://localhost:0/echo".parse().unwrap();
+        assert_eq!(url.at("[::1]:99".parse().unwrap()).to_string(), "ws://[::1]:99/echo");
+        let local = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(
+            Transport::ALL.map(|t| Url::new(t, local).to_string()),
+            ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/"]
+        );
     }
 
     #[test]
@@ -120,7 +220,6 @@ mod tests {
             ("127.0.0.1:80", "begins with its transport"),
             ("tls://h:1", "tls is not built in yet"),
             ("udp://h:1", "udp is not built in yet"),
-            ("ws://h:1/path", "ws is not built in yet"),
             ("wss://h:1", "wss is not built in yet"),
             ("unix:///run/socket", "unix is not built in yet"),
             ("http://h:1", "unknown transport http"),
@@ -139,6 +238,17 @@ mod tests {
             ("tcp://[h]:80", "no IPv6 address"),
             ("tcp://h:1/path", "\"/path\" has no place"),
             ("tcp://me@h:1", "\"@h:1\" has no place"),
+            ("ws://", "host is missing: expected ws://HOST:PORT"),
+            ("ws:///path", "host is missing"),
+            ("ws://h:/", "port is missing"),
+            ("ws://[::1]80/", "port is missing"),
+            ("ws://h:65536/", "\"65536\" is no port"),
+            ("ws://::1:80/", "goes in brackets: expected ws://[::1]:PORT"),
+            ("ws://me@h:1/", "\"@h:1\" has no place in a ws URL"),
+            ("ws://h:1#part", "\"#part\" has no place in a ws URL"),
+            ("ws://h:1/path#part", "no fragment"),
+            ("ws://h:1/a b", "percent-encode"),
+            ("ws://h*:1/", "is no host"),
         ] {
             let error = text.parse::<Url>().unwrap_err();
             assert!(error.contains(problem), "{text}: {error}");

@@ -6,27 +6,40 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
-use getty_tokio::core::{Close, CloseReason, Config, Stats};
-use getty_tokio::{Client, Context, Handle, Items, Listener, LocalSpawner};
+use anyhow::{Context as _, anyhow, bail};
+use getty_tokio::core::websocket::Packages;
+use getty_tokio::core::{Close, CloseReason, Config, Opened, Stats};
+use getty_tokio::{Client, Context, Handle, Items, Listener, LocalSpawner, Refuse};
 use hdrhistogram::Histogram;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use super::join;
-use super::probe::{Echo, Probe};
-use crate::codec::explain;
+use super::probe::{Echo, Framing, Probe};
+use crate::explain::explain;
 use crate::serve;
 use crate::url::{Transport, Url};
+use crate::websocket::WebSocketOptions;
 
 /// What to do to which server.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub url: Url,
+    pub max_message: usize,
+    pub websocket: WebSocketOptions,
     pub connections: usize,
     pub size: usize,
     pub depth: usize,
+}
+
+impl Plan {
+    fn framing(&self) -> Framing {
+        match self.url.transport {
+            Transport::Tcp => Framing::Length,
+            Transport::WebSocket => Framing::Transport,
+        }
+    }
 }
 
 /// Where the load is. Later ones are greater.
@@ -50,13 +63,15 @@ pub struct Outcome {
     pub lost: u64,
     /// Why the first of them did.
     pub first_lost: Option<String>,
+    /// Connections on which compression was agreed.
+    pub compressed: usize,
 }
 
 impl Outcome {
     fn new() -> Self {
         // 100 ns to 10 minutes, to three digits: about 250 KB.
         let latencies = Histogram::new_with_bounds(100, 600_000_000_000, 3).expect("the bounds are good");
-        Outcome { latencies, messages_per_second: 0.0, wrong: 0, lost: 0, first_lost: None }
+        Outcome { latencies, messages_per_second: 0.0, wrong: 0, lost: 0, first_lost: None, compressed: 0 }
     }
 
     fn add(&mut self, other: Outcome) {
@@ -65,6 +80,7 @@ impl Outcome {
         self.wrong += other.wrong;
         self.lost += other.lost;
         self.first_lost = self.first_lost.take().or(other.first_lost);
+        self.compressed += other.compressed;
     }
 }
 
@@ -135,6 +151,7 @@ async fn run(
 ) -> anyhow::Result<Outcome> {
     let worker = Rc::new(Worker::new());
     let mut handles = connect(plan, numbers, &worker).await?;
+    worker.all_open().await.with_context(|| plan.url.to_string())?;
     let _ = ready.send(()); // the other end waits, or has failed already
     drop(ready);
     let (mut begin, mut end) = (None, None);
@@ -175,10 +192,16 @@ async fn connect(
     worker: &Rc<Worker>,
 ) -> anyhow::Result<Vec<Handle<()>>> {
     let pattern = Probe::pattern(plan.size);
-    // All messages in flight fit the send queue, so that sending is never refused and never stops receiving.
-    let in_flight = (plan.size + 4).saturating_mul(plan.depth);
+    let framing = plan.framing();
+    // All messages in flight fit the send queue, so that sending is never refused and never stops receiving: with a
+    // header each, and what compression adds where there is nothing to compress.
+    let on_wire = plan.size + plan.size / 1024 + 64;
+    let in_flight = on_wire.saturating_mul(plan.depth);
+    let max_frame = plan.max_message + framing.overhead();
     let config = Config::builder()
-        .max_frame(plan.size + 4)
+        .max_frame(max_frame)
+        .max_message(max_frame)
+        .heartbeat_period(plan.websocket.ping)
         .watermarks(in_flight, in_flight)
         .hard_limit(in_flight)
         .handle_queue(plan.depth)
@@ -189,9 +212,9 @@ async fn connect(
         while connecting.len() < CONNECTING
             && let Some(number) = numbers.next()
         {
-            let codec = Probe::new(pattern.clone(), plan.size, number as u64);
+            let codec = Probe::new(framing, pattern.clone(), plan.size, number as u64);
             let listener = Pump::new(worker.clone(), plan.depth);
-            connecting.spawn_local(open(plan.url.clone(), config.clone(), codec, listener));
+            connecting.spawn_local(open(plan.clone(), config.clone(), codec, listener));
         }
         match connecting.join_next().await {
             None => return Ok(handles),
@@ -201,11 +224,15 @@ async fn connect(
     }
 }
 
-async fn open(url: Url, config: Arc<Config>, codec: Probe, listener: Pump) -> std::io::Result<Handle<()>> {
+async fn open(plan: Plan, config: Arc<Config>, codec: Probe, listener: Pump) -> anyhow::Result<Handle<()>> {
     let client = Client::builder().config(config).spawner(LocalSpawner);
-    match url.transport {
-        Transport::Tcp => client.tcp(&url.address, codec, listener).await,
-    }
+    Ok(match plan.url.transport {
+        Transport::Tcp => client.tcp(plan.url.address(), codec, listener).await?,
+        Transport::WebSocket => {
+            let request = plan.websocket.request(&plan.url)?;
+            client.websocket_packages(request, Packages::new(codec), listener).await?
+        }
+    })
 }
 
 /// What the connections of one thread share.
@@ -215,9 +242,12 @@ struct Worker {
     /// When the first messages were sent.
     started: Cell<u64>,
     phase: Cell<Phase>,
+    /// Connections whose listener was not told of the opening, if there is one.
+    opening: Cell<u64>,
     /// Connections whose listener was not told of the end.
     open: Cell<u64>,
-    closed: Notify,
+    /// One of the two has changed.
+    changed: Notify,
     outcome: RefCell<Outcome>,
 }
 
@@ -227,8 +257,9 @@ impl Worker {
             origin: Instant::now(),
             started: Cell::new(0),
             phase: Cell::new(Phase::Connect),
+            opening: Cell::new(0),
             open: Cell::new(0),
-            closed: Notify::new(),
+            changed: Notify::new(),
             outcome: RefCell::new(Outcome::new()),
         }
     }
@@ -245,9 +276,20 @@ impl Worker {
         }
     }
 
+    /// Waits until every handshake is done, or one has failed.
+    async fn all_open(&self) -> anyhow::Result<()> {
+        while self.opening.get() > 0 {
+            if let Some(reason) = self.outcome.borrow_mut().first_lost.take() {
+                bail!(reason);
+            }
+            self.changed.notified().await;
+        }
+        Ok(())
+    }
+
     async fn all_closed(&self) {
         while self.open.get() > 0 {
-            self.closed.notified().await;
+            self.changed.notified().await;
         }
     }
 
@@ -269,12 +311,22 @@ struct Pump {
 
 impl Pump {
     fn new(worker: Rc<Worker>, depth: usize) -> Self {
+        worker.opening.set(worker.opening.get() + 1);
         worker.open.set(worker.open.get() + 1);
         Pump { worker, sent_at: vec![0; depth].into(), oldest: 0, in_flight: depth }
     }
 }
 
 impl Listener<Items<Echo, ()>> for Pump {
+    fn on_open(&mut self, _cx: &mut Context<'_, Items<Echo, ()>>, opened: &Opened) -> Result<(), Refuse> {
+        let Pump { worker, .. } = self;
+        let compresses = opened.upgrade.as_ref().is_some_and(|upgrade| upgrade.deflate().is_some());
+        worker.outcome.borrow_mut().compressed += usize::from(compresses);
+        worker.opening.set(worker.opening.get() - 1);
+        worker.changed.notify_one();
+        Ok(())
+    }
+
     fn on_message(&mut self, _cx: &mut Context<'_, Items<Echo, ()>>, _echo: Echo) {
         // on_messages takes them all.
     }
@@ -313,6 +365,6 @@ impl Listener<Items<Echo, ()>> for Pump {
             outcome.first_lost.get_or_insert_with(|| explain(reason));
         }
         worker.open.set(worker.open.get().saturating_sub(1));
-        worker.closed.notify_one();
+        worker.changed.notify_one();
     }
 }

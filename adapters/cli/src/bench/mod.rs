@@ -7,6 +7,7 @@ mod report;
 
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -14,22 +15,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
-use getty_tokio::core::Config;
+use getty_tokio::core::websocket::OriginPolicy;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::oneshot;
 
-use crate::codec::Codec;
-use crate::serve::{self, Runtime};
+use crate::codec::{CodecOptions, SizeOptions};
+use crate::serve::{self, EchoServer, Runtime};
 use crate::units;
 use crate::url::{Transport, Url};
+use crate::websocket::WebSocketOptions;
 use load::{Load, Phase, Plan};
 use report::{Report, Row};
 
 /// Measure an echo server under load
 ///
-/// Each connection keeps --depth messages in flight: it sends one for each that comes back. Messages are
-/// framed by a length of 4 bytes, as getty serve does by default. Every payload is different and is checked
-/// when it comes back.
+/// Each connection keeps --depth messages in flight: it sends one for each that comes back. Over tcp messages are
+/// framed by a length of 4 bytes, as getty serve does by default; over ws they are binary messages. Every payload
+/// is different, can't be compressed, and is checked when it comes back.
 ///
 /// Without a URL, an echo server is started in this process for every transport and runtime that is built in,
 /// one after the other, and "CPU us/msg" covers server and load together. With a URL it covers the load.
@@ -39,7 +41,7 @@ use report::{Report, Row};
 /// ended early; with any of them the exit code is 1.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server: tcp://HOST:PORT [default: one in this process]
+    /// The server: tcp://HOST:PORT or ws://HOST[:PORT][/PATH][?QUERY] [default: one in this process]
     url: Option<Url>,
 
     /// Connections that are open at the same time
@@ -70,6 +72,26 @@ pub struct Options {
     /// Writes a plot of the latencies, by percentile, as SVG
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+
+    #[command(flatten)]
+    limit: SizeOptions,
+
+    #[command(flatten)]
+    websocket: WebSocketOptions,
+}
+
+impl Options {
+    /// Checks what can't be seen from one option alone.
+    pub fn check(&self) -> Result<(), String> {
+        if self.size > self.limit.max_message {
+            let Options { size, limit: SizeOptions { max_message }, .. } = self;
+            return Err(format!(
+                "messages of {size} bytes are over the limit of {max_message}: raise --max-message"
+            ));
+        }
+        // Without a URL there is a server for each transport.
+        self.url.as_ref().map_or(Ok(()), |url| self.websocket.check([url]))
+    }
 }
 
 pub fn run(options: Options) -> anyhow::Result<()> {
@@ -107,6 +129,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 fn measure(options: &Options, url: &Url, runtime: Runtime, server: String) -> anyhow::Result<Row> {
     let plan = Plan {
         url: url.clone(),
+        max_message: options.limit.limit(),
+        websocket: options.websocket.clone(),
         connections: options.connections as usize,
         size: options.size as usize,
         depth: options.depth as usize,
@@ -179,15 +203,22 @@ struct LocalServer {
 
 impl LocalServer {
     fn start(transport: Transport, runtime: Runtime, options: &Options) -> anyhow::Result<Self> {
-        let mut url = Url { transport, address: "127.0.0.1:0".to_owned() };
-        let config = Config::builder().max_frame(Codec::Length.frame_of(options.size as usize)).build()?;
+        let url = Url::new(transport, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let codec = CodecOptions { codec: None, size: options.limit };
+        let server = EchoServer {
+            url: url.clone(),
+            codec,
+            config: codec.config(transport).build()?,
+            websocket: options.websocket.clone(),
+            origin: OriginPolicy::Same,
+            totals: None,
+        };
         let threads = cores().saturating_sub(load_threads()).max(1);
         let (stop, stopped) = oneshot::channel();
         let (send_address, address) = mpsc::channel();
-        let wanted = url.clone();
         let thread = thread::spawn(move || match runtime {
             Runtime::Tokio => serve::tokio_runtime(Some(threads))?.block_on(async move {
-                let server = serve::listen(&wanted, Codec::Length, config, None).await?;
+                let server = server.start().await?;
                 send_address.send(server.local_addr())?;
                 let _ = stopped.await; // dropped or used, either way it is time to stop
                 server.shutdown(Duration::from_secs(1)).await;
@@ -195,13 +226,12 @@ impl LocalServer {
             }),
         });
         match address.recv() {
-            Ok(address) => url.address = address.to_string(),
+            Ok(address) => Ok(LocalServer { url: url.at(address), stop, thread }),
             Err(_) => {
                 join(thread)?;
                 bail!("the server in this process ended early");
             }
         }
-        Ok(LocalServer { url, stop, thread })
     }
 
     fn stop(self) -> anyhow::Result<()> {

@@ -10,18 +10,38 @@ const HEADER: usize = 4;
 /// A payload may begin at so many places of the pattern.
 const SHIFTS: usize = 256;
 
-/// Messages of one connection: a length of 4 bytes and a payload that depends on the connection and on the
-/// message's number, so that an echo of anything else is noticed.
+/// Messages of one connection: a payload that depends on the connection and on the message's number, so that an echo
+/// of anything else is noticed. In a stream, a length of 4 bytes comes before it.
 ///
 /// A payload is a stamp of 8 bytes and a stretch of the pattern that the stamp chooses. Both cost a copy to
 /// make and a comparison to check.
 #[derive(Debug)]
 pub struct Probe {
+    framing: Framing,
     pattern: Arc<[u8]>,
     size: usize,
     key: u64,
     sent: u64,
     received: u64,
+}
+
+/// How the end of a payload is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// By a length before it.
+    Length,
+    /// By the transport, which keeps messages apart.
+    Transport,
+}
+
+impl Framing {
+    /// Bytes that come to the payload.
+    pub fn overhead(self) -> usize {
+        match self {
+            Framing::Length => HEADER,
+            Framing::Transport => 0,
+        }
+    }
 }
 
 /// A message that came back.
@@ -53,8 +73,8 @@ impl Probe {
     }
 
     /// The codec of one connection of many, with the [`pattern`](Self::pattern) for `size`.
-    pub fn new(pattern: Arc<[u8]>, size: usize, connection: u64) -> Self {
-        Probe { pattern, size, key: mix(connection), sent: 0, received: 0 }
+    pub fn new(framing: Framing, pattern: Arc<[u8]>, size: usize, connection: u64) -> Self {
+        Probe { framing, pattern, size, key: mix(connection), sent: 0, received: 0 }
     }
 
     /// The payload of message `number`.
@@ -71,7 +91,9 @@ impl Encoder<()> for Probe {
 
     fn encode(&mut self, (): (), dst: &mut Sink<'_>) -> Result<(), Self::Error> {
         let (stamp, stamped, rest) = self.payload(self.sent);
-        dst.put_slice(&(self.size as u32).to_be_bytes());
+        if self.framing == Framing::Length {
+            dst.put_slice(&(self.size as u32).to_be_bytes());
+        }
         dst.put_slice(&stamp[..stamped]);
         dst.put_slice(rest);
         self.sent += 1;
@@ -79,7 +101,7 @@ impl Encoder<()> for Probe {
     }
 
     fn encoded_len(&self, (): &()) -> Option<usize> {
-        Some(HEADER + self.size)
+        Some(self.framing.overhead() + self.size)
     }
 }
 
@@ -88,10 +110,13 @@ impl Decoder for Probe {
     type Error = WrongSize;
 
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Echo>, WrongSize> {
-        let Some((header, payload)) = src.split_first_chunk::<HEADER>() else {
-            return Ok(Decoded::Need(HEADER - src.len()));
+        let (payload, received) = match self.framing {
+            Framing::Transport => (&**src, src.len()),
+            Framing::Length => match src.split_first_chunk::<HEADER>() {
+                Some((header, payload)) => (payload, u32::from_be_bytes(*header) as usize),
+                None => return Ok(Decoded::Need(HEADER - src.len())),
+            },
         };
-        let received = u32::from_be_bytes(*header) as usize;
         if received != self.size {
             return Err(WrongSize { sent: self.size, received });
         }
@@ -101,7 +126,7 @@ impl Decoder for Probe {
         let (stamp, stamped, rest) = self.payload(self.received);
         let intact = payload[..stamped] == stamp[..stamped] && payload[stamped..] == *rest;
         self.received += 1;
-        src.advance(HEADER + self.size);
+        src.advance(self.framing.overhead() + self.size);
         Ok(Decoded::Frame(Echo { intact }))
     }
 }
@@ -141,7 +166,7 @@ mod tests {
     fn what_comes_back_is_intact_and_nothing_else_is() {
         for size in [1, 7, 8, 9, 64, 5000] {
             let pattern = Probe::pattern(size);
-            let new = |connection| Probe::new(pattern.clone(), size, connection);
+            let new = |connection| Probe::new(Framing::Length, pattern.clone(), size, connection);
             let sent = wire(&mut new(3), 3);
             assert_eq!(sent.len(), 3 * (HEADER + size));
             assert_eq!(decode(&mut new(3), sent.clone()), [true; 3], "{size}");
@@ -157,9 +182,21 @@ mod tests {
     }
 
     #[test]
+    fn a_transport_that_keeps_messages_apart_needs_no_length() {
+        let pattern = Probe::pattern(9);
+        let new = || Probe::new(Framing::Transport, pattern.clone(), 9, 3);
+        let mut sent = wire(&mut new(), 1);
+        let framed = wire(&mut Probe::new(Framing::Length, pattern.clone(), 9, 3), 1);
+        assert_eq!(sent, framed[HEADER..]);
+        assert_eq!(new().decode(&mut Source::new(&mut sent)), Ok(Decoded::Frame(Echo { intact: true })));
+    }
+
+    #[test]
     fn an_echo_of_another_size_is_an_error() {
-        let mut wire = BytesMut::from(&[0, 0, 0, 5][..]);
-        let error = Probe::new(Probe::pattern(4), 4, 0).decode(&mut Source::new(&mut wire)).unwrap_err();
-        assert_eq!(error.to_string(), "a message of 4 bytes came back with 5 bytes");
+        for (framing, wire) in [(Framing::Length, &[0, 0, 0, 5][..]), (Framing::Transport, b"12345")] {
+            let mut probe = Probe::new(framing, Probe::pattern(4), 4, 0);
+            let error = probe.decode(&mut Source::new(&mut wire.into())).unwrap_err();
+            assert_eq!(error.to_string(), "a message of 4 bytes came back with 5 bytes");
+        }
     }
 }

@@ -29,6 +29,8 @@ pub struct Row {
     /// The URL, or `in-process`.
     server: String,
     connections: usize,
+    /// Whether compression was agreed on every connection.
+    deflate: bool,
     messages: u64,
     errors: u64,
     messages_per_s: f64,
@@ -57,7 +59,7 @@ impl Row {
         outcome: Outcome,
         cpu: Option<Duration>,
     ) -> Self {
-        let Outcome { latencies, messages_per_second, wrong, lost, first_lost } = outcome;
+        let Outcome { latencies, messages_per_second, wrong, lost, first_lost, compressed } = outcome;
         let messages = latencies.len();
         let us = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
         Row {
@@ -65,6 +67,7 @@ impl Row {
             runtime: runtime.name(),
             server,
             connections: plan.connections,
+            deflate: compressed == plan.connections,
             messages,
             errors: wrong + lost,
             messages_per_s: messages_per_second,

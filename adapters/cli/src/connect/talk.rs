@@ -1,101 +1,39 @@
-//! `getty connect`: standard input and output as a session.
+//! A conversation between standard input and output and a peer.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::{BufMut, Bytes, BytesMut};
-use clap::Args;
 use futures_core::Stream;
 use futures_sink::Sink;
-use getty_tokio::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
-use getty_tokio::core::{Close, CloseReason};
-use getty_tokio::{Client, Connection};
+use getty_driver::Connection;
+use getty_tokio::core::{CloseReason, StreamProtocol};
+use getty_tokio::{Items, TcpStream, Tokio};
 use tokio::time::{Instant, sleep_until};
 
-use crate::codec::{Codec, CodecOptions, Lines, explain};
+use super::{Options, UNSENT, close, ended};
+use crate::codec::Codec;
+use crate::payload::Payload;
 use crate::stdio::{self, Cut, Output};
-use crate::url::{Transport, Url};
-use crate::{serve, units};
-
-/// Send lines of standard input as messages, print messages that come
-///
-/// Each line is sent as one message, without its line end; each message received is printed on a line. At the
-/// end of standard input this goes on until the peer closes or nothing came for --wait seconds, then closes.
-///
-/// With --codec raw nothing is cut or added, either way: standard input is sent as it is, line ends included,
-/// and what comes is printed as it is.
-///
-/// The exit code is 0 after a clean close, otherwise 1, with the reason on standard error.
-#[derive(Debug, Args)]
-pub struct Options {
-    /// What to connect to: tcp://HOST:PORT, IPv6 addresses in brackets
-    url: Url,
-
-    #[command(flatten)]
-    codec: CodecOptions,
-
-    /// At the end of standard input, how long to wait for more messages
-    #[arg(long, value_name = "SECS", default_value = "1", value_parser = units::seconds)]
-    wait: Duration,
-
-    /// Sends back what is received until the peer closes; standard input and output are not used
-    #[arg(long, conflicts_with = "wait")]
-    echo: bool,
-}
 
 /// How many bytes may wait to be printed before receiving waits.
 const UNPRINTED: usize = 64 * 1024;
 
-const UNSENT: &str = "closed by the peer before everything was sent";
-
-pub fn run(options: Options) -> anyhow::Result<()> {
-    serve::tokio_runtime(Some(1))?.block_on(async {
-        match options.codec.codec {
-            Codec::Length => connect(&options, LengthDelimited::new()).await,
-            Codec::Lines => connect(&options, Lines::new()).await,
-            Codec::Raw => connect(&options, Raw).await,
-        }
-    })
-}
-
-async fn connect<C>(options: &Options, codec: C) -> anyhow::Result<()>
-where
-    C: Decoder<Item = Bytes> + Encoder<Bytes> + 'static,
-{
-    let config = options.codec.config().build()?;
-    let client = Client::builder().config(config);
-    let connection = match options.url.transport {
-        Transport::Tcp => client.tcp_connection(&options.url.address, codec).await?,
-    };
-    if options.echo {
-        return echo(connection).await.with_context(|| options.url.to_string());
-    }
-    talk(options, connection).await
-}
-
-/// Sends back what comes.
-async fn echo<C>(mut connection: Connection<C, Bytes>) -> anyhow::Result<()>
-where
-    C: Decoder<Item = Bytes> + Encoder<Bytes>,
-{
-    while let Some(message) = connection.recv().await.map_err(ended)? {
-        // It is refused only when the session is closing, which is told by the next call.
-        let _ = connection.feed(message).await;
-    }
-    close(connection).await
-}
-
 /// Moves messages between standard input, the connection and standard output.
-async fn talk<C>(options: &Options, mut connection: Connection<C, Bytes>) -> anyhow::Result<()>
+pub async fn talk<P, M>(
+    options: &Options,
+    mut connection: Connection<Tokio, TcpStream, P>,
+) -> anyhow::Result<()>
 where
-    C: Decoder<Item = Bytes> + Encoder<Bytes>,
+    P: StreamProtocol<Messages = Items<M>>,
+    M: Payload,
 {
-    let cut = if options.codec.codec == Codec::Raw { Cut::Nowhere } else { Cut::Lines };
-    let mut input = stdio::input(cut, options.codec.max_message as usize);
+    let raw = options.codec.codec == Some(Codec::Raw);
+    let cut = if raw { Cut::Nowhere } else { Cut::Lines };
+    let mut input = stdio::input(cut, options.codec.size.limit());
     let mut output = Output::new();
     let mut talk = Talk { cut, unsent: VecDeque::new(), unprinted: BytesMut::new() };
     let (mut input_ended, mut input_error) = (false, None);
@@ -124,11 +62,12 @@ where
                 None => (active, input_ended) = (Instant::now(), true),
             },
             () = sleep_until(active + options.wait), if quiet => {
-                let bytes = connection.stats().received.bytes;
-                if bytes == received {
+                // A part of a message is something; pings and pongs, which are never in part, are not.
+                let stats = connection.stats();
+                if stats.received.bytes == received || stats.buffered == 0 {
                     break End::Us;
                 }
-                (active, received) = (Instant::now(), bytes); // a part of a message came
+                (active, received) = (Instant::now(), stats.received.bytes);
             }
         }
     };
@@ -154,9 +93,9 @@ enum End {
 }
 
 /// What is on its way.
-struct Talk {
+struct Talk<M> {
     cut: Cut,
-    unsent: VecDeque<Bytes>,
+    unsent: VecDeque<M>,
     unprinted: BytesMut,
 }
 
@@ -168,22 +107,26 @@ enum Moved {
     End(Option<CloseReason>),
 }
 
-impl Talk {
+impl<M: Payload> Talk<M> {
     fn is_idle(&self) -> bool {
         self.unsent.is_empty() && self.unprinted.is_empty()
     }
 
     /// Moves messages both ways, as many as there is room for.
-    fn poll<C>(&mut self, connection: &mut Connection<C, Bytes>, cx: &mut Context<'_>) -> Poll<Moved>
+    fn poll<P>(
+        &mut self,
+        connection: &mut Connection<Tokio, TcpStream, P>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Moved>
     where
-        C: Decoder<Item = Bytes> + Encoder<Bytes>,
+        P: StreamProtocol<Messages = Items<M>>,
     {
         let mut connection = Pin::new(connection);
         let flushing = connection.stats().queued > 0;
         let mut moved = false;
         while self.unprinted.len() < UNPRINTED {
             match connection.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => self.print(&message),
+                Poll::Ready(Some(Ok(message))) => self.print(message.bytes()),
                 Poll::Ready(end) => return Poll::Ready(Moved::End(end.and_then(Result::err))),
                 Poll::Pending => break,
             }
@@ -210,22 +153,4 @@ impl Talk {
             self.unprinted.put_u8(b'\n');
         }
     }
-}
-
-/// Closes gracefully.
-async fn close<C>(mut connection: Connection<C, Bytes>) -> anyhow::Result<()>
-where
-    C: Decoder<Item = Bytes> + Encoder<Bytes>,
-{
-    let reason = connection.close(Close::graceful()).await;
-    if !reason.is_clean() {
-        return Err(ended(reason));
-    }
-    // That the peer closed is clean in itself, but it may have done so before it took everything.
-    let progress = connection.stats().progress;
-    if progress.flushed < progress.accepted { Err(anyhow!(UNSENT)) } else { Ok(()) }
-}
-
-fn ended(reason: CloseReason) -> anyhow::Error {
-    anyhow!(explain(&reason))
 }

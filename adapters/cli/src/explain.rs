@@ -1,0 +1,50 @@
+//! Why a session ended, in the words of this program.
+
+use getty_tokio::core::codec::{DelimitedError, LengthDelimitedError};
+use getty_tokio::core::websocket::{HandshakeError, ProtocolError};
+use getty_tokio::core::{CloseReason, Deadline};
+
+/// Why a session ended, in the words of this program's options.
+pub fn explain(reason: &CloseReason) -> String {
+    const HINT: &str = "raise --max-message, or the peer speaks another protocol (see --codec)";
+    if let CloseReason::Codec(error) = reason {
+        if let Some(&LengthDelimitedError::TooLong { length, limit }) = error.downcast_ref() {
+            let (length, limit) = (length.saturating_sub(4), limit.saturating_sub(4));
+            return format!("the peer sends a message of {length} bytes, the limit is {limit}: {HINT}");
+        }
+        if let Some(&DelimitedError::TooLong { limit }) = error.downcast_ref() {
+            let limit = limit.saturating_sub(1);
+            return format!("the peer sends a line of more than {limit} bytes, the limit: {HINT}");
+        }
+    }
+    match reason {
+        CloseReason::Protocol(ProtocolError::FrameTooLarge { bytes, limit }) => {
+            format!("the peer sends a frame of {bytes} bytes, the limit is {limit}: raise --max-message")
+        }
+        CloseReason::Protocol(ProtocolError::MessageTooLarge { limit }) => {
+            format!("the peer sends a message of more than {limit} bytes, the limit: raise --max-message")
+        }
+        CloseReason::Protocol(error @ (ProtocolError::Text | ProtocolError::Package { .. })) => {
+            format!("{error} (see --codec)")
+        }
+        CloseReason::Handshake(error) => match &**error {
+            HandshakeError::Origin { origin, host } => {
+                format!("handshake: pages from {origin:?} may not connect to {host:?} (see --origin)")
+            }
+            error => format!("handshake: {error}"),
+        },
+        CloseReason::Timeout(Deadline::Handshake) => {
+            "the peer did not finish the handshake in time".to_owned()
+        }
+        CloseReason::Timeout(Deadline::Pong) => "the peer did not answer a ping in time".to_owned(),
+        CloseReason::Timeout(Deadline::Close) => {
+            "the peer did not end its side of the closed connection".to_owned()
+        }
+        CloseReason::Timeout(Deadline::PartialFrame) => {
+            "the peer stopped in the middle of a message".to_owned()
+        }
+        CloseReason::Timeout(Deadline::WriteStall) => "the peer has stopped reading".to_owned(),
+        CloseReason::Io(kind) => kind.to_string(),
+        other => other.to_string(),
+    }
+}

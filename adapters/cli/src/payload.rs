@@ -1,0 +1,37 @@
+//! [`Payload`]: messages, whether WebSocket's own or a codec's.
+
+use bytes::Bytes;
+use getty_tokio::core::websocket::{Message, Text};
+
+/// A message that can be read from a line, printed and counted.
+pub trait Payload: Sized + Send + 'static {
+    /// The message that a piece of standard input stands for.
+    fn from_input(bytes: Bytes) -> Result<Self, String>;
+
+    fn bytes(&self) -> &Bytes;
+}
+
+impl Payload for Bytes {
+    fn from_input(bytes: Bytes) -> Result<Self, String> {
+        Ok(bytes)
+    }
+
+    fn bytes(&self) -> &Bytes {
+        self
+    }
+}
+
+impl Payload for Message {
+    /// Text, as lines are.
+    fn from_input(bytes: Bytes) -> Result<Self, String> {
+        Text::try_from(bytes).map(Message::Text).map_err(|_| {
+            "a line of standard input is not UTF-8, as a text message must be: \
+             --codec lines or raw sends binary ones"
+                .to_owned()
+        })
+    }
+
+    fn bytes(&self) -> &Bytes {
+        self.as_bytes()
+    }
+}

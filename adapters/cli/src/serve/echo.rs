@@ -1,0 +1,118 @@
+//! [`EchoServer`]: sends back what comes, over every transport.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use getty_tokio::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
+use getty_tokio::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
+use getty_tokio::core::{Close, CloseReason, Config, Idle, Opened, Stats};
+use getty_tokio::{Context, Items, Listener, Refuse, Server};
+
+use super::page::Site;
+use super::totals::Totals;
+use crate::codec::{Codec, CodecOptions, Lines};
+use crate::payload::Payload;
+use crate::url::{Transport, Url};
+use crate::websocket::WebSocketOptions;
+
+/// An echo server on one URL, before it is started.
+#[derive(Debug)]
+pub struct EchoServer {
+    pub url: Url,
+    pub codec: CodecOptions,
+    pub config: Arc<Config>,
+    pub websocket: WebSocketOptions,
+    pub origin: OriginPolicy,
+    pub totals: Option<Arc<Totals>>,
+}
+
+impl EchoServer {
+    pub async fn start(self) -> anyhow::Result<Server> {
+        let limit = self.codec.size.limit();
+        match self.codec.codec(self.url.transport) {
+            None => {
+                let (options, echo) = (self.websocket.server(self.origin.clone()), self.echo()?);
+                let builder = Server::builder().config(self.config);
+                Ok(builder.websocket(self.url.address(), options, move || echo.clone()).await?)
+            }
+            Some(Codec::Length) => self.start_with(LengthDelimited::new).await,
+            Some(Codec::Lines) => self.start_with(move || Lines::new(limit)).await,
+            Some(Codec::Raw) => self.start_with(|| Raw).await,
+        }
+    }
+
+    async fn start_with<C>(self, codec: impl Fn() -> C + Send + 'static) -> anyhow::Result<Server>
+    where
+        C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
+    {
+        let echo = self.echo()?;
+        let listener = move || echo.clone();
+        let builder = Server::builder().config(self.config);
+        Ok(match self.url.transport {
+            Transport::Tcp => builder.tcp(self.url.address(), codec, listener).await?,
+            Transport::WebSocket => {
+                let options = self.websocket.server(self.origin);
+                let codec = move || Packages::new(codec());
+                builder.websocket_packages(self.url.address(), options, codec, listener).await?
+            }
+        })
+    }
+
+    fn echo(&self) -> anyhow::Result<Echo> {
+        let site = match self.url.transport {
+            Transport::Tcp => None,
+            Transport::WebSocket => Some(Arc::new(Site::new(self.url.path(), &self.websocket.subprotocol)?)),
+        };
+        Ok(Echo { site, totals: self.totals.clone(), opened: false })
+    }
+}
+
+/// Sends back what comes.
+#[derive(Debug, Clone)]
+struct Echo {
+    /// What there is at which path, over WebSocket.
+    site: Option<Arc<Site>>,
+    /// Where to count, if that is wanted.
+    totals: Option<Arc<Totals>>,
+    opened: bool,
+}
+
+impl<M: Payload> Listener<Items<M>> for Echo {
+    fn on_request(&mut self, _cx: &mut Context<'_, Items<M>>, request: &Request) -> Verdict {
+        self.site.as_ref().map_or_else(|| Verdict::Accept(Accept::new()), |site| site.answer(request))
+    }
+
+    fn on_open(&mut self, _cx: &mut Context<'_, Items<M>>, _opened: &Opened) -> Result<(), Refuse> {
+        self.opened = true;
+        if let Some(totals) = &self.totals {
+            totals.count_opened();
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Items<M>>, message: M) {
+        let _ = cx.send(message); // refused only when the session is closing
+    }
+
+    fn on_messages(&mut self, cx: &mut Context<'_, Items<M>>) {
+        let (mut messages, mut bytes) = (0, 0);
+        while let Some(message) = cx.next_message() {
+            messages += 1;
+            bytes += message.bytes().len() as u64;
+            self.on_message(cx, message);
+        }
+        if let Some(totals) = &self.totals {
+            totals.count_messages(messages, bytes);
+        }
+    }
+
+    fn on_idle(&mut self, cx: &mut Context<'_, Items<M>>, idle: Idle) {
+        cx.close(Close::idle(idle));
+    }
+
+    fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
+        if let Some(totals) = &self.totals {
+            totals.count_closed(self.opened, reason);
+        }
+    }
+}

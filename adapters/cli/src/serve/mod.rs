@@ -1,0 +1,170 @@
+//! `getty serve`: an echo server.
+
+mod echo;
+mod page;
+mod signals;
+mod totals;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use getty_tokio::Server;
+use tokio::task::JoinSet;
+
+use crate::codec::CodecOptions;
+use crate::units;
+use crate::url::Url;
+use crate::websocket::{self, Origin, WebSocketOptions};
+pub use echo::EchoServer;
+use signals::Signals;
+use totals::Totals;
+
+/// Echo every message to its sender
+///
+/// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port.
+///
+/// A ws URL serves its path only; a browser that is sent to / of the same port gets a page to try it. Text comes
+/// back as text and binary as binary.
+///
+/// SIGINT and SIGTERM (Ctrl-C) stop accepting, answer what has been received, close all sessions and end the
+/// program with exit code 0; a second signal ends it at once.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// What to listen on: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for a free one, IPv6 addresses in brackets
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<Url>,
+
+    /// What runs the sessions
+    #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
+    runtime: Runtime,
+
+    /// Threads that run the sessions [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+
+    #[command(flatten)]
+    codec: CodecOptions,
+
+    /// Calls each session's cron callback, which does nothing, so often: to measure what timers cost. Over ws this
+    /// sends a ping too, unless --ping says how often
+    #[arg(long, value_name = "SECS", value_parser = units::period)]
+    cron: Option<Duration>,
+
+    /// Closes sessions on which nothing was received for so long
+    #[arg(long, value_name = "SECS", value_parser = units::period)]
+    idle: Option<Duration>,
+
+    /// How long sessions may take to close after a signal; those that are left are aborted
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = units::seconds)]
+    grace: Duration,
+
+    /// Prints sessions, rates and errors on standard error, once a second
+    #[arg(long)]
+    stats: bool,
+
+    #[command(flatten)]
+    websocket: WebSocketOptions,
+
+    /// Web pages that may connect: of the server's own host and port (same), all (any), or those of an origin such as
+    /// https://example.com, which may be given several times. Clients that send no origin always may [default: same]
+    #[arg(long, value_name = "same|any|URL", help_heading = "WebSocket options")]
+    origin: Vec<Origin>,
+}
+
+impl Options {
+    /// Checks what can't be seen from one option alone.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(query) = self.urls.iter().find_map(Url::query) {
+            return Err(format!("\"?{query}\" has no place in a URL to serve: any query is let in"));
+        }
+        if !self.origin.is_empty() {
+            websocket::check_used("--origin", &self.urls)?;
+        }
+        Origin::policy(&self.origin)?;
+        self.websocket.check(&self.urls)
+    }
+}
+
+/// A runtime that is built in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Runtime {
+    Tokio,
+}
+
+impl Runtime {
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::Tokio => "tokio",
+        }
+    }
+}
+
+pub fn run(options: Options) -> anyhow::Result<()> {
+    match options.runtime {
+        Runtime::Tokio => tokio_runtime(options.threads.map(usize::from))?.block_on(serve(options)),
+    }
+}
+
+/// A tokio runtime of so many threads, by default as many as there are cores.
+pub fn tokio_runtime(threads: Option<usize>) -> anyhow::Result<tokio::runtime::Runtime> {
+    let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads).enable_all().build().context("can't start the runtime")
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("can't listen to signals")?;
+    let totals = options.stats.then(Arc::<Totals>::default);
+    let mut servers = Vec::new();
+    for url in &options.urls {
+        let config = options
+            .codec
+            .config(url.transport)
+            .cron_period(options.cron)
+            .heartbeat_period(options.websocket.ping)
+            .idle_read(options.idle)
+            .close_timeout(options.grace.max(Duration::from_secs(5)));
+        let server = EchoServer {
+            url: url.clone(),
+            codec: options.codec,
+            config: config.build()?,
+            websocket: options.websocket.clone(),
+            origin: Origin::policy(&options.origin).map_err(anyhow::Error::msg)?,
+            totals: totals.clone(),
+        };
+        servers.push(server.start().await?);
+    }
+    announce(&options.urls, &servers).context("can't write to standard output")?;
+    if let Some(totals) = totals {
+        tokio::spawn(totals::report(totals));
+    }
+    signals.recv().await;
+    tokio::select! {
+        biased;
+        () = shut_down(servers, options.grace) => Ok(()),
+        code = signals.recv() => std::process::exit(code),
+    }
+}
+
+fn announce(urls: &[Url], servers: &[Server]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for (url, server) in urls.iter().zip(servers) {
+        writeln!(out, "listening {}", url.at(server.local_addr()))?;
+    }
+    out.flush()
+}
+
+async fn shut_down(servers: Vec<Server>, grace: Duration) {
+    let closing: JoinSet<_> = servers.into_iter().map(|server| server.shutdown(grace)).collect();
+    let aborted: usize = closing.join_all().await.iter().map(|shutdown| shutdown.aborted).sum();
+    if aborted > 0 {
+        eprintln!("getty: aborted {aborted} sessions that did not close within {grace:?} (see --grace)");
+    }
+}

@@ -1,0 +1,82 @@
+//! [`Site`]: what a ws URL serves at which path.
+
+use getty_tokio::core::websocket::{Accept, Request, Response, Verdict};
+
+/// What there is on a WebSocket port: sessions at one path, and at `/` a page that opens one.
+#[derive(Debug)]
+pub struct Site {
+    path: String,
+    page: Response,
+    not_found: Response,
+}
+
+/// The page, with places for the path and for sub-protocols.
+const PAGE: &str = include_str!("page.html");
+
+/// The page's own style and script, by their hashes, and connections to the server that it comes from; nothing else.
+const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
+    style-src 'sha256-bcKQXOgKlb0tOPkphsLacASJbKjTbrwdT/f+nRe4P3U='; script-src 'sha256-TPw56kc++gXl+vPtDSPM5Oaw+q2MUF7bGpdXhAXWd/g='; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+impl Site {
+    /// Sessions at `path`, and a page that offers `protocols`.
+    pub fn new(path: &str, protocols: &[String]) -> anyhow::Result<Self> {
+        // In this order: the name of a sub-protocol has no braces, a path may have.
+        let page = PAGE.replace("{{protocols}}", &escape(&protocols.join(", ")));
+        let page = page.replace("{{path}}", &escape(path));
+        let not_found = format!("sessions are at {path}, a page to try them is at /\n");
+        Ok(Site {
+            path: path.to_owned(),
+            page: Response::new(200)?
+                .header("Content-Type", "text/html; charset=utf-8")?
+                .header("Content-Security-Policy", POLICY)?
+                .header("X-Content-Type-Options", "nosniff")?
+                .header("Cache-Control", "no-store")?
+                .body(page),
+            not_found: Response::new(404)?
+                .header("Content-Type", "text/plain; charset=utf-8")?
+                .header("X-Content-Type-Options", "nosniff")?
+                .body(not_found),
+        })
+    }
+
+    /// Lets clients in at the path; plain requests get the page at `/`. There is nothing else.
+    pub fn answer(&self, request: &Request) -> Verdict {
+        match (request.is_upgrade(), request.path()) {
+            (true, path) if path == self.path => Verdict::Accept(Accept::new()),
+            (false, "/") => Verdict::Respond(self.page.clone()),
+            _ => Verdict::Respond(self.not_found.clone()),
+        }
+    }
+}
+
+/// Makes text fit for an attribute in quotes.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_inserted_stays_in_its_attribute() {
+        assert_eq!(escape(r#"/a"><script>&amp;'"#), "/a&quot;>&lt;script>&amp;amp;'");
+    }
+
+    /// The browser runs what has these hashes only: after a change of the page they must follow.
+    #[test]
+    fn the_policy_is_that_of_the_page() {
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+        use sha2::{Digest, Sha256};
+
+        for (element, directive) in [("style", "style-src"), ("script", "script-src")] {
+            let (_, rest) = PAGE.split_once(&format!("<{element}>")).unwrap();
+            let (text, rest) = rest.split_once(&format!("</{element}>")).unwrap();
+            assert!(!rest.contains(&format!("<{element}")) && !text.contains("{{"));
+            let expected = format!("{directive} 'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
+            assert!(POLICY.contains(&expected), "expected {expected}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! [`Totals`]: what all sessions of a server did.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use getty_tokio::core::websocket::HandshakeError;
+use getty_tokio::core::{CloseReason, Deadline};
+
+use crate::explain::explain;
+
+/// What all sessions did, for `--stats`.
+#[derive(Debug, Default)]
+pub struct Totals {
+    opened: AtomicU64,
+    closed: AtomicU64,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    errors: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Totals {
+    pub fn count_opened(&self) {
+        self.opened.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_messages(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_add(messages, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// A session is over that had opened, or never did.
+    pub fn count_closed(&self, had_opened: bool, reason: &CloseReason) {
+        self.closed.fetch_add(u64::from(had_opened), Relaxed);
+        if is_error(reason) {
+            self.errors.fetch_add(1, Relaxed);
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(explain(reason));
+        }
+    }
+}
+
+fn is_error(reason: &CloseReason) -> bool {
+    match reason {
+        CloseReason::Timeout(Deadline::IdleRead) => false,
+        // The page was asked for, and sent.
+        CloseReason::Handshake(error) => !matches!(**error, HandshakeError::Refused { status: 200 }),
+        reason => !reason.is_clean(),
+    }
+}
+
+/// Prints a line a second.
+pub async fn report(totals: Arc<Totals>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.tick().await;
+    let (mut since, mut messages, mut bytes) = (Instant::now(), 0, 0);
+    loop {
+        ticks.tick().await;
+        let seconds = since.elapsed().as_secs_f64();
+        since = Instant::now();
+        let (messages_before, bytes_before) = (messages, bytes);
+        (messages, bytes) = (totals.messages.load(Relaxed), totals.bytes.load(Relaxed));
+        let (closed, opened) = (totals.closed.load(Relaxed), totals.opened.load(Relaxed));
+        let last = totals.last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        eprintln!(
+            "sessions {}, opened {opened}, messages/s {:.0}, MB/s {:.2}, errors {}{}",
+            opened.saturating_sub(closed),
+            (messages - messages_before) as f64 / seconds,
+            (bytes - bytes_before) as f64 / seconds / 1e6,
+            totals.errors.load(Relaxed),
+            last.map(|error| format!(" (last: {error})")).unwrap_or_default(),
+        );
+    }
+}
