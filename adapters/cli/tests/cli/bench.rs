@@ -34,11 +34,28 @@ fn against_itself() {
         (&report["size"], &report["depth"], &report["duration_s"]),
         (&64.into(), &16.into(), &0.3.into())
     );
-    let run = &report["runs"][0];
-    assert_eq!((&run["transport"], &run["runtime"]), (&"tcp".into(), &"tokio".into()));
+    // The table says the same.
+    let lines: Vec<Vec<&str>> = done.text().lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(
-        (&run["connections"], &run["errors"], &run["server"]),
-        (&5.into(), &0.into(), &"in-process".into())
+        lines[0].join(" "),
+        "5 connections, server: in-process, 16 messages of 64 bytes in flight on each, 0.3 s after 0.1 s"
+    );
+    assert_eq!(lines[2][..3], ["transport", "runtime", "messages"]);
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!((runs.len(), lines.len()), (2, 5));
+    for (transport, (run, line)) in ["tcp", "ws"].into_iter().zip(runs.iter().zip(&lines[3..])) {
+        check_run(run, transport);
+        assert_eq!(line[..3], [transport, "tokio", &run["messages"].to_string()]);
+        assert_eq!(line.last(), Some(&"0"));
+    }
+}
+
+/// Checks what was measured of 5 connections to a server in the same process, in 0.3 s, with 64 bytes.
+fn check_run(run: &serde_json::Value, transport: &str) {
+    assert_eq!((&run["transport"], &run["runtime"]), (&transport.into(), &"tokio".into()));
+    assert_eq!(
+        (&run["connections"], &run["errors"], &run["server"], &run["deflate"]),
+        (&5.into(), &0.into(), &"in-process".into(), &false.into())
     );
     let messages = run["messages"].as_u64().unwrap();
     assert!(messages > 0);
@@ -51,29 +68,56 @@ fn against_itself() {
     if cfg!(unix) {
         assert!(number("cpu_us_per_message") > 0.0);
     }
-    // The table says the same.
-    let lines: Vec<Vec<&str>> = done.text().lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(
-        lines[0].join(" "),
-        "5 connections, server: in-process, 16 messages of 64 bytes in flight on each, 0.3 s after 0.1 s"
-    );
-    assert_eq!(lines[2][..3], ["transport", "runtime", "messages"]);
-    assert_eq!(lines[3][..3], ["tcp", "tokio", &messages.to_string()]);
-    assert_eq!(lines[3].last(), Some(&"0"));
-    assert_eq!(lines.len(), 4);
 }
 
 #[test]
 fn against_a_server() {
-    let server = Server::start(&[]);
-    for args in [&["--size", "1"][..], &["--size", "100000"], &["--depth", "5000"], &["--connections", "200"]]
-    {
-        let path = file("server.json");
-        bench(&[args, &["--json", &path, &server.url]].concat()).succeeded();
-        let run = &json(&path)["runs"][0];
-        assert_eq!(run["server"], server.url.as_str());
-        assert!(run["messages"].as_u64().unwrap() > 0, "{args:?}");
+    for server in [Server::start(&[]), Server::start_on("ws://127.0.0.1:0/echo", &["--deflate"])] {
+        for args in [
+            &["--size", "1"][..],
+            &["--size", "100000", "--connections", "2", "--depth", "2"],
+            &["--depth", "5000", "--connections", "2"],
+            &["--connections", "200"],
+        ] {
+            measure(&server, args);
+        }
     }
+}
+
+/// What was measured of a server.
+fn measure(server: &Server, args: &[&str]) -> serde_json::Value {
+    let path = file(&format!("server-{}.json", server.running.child.id()));
+    bench(&[args, &["--json", &path, &server.url]].concat()).succeeded();
+    let run = json(&path)["runs"][0].take();
+    assert_eq!((&run["server"], &run["errors"]), (&server.url.as_str().into(), &0.into()));
+    assert!(run["messages"].as_u64().unwrap() > 0, "{args:?}");
+    run
+}
+
+#[test]
+fn compression_is_told_as_it_was_agreed() {
+    let server = Server::start_on("ws://127.0.0.1:0", &["--deflate"]);
+    let args = ["--deflate", "--ping", "0.01", "--size", "1000", "--connections", "2", "--depth", "2"];
+    assert_eq!(measure(&server, &args)["deflate"], true);
+    assert_eq!(measure(&server, &[])["deflate"], false);
+    let server = Server::start_on("ws://127.0.0.1:0", &[]);
+    assert_eq!(measure(&server, &["--deflate"])["deflate"], false);
+}
+
+#[test]
+fn a_handshake_that_fails() {
+    let server = Server::start_on("ws://127.0.0.1:0/here", &[]);
+    let url = format!("{}/not", server.url);
+    // At once: nothing is measured.
+    let args = ["bench", "--duration", "1000", &url];
+    run(&args, "")
+        .failed(1, &format!("{url}: handshake: the server answered 404 \"Not Found\", expected 101"));
+}
+
+#[test]
+fn packages_of_a_codec_are_not_what_is_sent_over_ws() {
+    let server = Server::start_on("ws://127.0.0.1:0", &["--codec", "length"]);
+    bench(&["--connections", "1", &server.url]).failed(1, "closed by the peer: code 1007");
 }
 
 #[test]
@@ -87,9 +131,10 @@ fn the_plot_is_an_svg_picture() {
         (root.tag_name().name(), root.tag_name().namespace()),
         ("svg", Some("http://www.w3.org/2000/svg"))
     );
-    let curve =
-        picture.descendants().find(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "polyline")));
-    let points: Vec<(f64, f64)> = curve
+    let mut curves =
+        picture.descendants().filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "polyline")));
+    let points: Vec<(f64, f64)> = curves
+        .next()
         .unwrap()
         .attribute("points")
         .unwrap()
@@ -104,7 +149,8 @@ fn the_plot_is_an_svg_picture() {
         points.iter().all(|&(x, y)| (80.0..=776.0).contains(&x) && (56.0..=380.0).contains(&y)),
         "{points:?}"
     );
-    assert!(text.contains("tcp on tokio") && text.contains("99 %"));
+    assert_eq!(curves.count(), 1, "besides that of tcp");
+    assert!(["tcp on tokio", "ws on tokio", "99 %"].iter().all(|&label| text.contains(label)));
 }
 
 /// A server that answers each message with what `answer` makes of it; `None` ends the connection.

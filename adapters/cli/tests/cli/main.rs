@@ -5,3 +5,5 @@ mod connect;
 mod serve;
 mod support;
 mod usage;
+mod websocket;
+mod ws;

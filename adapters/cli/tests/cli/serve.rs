@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 use rustix::process::Signal;
 
-use crate::support::{Running, Server, frame, line, read_frame, rest, run};
+use crate::support::{Running, Server, frame, read_frame, rest, run};
 
 #[test]
 fn every_codec_makes_the_round_trip() {
@@ -60,7 +60,7 @@ fn idle_sessions_are_closed() {
     assert_eq!(rest(&mut client), b"");
     assert!(start.elapsed() < Duration::from_secs(4), "closed by the close timeout only");
     drop(client);
-    wait_for_stats(&mut server, "sessions 0, opened 1, messages/s 0, MB/s 0.00, errors 0");
+    server.wait_for_stats("sessions 0, opened 1, messages/s 0, MB/s 0.00, errors 0");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_message_over_the_limit_ends_the_session() {
         client.write_all(message).unwrap();
         assert_eq!(rest(&mut client), b"");
         drop(client);
-        wait_for_stats(&mut server, &format!("errors 1 (last: the peer {told}"));
+        server.wait_for_stats(&format!("errors 1 (last: the peer {told}"));
     }
     // One of just the limit is fine.
     for codec in ["length", "lines", "raw"] {
@@ -97,22 +97,11 @@ fn stats_count() {
         client.write_all(&frame(b"hello")).unwrap();
         assert_eq!(read_frame(&mut client).unwrap(), b"hello");
     }
-    wait_for_stats(&mut server, "sessions 1, opened 1, messages/s");
+    server.wait_for_stats("sessions 1, opened 1, messages/s");
     // Cut off in the middle of a message.
     client.write_all(&[0, 0]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    wait_for_stats(&mut server, "errors 1 (last: closed by the peer: something was cut off)");
-}
-
-/// Reads lines of standard error until one has `text`.
-fn wait_for_stats(server: &mut Server, text: &str) {
-    let err = server.running.err.as_mut().unwrap();
-    for _ in 0..10 {
-        if line(err).contains(text) {
-            return;
-        }
-    }
-    panic!("no line of statistics has {text:?}");
+    server.wait_for_stats("errors 1 (last: closed by the peer: something was cut off)");
 }
 
 #[cfg(unix)]

@@ -148,14 +148,35 @@ pub struct Server {
 
 impl Server {
     pub fn start(options: &[&str]) -> Self {
-        let mut running = Running::start(&[&["serve", "tcp://127.0.0.1:0"], options].concat());
+        Self::start_on("tcp://127.0.0.1:0", options)
+    }
+
+    pub fn start_on(url: &str, options: &[&str]) -> Self {
+        let mut running = Running::start(&[&["serve", url], options].concat());
         let line = running.line();
         let url = line.trim_end().strip_prefix("listening ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
         Server { running, url }
     }
 
     pub fn connect(&self) -> TcpStream {
-        with_deadline(TcpStream::connect(self.url.strip_prefix("tcp://").unwrap()).unwrap())
+        with_deadline(TcpStream::connect(self.authority()).unwrap())
+    }
+
+    /// `HOST:PORT` of its URL.
+    pub fn authority(&self) -> &str {
+        let (_, rest) = self.url.split_once("://").unwrap();
+        rest.split('/').next().unwrap()
+    }
+
+    /// Reads lines of standard error until one has `text`.
+    pub fn wait_for_stats(&mut self, text: &str) {
+        let err = self.running.err.as_mut().unwrap();
+        for _ in 0..10 {
+            if line(err).contains(text) {
+                return;
+            }
+        }
+        panic!("no line of statistics has {text:?}");
     }
 }
 

@@ -35,6 +35,23 @@ fn wrong_command_lines() {
         ("bench --depth 0", "'--depth <N>': 0 is not in 1..=1048576"),
         ("bench --duration 0", "'--duration <SECS>': expected seconds from 0.001"),
         ("bench --warmup x", "'--warmup <SECS>': expected seconds from 0"),
+        (
+            "bench --size 100 --max-message 99",
+            "messages of 100 bytes are over the limit of 99: raise --max-message",
+        ),
+        ("serve --deflate tcp://h:1", "--deflate is for ws URLs, and there is none"),
+        ("connect --ping 1 tcp://h:1", "--ping is for ws URLs"),
+        ("bench --subprotocol a tcp://h:1", "--subprotocol is for ws URLs"),
+        ("serve --origin any tcp://h:1", "--origin is for ws URLs"),
+        ("serve --ping 0 ws://h:1", "'--ping <SECS>': expected seconds from 0.001"),
+        ("connect --subprotocol a,b ws://h:1", "\"a,b\" is no name of a sub-protocol"),
+        (
+            "serve --origin example.com ws://h:1",
+            "'--origin <same|any|URL>': expected same, any, or an origin such as",
+        ),
+        ("serve --origin any --origin https://a.b ws://h:1", "can't be combined"),
+        ("connect --origin any ws://h:1", "unexpected argument '--origin'"),
+        ("serve ws://h:1/path?query", "\"?query\" has no place in a URL to serve"),
     ] {
         let args: Vec<&str> = args.split(' ').collect();
         let done = run(&args, "").failed(2, problem);
@@ -45,10 +62,9 @@ fn wrong_command_lines() {
 #[test]
 fn wrong_urls() {
     for (url, problem) in [
-        ("127.0.0.1:1", "a URL begins with its transport: expected tcp://HOST:PORT"),
-        ("tls://h:1", "the transport tls is not built in yet: expected tcp://HOST:PORT"),
+        ("127.0.0.1:1", "a URL begins with its transport: expected tcp://HOST:PORT or ws://HOST:PORT/PATH"),
+        ("tls://h:1", "the transport tls is not built in yet: expected tcp://HOST:PORT or ws://"),
         ("udp://h:1", "the transport udp is not built in yet"),
-        ("ws://h:1", "the transport ws is not built in yet"),
         ("wss://h:1", "the transport wss is not built in yet"),
         ("unix:///run/x", "the transport unix is not built in yet"),
         ("http://h:1", "unknown transport http: expected tcp://HOST:PORT"),
@@ -59,6 +75,10 @@ fn wrong_urls() {
         ("tcp://[::1:1", "the bracket around the IPv6 address is not closed: expected tcp://[::1]:PORT"),
         ("tcp://[h]:1", "\"h\" in brackets is no IPv6 address: expected tcp://[::1]:PORT"),
         ("tcp://h:1/path", "\"/path\" has no place in a tcp URL: expected tcp://HOST:PORT"),
+        ("ws://:1/", "the host is missing: expected ws://HOST:PORT"),
+        ("ws://h:1/#part", "a WebSocket URL has no fragment"),
+        ("ws://me@h:1/", "\"@h:1\" has no place in a ws URL"),
+        ("ws://h:1/ü", "'ü' at byte 9 can't be in a URL: percent-encode it"),
     ] {
         for command in ["serve", "connect", "bench"] {
             run(&[command, url], "").failed(2, problem);
@@ -87,15 +107,17 @@ fn an_address_in_use() {
     let done = run(&["serve", "tcp://127.0.0.1:0", &url], "");
     let done = done.failed(1, &format!("can't listen on {address}: Address already in use"));
     assert_eq!(done.text(), "", "nothing is announced unless everything is there");
+    assert_eq!(done.err.matches("already in use").count(), 1, "{}", done.err);
 }
 
 #[test]
 fn nobody_listens() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("tcp://{free}");
     let problem = format!("can't connect to {free}: Connection refused");
-    run(&["connect", &url], "").failed(1, &problem);
-    run(&["bench", &url], "").failed(1, &problem);
+    for url in [format!("tcp://{free}"), format!("ws://{free}/")] {
+        run(&["connect", &url], "").failed(1, &problem);
+        run(&["bench", &url], "").failed(1, &problem);
+    }
 }
 
 #[test]
