@@ -1,9 +1,13 @@
 //! Drives the real program, as a user would: loopback only, and a free port each time.
 
 mod bench;
+#[cfg(unix)]
+mod chromium;
 mod connect;
 mod serve;
 mod support;
 mod usage;
+#[cfg(unix)]
+mod webdriver;
 mod websocket;
 mod ws;
