@@ -528,7 +528,7 @@ fn a_client_is_told_the_status_of_a_refusal() {
     client.eof();
     let error = handshake_error(&mut client);
     let HandshakeError::Status { status: 403, reason, headers } = error else { panic!("{error}") };
-    assert_eq!((reason.as_str(), headers.get("content-length")), ("Forbidden", Some("0")));
+    assert_eq!((reason.as_str(), headers.get("content-length")), ("Forbidden", Some("8")));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use getty_core::websocket::{Message, ServerOptions, Verdict, WebSocket};
 use getty_core::{Config, Event, Memory, Session};
 use testkit::alloc::{Counting, Usage, measure};
 use testkit::clock::Clock;
-use testkit::websocket::{Frame, REQUEST, Solo, config};
+use testkit::websocket::peers::{Frame, REQUEST, Solo, config};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

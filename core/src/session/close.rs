@@ -171,7 +171,6 @@ impl Inner {
         self.deadlines.clear_all();
         self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
         self.phase = Phase::Draining;
-        self.verdict_due = false;
         if !drain {
             self.end_drain();
         }
@@ -293,7 +292,6 @@ impl Inner {
     fn end(&mut self) {
         self.discard_output();
         self.due = false;
-        self.verdict_due = false;
         if let Some(buffers) = &mut self.buffers {
             buffers.reset();
         }

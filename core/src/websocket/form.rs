@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::codec::{LengthDelimited, Lines};
 
-    fn receive<C: Decoder + Encoder<O>, O>(codec: C, package: &[u8]) -> Result<C::Item, CloseReason> {
+    fn receive<C: Decoder + Encoder<O>, O>(codec: C, package: &[u8]) -> Result<C::Item, Box<CloseReason>> {
         Packages::new(codec).receive(Kind::Binary, package.into(), true, true)
     }
 
@@ -227,10 +227,10 @@ mod tests {
         assert_eq!(receive(LengthDelimited::new(), b"\0\0\0\x01a").unwrap(), "a");
         for package in [&b""[..], b"\0\0\0\x02a", b"\0\0\0\x01ab"] {
             let bytes = package.len();
-            let refused = receive(LengthDelimited::new(), package);
+            let refused = *receive(LengthDelimited::new(), package).unwrap_err();
             assert!(matches!(
                 refused,
-                Err(CloseReason::Protocol(ProtocolError::Package { bytes: told })) if told == bytes
+                CloseReason::Protocol(ProtocolError::Package { bytes: told }) if told == bytes
             ));
         }
     }

@@ -63,6 +63,8 @@ pub(crate) struct Rules {
     pub(crate) deflate: bool,
     /// Largest payload.
     pub(crate) max_frame: usize,
+    /// Payloads are not held as a whole, and may be of any size.
+    pub(crate) in_parts: bool,
 }
 
 /// The start of received bytes.
@@ -110,8 +112,9 @@ impl Rules {
         if size > 2 {
             self.check_length(len, size)?;
         }
-        if len > self.max_frame as u64 {
-            return Err(ProtocolError::FrameTooLarge { bytes: len, limit: self.max_frame });
+        let limit = if self.in_parts { usize::MAX } else { self.max_frame };
+        if len > limit as u64 {
+            return Err(ProtocolError::FrameTooLarge { bytes: len, limit });
         }
         let mut header =
             Header { fin, compressed: first & RSV1 != 0, opcode, key: [0; 4], len: len as usize, size };
@@ -199,8 +202,8 @@ pub(crate) fn header_len(len: usize, masked: bool) -> usize {
 mod tests {
     use super::*;
 
-    const SERVER: Rules = Rules { masked: true, deflate: false, max_frame: 1 << 20 };
-    const CLIENT: Rules = Rules { masked: false, deflate: true, max_frame: usize::MAX };
+    const SERVER: Rules = Rules { masked: true, deflate: false, max_frame: 1 << 20, in_parts: false };
+    const CLIENT: Rules = Rules { masked: false, deflate: true, max_frame: usize::MAX, in_parts: false };
 
     fn header(rules: Rules, bytes: &[u8]) -> Result<Header, ProtocolError> {
         match rules.parse(bytes)? {

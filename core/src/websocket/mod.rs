@@ -123,10 +123,11 @@ pub struct WebSocket<F = Whole> {
     upgrade: Option<Box<Upgrade>>,
     /// The latest ping that could not be answered yet.
     pong: Option<Bytes>,
-    /// How many pings were sent.
-    pings: u64,
-    /// The number of the oldest ping that was not answered, and when it was sent.
-    unanswered: Option<(u64, Timestamp)>,
+    /// How many pings were sent, and how many before the oldest that was not answered.
+    pings: u32,
+    answered: u32,
+    /// When the oldest ping that was not answered was sent.
+    unanswered: Option<Timestamp>,
     close_sent: bool,
     close_received: bool,
 }
@@ -227,6 +228,7 @@ impl<F: Form> WebSocket<F> {
             upgrade: None,
             pong: None,
             pings: 0,
+            answered: 0,
             unanswered: None,
             close_sent: false,
             close_received: false,
@@ -267,17 +269,18 @@ impl<F: Form> WebSocket<F> {
         if !session.has_room_for_control() {
             return; // what waits to be written is watched over already
         }
-        self.pings += 1;
-        self.unanswered.get_or_insert((self.pings, session.now()));
-        self.write(session, Opcode::Ping, &self.pings.to_be_bytes());
+        self.pings = self.pings.wrapping_add(1);
+        self.unanswered.get_or_insert(session.now());
+        self.write(session, Opcode::Ping, &u64::from(self.pings).to_be_bytes());
         session.watch_pong();
     }
 
     fn take_pong(&mut self, session: &mut Inner, payload: &[u8]) {
         // A peer may answer the latest ping only; what was not asked is nothing (RFC 6455 section 5.5.3).
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
-        if let Some((_, at)) = self.unanswered.take_if(|(oldest, _)| (*oldest..=self.pings).contains(&number))
-        {
+        let open = u64::from(self.answered) + 1..=u64::from(self.pings);
+        if let Some(at) = self.unanswered.take_if(|_| open.contains(&number)) {
+            self.answered = self.pings;
             session.pong_came(at);
         }
     }

@@ -22,7 +22,6 @@ const FRAGMENT_BYTES: u64 = 32;
 /// Finds messages and control frames in received bytes. Knows nothing of sending.
 pub(crate) struct Reader {
     rules: Rules,
-    max_frame: usize,
     max_message: usize,
     /// The message that is under way: some of its frames have come. Boxed because most messages have one frame.
     message: Option<Box<Unfinished>>,
@@ -63,8 +62,7 @@ pub(crate) enum Control {
 impl Reader {
     pub(crate) fn new(masked: bool) -> Self {
         Reader {
-            rules: Rules { masked, deflate: false, max_frame: 0 },
-            max_frame: 0,
+            rules: Rules { masked, deflate: false, max_frame: 0, in_parts: false },
             max_message: 0,
             message: None,
             done: 0,
@@ -79,8 +77,8 @@ impl Reader {
 
     /// In parts, frames of any size are taken, since no more is held of one than was read.
     pub(crate) fn set_limits<F: Form>(&mut self, max_frame: usize, max_message: usize) {
-        self.rules.max_frame = if F::IN_PARTS { usize::MAX } else { max_frame };
-        self.max_frame = max_frame;
+        self.rules.max_frame = max_frame;
+        self.rules.in_parts = F::IN_PARTS;
         self.max_message = max_message;
     }
 
@@ -266,8 +264,9 @@ impl Reader {
     fn check_limits(&self, header: &Header, holds: bool, compressed: bool) -> Result<(), ProtocolError> {
         let (fragments, received, held) =
             self.message.as_ref().map_or((0, 0, 0), |m| (m.fragments, m.received, m.payload.len()));
-        if holds && header.len > self.max_frame {
-            return Err(ProtocolError::FrameTooLarge { bytes: header.len as u64, limit: self.max_frame });
+        let limit = self.rules.max_frame;
+        if holds && header.len > limit {
+            return Err(ProtocolError::FrameTooLarge { bytes: header.len as u64, limit });
         }
         let bytes = received + header.len as u64;
         if fragments + 1 > FREE_FRAGMENTS + bytes / FRAGMENT_BYTES {

@@ -69,8 +69,8 @@ pub struct Options {
     #[command(flatten)]
     websocket: WebSocketOptions,
 
-    /// Web pages that may connect: of the server's own host and port (same), all (any), or those of an origin such as
-    /// https://example.com, which may be given several times. Clients that send no origin always may [default: same]
+    /// Web pages that may connect: of the server's own host and port (same), all (any), or those of an origin (a URL
+    /// without a path), which may be given several times. Clients that send no origin always may [default: same]
     #[arg(long, value_name = "same|any|URL", help_heading = "WebSocket options")]
     origin: Vec<Origin>,
 }
