@@ -41,9 +41,7 @@ use report::{Report, Row};
 /// ended early; with any of them the exit code is 1.
 #[derive(Debug, Args)]
 pub struct Options {
-    #[arg(
-        help = "The server: tcp://HOST:PORT or ws://HOST[:PORT][/PATH][?QUERY] [default: one in this process]"
-    )]
+    /// The server: tcp://HOST:PORT or ws://HOST:PORT/PATH?QUERY [default: one in this process]
     url: Option<Url>,
 
     /// Connections that are open at the same time

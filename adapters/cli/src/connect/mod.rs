@@ -34,9 +34,7 @@ use talk::talk;
 /// The exit code is 0 after a clean close, otherwise 1, with the reason on standard error.
 #[derive(Debug, Args)]
 pub struct Options {
-    #[arg(
-        help = "What to connect to: tcp://HOST:PORT or ws://HOST[:PORT][/PATH][?QUERY], IPv6 addresses in brackets"
-    )]
+    /// What to connect to: tcp://HOST:PORT or ws://HOST:PORT/PATH?QUERY, IPv6 addresses in brackets
     url: Url,
 
     #[command(flatten)]

@@ -69,8 +69,9 @@ pub struct Options {
     #[command(flatten)]
     websocket: WebSocketOptions,
 
-    /// Web pages that may connect: of the server's own host and port (same), all (any), or those of an origin (a URL
-    /// without a path), which may be given several times. Clients that send no origin always may [default: same]
+    /// Web pages that may connect: those of the server's own host and port (same), all (any), or those of an origin,
+    /// that is a scheme, a host and perhaps a port; several may be given. Clients that send no origin always may
+    /// [default: same]
     #[arg(long, value_name = "same|any|URL", help_heading = "WebSocket options")]
     origin: Vec<Origin>,
 }
