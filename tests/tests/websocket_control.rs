@@ -209,6 +209,7 @@ fn a_peer_that_falls_silent_is_noticed_within_a_period_and_the_timeout() {
                     continue;
                 }
                 assert!(next > now, "a deadline stays due");
+                assert!(next < last + secs(60), "it is never noticed");
                 now = next;
                 let told = solo.at(now);
                 solo.sent();

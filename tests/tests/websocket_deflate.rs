@@ -473,6 +473,19 @@ fn a_message_in_parts_is_one_compressed_message() {
     }
 }
 
+/// How large a message in parts will be is not known: all but a small one in one part are compressed.
+#[test]
+fn a_small_message_in_one_part_is_not_compressed() {
+    let headers = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let protocol = WebSocket::server_of(WebSocket::parts(), options(keeping().min_size(100)));
+    let mut server = Solo::new(protocol, config(|c| c), true).opened_with(headers);
+    for (size, last, rsv) in [(99, true, 0), (100, true, 4), (1, false, 4)] {
+        server.session.send(Part::new(Kind::Binary, vec![b'a'; size], true, last)).unwrap();
+        let [frame] = &server.sent()[..] else { panic!() };
+        assert_eq!((frame.rsv, frame.fin), (rsv, last), "of {size} bytes");
+    }
+}
+
 #[test]
 fn packages_are_compressed_too() {
     let headers = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
