@@ -186,7 +186,7 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// The largest frame in bytes on the wire, received or sent. Default 8 MiB, at least 1.
+    /// The largest frame in bytes on the wire, received or sent; for WebSocket, of its payload. Default 8 MiB, at least 1.
     ///
     /// A larger one that is announced ends the session from its header alone, before memory is reserved for
     /// it; one that is sent is refused and the session stays open: with
@@ -202,7 +202,8 @@ impl ConfigBuilder {
     /// The largest message in bytes, received or sent, where a message may have several frames or be compressed
     /// (WebSocket). It counts payload, after decompression. Default 8 MiB, at least 1.
     ///
-    /// A larger one that is received ends the session (WebSocket: 1009) having allocated no more than this.
+    /// A larger one that is received ends the session (WebSocket: 1009) having allocated no more than this. Most peers,
+    /// browsers among them, send a message as one frame: to take larger ones, raise [`max_frame`](Self::max_frame) too.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.config.max_message = bytes;
         self

@@ -12,7 +12,8 @@ use driver_common::runtimes::{TestRuntime, blocking, until};
 use driver_common::socket::Socket;
 use driver_common::*;
 use getty_core::websocket::{
-    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Message, Response, ServerOptions, Verdict,
+    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Part, Response,
+    ServerOptions, Verdict, WebSocket,
 };
 use getty_core::{Close, CloseReason, Config, Deadline};
 use getty_driver::{Client, Connection, Handle, Paths, Server};
@@ -31,6 +32,8 @@ on_every_runtime!(
     packages_of_a_codec_need_no_other_listener,
     heartbeats_measure_the_round_trip,
     messages_are_pulled_from_a_connection,
+    what_is_sent_over_a_connection_before_it_is_open_waits,
+    large_messages_come_and_go_in_parts,
     a_plain_request_gets_its_page,
     compression_is_agreed_on,
     wss_says_that_it_is_not_there,
@@ -55,9 +58,7 @@ async fn connect<R: TestRuntime>(server: &Server<R>, path: &str, listener: Socke
     R::connect_websocket(Client::<R>::builder(), request, listener).await.unwrap()
 }
 
-async fn pull<R: TestRuntime>(
-    request: ClientRequest,
-) -> Connection<R, R::TcpStream, getty_core::websocket::WebSocket> {
+async fn pull<R: TestRuntime>(request: ClientRequest) -> Connection<R, R::TcpStream, WebSocket> {
     Client::<R>::builder().websocket_connection(request).await.unwrap()
 }
 
@@ -306,6 +307,41 @@ fn messages_are_pulled_from_a_connection<R: TestRuntime>() {
             assert_eq!(client.recv().await.unwrap().unwrap(), Message::binary(vec![9; size]));
         }
         assert!(client.close(Close::graceful()).await.is_clean());
+    });
+}
+
+fn what_is_sent_over_a_connection_before_it_is_open_waits<R: TestRuntime>() {
+    R::block_on(async {
+        let (server, _log) = echo_server::<R>().await;
+        let mut client = pull::<R>(url(server.local_addr(), "/")).await;
+        client.send(Message::text("early")).await.unwrap();
+        assert!(client.opened().await.unwrap().upgrade.is_some(), "it is told all the same");
+        assert_eq!(client.recv().await.unwrap().unwrap(), Message::text("early"));
+        let mut refused = pull::<R>(url(server.local_addr(), "/nowhere")).await;
+        assert!(refused.send(Message::text("early")).await.is_err());
+    });
+}
+
+fn large_messages_come_and_go_in_parts<R: TestRuntime>() {
+    R::block_on(async {
+        let (server, _log) = echo_server::<R>().await;
+        let request = url(server.local_addr(), "/");
+        let client = Client::<R>::builder().websocket_connection_of(request, WebSocket::parts());
+        let mut client = client.await.unwrap();
+        for n in 0..10 {
+            client.feed(Part::new(Kind::Binary, vec![n; 50_000], n == 0, n == 9)).await.unwrap();
+        }
+        let mut received = Vec::new();
+        loop {
+            let part = client.recv().await.unwrap().unwrap();
+            assert_eq!(part.first, received.is_empty());
+            received.extend_from_slice(&part.payload);
+            if part.last {
+                break;
+            }
+        }
+        assert_eq!(received.len(), 500_000);
+        assert!(received.chunks(50_000).enumerate().all(|(n, part)| part.iter().all(|&b| b == n as u8)));
     });
 }
 

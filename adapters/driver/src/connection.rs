@@ -44,6 +44,8 @@ pub struct Connection<R: Runtime, I, P> {
     wakers: Wakers,
     /// [`Event::Open`] has been polled.
     opened: bool,
+    /// It was polled by who waited to send, and is to be told.
+    untold: Option<Box<Opened>>,
     /// The peer has ended its stream.
     read_ended: bool,
     closed: Option<Box<CloseReason>>,
@@ -61,6 +63,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             engine: Engine::new(session, io),
             wakers: Wakers::default(),
             opened: false,
+            untold: None,
             read_ended: false,
             closed: None,
             failed: false,
@@ -79,7 +82,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     pub async fn opened(&mut self) -> Result<Box<Opened>, CloseReason> {
         poll_fn(|cx| {
             self.turn(cx, Half::Receiving, |this, cx, now| {
-                while !this.opened {
+                while !this.opened || this.untold.is_some() {
                     match ready!(this.poll_event(cx, now)) {
                         Some(Event::Open(opened)) => return Poll::Ready(Ok(opened)),
                         Some(event) => this.accept_client(now, &event),
@@ -240,6 +243,13 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
 
     fn poll_room(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         self.turn(cx, Half::Sending, |this, cx, now| {
+            while this.engine.session.is_opening() {
+                match ready!(this.poll_event(cx, now)) {
+                    Some(Event::Open(opened)) => this.untold = Some(opened),
+                    Some(event) => this.accept_client(now, &event),
+                    None => break,
+                }
+            }
             loop {
                 let session = &this.engine.session;
                 if !session.is_open() || session.is_writable() && session.queued() < WRITE_AT {
@@ -280,6 +290,9 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// The next event, after whatever I/O it takes.
     fn poll_event(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Option<Event<In<P>>>> {
         loop {
+            if let Some(opened) = self.untold.take() {
+                return Poll::Ready(Some(Event::Open(opened)));
+            }
             if self.closed.is_some() {
                 return Poll::Ready(None);
             }

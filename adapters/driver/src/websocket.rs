@@ -6,11 +6,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use getty_core::codec::{Decoder, Encoder};
 use getty_core::websocket::{
-    ClientRequest, Form, Message, Packages, Request, Response, ServerOptions, Verdict, WebSocket, Whole,
+    ClientRequest, Form, Message, Request, Response, ServerOptions, Verdict, WebSocket, Whole,
 };
-use getty_core::{CloseReason, Idle, Items, Messages, Opened, SendError, Seq, Stats, StreamProtocol};
+use getty_core::{CloseReason, Idle, Items, Messages, Opened, Out, SendError, Seq, Stats, StreamProtocol};
 
 use crate::{
     AcceptTask, ClientBuilder, Connection, Context, Driver, Handle, Listener, MakeProtocol, Refuse, Runtime,
@@ -41,28 +40,29 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         self.serve(address, WebSockets { form, options: options.into() }, listener).await
     }
 
-    /// The same for the packages of a codec, one in each binary message, so that a listener for
-    /// [`tcp`](Self::tcp) serves it unchanged.
+    /// The same for messages of another form: the packages of a codec, `|| Packages::new(codec)`, so that a listener for
+    /// [`tcp`](Self::tcp) serves it unchanged; or parts as they come, `WebSocket::parts`.
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
-    pub async fn websocket_packages<C, O, L, MC, ML>(
+    pub async fn websocket_of<F, L, MF, ML>(
         self,
         address: &str,
         options: impl Into<Arc<ServerOptions>>,
-        codec: MC,
+        form: MF,
         listener: ML,
     ) -> io::Result<Server<R>>
     where
-        MC: Fn() -> Packages<C, O>,
+        MF: Fn() -> F,
         ML: Fn() -> L,
-        C: Decoder + Encoder<O>,
-        L: Listener<Items<C::Item, O>>,
-        S: Spawn<AcceptTask<R, S, WebSockets<MC>, ML>>
-            + Spawn<Driver<R, R::TcpStream, WebSocket<Packages<C, O>>, L>>
+        F: Form,
+        WebSocket<F>: StreamProtocol<Messages = F::Messages>,
+        L: Listener<F::Messages>,
+        S: Spawn<AcceptTask<R, S, WebSockets<MF>, ML>>
+            + Spawn<Driver<R, R::TcpStream, WebSocket<F>, L>>
             + Clone,
     {
-        self.serve(address, WebSockets { form: codec, options: options.into() }, listener).await
+        self.serve(address, WebSockets { form, options: options.into() }, listener).await
     }
 }
 
@@ -105,30 +105,32 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         self.spawn(&address, WebSocket::client(request, system_random), listener).await
     }
 
-    /// The same for the packages of a codec, one in each binary message.
+    /// The same for messages of another form: [`Packages`](getty_core::websocket::Packages) of a codec, or
+    /// [`Part`](getty_core::websocket::Part)s.
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.
-    pub async fn websocket_packages<C, O, L>(
+    pub async fn websocket_of<F, L>(
         self,
         request: ClientRequest,
-        codec: Packages<C, O>,
+        form: F,
         listener: L,
-    ) -> io::Result<Handle<O>>
+    ) -> io::Result<Handle<Out<WebSocket<F>>>>
     where
-        C: Decoder + Encoder<O>,
-        L: Listener<Items<C::Item, O>>,
-        S: Spawn<Driver<R, R::TcpStream, WebSocket<Packages<C, O>>, L>>,
+        F: Form,
+        WebSocket<F>: StreamProtocol<Messages = F::Messages>,
+        L: Listener<F::Messages>,
+        S: Spawn<Driver<R, R::TcpStream, WebSocket<F>, L>>,
     {
         let address = address(&request)?;
-        self.spawn(&address, WebSocket::client_of(codec, request, system_random), listener).await
+        self.spawn(&address, WebSocket::client_of(form, request, system_random), listener).await
     }
 
     /// Connects to a WebSocket server and gives a [`Connection`], from which messages are pulled; no task is spawned.
-    /// The handshake is done when [`Connection::opened`] says so.
+    /// The handshake is done when [`Connection::opened`] says so; what is fed before waits for it.
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
@@ -143,23 +145,25 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         self.connection(&address, WebSocket::client(request, system_random)).await
     }
 
-    /// The same for the packages of a codec, one in each binary message.
+    /// The same for messages of another form: [`Packages`](getty_core::websocket::Packages) of a codec, or
+    /// [`Part`](getty_core::websocket::Part)s.
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.
-    pub async fn websocket_packages_connection<C, O>(
+    pub async fn websocket_connection_of<F>(
         self,
         request: ClientRequest,
-        codec: Packages<C, O>,
-    ) -> io::Result<Connection<R, R::TcpStream, WebSocket<Packages<C, O>>>>
+        form: F,
+    ) -> io::Result<Connection<R, R::TcpStream, WebSocket<F>>>
     where
-        C: Decoder + Encoder<O>,
+        F: Form,
+        WebSocket<F>: StreamProtocol,
     {
         let address = address(&request)?;
-        self.connection(&address, WebSocket::client_of(codec, request, system_random)).await
+        self.connection(&address, WebSocket::client_of(form, request, system_random)).await
     }
 }
 

@@ -15,6 +15,7 @@ impl Listener<Items<Message>> for Echo {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7001".to_owned());
+    // Without this, only pages from this server's own address could connect; an echo has no secrets from others.
     let options = ServerOptions::new().origin(OriginPolicy::Any);
     let server = Server::builder().websocket(&address, options, || Echo).await?;
     println!("listening on ws://{}", server.local_addr());

@@ -116,7 +116,7 @@ macro_rules! test_runtime {
                 let options = getty_core::websocket::ServerOptions::new();
                 let codec = getty_core::codec::LengthDelimited::new;
                 let form = move || getty_core::websocket::Packages::new(codec());
-                builder.websocket_packages("127.0.0.1:0", options, form, listeners).await
+                builder.websocket_of("127.0.0.1:0", options, form, listeners).await
             }
 
             async fn connect_websocket(
@@ -133,9 +133,7 @@ macro_rules! test_runtime {
                 listener: $crate::driver_common::recorder::Recorder,
             ) -> std::io::Result<getty_driver::Handle<bytes::Bytes>> {
                 let codec = getty_core::codec::LengthDelimited::new();
-                builder
-                    .websocket_packages(request, getty_core::websocket::Packages::new(codec), listener)
-                    .await
+                builder.websocket_of(request, getty_core::websocket::Packages::new(codec), listener).await
             }
         }
     };

@@ -230,7 +230,7 @@ async fn open(plan: Plan, config: Arc<Config>, codec: Probe, listener: Pump) -> 
         Transport::Tcp => client.tcp(plan.url.address(), codec, listener).await?,
         Transport::WebSocket => {
             let request = plan.websocket.request(&plan.url)?;
-            client.websocket_packages(request, Packages::new(codec), listener).await?
+            client.websocket_of(request, Packages::new(codec), listener).await?
         }
     })
 }

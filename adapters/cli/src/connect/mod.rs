@@ -86,7 +86,7 @@ where
         Transport::Tcp => converse(options, client.tcp_connection(options.url.address(), codec).await?).await,
         Transport::WebSocket => {
             let (request, codec) = (options.websocket.request(&options.url)?, Packages::new(codec));
-            converse(options, client.websocket_packages_connection(request, codec).await?).await
+            converse(options, client.websocket_connection_of(request, codec).await?).await
         }
     }
 }

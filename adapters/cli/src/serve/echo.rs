@@ -53,7 +53,7 @@ impl EchoServer {
             Transport::WebSocket => {
                 let options = self.websocket.server(self.origin);
                 let codec = move || Packages::new(codec());
-                builder.websocket_packages(self.url.address(), options, codec, listener).await?
+                builder.websocket_of(self.url.address(), options, codec, listener).await?
             }
         })
     }
