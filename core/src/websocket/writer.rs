@@ -97,7 +97,7 @@ impl Writer {
             return Err(PartError::Unfinished);
         }
         #[cfg(feature = "deflate")]
-        if self.compressed_message(kind.into(), &payload, dst) {
+        if self.compresses() && self.compressed_message(kind.into(), &payload, dst) {
             return Ok(());
         }
         self.frame(kind.into(), true, payload, dst);
