@@ -18,7 +18,7 @@ use getty_core::{Close, Config, Event, Framed, Idle, Memory, SendError, Seq, Ses
 
 use crate::clock::Clock;
 
-mod parts;
+pub(crate) mod parts;
 
 use parts::{Codec, Script, UNENCODABLE, Unencodable};
 

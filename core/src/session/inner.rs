@@ -536,8 +536,11 @@ impl Inner {
         }
     }
 
-    /// Queues what `write` writes as the protocol's own.
+    /// Queues what `write` writes as the protocol's own, unless the transport has failed.
     pub(crate) fn write_control(&mut self, write: impl FnOnce(&mut Sink<'_>)) {
+        if self.phase == Phase::LastMessages {
+            return;
+        }
         let buffers = self.buffers.get_or_insert_default();
         let mut sink = Sink::queue(&mut buffers.segments, usize::MAX);
         write(&mut sink);

@@ -180,10 +180,12 @@ impl Opening {
     /// Consumes the peer's head, if it is all here.
     #[cold]
     pub(super) fn decode<T>(&mut self, src: &mut Source<'_>) -> Result<Found<T>, Box<CloseReason>> {
-        let found = self.scan.find(src).and_then(|end| match end {
-            Some(end) if end <= self.max_head => Ok(Some(end)),
-            None if src.len() < self.max_head => Ok(None),
-            _ => Err(HandshakeError::HeadTooLong { limit: self.max_head }),
+        let within = &src[..src.len().min(self.max_head)];
+        let found = self.scan.find(within).and_then(|end| match end {
+            None if within.len() == self.max_head => {
+                Err(HandshakeError::HeadTooLong { limit: self.max_head })
+            }
+            end => Ok(end),
         });
         let step = match found {
             Ok(None) => return Ok(Found::Need(1)),

@@ -4,23 +4,23 @@ use bytes::Bytes;
 use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, LengthDelimitedError, Sink, Source};
 
 /// Reads numbers off the front of the data.
-pub(super) struct Script<'a> {
-    pub(super) data: &'a [u8],
+pub(crate) struct Script<'a> {
+    pub(crate) data: &'a [u8],
 }
 
 impl Script<'_> {
-    pub(super) fn next(&mut self) -> Option<u8> {
+    pub(crate) fn next(&mut self) -> Option<u8> {
         let (&byte, rest) = self.data.split_first()?;
         self.data = rest;
         Some(byte)
     }
 
-    pub(super) fn byte(&mut self) -> usize {
+    pub(crate) fn byte(&mut self) -> usize {
         self.next().map_or(0, usize::from)
     }
 
     /// Sizes around what matters: mostly small, some up to 4 KiB.
-    pub(super) fn size(&mut self) -> usize {
+    pub(crate) fn size(&mut self) -> usize {
         let byte = self.byte();
         if byte < 200 { byte } else { (byte - 199) * 74 }
     }

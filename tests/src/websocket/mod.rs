@@ -1,7 +1,13 @@
 //! WebSocket sessions that are open, frames made and read by other code than getty's, and any bytes against all that
 //! a session promises.
 
+pub mod deflate;
+pub mod differential;
+pub mod frames;
+pub mod handshakes;
 pub mod peers;
+pub mod script;
+pub mod streams;
 
 use std::sync::Arc;
 
