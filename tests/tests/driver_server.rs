@@ -116,10 +116,8 @@ fn an_address_that_can_not_be_is_named<R: TestRuntime>() {
         let (server, _) = echo_server::<R>().await;
         let taken = server.local_addr().to_string();
         for address in [taken.as_str(), "no such host.invalid:1", "127.0.0.1:notaport"] {
-            let error = Server::<getty_tokio::Tokio>::builder()
-                .tcp::<_, Bytes, _, _, _>(address, LengthDelimited::new, || Recorder::quiet().0)
-                .await
-                .unwrap_err();
+            let builder = Server::<R>::builder();
+            let error = R::serve_at(address, builder, || Recorder::quiet().0).await.err().unwrap();
             assert!(error.to_string().starts_with(&format!("can't listen on {address}: ")), "{error}");
         }
     });

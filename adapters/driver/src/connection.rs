@@ -251,13 +251,18 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
                 }
             }
             loop {
-                let session = &this.engine.session;
-                if !session.is_open() || session.is_writable() && session.queued() < WRITE_AT {
+                if this.has_room() {
                     return Poll::Ready(());
                 }
                 ready!(this.poll_write(cx, now));
             }
         })
+    }
+
+    /// Whether who has a message to send need not wait.
+    fn has_room(&self) -> bool {
+        let session = &self.engine.session;
+        !session.is_open() || session.is_writable() && session.queued() < WRITE_AT
     }
 
     fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), CloseReason>> {
@@ -357,11 +362,15 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         let cx = &mut TaskContext::from_waker(waker.as_ref().unwrap_or(cx.waker()));
         let now = clock::timestamp(R::now());
         let before = (self.engine.session.is_open(), self.engine.session.is_over());
+        let (cramped, unwritten) = (!self.has_room(), self.engine.wants_write());
         self.engine.session.lend(lending::take());
         let expired = self.engine.expire(now);
         let result = work(self, cx, now);
         lending::give_back(self.engine.session.take_back());
-        if expired || before != (self.engine.session.is_open(), self.engine.session.is_over()) {
+        // Who waits to receive writes too, and with that a stream may forget who waited to write.
+        let relieved = cramped && self.has_room() || unwritten && !self.engine.wants_write();
+        let changed = before != (self.engine.session.is_open(), self.engine.session.is_over());
+        if expired || changed || relieved {
             self.wakers.wake_other(half);
         }
         if result.is_ready() {
@@ -453,11 +462,11 @@ struct Wakers {
 }
 
 impl Wakers {
-    /// Wakes who waits for the other half, if that is another task: something happened that is its business too.
+    /// Wakes who waits for the other half: something happened that is its business too. That may be the same task, whose
+    /// turn with the other half is over already.
     fn wake_other(&self, half: Half) {
-        let [mine, other] = half.order();
-        let Some(waker) = &self.halves[other] else { return };
-        if !self.halves[mine].as_ref().is_some_and(|mine| mine.will_wake(waker)) {
+        let [_, other] = half.order();
+        if let Some(waker) = &self.halves[other] {
             waker.wake_by_ref();
         }
     }

@@ -14,7 +14,7 @@
 //!
 //! # A stream of one's own
 //!
-//! Whatever implements [`Io`] can carry a session: [`Driver::new`] with a session, the stream and a listener
+//! Whatever implements [`Io`] can carry a session, and [`FuturesIo`] makes one of any stream of the `futures-io` traits: [`Driver::new`] with a session, the stream and a listener
 //! gives a future, to be spawned or awaited.
 //!
 //! # What a turn costs
@@ -40,13 +40,16 @@ mod context;
 mod driver;
 mod endpoint;
 mod engine;
+mod futures;
 mod handle;
 mod io;
 mod lending;
 mod listener;
 mod receiver;
 mod runtime;
+mod scratch;
 mod server;
+mod watched;
 #[cfg(feature = "websocket")]
 mod websocket;
 
@@ -59,11 +62,13 @@ pub use connection::{Connection, SinkError};
 pub use context::Context;
 pub use driver::Driver;
 pub use endpoint::AddressError;
+pub use futures::FuturesIo;
 pub use handle::{Handle, NotFlushed, SessionId};
 pub use io::{Io, Timer};
 pub use listener::{Listener, Refuse};
 pub use receiver::{Forward, Receiver};
 pub use runtime::{Accept, Runtime, Spawn, TcpOptions};
 pub use server::{AcceptTask, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
+pub use watched::{Socket, Watched, WatchedIo};
 #[cfg(feature = "websocket")]
 pub use websocket::{PathListener, Paths, WebSockets};

@@ -28,6 +28,14 @@ pub trait TestRuntime: Runtime {
     fn serve(
         builder: ServerBuilder<Self>,
         listeners: impl Fn() -> Recorder + Send + 'static,
+    ) -> impl Future<Output = io::Result<Server<Self>>> {
+        Self::serve_at("127.0.0.1:0", builder, listeners)
+    }
+
+    fn serve_at(
+        address: &str,
+        builder: ServerBuilder<Self>,
+        listeners: impl Fn() -> Recorder + Send + 'static,
     ) -> impl Future<Output = io::Result<Server<Self>>>;
 
     fn connect(
@@ -79,11 +87,12 @@ macro_rules! test_runtime {
                 $spawn;
             }
 
-            async fn serve(
+            async fn serve_at(
+                address: &str,
                 builder: getty_driver::ServerBuilder<Self>,
                 listeners: impl Fn() -> $crate::driver_common::recorder::Recorder + Send + 'static,
             ) -> std::io::Result<getty_driver::Server<Self>> {
-                builder.tcp("127.0.0.1:0", getty_core::codec::LengthDelimited::new, listeners).await
+                builder.tcp(address, getty_core::codec::LengthDelimited::new, listeners).await
             }
 
             async fn connect(
@@ -150,6 +159,12 @@ test_runtime!(
     |task| tokio::spawn(task)
 );
 
+test_runtime!(getty_smol::Smol, |future| smol::block_on(future), |task| smol::spawn(task).detach());
+
+test_runtime!(getty_async_std::AsyncStd, |future| async_std::task::block_on(future), |task| {
+    async_std::task::spawn(task)
+});
+
 /// Makes a test of each function, on every runtime.
 #[macro_export]
 macro_rules! on_every_runtime {
@@ -158,6 +173,20 @@ macro_rules! on_every_runtime {
             $(#[test]
             fn $test() {
                 super::$test::<getty_tokio::Tokio>();
+            })*
+        }
+
+        mod on_smol {
+            $(#[test]
+            fn $test() {
+                super::$test::<getty_smol::Smol>();
+            })*
+        }
+
+        mod on_async_std {
+            $(#[test]
+            fn $test() {
+                super::$test::<getty_async_std::AsyncStd>();
             })*
         }
     };

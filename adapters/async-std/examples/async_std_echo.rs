@@ -1,0 +1,26 @@
+//! An echo server: 4-byte length, then the payload.
+//!
+//! ```sh
+//! cargo run -p getty-async-std --example echo -- 127.0.0.1:7000
+//! ```
+
+use bytes::Bytes;
+use getty_async_std::core::codec::LengthDelimited;
+use getty_async_std::{Context, Items, Listener, Server};
+
+struct Echo;
+
+impl Listener<Items<Bytes>> for Echo {
+    fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, message: Bytes) {
+        let _ = cx.send(message); // refused only when the session is closing
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
+    async_std::task::block_on(async {
+        let server = Server::builder().tcp(&address, LengthDelimited::new, || Echo).await?;
+        println!("listening tcp://{}", server.local_addr());
+        std::future::pending().await
+    })
+}

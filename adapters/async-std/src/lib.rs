@@ -1,0 +1,55 @@
+//! getty network sessions on async-std.
+//!
+//! **async-std is discontinued upstream** (RUSTSEC-2025-0052): this adapter is for programs that are on it still. A new
+//! one takes `getty-smol`, which runs on the same reactor; to move is to change one `use`.
+//!
+//! ```no_run
+//! use getty_async_std::core::codec::LengthDelimited;
+//! use getty_async_std::{Context, Items, Listener, Server};
+//! use bytes::Bytes;
+//!
+//! struct Echo;
+//!
+//! impl Listener<Items<Bytes>> for Echo {
+//!     fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, message: Bytes) {
+//!         let _ = cx.send(message); // refused only if the session is closing
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     async_std::task::block_on(async {
+//!         let server = Server::builder().tcp("127.0.0.1:7000", LengthDelimited::new, || Echo).await?;
+//!         println!("listening on {}", server.local_addr());
+//!         std::future::pending().await
+//!     })
+//! }
+//! ```
+//!
+//! Everything but the sockets and timers comes from [`getty_driver`](getty_async_io::getty_driver) and is re-exported here; the codecs and the
+//! configuration are in [`core`]. Sessions run as tasks of async-std's global executor by [`Spawner`]; listeners are
+//! `Send`, since its executor for one thread is behind a feature that it calls unstable.
+#![forbid(unsafe_code)]
+
+mod runtime;
+
+pub use getty_async_io::getty_driver::*;
+pub use getty_async_io::{TcpListener, TcpStream, Timer};
+
+pub use runtime::{AsyncStd, Spawner};
+
+/// A server on async-std. See [`getty_driver::Server`](getty_async_io::getty_driver::Server).
+pub type Server = getty_async_io::getty_driver::Server<AsyncStd>;
+
+/// A client on async-std. See [`getty_driver::Client`](getty_async_io::getty_driver::Client).
+pub type Client = getty_async_io::getty_driver::Client<AsyncStd>;
+
+/// A session over TCP from which messages are pulled, of codec `C`. See
+/// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
+pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
+    getty_async_io::getty_driver::Connection<AsyncStd, TcpStream, core::Framed<C, O>>;
+
+/// A WebSocket session from which messages are pulled. See
+/// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
+#[cfg(feature = "websocket")]
+pub type WebSocketConnection =
+    getty_async_io::getty_driver::Connection<AsyncStd, TcpStream, core::websocket::WebSocket>;

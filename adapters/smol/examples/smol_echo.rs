@@ -1,0 +1,29 @@
+//! An echo server: 4-byte length, then the payload.
+//!
+//! ```sh
+//! cargo run -p getty-smol --example echo -- 127.0.0.1:7000
+//! ```
+
+use bytes::Bytes;
+use getty_smol::core::codec::LengthDelimited;
+use getty_smol::{Context, Items, Listener, OnLocalExecutor, Server};
+
+struct Echo;
+
+impl Listener<Items<Bytes>> for Echo {
+    fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, message: Bytes) {
+        let _ = cx.send(message); // refused only when the session is closing
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    // One thread does it all: smol's reactor and the sessions. For several, leave the spawner out.
+    let executor = std::rc::Rc::new(smol::LocalExecutor::new());
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
+    smol::block_on(executor.run(async {
+        let builder = Server::builder().spawner(OnLocalExecutor::new(&executor));
+        let server = builder.tcp(&address, LengthDelimited::new, || Echo).await?;
+        println!("listening tcp://{}", server.local_addr());
+        std::future::pending().await
+    }))
+}

@@ -1,0 +1,52 @@
+//! getty network sessions on smol.
+//!
+//! ```no_run
+//! use getty_smol::core::codec::LengthDelimited;
+//! use getty_smol::{Context, Items, Listener, Server};
+//! use bytes::Bytes;
+//!
+//! struct Echo;
+//!
+//! impl Listener<Items<Bytes>> for Echo {
+//!     fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, message: Bytes) {
+//!         let _ = cx.send(message); // refused only if the session is closing
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     smol::block_on(async {
+//!         let server = Server::builder().tcp("127.0.0.1:7000", LengthDelimited::new, || Echo).await?;
+//!         println!("listening on {}", server.local_addr());
+//!         std::future::pending().await
+//!     })
+//! }
+//! ```
+//!
+//! Everything but the sockets and timers comes from [`getty_driver`](getty_async_io::getty_driver) and is re-exported here; the codecs and the
+//! configuration are in [`core`]. Sessions run as tasks of smol's global executor by [`Spawner`], unless the builder is
+//! given an executor: [`OnExecutor`], or [`OnLocalExecutor`] for listeners that are not `Send`.
+#![forbid(unsafe_code)]
+
+mod runtime;
+
+pub use getty_async_io::getty_driver::*;
+pub use getty_async_io::{TcpListener, TcpStream, Timer};
+
+pub use runtime::{OnExecutor, OnLocalExecutor, Smol, Spawner};
+
+/// A server on smol. See [`getty_driver::Server`](getty_async_io::getty_driver::Server).
+pub type Server = getty_async_io::getty_driver::Server<Smol>;
+
+/// A client on smol. See [`getty_driver::Client`](getty_async_io::getty_driver::Client).
+pub type Client = getty_async_io::getty_driver::Client<Smol>;
+
+/// A session over TCP from which messages are pulled, of codec `C`. See
+/// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
+pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
+    getty_async_io::getty_driver::Connection<Smol, TcpStream, core::Framed<C, O>>;
+
+/// A WebSocket session from which messages are pulled. See
+/// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
+#[cfg(feature = "websocket")]
+pub type WebSocketConnection =
+    getty_async_io::getty_driver::Connection<Smol, TcpStream, core::websocket::WebSocket>;

@@ -1,0 +1,107 @@
+//! [`Smol`]: the runtime.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::{self, Rc};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use getty_async_io::getty_driver::{Runtime, Spawn, TcpOptions};
+use getty_async_io::{TcpListener, TcpStream, Timer};
+use smol::{Executor, LocalExecutor};
+
+/// The smol runtime. Its reactor runs wherever `smol::block_on` does, and in a thread of its own otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Smol {}
+
+impl Runtime for Smol {
+    type Timer = Timer;
+    type TcpStream = TcpStream;
+    type TcpListener = TcpListener;
+    type Spawner = Spawner;
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    fn timer(at: Instant) -> Timer {
+        Timer::new(at)
+    }
+
+    async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+        let address = address.to_owned();
+        smol::unblock(move || Ok(address.to_socket_addrs()?.collect())).await
+    }
+
+    fn tcp_listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        TcpListener::new(listener)
+    }
+
+    async fn tcp_connect(address: SocketAddr) -> io::Result<TcpStream> {
+        getty_async_io::connect(address).await
+    }
+
+    fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
+        getty_async_io::apply(stream, options)
+    }
+}
+
+/// Spawns tasks on smol's global executor, by [`smol::spawn`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spawner;
+
+impl<F> Spawn<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn spawn(&self, future: F) {
+        smol::spawn(future).detach();
+    }
+}
+
+/// Spawns tasks on an executor of the caller's. It does not keep the executor: when that is dropped, its sessions end.
+#[derive(Debug, Clone)]
+pub struct OnExecutor(Weak<Executor<'static>>);
+
+impl OnExecutor {
+    /// Spawns on `executor`.
+    pub fn new(executor: &Arc<Executor<'static>>) -> Self {
+        OnExecutor(Arc::downgrade(executor))
+    }
+}
+
+impl<F> Spawn<F> for OnExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn spawn(&self, future: F) {
+        if let Some(executor) = self.0.upgrade() {
+            executor.spawn(future).detach();
+        }
+    }
+}
+
+/// Spawns tasks on an executor of the caller's thread: for futures, listeners and codecs that are not `Send`. It does
+/// not keep the executor: when that is dropped, its sessions end.
+#[derive(Debug, Clone)]
+pub struct OnLocalExecutor(rc::Weak<LocalExecutor<'static>>);
+
+impl OnLocalExecutor {
+    /// Spawns on `executor`.
+    pub fn new(executor: &Rc<LocalExecutor<'static>>) -> Self {
+        OnLocalExecutor(Rc::downgrade(executor))
+    }
+}
+
+impl<F: Future + 'static> Spawn<F> for OnLocalExecutor
+where
+    F::Output: 'static,
+{
+    fn spawn(&self, future: F) {
+        if let Some(executor) = self.0.upgrade() {
+            executor.spawn(future).detach();
+        }
+    }
+}
