@@ -26,17 +26,17 @@ pub enum Form {
     Eight,
 }
 
-/// The opcodes, RFC 6455 section 11.8.
+/// More of a message. This and the others are the opcodes of RFC 6455 section 11.8.
 pub const CONTINUATION: u8 = 0;
-#[expect(missing_docs, reason = "see above")]
+/// A message of text, or the first frame of one.
 pub const TEXT: u8 = 1;
-#[expect(missing_docs, reason = "see above")]
+/// A binary message, or the first frame of one.
 pub const BINARY: u8 = 2;
-#[expect(missing_docs, reason = "see above")]
+/// The last frame of an endpoint.
 pub const CLOSE: u8 = 8;
-#[expect(missing_docs, reason = "see above")]
+/// To be answered.
 pub const PING: u8 = 9;
-#[expect(missing_docs, reason = "see above")]
+/// The answer.
 pub const PONG: u8 = 10;
 
 /// Set in [`Frame::first`] of the last frame of a message.
