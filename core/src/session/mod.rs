@@ -1,6 +1,8 @@
 //! [`Session`]: one conversation with one peer, as a state machine.
 
 mod close;
+#[cfg(feature = "websocket")]
+mod control;
 mod deadlines;
 mod inbox;
 mod inner;
