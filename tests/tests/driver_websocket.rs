@@ -12,7 +12,7 @@ use driver_common::runtimes::{TestRuntime, blocking, until};
 use driver_common::socket::Socket;
 use driver_common::*;
 use getty_core::websocket::{
-    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Part, Response,
+    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Part, Parts, Response,
     ServerOptions, Verdict, WebSocket,
 };
 use getty_core::{Close, CloseReason, Config, Deadline};
@@ -326,7 +326,7 @@ fn large_messages_come_and_go_in_parts<R: TestRuntime>() {
     R::block_on(async {
         let (server, _log) = echo_server::<R>().await;
         let request = url(server.local_addr(), "/");
-        let client = Client::<R>::builder().websocket_connection_of(request, WebSocket::parts());
+        let client = Client::<R>::builder().websocket_connection_of(request, Parts);
         let mut client = client.await.unwrap();
         for n in 0..10 {
             client.feed(Part::new(Kind::Binary, vec![n; 50_000], n == 0, n == 9)).await.unwrap();

@@ -3,7 +3,7 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use getty_core::codec::Raw;
 use getty_core::websocket::{
-    ClientRequest, Deflate, HandshakeError, Kind, Message, Packages, Params, Part, ProtocolError,
+    ClientRequest, Deflate, HandshakeError, Kind, Message, Packages, Params, Part, Parts, ProtocolError,
     ServerOptions, WebSocket,
 };
 use getty_core::{CloseReason, Event};
@@ -444,9 +444,9 @@ fn what_is_not_deflate_is_refused() {
 #[test]
 fn a_message_in_parts_is_one_compressed_message() {
     let headers = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
-    let protocol = WebSocket::server_of(WebSocket::parts(), options(keeping()));
+    let protocol = WebSocket::server_of(Parts, options(keeping()));
     let mut server = Solo::new(protocol, config(|c| c), true).opened_with(headers);
-    let protocol = WebSocket::client_of(WebSocket::parts(), request(keeping()), random(1));
+    let protocol = WebSocket::client_of(Parts, request(keeping()), random(1));
     let mut client = Solo::new(protocol, config(|c| c), false).opened_with(headers);
     for _ in 0..2 {
         let mut heard = Vec::new();
@@ -477,7 +477,7 @@ fn a_message_in_parts_is_one_compressed_message() {
 #[test]
 fn a_small_message_in_one_part_is_not_compressed() {
     let headers = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
-    let protocol = WebSocket::server_of(WebSocket::parts(), options(keeping().min_size(100)));
+    let protocol = WebSocket::server_of(Parts, options(keeping().min_size(100)));
     let mut server = Solo::new(protocol, config(|c| c), true).opened_with(headers);
     for (size, last, rsv) in [(99, true, 0), (100, true, 4), (1, false, 4)] {
         server.session.send(Part::new(Kind::Binary, vec![b'a'; size], true, last)).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use getty_core::codec::{Decoded, Decoder, Encoder, Sink, Source};
 use getty_core::websocket::{
-    CloseCode, CloseFrame, Deflate, Form, Kind, Message, Packages, Part, ProtocolError, ServerOptions,
+    CloseCode, CloseFrame, Deflate, Form, Kind, Message, Packages, Part, Parts, ProtocolError, ServerOptions,
     WebSocket, Whole,
 };
 use getty_core::{Close, CloseReason, Config, Event, In, Out, SendError, Session, StreamProtocol, Timestamp};
@@ -112,9 +112,9 @@ fn a_refused_message_leaves_compression_as_it_was() {
     let got = sends_on(Whole, Message::binary(big.clone()), Message::binary(small.clone()));
     assert_eq!(got, Some(Message::binary(small.clone())));
     let part = |payload: &Bytes| Part::new(Kind::Binary, payload.clone(), true, true);
-    assert_eq!(sends_on(WebSocket::parts(), part(&big), part(&small)), Some(part(&small)));
+    assert_eq!(sends_on(Parts, part(&big), part(&small)), Some(part(&small)));
     let begun = Part::new(Kind::Binary, big.clone(), true, false);
-    assert_eq!(sends_on(WebSocket::parts(), begun, part(&small)), Some(part(&small)), "nothing was begun");
+    assert_eq!(sends_on(Parts, begun, part(&small)), Some(part(&small)), "nothing was begun");
     let [mut client, mut server] = compressing(|| Packages::new(Blind), &limited(4096));
     assert!(matches!(client.send(big), Err(SendError::Encode(_))));
     client.send(small.clone()).unwrap();
@@ -124,7 +124,7 @@ fn a_refused_message_leaves_compression_as_it_was() {
 
 #[test]
 fn a_frame_in_parts_may_be_longer_than_a_message_that_is_held() {
-    let protocol = WebSocket::server_of(WebSocket::parts(), ServerOptions::new());
+    let protocol = WebSocket::server_of(Parts, ServerOptions::new());
     let mut server = Solo::new(protocol, limited(1000), true).opened();
     let frame = server.as_peer(Frame::binary(noise(5000))).bytes();
     let mut received = 0;
@@ -137,7 +137,7 @@ fn a_frame_in_parts_may_be_longer_than_a_message_that_is_held() {
 
 #[test]
 fn a_frame_in_parts_that_stalls_meets_its_deadline() {
-    let protocol = WebSocket::server_of(WebSocket::parts(), ServerOptions::new());
+    let protocol = WebSocket::server_of(Parts, ServerOptions::new());
     let mut server = Solo::new(protocol, limited(10_000), true).opened();
     let frame = server.as_peer(Frame::binary(noise(5000))).bytes();
     server.input(&frame[..700]);
@@ -150,7 +150,7 @@ fn a_frame_in_parts_that_stalls_meets_its_deadline() {
 /// A client can't be kept waiting between two messages, only within a frame.
 #[test]
 fn quiet_between_two_parts_is_no_stall() {
-    let protocol = WebSocket::server_of(WebSocket::parts(), ServerOptions::new());
+    let protocol = WebSocket::server_of(Parts, ServerOptions::new());
     let mut server = Solo::new(protocol, limited(10_000), true).opened();
     server.peer(Frame::binary("begun").more());
     assert_eq!(server.messages().len(), 1);

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use getty_core::websocket::{Kind, Part, PartError, ProtocolError, ServerOptions, WebSocket};
+use getty_core::websocket::{Kind, Part, PartError, Parts, ProtocolError, ServerOptions, WebSocket};
 use getty_core::{Close, CloseReason, SendError};
 use testkit::websocket::peers::{Frame, Solo, client_request, config, random};
 
 const NONE: [&str; 0] = [];
 
-fn server() -> Solo<Part> {
-    let protocol = WebSocket::server_of(WebSocket::parts(), ServerOptions::new());
+fn server() -> Solo<Parts> {
+    let protocol = WebSocket::server_of(Parts, ServerOptions::new());
     Solo::new(protocol, config(|c| c.max_message(1 << 20)), true).opened()
 }
 
-fn client() -> Solo<Part> {
-    let protocol = WebSocket::client_of(WebSocket::parts(), client_request(), random(1));
+fn client() -> Solo<Parts> {
+    let protocol = WebSocket::client_of(Parts, client_request(), random(1));
     Solo::new(protocol, config(|c| c.max_message(1 << 20)), false).opened()
 }
 
@@ -68,7 +68,7 @@ fn fragments_are_parts() {
 /// A message of 16 MiB in one frame, where 1 MiB may be held.
 #[test]
 fn a_large_message_comes_as_it_arrives() {
-    let protocol = || WebSocket::server_of(WebSocket::parts(), ServerOptions::new());
+    let protocol = || WebSocket::server_of(Parts, ServerOptions::new());
     let limits = config(|c| c.max_message(16 << 20).max_frame(16 << 20).max_buffered(1 << 20));
     let mut server = Solo::new(protocol(), limits, true).opened();
     let payload: Vec<u8> = (0..16 << 20).map(|n| (n % 251) as u8).collect();
@@ -179,7 +179,7 @@ fn what_is_sent_in_parts_is_one_message_in_fragments() {
 #[test]
 fn control_frames_go_between_sent_parts() {
     let limits = config(|c| c.heartbeat_period(Duration::from_secs(1)));
-    let protocol = WebSocket::server_of(WebSocket::parts(), ServerOptions::new());
+    let protocol = WebSocket::server_of(Parts, ServerOptions::new());
     let mut server = Solo::new(protocol, limits, true).opened();
     server.session.send(text("a", true, false)).unwrap();
     server.peer(Frame::ping("?"));
@@ -195,7 +195,7 @@ fn control_frames_go_between_sent_parts() {
 
 #[test]
 fn parts_out_of_order_are_refused_and_change_nothing() {
-    fn refused(solo: &mut Solo<Part>, part: Part) -> PartError {
+    fn refused(solo: &mut Solo<Parts>, part: Part) -> PartError {
         match solo.session.send(part) {
             Err(SendError::Encode(error)) => *error.downcast_ref().expect("a PartError"),
             other => panic!("{other:?}"),

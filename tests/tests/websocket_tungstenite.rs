@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_core::websocket::{
-    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Part, Response,
+    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Part, Parts, Response,
     ServerOptions, Upgrade, Verdict, WebSocket,
 };
 use getty_core::{Close, CloseReason, Config, Event, In, Session, StreamProtocol};
@@ -376,8 +376,8 @@ fn fragments_become_one_message_whatever_comes_between_them() {
 #[test]
 fn parts_become_one_message() {
     let request = ClientRequest::new("ws://example.com/chat").unwrap();
-    let client = WebSocket::client_of(WebSocket::parts(), request, random(1));
-    let server = WebSocket::server_of(WebSocket::parts(), ServerOptions::new());
+    let client = WebSocket::client_of(Parts, request, random(1));
+    let server = WebSocket::server_of(Parts, ServerOptions::new());
     for mut talk in [Talk::with_server(client), Talk::with_client(server)] {
         let smile = "😀".as_bytes();
         for (payload, first, last) in

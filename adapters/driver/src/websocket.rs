@@ -41,7 +41,7 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
     }
 
     /// The same for messages of another form: the packages of a codec, `|| Packages::new(codec)`, so that a listener for
-    /// [`tcp`](Self::tcp) serves it unchanged; or parts as they come, `WebSocket::parts`.
+    /// [`tcp`](Self::tcp) serves it unchanged; or parts as they come, `|| Parts`.
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
@@ -106,7 +106,7 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     }
 
     /// The same for messages of another form: [`Packages`](getty_core::websocket::Packages) of a codec, or
-    /// [`Part`](getty_core::websocket::Part)s.
+    /// [`Parts`](getty_core::websocket::Parts).
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
@@ -146,7 +146,7 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     }
 
     /// The same for messages of another form: [`Packages`](getty_core::websocket::Packages) of a codec, or
-    /// [`Part`](getty_core::websocket::Part)s.
+    /// [`Parts`](getty_core::websocket::Parts).
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
@@ -167,8 +167,9 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     }
 }
 
-/// Where to connect for a request.
+/// Where to connect for a request, for which there are random bytes.
 fn address(request: &ClientRequest) -> io::Result<String> {
+    POOL.with_borrow_mut(|pool| fill_pool(pool, HANDSHAKE_KEY))?;
     if request.is_secure() {
         let text = "wss is not there yet: use a ws URL";
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
@@ -176,6 +177,9 @@ fn address(request: &ClientRequest) -> io::Result<String> {
     let (host, port) = (request.host(), request.port());
     Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
+
+/// Bytes of the key of an opening handshake.
+const HANDSHAKE_KEY: usize = 16;
 
 /// How many random bytes are asked for at a time.
 const RANDOM_POOL: usize = 1024;
@@ -185,16 +189,24 @@ thread_local! {
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Sees to it that `wanted` random bytes are in store.
+fn fill_pool(pool: &mut Vec<u8>, wanted: usize) -> io::Result<()> {
+    if pool.len() < wanted {
+        let mut fresh = vec![0; RANDOM_POOL.max(wanted)];
+        getrandom::fill(&mut fresh).map_err(|error| io::Error::other(format!("no random bytes: {error}")))?;
+        *pool = fresh;
+    }
+    Ok(())
+}
+
 /// Fills `out` with the system's random bytes.
 ///
 /// # Panics
-/// If the system has none, which ends the session: a mask that can be guessed is worse than none.
+/// If the system has none any more. That ends the session, as a panic of its codec does: a mask that can be guessed is
+/// worse than none.
 fn system_random(out: &mut [u8]) {
     POOL.with_borrow_mut(|pool| {
-        if pool.len() < out.len() {
-            pool.resize(RANDOM_POOL.max(out.len()), 0);
-            getrandom::fill(pool).expect("the system has no random bytes");
-        }
+        fill_pool(pool, out.len()).expect("the system had random bytes when the session began");
         let rest = pool.len() - out.len();
         out.copy_from_slice(&pool[rest..]);
         pool.truncate(rest);

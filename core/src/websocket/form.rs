@@ -8,13 +8,13 @@ use bytes::BytesMut;
 
 use super::message::{Kind, Message};
 use super::writer::Writer;
-use super::{Packages, Part, ProtocolError, Whole};
+use super::{Packages, Part, Parts, ProtocolError, Whole};
 use crate::CloseReason;
 use crate::codec::{Decoded, Decoder, Encoder, Sink, Source};
 use crate::error::EncodedTooLarge;
 use crate::protocol::{Items, Messages};
 
-/// What the messages of a WebSocket are to the application: [`Whole`] ones, [`Part`]s, or [`Packages`] of a codec.
+/// What the messages of a WebSocket are to the application: [`Whole`] ones, [`Parts`], or [`Packages`] of a codec.
 /// Implemented here only.
 pub trait Form: Sealed {
     /// What the application sees.
@@ -95,11 +95,11 @@ impl Sealed for Whole {
     }
 }
 
-impl Form for Part {
+impl Form for Parts {
     type Messages = Items<Part>;
 }
 
-impl Sealed for Part {
+impl Sealed for Parts {
     type In = Part;
     type Out = Part;
 

@@ -10,7 +10,7 @@
 //! * [`CloseReason::Peer`] holds what the peer said when it closed, and
 //!   [`Close::with_frame`](crate::Close::with_frame) what to say to it.
 //!
-//! What the messages are depends on the [`Form`]: whole [`Message`]s, [`Part`]s of them as they come, or [`Packages`]
+//! What the messages are depends on the [`Form`]: [`Whole`] messages, [`Parts`] of them as they come, or [`Packages`]
 //! of a codec, one in each binary message, so that a listener for [`Framed`](crate::Framed) serves it unchanged.
 //!
 //! ```
@@ -136,6 +136,10 @@ pub struct WebSocket<F = Whole> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Whole;
 
+/// Messages in pieces, as [`Part`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Parts;
+
 /// A piece of a message, received as it came or sent as a fragment of its own.
 ///
 /// Received pieces do not wait for the end of a frame, so a message may be longer than `max_message`; what the other
@@ -192,13 +196,6 @@ impl WebSocket<Whole> {
     /// The client's side of whole messages, which begins with `request`.
     pub fn client(request: ClientRequest, random: impl FnMut(&mut [u8]) + Send + 'static) -> Self {
         Self::client_of(Whole, request, random)
-    }
-}
-
-impl WebSocket<Part> {
-    /// The form of messages in parts, for [`server_of`](Self::server_of) and [`client_of`](Self::client_of).
-    pub fn parts() -> Part {
-        Part::new(Kind::Binary, Bytes::new(), true, true)
     }
 }
 

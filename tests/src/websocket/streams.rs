@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use getty_core::websocket::{ClientRequest, Kind, Message, Part, ServerOptions, WebSocket};
+use getty_core::websocket::{ClientRequest, Kind, Message, Part, Parts, ServerOptions, WebSocket};
 use getty_core::{Close, Config, Event, In, Memory, Session, StreamProtocol};
 
 use super::{frames, open, random, written};
@@ -82,8 +82,8 @@ pub(super) fn receive_in(mut session: Session<WebSocket>, pieces: &[&[u8]], lend
 fn receive_parts(server: bool, pieces: &[&[u8]]) -> Transcript {
     let (config, now) = (config(), Clock::new().now());
     let request = ClientRequest::new("ws://example.com/").expect("valid");
-    let client = WebSocket::client_of(WebSocket::parts(), request, random(1));
-    let acceptor = WebSocket::server_of(WebSocket::parts(), ServerOptions::new());
+    let client = WebSocket::client_of(Parts, request, random(1));
+    let acceptor = WebSocket::server_of(Parts, ServerOptions::new());
     let (client, acceptor) = open(client, acceptor, &config, now);
     let mut session = if server { acceptor } else { client };
     let (mut messages, mut under_way) = (Vec::new(), None);
