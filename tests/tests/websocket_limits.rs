@@ -61,6 +61,11 @@ fn what_may_be_sent_may_be_received_and_no_byte_more() {
             client.send(Message::binary(payload.clone())).unwrap();
             let Some(Event::Message(message)) = pass(client, server) else { panic!("{deflate}") };
             assert_eq!(message.into_bytes(), payload);
+            // Nothing refers to what went as it is, because compression would have made it too large.
+            let again = payload.slice(90_000..);
+            client.send(Message::binary(again.clone())).unwrap();
+            let Some(Event::Message(message)) = pass(client, server) else { panic!("{deflate}, again") };
+            assert_eq!(message.into_bytes(), again);
         }
         let refused = sessions[0].send(Message::binary(noise(100_001)));
         assert!(matches!(refused, Err(SendError::TooLarge { .. })), "{refused:?}");
@@ -117,6 +122,8 @@ fn a_refused_message_leaves_compression_as_it_was() {
     assert_eq!(sends_on(Parts, begun, part(&small)), Some(part(&small)), "nothing was begun");
     let [mut client, mut server] = compressing(|| Packages::new(Blind), &limited(4096));
     assert!(matches!(client.send(big), Err(SendError::Encode(_))));
+    let shrinks = Bytes::from(vec![0; 8000]);
+    assert!(matches!(client.send(shrinks), Err(SendError::Encode(_))), "its own size counts");
     client.send(small.clone()).unwrap();
     let Some(Event::Message(package)) = pass(&mut client, &mut server) else { panic!() };
     assert_eq!(package, small);
