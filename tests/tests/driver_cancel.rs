@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use driver_common::fake::{self, FakeSpawner};
-use driver_common::runtimes::{TestRuntime, connect, sleep};
+use driver_common::runtimes::{TestRuntime, connect, serve, sleep};
 use driver_common::task::Task;
 use driver_common::wire::{Answer, Op};
 use driver_common::*;
 use futures::future::{Either, select};
 use getty_core::{Close, Config};
-use getty_driver::{Connection, Server};
+use getty_driver::Connection;
 use testkit::Rng;
 
 /// Polls `future` until it has waited `waits` times, each time with something happening in between, then drops it.
@@ -152,7 +152,7 @@ on_every_runtime!(a_select_loop_with_random_drops_echoes_everything_once);
 fn a_select_loop_with_random_drops_echoes_everything_once<R: TestRuntime>() {
     const MESSAGES: usize = 5000;
     R::block_on(async {
-        let server = R::serve(Server::<R>::builder(), || recorder::Recorder::echo().0).await.unwrap();
+        let server = serve::<R>(|| recorder::Recorder::echo().0).await;
         let mut client: Connection<R, R::TcpStream, Plain> = connect(server.local_addr()).await;
         let mut rng = Rng::new(7);
         let (mut sent, mut got, mut dropped) = (0_usize, 0_usize, 0_usize);

@@ -8,21 +8,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use driver_common::fake::{self, Fake};
 use driver_common::recorder::Recorder;
-use driver_common::runtimes::{TestRuntime, connect, until};
+use driver_common::runtimes::{TestRuntime, client, connect, serve, server, until};
 use driver_common::wire::wire;
 use driver_common::*;
 use getty_core::Close;
 use getty_core::codec::LengthDelimited;
-use getty_driver::{Client, Runtime, Server, TcpOptions};
+use getty_driver::{Client, Runtime, TcpOptions};
 
 on_every_runtime!(a_client_with_a_listener, an_address_that_does_not_answer_is_named, socket_options);
 
 fn a_client_with_a_listener<R: TestRuntime>() {
     R::block_on(async {
-        let server = R::serve(Server::<R>::builder(), || Recorder::echo().0).await.unwrap();
+        let server = serve::<R>(|| Recorder::echo().0).await;
         let (listener, log) = Recorder::quiet();
         let address = format!("localhost:{}", server.local_addr().port());
-        let handle = R::connect(Client::<R>::builder(), &address, listener).await.unwrap();
+        let handle = client::<R>().tcp(&address, LengthDelimited::new(), listener).await.unwrap();
         assert_eq!(handle.peer_addr(), Some(server.local_addr()));
         assert_eq!(handle.local_addr().unwrap().ip(), server.local_addr().ip());
         handle.send_flushed(Bytes::from("hello")).await.unwrap();
@@ -49,8 +49,10 @@ fn an_address_that_does_not_answer_is_named<R: TestRuntime>() {
         let error = error.unwrap_err();
         assert!(error.to_string().starts_with("can't connect to no such host.invalid:1: "), "{error}");
         // As a listener's session, the same.
-        let error =
-            R::connect(Client::<R>::builder(), &free.to_string(), Recorder::quiet().0).await.unwrap_err();
+        let error = client::<R>()
+            .tcp::<_, Bytes, _>(&free.to_string(), LengthDelimited::new(), Recorder::quiet().0)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains(&free.to_string()), "{error}");
     });
 }
@@ -59,8 +61,11 @@ fn socket_options<R: TestRuntime>() {
     R::block_on(async {
         let options =
             || TcpOptions::new().keepalive(secs(60)).send_buffer(8192).receive_buffer(8192).backlog(1);
-        let server =
-            R::serve(Server::<R>::builder().tcp_options(options()), || Recorder::echo().0).await.unwrap();
+        let server = server::<R>()
+            .tcp_options(options())
+            .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0)
+            .await
+            .unwrap();
         let client = Client::<R>::builder().tcp_options(options());
         let mut client =
             client.tcp_connection(&server.local_addr().to_string(), LengthDelimited::new()).await.unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use driver_common::recorder::{Log, Recorder};
-use driver_common::runtimes::{TestRuntime, blocking, connect, until};
+use driver_common::runtimes::{Own, TestRuntime, blocking, connect, serve, until};
 use driver_common::task::Task;
 use driver_common::*;
 use getty_core::codec::LengthDelimited;
@@ -21,7 +21,7 @@ on_every_runtime!(resets_leave_nothing_behind, a_length_bomb_ends_its_session_on
 async fn echo_server<R: TestRuntime>() -> (Server<R>, Log) {
     let log = Log::default();
     let kept = log.clone();
-    let server = R::serve(Server::<R>::builder(), move || Recorder::echo().0.log_to(&kept)).await.unwrap();
+    let server = serve::<R>(move || Recorder::echo().0.log_to(&kept)).await;
     (server, log)
 }
 
@@ -117,7 +117,7 @@ fn a_dropped_runtime_ends_its_sessions() {
     type R = getty_tokio::Tokio;
     let (server, receiver, handle) = R::block_on(async {
         let (server, _) = echo_server::<R>().await;
-        let (handle, receiver) = R::spawn_connection(connect::<R>(server.local_addr()).await);
+        let (handle, receiver) = connect::<R>(server.local_addr()).await.spawn(&Own::<R>::new());
         handle.send(Bytes::from("hello")).await.unwrap();
         until::<R>("the session is there", || server.sessions() == 1).await;
         (server, receiver, handle)

@@ -7,27 +7,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use driver_common::recorder::{Happening, Log, Recorder, Then};
-use driver_common::runtimes::{TestRuntime, connect, until};
+use driver_common::runtimes::{TestRuntime, client, connect, serve, until};
 use driver_common::task::Task;
 use driver_common::*;
 use futures::future::join_all;
 use getty_core::Close;
-use getty_driver::{Client, Handle, Server};
+use getty_core::codec::LengthDelimited;
+use getty_driver::{Handle, Server};
 
 on_every_runtime!(
     all_that_is_sent_arrives_in_each_senders_order,
     waiting_for_the_flush_does_not_lock_up,
-    sends_race_with_the_end
+    sends_race_with_the_end,
+    a_busy_poster_does_not_starve_a_reader
 );
 
 /// A server that keeps quiet and writes down what comes, and a client's handle.
 async fn pair<R: TestRuntime>() -> (Server<R>, Handle<Bytes>, Log) {
     let (_, log) = Recorder::quiet();
     let server_log = log.clone();
-    let server =
-        R::serve(Server::<R>::builder(), move || Recorder::quiet().0.log_to(&server_log)).await.unwrap();
-    let client = Client::<R>::builder().config(config(|c| c.handle_queue(8).watermarks(500, 1000)));
-    let handle = R::connect(client, &server.local_addr().to_string(), Recorder::quiet().0).await.unwrap();
+    let server = serve::<R>(move || Recorder::quiet().0.log_to(&server_log)).await;
+    let client = client::<R>().config(config(|c| c.handle_queue(8).watermarks(500, 1000)));
+    let handle = client
+        .tcp(&server.local_addr().to_string(), LengthDelimited::new(), Recorder::quiet().0)
+        .await
+        .unwrap();
     (server, handle, log)
 }
 
@@ -157,9 +161,8 @@ fn a_fate_is_read_while_it_is_told() {
     driving.join().unwrap();
 }
 
-#[test]
-fn a_busy_poster_does_not_starve_a_reader() {
-    getty_tokio::Tokio::block_on(async {
+fn a_busy_poster_does_not_starve_a_reader<R: TestRuntime>() {
+    R::block_on(async {
         let (listener, log) = Recorder::new(|cx, happening| {
             if let Happening::Message(_) = happening {
                 let _ = cx.send(Bytes::from("answer"));
@@ -167,11 +170,10 @@ fn a_busy_poster_does_not_starve_a_reader() {
             Then::Default
         });
         let listener = Arc::new(std::sync::Mutex::new(Some(listener)));
-        let server = getty_tokio::Tokio::serve(Server::builder(), move || {
-            listener.lock().unwrap().take().unwrap_or_else(|| Recorder::quiet().0)
-        });
-        let server = server.await.unwrap();
-        let mut client = connect::<getty_tokio::Tokio>(server.local_addr()).await;
+        let server =
+            serve::<R>(move || listener.lock().unwrap().take().unwrap_or_else(|| Recorder::quiet().0));
+        let server = server.await;
+        let mut client = connect::<R>(server.local_addr()).await;
         client.send(Bytes::from("ask")).await.unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), "answer");
         assert_eq!(log.count("on_message"), 1);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use driver_common::recorder::{Log, Recorder, Then};
-use driver_common::runtimes::{TestRuntime, blocking, connect, until};
+use driver_common::runtimes::{TestRuntime, blocking, connect, serve, server, until};
 use driver_common::*;
 use getty_core::Close;
 use getty_core::codec::LengthDelimited;
@@ -26,7 +26,7 @@ on_every_runtime!(
 async fn echo_server<R: TestRuntime>() -> (Server<R>, Log) {
     let log = Log::default();
     let kept = log.clone();
-    let server = R::serve(Server::<R>::builder(), move || Recorder::echo().0.log_to(&kept)).await.unwrap();
+    let server = serve::<R>(move || Recorder::echo().0.log_to(&kept)).await;
     (server, log)
 }
 
@@ -81,7 +81,7 @@ fn a_shutdown_aborts_who_ignores_it<R: TestRuntime>() {
         let log = Log::default();
         let kept = log.clone();
         let ignore = move || Recorder::new(|_, _| Then::Nothing).0.log_to(&kept);
-        let server = R::serve(Server::<R>::builder(), ignore).await.unwrap();
+        let server = serve::<R>(ignore).await;
         let clients = futures::future::join_all((0..3).map(|_| connect::<R>(server.local_addr()))).await;
         until::<R>("they are there", || log.count("on_open") == 3).await;
         let down = server.shutdown(Duration::from_millis(50)).await;
@@ -113,11 +113,11 @@ fn dropping_a_server_aborts_and_closes_the_port<R: TestRuntime>() {
 
 fn an_address_that_can_not_be_is_named<R: TestRuntime>() {
     R::block_on(async {
-        let (server, _) = echo_server::<R>().await;
-        let taken = server.local_addr().to_string();
+        let (running, _) = echo_server::<R>().await;
+        let taken = running.local_addr().to_string();
         for address in [taken.as_str(), "no such host.invalid:1", "127.0.0.1:notaport"] {
-            let builder = Server::<R>::builder();
-            let error = R::serve_at(address, builder, || Recorder::quiet().0).await.err().unwrap();
+            let serving = server::<R>().tcp(address, LengthDelimited::new, || Recorder::quiet().0);
+            let error = serving.await.err().unwrap();
             assert!(error.to_string().starts_with(&format!("can't listen on {address}: ")), "{error}");
         }
     });

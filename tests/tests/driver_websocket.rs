@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use driver_common::recorder::{Log, Recorder};
-use driver_common::runtimes::{TestRuntime, blocking, until};
+use driver_common::runtimes::{TestRuntime, blocking, client, server, until};
 use driver_common::socket::Socket;
 use driver_common::*;
+use getty_core::codec::LengthDelimited;
 use getty_core::websocket::{
-    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Part, Parts, Response,
-    ServerOptions, Verdict, WebSocket,
+    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Packages, Part, Parts,
+    Response, ServerOptions, Verdict, WebSocket,
 };
 use getty_core::{Close, CloseReason, Config, Deadline};
 use getty_driver::{Client, Connection, Handle, Paths, Server};
@@ -40,7 +41,7 @@ on_every_runtime!(
 );
 
 async fn serve<R: TestRuntime>(paths: Paths<getty_core::Items<Message>>) -> Server<R> {
-    R::serve_websocket(Server::<R>::builder(), ServerOptions::new(), paths).await.unwrap()
+    server::<R>().websocket("127.0.0.1:0", ServerOptions::new(), paths.into_listeners()).await.unwrap()
 }
 
 async fn echo_server<R: TestRuntime>() -> (Server<R>, Log) {
@@ -55,7 +56,7 @@ fn url(address: SocketAddr, path: &str) -> ClientRequest {
 
 async fn connect<R: TestRuntime>(server: &Server<R>, path: &str, listener: Socket) -> Handle<Message> {
     let request = url(server.local_addr(), path);
-    R::connect_websocket(Client::<R>::builder(), request, listener).await.unwrap()
+    client::<R>().websocket(request, listener).await.unwrap()
 }
 
 async fn pull<R: TestRuntime>(request: ClientRequest) -> Connection<R, R::TcpStream, WebSocket> {
@@ -145,8 +146,9 @@ fn a_verdict_that_never_comes_is_a_timeout<R: TestRuntime>() {
         let made = log.clone();
         let paths = Paths::new().path("/", move || Socket::new(&made).request(|_, _| Verdict::Later));
         let config = Config::builder().handshake_timeout(50 * MS).build().unwrap();
-        let builder = Server::<R>::builder().config(config);
-        let server = R::serve_websocket(builder, ServerOptions::new(), paths).await.unwrap();
+        let builder = server::<R>().config(config);
+        let server =
+            builder.websocket("127.0.0.1:0", ServerOptions::new(), paths.into_listeners()).await.unwrap();
         let mut client = pull::<R>(url(server.local_addr(), "/")).await;
         assert!(!client.opened().await.unwrap_err().is_clean());
         let reason = CloseReason::Timeout(Deadline::Handshake);
@@ -271,10 +273,12 @@ fn packages_of_a_codec_need_no_other_listener<R: TestRuntime>() {
         let log = Log::default();
         let kept = log.clone();
         let echo = move || Recorder::echo().0.log_to(&kept);
-        let server = R::serve_packages(Server::<R>::builder(), echo).await.unwrap();
+        let form = || Packages::new(LengthDelimited::new());
+        let server =
+            server::<R>().websocket_of("127.0.0.1:0", ServerOptions::new(), form, echo).await.unwrap();
         let (listener, heard) = Recorder::quiet();
         let request = url(server.local_addr(), "/");
-        let client = R::connect_packages(Client::<R>::builder(), request, listener).await.unwrap();
+        let client = client::<R>().websocket_of(request, form(), listener).await.unwrap();
         for size in [0, 1, 200, 70_000] {
             client.send(Bytes::from(vec![1; size])).await.unwrap();
         }
@@ -290,9 +294,9 @@ fn heartbeats_measure_the_round_trip<R: TestRuntime>() {
         let (server, _log) = echo_server::<R>().await;
         let log = Log::default();
         let config = Config::builder().heartbeat_period(20 * MS).build().unwrap();
-        let client = Client::<R>::builder().config(config);
+        let client = client::<R>().config(config);
         let request = url(server.local_addr(), "/");
-        let _client = R::connect_websocket(client, request, Socket::new(&log)).await.unwrap();
+        let _client = client.websocket(request, Socket::new(&log)).await.unwrap();
         until::<R>("pongs", || log.count("on_pong") >= 3).await;
     });
 }
@@ -356,7 +360,7 @@ fn a_plain_request_gets_its_page<R: TestRuntime>() {
             })
         });
         let options = ServerOptions::new().plain_requests(true);
-        let server = R::serve_websocket(Server::<R>::builder(), options, paths).await.unwrap();
+        let server = server::<R>().websocket("127.0.0.1:0", options, paths.into_listeners()).await.unwrap();
         let address = server.local_addr();
         let page = blocking(move || {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -376,7 +380,7 @@ fn compression_is_agreed_on<R: TestRuntime>() {
         let made = log.clone();
         let options = ServerOptions::new().deflate(Default::default());
         let paths = Paths::new().path("/", move || Socket::echo(&made));
-        let server = R::serve_websocket(Server::<R>::builder(), options, paths).await.unwrap();
+        let server = server::<R>().websocket("127.0.0.1:0", options, paths.into_listeners()).await.unwrap();
         let mut client = pull::<R>(url(server.local_addr(), "/").deflate(Default::default())).await;
         assert!(client.opened().await.unwrap().upgrade.unwrap().deflate().is_some());
         let text = "again and ".repeat(10_000);

@@ -5,12 +5,19 @@
 //! [`Runtime`](getty_driver::Runtime) with it, as they do.
 #![forbid(unsafe_code)]
 
+mod any;
 mod listener;
 mod stream;
 mod timer;
 
+pub use any::{AnyIo, FindSocket};
+pub use async_io::Async;
 pub use getty_driver;
 
-pub use listener::TcpListener;
+#[cfg(unix)]
+pub use listener::UnixListener;
+pub use listener::{ReactorListener, TcpListener};
+#[cfg(unix)]
+pub use stream::UnixStream;
 pub use stream::{Reactor, TcpStream, apply, connect};
 pub use timer::Timer;

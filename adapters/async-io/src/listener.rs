@@ -1,25 +1,27 @@
-//! Listening TCP sockets.
+//! Listening sockets.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
 use getty_driver::{Accept, WatchedIo};
 
-use crate::TcpStream;
+use crate::{Reactor, TcpStream};
+
+/// A listening socket in the reactor of async-io.
+#[derive(Debug)]
+pub struct ReactorListener<L>(Async<L>);
 
 /// A listening TCP socket.
-#[derive(Debug)]
-pub struct TcpListener(Async<std::net::TcpListener>);
+pub type TcpListener = ReactorListener<std::net::TcpListener>;
 
-impl TcpListener {
-    /// Puts a listening socket into the reactor.
-    ///
-    /// # Errors
-    /// The reactor does not take it.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-        Async::new(listener).map(TcpListener)
+/// A listening Unix socket.
+#[cfg(unix)]
+pub type UnixListener = ReactorListener<std::os::unix::net::UnixListener>;
+
+impl<L> From<Async<L>> for ReactorListener<L> {
+    fn from(listener: Async<L>) -> Self {
+        ReactorListener(listener)
     }
 }
 
@@ -27,18 +29,36 @@ impl Accept for TcpListener {
     type Stream = TcpStream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+        let socket = ready!(self.poll_socket(cx, std::net::TcpListener::accept))?;
+        Poll::Ready(Async::new(socket).map(watched))
+    }
+}
+
+#[cfg(unix)]
+impl Accept for UnixListener {
+    type Stream = crate::UnixStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<crate::UnixStream>> {
+        let socket = ready!(self.poll_socket(cx, std::os::unix::net::UnixListener::accept))?;
+        Poll::Ready(Async::new(socket).map(watched))
+    }
+}
+
+impl<L> ReactorListener<L> {
+    fn poll_socket<S, A>(
+        &mut self,
+        cx: &mut Context<'_>,
+        accept: impl Fn(&L) -> io::Result<(S, A)>,
+    ) -> Poll<io::Result<S>> {
         loop {
-            match self.0.get_ref().accept() {
-                Ok((socket, _)) => {
-                    return Poll::Ready(Async::new(socket).map(|socket| WatchedIo::new(socket.into())));
-                }
+            match accept(self.0.get_ref()) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(self.0.poll_readable(cx))?,
-                Err(error) => return Poll::Ready(Err(error)),
+                result => return Poll::Ready(result.map(|(socket, _)| socket)),
             }
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.get_ref().local_addr()
-    }
+fn watched<S>(socket: Async<S>) -> WatchedIo<Reactor<S>> {
+    WatchedIo::new(socket.into())
 }

@@ -1,4 +1,4 @@
-//! TCP sockets.
+//! Connected sockets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +10,10 @@ use socket2::SockRef;
 
 /// A connected TCP socket.
 pub type TcpStream = WatchedIo<Reactor<std::net::TcpStream>>;
+
+/// A connected Unix socket.
+#[cfg(unix)]
+pub type UnixStream = WatchedIo<Reactor<std::os::unix::net::UnixStream>>;
 
 /// A socket in the reactor of async-io.
 #[derive(Debug)]

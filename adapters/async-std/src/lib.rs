@@ -30,11 +30,15 @@
 //! `Send`, since its executor for one thread is behind a feature that it calls unstable.
 #![forbid(unsafe_code)]
 
+mod drive;
 mod runtime;
 
 pub use getty_async_io::getty_driver::*;
 pub use getty_async_io::{TcpListener, TcpStream, Timer};
+#[cfg(unix)]
+pub use getty_async_io::{UnixListener, UnixStream};
 
+pub use drive::drive;
 pub use runtime::{AsyncStd, Spawner};
 
 /// A server on async-std. See [`getty_driver::Server`](getty_async_io::getty_driver::Server).

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use async_std::net::ToSocketAddrs;
 use async_std::task;
+use getty_async_io::Async;
 use getty_async_io::getty_driver::{Runtime, Spawn, TcpOptions};
 use getty_async_io::{TcpListener, TcpStream, Timer};
 
@@ -32,7 +33,7 @@ impl Runtime for AsyncStd {
     }
 
     fn tcp_listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        TcpListener::new(listener)
+        Async::new(listener).map(TcpListener::from)
     }
 
     async fn tcp_connect(address: SocketAddr) -> io::Result<TcpStream> {
@@ -41,6 +42,20 @@ impl Runtime for AsyncStd {
 
     fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
         getty_async_io::apply(stream, options)
+    }
+}
+
+#[cfg(unix)]
+impl getty_async_io::getty_driver::UnixRuntime for AsyncStd {
+    type UnixStream = getty_async_io::UnixStream;
+    type UnixListener = getty_async_io::UnixListener;
+
+    fn unix_listener(listener: std::os::unix::net::UnixListener) -> io::Result<Self::UnixListener> {
+        Async::new(listener).map(getty_async_io::UnixListener::from)
+    }
+
+    fn unix_stream(stream: std::os::unix::net::UnixStream) -> io::Result<Self::UnixStream> {
+        Async::new(stream).map(|socket| getty_async_io::UnixStream::new(socket.into()))
     }
 }
 

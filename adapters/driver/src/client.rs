@@ -5,6 +5,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::marker::PhantomData;
+#[cfg(unix)]
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,8 +17,16 @@ use getty_core::{Config, Framed, Items, Out, Session, StreamProtocol};
 
 use crate::driver::OnPanic;
 use crate::{
-    AddressError, Connection, Driver, Handle, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer, clock,
+    AddressError, Connection, Driver, Handle, Io, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer,
+    clock,
 };
+#[cfg(unix)]
+use crate::{UnixRuntime, unix};
+
+/// How long a client waits before it tries a Unix socket again where too many wait to be accepted, since the system does
+/// not tell when there is room: at first, and at the most.
+#[cfg(unix)]
+const FULL_QUEUE_WAIT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// Connects to servers: one session to one address at a time.
 #[derive(Debug)]
@@ -54,7 +64,7 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         self
     }
 
-    /// Options of the socket.
+    /// Options of TCP sockets.
     pub fn tcp_options(mut self, options: TcpOptions) -> Self {
         self.tcp = options;
         self
@@ -92,28 +102,8 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         L: Listener<Items<C::Item, O>>,
         S: Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>,
     {
-        self.spawn(address, Framed::new(codec), listener).await
-    }
-
-    /// Connects and spawns a session of `protocol`.
-    pub(crate) async fn spawn<P, L>(
-        self,
-        address: &str,
-        protocol: P,
-        listener: L,
-    ) -> io::Result<Handle<Out<P>>>
-    where
-        P: StreamProtocol,
-        L: Listener<P::Messages>,
-        S: Spawn<Driver<R, R::TcpStream, P, L>>,
-    {
-        let stream = self.connect(address).await?;
-        let session = Session::new(protocol, self.config, clock::timestamp(R::now()));
-        let mut driver = Driver::new(session, stream, listener);
-        driver.set_on_panic(self.on_panic);
-        let handle = driver.handle();
-        self.spawner.spawn(driver);
-        Ok(handle)
+        let stream = self.connect_tcp(address).await?;
+        Ok(self.spawn(stream, Framed::new(codec), listener))
     }
 
     /// Connects to `address` (`HOST:PORT`) and gives a [`Connection`], from which messages are pulled; no
@@ -132,33 +122,74 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     where
         C: Decoder + Encoder<O>,
     {
-        self.connection(address, Framed::new(codec)).await
+        let stream = self.connect_tcp(address).await?;
+        Ok(self.connection(stream, Framed::new(codec)))
     }
 
-    /// Connects and gives a connection of `protocol`.
-    pub(crate) async fn connection<P: StreamProtocol>(
+    /// The same as [`tcp`](Self::tcp) over the Unix socket at `path`.
+    ///
+    /// # Errors
+    /// The path can't be connected to in time; the error names it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up connecting.
+    #[cfg(unix)]
+    pub async fn unix<C, O, L>(self, path: impl AsRef<Path>, codec: C, listener: L) -> io::Result<Handle<O>>
+    where
+        R: UnixRuntime,
+        C: Decoder + Encoder<O>,
+        L: Listener<Items<C::Item, O>>,
+        S: Spawn<Driver<R, R::UnixStream, Framed<C, O>, L>>,
+    {
+        let stream = self.connect_unix(path.as_ref()).await?;
+        Ok(self.spawn(stream, Framed::new(codec), listener))
+    }
+
+    /// The same as [`tcp_connection`](Self::tcp_connection) over the Unix socket at `path`.
+    ///
+    /// # Errors
+    /// The path can't be connected to in time; the error names it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up connecting.
+    #[cfg(unix)]
+    pub async fn unix_connection<C, O>(
         self,
-        address: &str,
-        protocol: P,
-    ) -> io::Result<Connection<R, R::TcpStream, P>> {
-        let stream = self.connect(address).await?;
-        let session = Session::new(protocol, self.config, clock::timestamp(R::now()));
-        Ok(Connection::new(session, stream))
+        path: impl AsRef<Path>,
+        codec: C,
+    ) -> io::Result<Connection<R, R::UnixStream, Framed<C, O>>>
+    where
+        R: UnixRuntime,
+        C: Decoder + Encoder<O>,
+    {
+        let stream = self.connect_unix(path.as_ref()).await?;
+        Ok(self.connection(stream, Framed::new(codec)))
     }
 
-    async fn connect(&self, address: &str) -> io::Result<R::TcpStream> {
-        let mut connecting = pin!(self.connect_any(address));
-        let mut timer = R::timer(clock::after::<R>(self.connect_timeout));
-        let result = poll_fn(|cx| {
-            if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
-            timer.poll(cx).map(|()| {
-                let text = format!("no connection within {:?}", self.connect_timeout);
-                Err(io::Error::new(io::ErrorKind::TimedOut, text))
-            })
-        });
-        result.await.map_err(|error| AddressError::wrap("connect to", address, error))
+    /// Spawns a session of `protocol`.
+    pub(crate) fn spawn<I, P, L>(self, stream: I, protocol: P, listener: L) -> Handle<Out<P>>
+    where
+        I: Io,
+        P: StreamProtocol,
+        L: Listener<P::Messages>,
+        S: Spawn<Driver<R, I, P, L>>,
+    {
+        let session = Session::new(protocol, self.config, clock::timestamp(R::now()));
+        let mut driver = Driver::new(session, stream, listener);
+        driver.set_on_panic(self.on_panic);
+        let handle = driver.handle();
+        self.spawner.spawn(driver);
+        handle
+    }
+
+    /// A connection of `protocol`.
+    pub(crate) fn connection<I: Io, P: StreamProtocol>(self, stream: I, protocol: P) -> Connection<R, I, P> {
+        Connection::new(Session::new(protocol, self.config, clock::timestamp(R::now())), stream)
+    }
+
+    pub(crate) async fn connect_tcp(&self, address: &str) -> io::Result<R::TcpStream> {
+        let connecting = self.in_time(self.connect_any(address));
+        connecting.await.map_err(|error| AddressError::wrap("connect to", address, error))
     }
 
     /// Connects to the first of the name's addresses that answers.
@@ -174,6 +205,43 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
             }
         }
         Err(failure)
+    }
+
+    #[cfg(unix)]
+    async fn connect_unix(&self, path: &Path) -> io::Result<R::UnixStream>
+    where
+        R: UnixRuntime,
+    {
+        let connecting = self.in_time(async {
+            let mut wait = FULL_QUEUE_WAIT.0;
+            loop {
+                match unix::connect(path) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let mut timer = R::timer(clock::after::<R>(wait));
+                        poll_fn(|cx| timer.poll(cx)).await;
+                        wait = (wait * 2).min(FULL_QUEUE_WAIT.1);
+                    }
+                    result => return R::unix_stream(result?),
+                }
+            }
+        });
+        connecting.await.map_err(|error| AddressError::wrap("connect to", path.display(), error))
+    }
+
+    /// The result of `connecting`, unless it takes longer than connecting may.
+    async fn in_time<T>(&self, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let mut connecting = pin!(connecting);
+        let mut timer = R::timer(clock::after::<R>(self.connect_timeout));
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            timer.poll(cx).map(|()| {
+                let text = format!("no connection within {:?}", self.connect_timeout);
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            })
+        })
+        .await
     }
 }
 

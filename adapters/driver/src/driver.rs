@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -120,6 +121,13 @@ where
             shutdown_told: false,
             panicked: false,
         }
+    }
+
+    /// Tells the listener and the handles where the two ends are, if the stream does not know: over TLS of another
+    /// library, say. Comes before [`handle`](Self::handle) and before the first poll.
+    pub fn with_addresses(mut self, local: Option<SocketAddr>, peer: Option<SocketAddr>) -> Self {
+        (self.side.local, self.side.peer) = (local, peer);
+        self
     }
 
     /// A handle to the session.

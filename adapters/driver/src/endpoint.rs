@@ -141,8 +141,8 @@ pub struct AddressError {
 
 impl AddressError {
     /// As an error of the same kind as `source`.
-    pub(crate) fn wrap(what: &'static str, address: &str, source: io::Error) -> io::Error {
-        io::Error::new(source.kind(), AddressError { what, address: address.to_owned(), source })
+    pub(crate) fn wrap(what: &'static str, address: impl fmt::Display, source: io::Error) -> io::Error {
+        io::Error::new(source.kind(), AddressError { what, address: address.to_string(), source })
     }
 
     /// The system's error, with its code where there is one.

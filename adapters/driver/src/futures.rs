@@ -10,8 +10,10 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::{Io, scratch};
 
-/// Any stream of the `futures-io` traits as an [`Io`]: a socket of smol or async-std, a TLS stream of another library, a
-/// pipe in memory.
+/// Any stream of the `futures-io` traits as an [`Io`]: a TLS stream of another library, a pipe in memory.
+///
+/// Closing the stream must end its sending side, or a graceful close waits until its deadline. The sockets of async-io
+/// and async-std don't do that: give those to the `drive` of their adapter.
 #[derive(Debug)]
 pub struct FuturesIo<S>(S);
 

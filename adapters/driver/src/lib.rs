@@ -49,6 +49,9 @@ mod receiver;
 mod runtime;
 mod scratch;
 mod server;
+mod tcp;
+#[cfg(unix)]
+mod unix;
 mod watched;
 #[cfg(feature = "websocket")]
 mod websocket;
@@ -67,8 +70,13 @@ pub use handle::{Handle, NotFlushed, SessionId};
 pub use io::{Io, Timer};
 pub use listener::{Listener, Refuse};
 pub use receiver::{Forward, Receiver};
-pub use runtime::{Accept, Runtime, Spawn, TcpOptions};
+#[cfg(unix)]
+pub use runtime::UnixRuntime;
+pub use runtime::{Accept, Runtime, Spawn};
 pub use server::{AcceptTask, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
+pub use tcp::{TcpIncoming, TcpOptions};
+#[cfg(unix)]
+pub use unix::{UnixIncoming, UnixOptions};
 pub use watched::{Socket, Watched, WatchedIo};
 #[cfg(feature = "websocket")]
-pub use websocket::{PathListener, Paths, WebSockets};
+pub use websocket::{PathListener, Paths, WebSockets, system_random};

@@ -7,6 +7,8 @@ use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -15,8 +17,13 @@ use std::time::Duration;
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::{Config, Framed, Items, Protocol, Session, StreamProtocol};
 
+#[cfg(unix)]
+use crate::UnixRuntime;
 use crate::driver::{self, OnPanic};
 use crate::endpoint::{Endpoint, Member, Phase, Role};
+use crate::tcp::TcpIncoming;
+#[cfg(unix)]
+use crate::unix::{UnixIncoming, UnixOptions};
 use crate::{Accept, AddressError, Driver, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer, clock};
 
 /// How many connections are accepted before other tasks have their turn.
@@ -26,9 +33,10 @@ const ACCEPTS_PER_TURN: usize = 64;
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 /// A running server. Dropping it stops accepting and aborts its sessions.
-#[derive(Debug)]
-pub struct Server<R> {
-    local: SocketAddr,
+///
+/// `A` says what it listens on: a [`SocketAddr`], or the path of a Unix socket.
+pub struct Server<R, A = SocketAddr> {
+    address: A,
     endpoint: Arc<Endpoint>,
     runtime: PhantomData<fn(R)>,
 }
@@ -39,6 +47,8 @@ impl<R: Runtime> Server<R> {
         ServerBuilder {
             config: Arc::new(Config::default()),
             tcp: TcpOptions::default(),
+            #[cfg(unix)]
+            unix: UnixOptions::default(),
             spawner: R::Spawner::default(),
             on_panic: None,
             runtime: PhantomData,
@@ -47,9 +57,19 @@ impl<R: Runtime> Server<R> {
 
     /// The address it listens on, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.address
     }
+}
 
+#[cfg(unix)]
+impl<R> Server<R, PathBuf> {
+    /// The path of its socket, which is absolute.
+    pub fn path(&self) -> &Path {
+        &self.address
+    }
+}
+
+impl<R: Runtime, A> Server<R, A> {
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
         self.endpoint.sessions()
@@ -80,9 +100,15 @@ impl<R: Runtime> Server<R> {
     }
 }
 
-impl<R> Drop for Server<R> {
+impl<R, A> Drop for Server<R, A> {
     fn drop(&mut self) {
         self.endpoint.enter(Phase::Aborting);
+    }
+}
+
+impl<R, A: fmt::Debug> fmt::Debug for Server<R, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).field("endpoint", &self.endpoint).finish()
     }
 }
 
@@ -99,6 +125,8 @@ pub struct Shutdown {
 pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
     config: Arc<Config>,
     tcp: TcpOptions,
+    #[cfg(unix)]
+    unix: UnixOptions,
     spawner: S,
     on_panic: Option<OnPanic>,
     runtime: PhantomData<fn(R)>,
@@ -111,16 +139,30 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         self
     }
 
-    /// Options of the sockets.
+    /// Options of TCP sockets.
     pub fn tcp_options(mut self, options: TcpOptions) -> Self {
         self.tcp = options;
         self
     }
 
+    /// Options of Unix sockets.
+    #[cfg(unix)]
+    pub fn unix_options(mut self, options: UnixOptions) -> Self {
+        self.unix = options;
+        self
+    }
+
     /// What runs the tasks. By default the runtime's own; another one may be local to a thread.
     pub fn spawner<T>(self, spawner: T) -> ServerBuilder<R, T> {
-        let ServerBuilder { config, tcp, on_panic, runtime, .. } = self;
-        ServerBuilder { config, tcp, spawner, on_panic, runtime }
+        ServerBuilder {
+            config: self.config,
+            tcp: self.tcp,
+            #[cfg(unix)]
+            unix: self.unix,
+            spawner,
+            on_panic: self.on_panic,
+            runtime: self.runtime,
+        }
     }
 
     /// Is told when a callback of a listener panics, or a function that makes codecs or listeners. The session is
@@ -141,15 +183,47 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         ML: Fn() -> L,
         C: Decoder + Encoder<O>,
         L: Listener<Items<C::Item, O>>,
-        S: Spawn<AcceptTask<R, S, FramedBy<MC, O>, ML>>
+        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, FramedBy<MC, O>, ML>>
             + Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>
             + Clone,
     {
-        self.serve(address, FramedBy { codec, out: PhantomData }, listener).await
+        self.serve_tcp(address, FramedBy { codec, out: PhantomData }, listener).await
+    }
+
+    /// Listens on a Unix socket at `path` and gives each connection a session with the codec and the listener that the
+    /// two functions make.
+    ///
+    /// The file is removed when the server ends. One that a killed process left behind, on which nobody listens any
+    /// more, is replaced; any other file at `path` is an error. Two servers that find such a file at the same moment
+    /// may each take it for left behind, and the later one then has the path.
+    ///
+    /// # Errors
+    /// The path can't be listened on; the error names it.
+    #[cfg(unix)]
+    pub fn unix<C, O, L, MC, ML>(
+        self,
+        path: impl AsRef<Path>,
+        codec: MC,
+        listener: ML,
+    ) -> io::Result<Server<R, PathBuf>>
+    where
+        R: UnixRuntime,
+        MC: Fn() -> C,
+        ML: Fn() -> L,
+        C: Decoder + Encoder<O>,
+        L: Listener<Items<C::Item, O>>,
+        S: Spawn<AcceptTask<R, UnixIncoming<R>, S, FramedBy<MC, O>, ML>>
+            + Spawn<Driver<R, R::UnixStream, Framed<C, O>, L>>
+            + Clone,
+    {
+        let path = path.as_ref();
+        let (incoming, path) = UnixIncoming::listen(path, &self.unix)
+            .map_err(|error| AddressError::wrap("listen on", path.display(), error))?;
+        Ok(self.start(incoming, path, FramedBy { codec, out: PhantomData }, listener))
     }
 
     /// Listens on `address` and gives each connection a session of the protocol and the listener that are made for it.
-    pub(crate) async fn serve<M, L, ML>(
+    pub(crate) async fn serve_tcp<M, L, ML>(
         self,
         address: &str,
         protocol: M,
@@ -159,18 +233,41 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         M: MakeProtocol,
         ML: Fn() -> L,
         L: Listener<<M::Protocol as Protocol>::Messages>,
-        S: Spawn<AcceptTask<R, S, M, ML>> + Spawn<Driver<R, R::TcpStream, M::Protocol, L>> + Clone,
+        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, M, ML>>
+            + Spawn<Driver<R, R::TcpStream, M::Protocol, L>>
+            + Clone,
     {
         let named = |error| AddressError::wrap("listen on", address, error);
         let resolved = R::resolve(address).await.map_err(named)?;
-        let socket = self.listen(&resolved).map_err(named)?;
-        let incoming = R::tcp_listener(socket).map_err(named)?;
-        let local = incoming.local_addr().map_err(named)?;
+        let (incoming, local) = self.listen_tcp(&resolved).map_err(named)?;
+        Ok(self.start(incoming, local, protocol, listener))
+    }
+
+    /// Listens on the first of `addresses` that can be listened on.
+    fn listen_tcp(&self, addresses: &[SocketAddr]) -> io::Result<(TcpIncoming<R>, SocketAddr)> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for &address in addresses {
+            match TcpIncoming::listen(address, self.tcp.clone()) {
+                Ok(listening) => return Ok(listening),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Spawns the task that accepts.
+    fn start<I, A, M, L, ML>(self, incoming: I, address: A, protocol: M, listener: ML) -> Server<R, A>
+    where
+        I: Accept,
+        M: MakeProtocol,
+        ML: Fn() -> L,
+        L: Listener<<M::Protocol as Protocol>::Messages>,
+        S: Spawn<AcceptTask<R, I, S, M, ML>> + Spawn<Driver<R, I::Stream, M::Protocol, L>> + Clone,
+    {
         let endpoint = Arc::new(Endpoint::default());
         let task = AcceptTask {
             incoming,
             config: self.config,
-            tcp: self.tcp,
             spawner: self.spawner.clone(),
             on_panic: self.on_panic,
             protocol,
@@ -180,20 +277,8 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
             backoff: ACCEPT_BACKOFF.0,
             resting: None,
         };
-        Spawn::<AcceptTask<R, S, M, ML>>::spawn(&self.spawner, task);
-        Ok(Server { local, endpoint, runtime: PhantomData })
-    }
-
-    /// Listens on the first of `addresses` that can be listened on.
-    fn listen(&self, addresses: &[SocketAddr]) -> io::Result<std::net::TcpListener> {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for &address in addresses {
-            match self.tcp.listen(address) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+        Spawn::<AcceptTask<R, I, S, M, ML>>::spawn(&self.spawner, task);
+        Server { address, endpoint, runtime: PhantomData }
     }
 }
 
@@ -236,10 +321,9 @@ where
 
 /// The task of a [`Server`] that accepts connections. It appears in bounds of [`ServerBuilder`]'s methods only.
 #[must_use = "futures do nothing unless polled"]
-pub struct AcceptTask<R: Runtime, S, M, ML> {
-    incoming: R::TcpListener,
+pub struct AcceptTask<R: Runtime, I, S, M, ML> {
+    incoming: I,
     config: Arc<Config>,
-    tcp: TcpOptions,
     spawner: S,
     on_panic: Option<OnPanic>,
     protocol: M,
@@ -252,19 +336,18 @@ pub struct AcceptTask<R: Runtime, S, M, ML> {
 }
 
 // No field is ever pinned.
-impl<R: Runtime, S, M, ML> Unpin for AcceptTask<R, S, M, ML> {}
+impl<R: Runtime, I, S, M, ML> Unpin for AcceptTask<R, I, S, M, ML> {}
 
-impl<R, S, M, ML, L> AcceptTask<R, S, M, ML>
+impl<R, I, S, M, ML, L> AcceptTask<R, I, S, M, ML>
 where
     R: Runtime,
+    I: Accept,
     M: MakeProtocol,
     ML: Fn() -> L,
     L: Listener<<M::Protocol as Protocol>::Messages>,
-    S: Spawn<Driver<R, R::TcpStream, M::Protocol, L>>,
+    S: Spawn<Driver<R, I::Stream, M::Protocol, L>>,
 {
-    fn begin(&self, stream: R::TcpStream) {
-        // A socket that takes no options is one whose peer has gone; its session will find out.
-        let _ = R::apply(&stream, &self.tcp);
+    fn begin(&self, stream: I::Stream) {
         let made = catch_unwind(AssertUnwindSafe(|| (self.protocol.make(), (self.listener)())));
         let (protocol, listener) = match made {
             Ok(made) => made,
@@ -284,13 +367,14 @@ where
     }
 }
 
-impl<R, S, M, ML, L> Future for AcceptTask<R, S, M, ML>
+impl<R, I, S, M, ML, L> Future for AcceptTask<R, I, S, M, ML>
 where
     R: Runtime,
+    I: Accept,
     M: MakeProtocol,
     ML: Fn() -> L,
     L: Listener<<M::Protocol as Protocol>::Messages>,
-    S: Spawn<Driver<R, R::TcpStream, M::Protocol, L>>,
+    S: Spawn<Driver<R, I::Stream, M::Protocol, L>>,
 {
     type Output = ();
 

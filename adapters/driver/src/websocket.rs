@@ -13,7 +13,7 @@ use getty_core::{CloseReason, Idle, Items, Messages, Opened, Out, SendError, Seq
 
 use crate::{
     AcceptTask, ClientBuilder, Connection, Context, Driver, Handle, Listener, MakeProtocol, Refuse, Runtime,
-    Server, ServerBuilder, Spawn,
+    Server, ServerBuilder, Spawn, TcpIncoming,
 };
 
 impl<R: Runtime, S> ServerBuilder<R, S> {
@@ -32,12 +32,12 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
     where
         ML: Fn() -> L,
         L: Listener<Items<Message>>,
-        S: Spawn<AcceptTask<R, S, WebSockets<fn() -> Whole>, ML>>
+        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, WebSockets<fn() -> Whole>, ML>>
             + Spawn<Driver<R, R::TcpStream, WebSocket, L>>
             + Clone,
     {
         let form: fn() -> Whole = || Whole;
-        self.serve(address, WebSockets { form, options: options.into() }, listener).await
+        self.serve_tcp(address, WebSockets { form, options: options.into() }, listener).await
     }
 
     /// The same for messages of another form: the packages of a codec, `|| Packages::new(codec)`, so that a listener for
@@ -58,11 +58,11 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         F: Form,
         WebSocket<F>: StreamProtocol<Messages = F::Messages>,
         L: Listener<F::Messages>,
-        S: Spawn<AcceptTask<R, S, WebSockets<MF>, ML>>
+        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, WebSockets<MF>, ML>>
             + Spawn<Driver<R, R::TcpStream, WebSocket<F>, L>>
             + Clone,
     {
-        self.serve(address, WebSockets { form, options: options.into() }, listener).await
+        self.serve_tcp(address, WebSockets { form, options: options.into() }, listener).await
     }
 }
 
@@ -101,8 +101,8 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         L: Listener<Items<Message>>,
         S: Spawn<Driver<R, R::TcpStream, WebSocket, L>>,
     {
-        let address = address(&request)?;
-        self.spawn(&address, WebSocket::client(request, system_random), listener).await
+        let stream = self.connect_tcp(&address(&request)?).await?;
+        Ok(self.spawn(stream, WebSocket::client(request, system_random), listener))
     }
 
     /// The same for messages of another form: [`Packages`](getty_core::websocket::Packages) of a codec, or
@@ -125,8 +125,8 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         L: Listener<F::Messages>,
         S: Spawn<Driver<R, R::TcpStream, WebSocket<F>, L>>,
     {
-        let address = address(&request)?;
-        self.spawn(&address, WebSocket::client_of(form, request, system_random), listener).await
+        let stream = self.connect_tcp(&address(&request)?).await?;
+        Ok(self.spawn(stream, WebSocket::client_of(form, request, system_random), listener))
     }
 
     /// Connects to a WebSocket server and gives a [`Connection`], from which messages are pulled; no task is spawned.
@@ -141,8 +141,8 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         self,
         request: ClientRequest,
     ) -> io::Result<Connection<R, R::TcpStream, WebSocket>> {
-        let address = address(&request)?;
-        self.connection(&address, WebSocket::client(request, system_random)).await
+        let stream = self.connect_tcp(&address(&request)?).await?;
+        Ok(self.connection(stream, WebSocket::client(request, system_random)))
     }
 
     /// The same for messages of another form: [`Packages`](getty_core::websocket::Packages) of a codec, or
@@ -162,8 +162,8 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         F: Form,
         WebSocket<F>: StreamProtocol,
     {
-        let address = address(&request)?;
-        self.connection(&address, WebSocket::client_of(form, request, system_random)).await
+        let stream = self.connect_tcp(&address(&request)?).await?;
+        Ok(self.connection(stream, WebSocket::client_of(form, request, system_random)))
     }
 }
 
@@ -199,12 +199,12 @@ fn fill_pool(pool: &mut Vec<u8>, wanted: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills `out` with the system's random bytes.
+/// Fills `out` with the system's random bytes: what [`WebSocket::client`] asks for, whoever drives the session.
 ///
 /// # Panics
-/// If the system has none any more. That ends the session, as a panic of its codec does: a mask that can be guessed is
-/// worse than none.
-fn system_random(out: &mut [u8]) {
+/// If the system has none. That ends the session, as a panic of its codec does: a mask that can be guessed is worse than
+/// none. The clients of this crate make sure that there are some before they begin.
+pub fn system_random(out: &mut [u8]) {
     POOL.with_borrow_mut(|pool| {
         fill_pool(pool, out.len()).expect("the system had random bytes when the session began");
         let rest = pool.len() - out.len();

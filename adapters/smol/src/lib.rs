@@ -27,11 +27,15 @@
 //! given an executor: [`OnExecutor`], or [`OnLocalExecutor`] for listeners that are not `Send`.
 #![forbid(unsafe_code)]
 
+mod drive;
 mod runtime;
 
 pub use getty_async_io::getty_driver::*;
 pub use getty_async_io::{TcpListener, TcpStream, Timer};
+#[cfg(unix)]
+pub use getty_async_io::{UnixListener, UnixStream};
 
+pub use drive::drive;
 pub use runtime::{OnExecutor, OnLocalExecutor, Smol, Spawner};
 
 /// A server on smol. See [`getty_driver::Server`](getty_async_io::getty_driver::Server).

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use getty_async_io::getty_driver::{Runtime, Spawn, TcpOptions};
 use getty_async_io::{TcpListener, TcpStream, Timer};
-use smol::{Executor, LocalExecutor};
+use smol::{Async, Executor, LocalExecutor};
 
 /// The smol runtime. Its reactor runs wherever `smol::block_on` does, and in a thread of its own otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Runtime for Smol {
     }
 
     fn tcp_listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        TcpListener::new(listener)
+        Async::new(listener).map(TcpListener::from)
     }
 
     async fn tcp_connect(address: SocketAddr) -> io::Result<TcpStream> {
@@ -43,6 +43,20 @@ impl Runtime for Smol {
 
     fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
         getty_async_io::apply(stream, options)
+    }
+}
+
+#[cfg(unix)]
+impl getty_async_io::getty_driver::UnixRuntime for Smol {
+    type UnixStream = getty_async_io::UnixStream;
+    type UnixListener = getty_async_io::UnixListener;
+
+    fn unix_listener(listener: std::os::unix::net::UnixListener) -> io::Result<Self::UnixListener> {
+        Async::new(listener).map(getty_async_io::UnixListener::from)
+    }
+
+    fn unix_stream(stream: std::os::unix::net::UnixStream) -> io::Result<Self::UnixStream> {
+        Async::new(stream).map(|socket| getty_async_io::UnixStream::new(socket.into()))
     }
 }
 

@@ -44,14 +44,22 @@
 //! that runtime, by [`Spawner`]; with [`LocalSpawner`] on one thread, for listeners that are not `Send`.
 #![forbid(unsafe_code)]
 
+mod drive;
+mod listener;
 mod runtime;
 mod stream;
 mod timer;
 
 pub use getty_driver::*;
 
+pub use drive::drive;
+pub use listener::TcpListener;
+#[cfg(unix)]
+pub use listener::UnixListener;
 pub use runtime::{LocalSpawner, Spawner, Tokio};
-pub use stream::{TcpListener, TcpStream};
+#[cfg(unix)]
+pub use stream::UnixStream;
+pub use stream::{TcpStream, TokioIo};
 pub use timer::Timer;
 
 /// A server on tokio. See [`getty_driver::Server`].

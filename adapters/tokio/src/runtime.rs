@@ -32,15 +32,29 @@ impl Runtime for Tokio {
     }
 
     fn tcp_listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        tokio::net::TcpListener::from_std(listener).map(TcpListener)
+        TcpListener::new(listener)
     }
 
     async fn tcp_connect(address: SocketAddr) -> io::Result<TcpStream> {
-        tokio::net::TcpStream::connect(address).await.map(TcpStream::from)
+        tokio::net::TcpStream::connect(address).await.map(TcpStream::new)
     }
 
     fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
-        options.apply(&SockRef::from(stream.as_ref()))
+        options.apply(&SockRef::from(stream.get_ref()))
+    }
+}
+
+#[cfg(unix)]
+impl getty_driver::UnixRuntime for Tokio {
+    type UnixStream = crate::UnixStream;
+    type UnixListener = crate::UnixListener;
+
+    fn unix_listener(listener: std::os::unix::net::UnixListener) -> io::Result<crate::UnixListener> {
+        crate::UnixListener::new(listener)
+    }
+
+    fn unix_stream(stream: std::os::unix::net::UnixStream) -> io::Result<crate::UnixStream> {
+        tokio::net::UnixStream::from_std(stream).map(crate::UnixStream::new)
     }
 }
 

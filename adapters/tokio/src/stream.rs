@@ -1,5 +1,6 @@
-//! TCP sockets of tokio as getty wants them.
+//! [`TokioIo`]: streams of tokio as getty wants them.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -7,28 +8,45 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use bytes::buf::Limit;
-use getty_driver::{Accept, Io};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use getty_driver::Io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net;
+
+/// Any stream of tokio's traits as an [`Io`]: a socket, a TLS stream of another library, a pipe in memory.
+///
+/// The addresses are known of a [`tokio::net::TcpStream`] only; see
+/// [`Driver::with_addresses`](getty_driver::Driver::with_addresses).
+#[derive(Debug)]
+pub struct TokioIo<S>(S);
 
 /// A connected TCP socket.
-#[derive(Debug)]
-pub struct TcpStream(tokio::net::TcpStream);
+pub type TcpStream = TokioIo<net::TcpStream>;
 
-impl From<tokio::net::TcpStream> for TcpStream {
-    fn from(stream: tokio::net::TcpStream) -> Self {
-        TcpStream(stream)
+/// A connected Unix socket.
+#[cfg(unix)]
+pub type UnixStream = TokioIo<net::UnixStream>;
+
+impl<S> TokioIo<S> {
+    /// A stream over `stream`.
+    pub fn new(stream: S) -> Self {
+        TokioIo(stream)
     }
-}
 
-impl AsRef<tokio::net::TcpStream> for TcpStream {
-    fn as_ref(&self) -> &tokio::net::TcpStream {
+    /// What it is made of.
+    pub fn get_ref(&self) -> &S {
         &self.0
     }
 }
 
-impl Io for TcpStream {
+impl<S: 'static> TokioIo<S> {
+    fn tcp(&self) -> Option<&net::TcpStream> {
+        (&self.0 as &dyn Any).downcast_ref()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Io for TokioIo<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>> {
-        // The future keeps no state: it is one poll of the socket into uninitialised room, without unsafe here.
+        // The future keeps no state: it is one poll of the stream into uninitialised room, without unsafe here.
         pin!(self.0.read_buf(buf)).poll(cx)
     }
 
@@ -39,31 +57,19 @@ impl Io for TcpStream {
         }
     }
 
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {
-        self.0.local_addr().ok()
+        self.tcp()?.local_addr().ok()
     }
 
     fn peer_addr(&self) -> Option<SocketAddr> {
-        self.0.peer_addr().ok()
-    }
-}
-
-/// A listening TCP socket.
-#[derive(Debug)]
-pub struct TcpListener(pub(crate) tokio::net::TcpListener);
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
-        self.0.poll_accept(cx).map_ok(|(stream, _)| TcpStream(stream))
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.tcp()?.peer_addr().ok()
     }
 }

@@ -1,169 +1,120 @@
 //! Real runtimes: what a test needs in order to run on each of them, from one source.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::marker::PhantomData;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use getty_core::Items;
 use getty_core::codec::LengthDelimited;
-use getty_core::websocket::{ClientRequest, Message, ServerOptions};
 use getty_driver::{
-    ClientBuilder, Connection, Handle, Paths, Receiver, Runtime, Server, ServerBuilder, Timer,
+    Client, ClientBuilder, Connection, Runtime, Server, ServerBuilder, Spawn, Timer, UnixRuntime,
 };
 
 use super::recorder::Recorder;
-use super::socket::Socket;
 use super::{Plain, secs};
 
-/// A runtime that tests run on. Its spawner's bounds hold for concrete types only, hence the methods.
-pub trait TestRuntime: Runtime {
+/// A runtime that tests run on.
+pub trait TestRuntime:
+    UnixRuntime<Timer: Send, TcpStream: Send, TcpListener: Send, UnixStream: Send, UnixListener: Send>
+{
     /// Runs `future` on all threads of a runtime of its own.
-    fn block_on<F: Future>(future: F) -> F::Output;
+    fn run<F: Future>(future: F) -> F::Output;
 
-    fn spawn(future: impl Future<Output = ()> + Send + 'static);
+    /// Spawns by the adapter's own spawner.
+    fn spawn<F>(future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static;
 
-    fn serve(
-        builder: ServerBuilder<Self>,
-        listeners: impl Fn() -> Recorder + Send + 'static,
-    ) -> impl Future<Output = io::Result<Server<Self>>> {
-        Self::serve_at("127.0.0.1:0", builder, listeners)
+    /// Runs `future`, which must be done long before the end of the test run.
+    fn block_on<F: Future>(future: F) -> F::Output {
+        Self::run(in_time::<Self, F>(future))
+    }
+}
+
+impl TestRuntime for getty_tokio::Tokio {
+    fn run<F: Future>(future: F) -> F::Output {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().unwrap().block_on(future)
     }
 
-    fn serve_at(
-        address: &str,
-        builder: ServerBuilder<Self>,
-        listeners: impl Fn() -> Recorder + Send + 'static,
-    ) -> impl Future<Output = io::Result<Server<Self>>>;
-
-    fn connect(
-        builder: ClientBuilder<Self>,
-        address: &str,
-        listener: Recorder,
-    ) -> impl Future<Output = io::Result<Handle<Bytes>>>;
-
-    fn spawn_connection(
-        connection: Connection<Self, Self::TcpStream, Plain>,
-    ) -> (Handle<Bytes>, Receiver<Bytes, Bytes>);
-
-    fn serve_websocket(
-        builder: ServerBuilder<Self>,
-        options: ServerOptions,
-        paths: Paths<Items<Message>>,
-    ) -> impl Future<Output = io::Result<Server<Self>>>;
-
-    /// Packages of the codec that `serve` has.
-    fn serve_packages(
-        builder: ServerBuilder<Self>,
-        listeners: impl Fn() -> Recorder + Send + 'static,
-    ) -> impl Future<Output = io::Result<Server<Self>>>;
-
-    fn connect_websocket(
-        builder: ClientBuilder<Self>,
-        request: ClientRequest,
-        listener: Socket,
-    ) -> impl Future<Output = io::Result<Handle<Message>>>;
-
-    fn connect_packages(
-        builder: ClientBuilder<Self>,
-        request: ClientRequest,
-        listener: Recorder,
-    ) -> impl Future<Output = io::Result<Handle<Bytes>>>;
+    fn spawn<F>(future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        getty_tokio::Spawner.spawn(future);
+    }
 }
 
-/// `block_on` for a runtime whose tasks must be `Send`.
-#[macro_export]
-macro_rules! test_runtime {
-    ($runtime:ty, |$future:ident| $block_on:expr, |$task:ident| $spawn:expr) => {
-        impl $crate::driver_common::runtimes::TestRuntime for $runtime {
-            fn block_on<F: Future>($future: F) -> F::Output {
-                let $future = $crate::driver_common::runtimes::in_time::<$runtime, _>($future);
-                $block_on
-            }
+impl TestRuntime for getty_smol::Smol {
+    fn run<F: Future>(future: F) -> F::Output {
+        smol::block_on(future)
+    }
 
-            fn spawn($task: impl Future<Output = ()> + Send + 'static) {
-                $spawn;
-            }
-
-            async fn serve_at(
-                address: &str,
-                builder: getty_driver::ServerBuilder<Self>,
-                listeners: impl Fn() -> $crate::driver_common::recorder::Recorder + Send + 'static,
-            ) -> std::io::Result<getty_driver::Server<Self>> {
-                builder.tcp(address, getty_core::codec::LengthDelimited::new, listeners).await
-            }
-
-            async fn connect(
-                builder: getty_driver::ClientBuilder<Self>,
-                address: &str,
-                listener: $crate::driver_common::recorder::Recorder,
-            ) -> std::io::Result<getty_driver::Handle<bytes::Bytes>> {
-                builder.tcp(address, getty_core::codec::LengthDelimited::new(), listener).await
-            }
-
-            fn spawn_connection(
-                connection: getty_driver::Connection<Self, Self::TcpStream, $crate::driver_common::Plain>,
-            ) -> (getty_driver::Handle<bytes::Bytes>, getty_driver::Receiver<bytes::Bytes, bytes::Bytes>)
-            {
-                connection.spawn(&Self::Spawner::default())
-            }
-
-            async fn serve_websocket(
-                builder: getty_driver::ServerBuilder<Self>,
-                options: getty_core::websocket::ServerOptions,
-                paths: getty_driver::Paths<getty_core::Items<getty_core::websocket::Message>>,
-            ) -> std::io::Result<getty_driver::Server<Self>> {
-                builder.websocket("127.0.0.1:0", options, paths.into_listeners()).await
-            }
-
-            async fn serve_packages(
-                builder: getty_driver::ServerBuilder<Self>,
-                listeners: impl Fn() -> $crate::driver_common::recorder::Recorder + Send + 'static,
-            ) -> std::io::Result<getty_driver::Server<Self>> {
-                let options = getty_core::websocket::ServerOptions::new();
-                let codec = getty_core::codec::LengthDelimited::new;
-                let form = move || getty_core::websocket::Packages::new(codec());
-                builder.websocket_of("127.0.0.1:0", options, form, listeners).await
-            }
-
-            async fn connect_websocket(
-                builder: getty_driver::ClientBuilder<Self>,
-                request: getty_core::websocket::ClientRequest,
-                listener: $crate::driver_common::socket::Socket,
-            ) -> std::io::Result<getty_driver::Handle<getty_core::websocket::Message>> {
-                builder.websocket(request, listener).await
-            }
-
-            async fn connect_packages(
-                builder: getty_driver::ClientBuilder<Self>,
-                request: getty_core::websocket::ClientRequest,
-                listener: $crate::driver_common::recorder::Recorder,
-            ) -> std::io::Result<getty_driver::Handle<bytes::Bytes>> {
-                let codec = getty_core::codec::LengthDelimited::new();
-                builder.websocket_of(request, getty_core::websocket::Packages::new(codec), listener).await
-            }
-        }
-    };
+    fn spawn<F>(future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        getty_smol::Spawner.spawn(future);
+    }
 }
 
-test_runtime!(
-    getty_tokio::Tokio,
-    |future| tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future),
-    |task| tokio::spawn(task)
-);
+impl TestRuntime for getty_async_std::AsyncStd {
+    fn run<F: Future>(future: F) -> F::Output {
+        async_std::task::block_on(future)
+    }
 
-test_runtime!(getty_smol::Smol, |future| smol::block_on(future), |task| smol::spawn(task).detach());
+    fn spawn<F>(future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        getty_async_std::Spawner.spawn(future);
+    }
+}
 
-test_runtime!(getty_async_std::AsyncStd, |future| async_std::task::block_on(future), |task| {
-    async_std::task::spawn(task)
-});
+/// The adapter's own spawner. What that one promises of each future can't be said of `R::Spawner` in general.
+#[derive(Debug)]
+pub struct Own<R>(PhantomData<fn(R)>);
+
+impl<R> Own<R> {
+    pub fn new() -> Self {
+        Own(PhantomData)
+    }
+}
+
+impl<R> Clone for Own<R> {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+impl<R, F> Spawn<F> for Own<R>
+where
+    R: TestRuntime,
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn spawn(&self, future: F) {
+        R::spawn(future);
+    }
+}
+
+pub fn server<R: TestRuntime>() -> ServerBuilder<R, Own<R>> {
+    Server::builder().spawner(Own::new())
+}
+
+pub fn client<R: TestRuntime>() -> ClientBuilder<R, Own<R>> {
+    Client::builder().spawner(Own::new())
+}
+
+/// Serves the plain codec on a free port.
+pub async fn serve<R: TestRuntime>(listeners: impl Fn() -> Recorder + Send + 'static) -> Server<R> {
+    server::<R>().tcp("127.0.0.1:0", LengthDelimited::new, listeners).await.unwrap()
+}
 
 /// Makes a test of each function, on every runtime.
 #[macro_export]
@@ -194,7 +145,7 @@ macro_rules! on_every_runtime {
 
 /// A connection to `address` of the plain codec.
 pub async fn connect<R: Runtime>(address: std::net::SocketAddr) -> Connection<R, R::TcpStream, Plain> {
-    let client = getty_driver::Client::<R>::builder();
+    let client = Client::<R>::builder();
     client.tcp_connection(&address.to_string(), LengthDelimited::new()).await.unwrap()
 }
 

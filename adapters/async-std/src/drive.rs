@@ -1,0 +1,70 @@
+//! [`drive`]: a session over a stream that is there already.
+
+use std::any::Any;
+
+use async_std::net::TcpStream;
+use futures_io::{AsyncRead, AsyncWrite};
+use getty_async_io::AnyIo;
+use getty_async_io::getty_driver::core::{Session, StreamProtocol};
+use getty_async_io::getty_driver::{Driver, Listener};
+use socket2::SockRef;
+
+use crate::AsyncStd;
+
+/// Drives `session` over a stream of one's own: accepted by other code, of TLS of another library, a pipe in memory.
+/// The future is ready when the session is over; spawn it or await it.
+///
+/// The addresses are known of TCP sockets only; see [`Driver::with_addresses`].
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use bytes::Bytes;
+/// use getty_async_std::core::codec::LengthDelimited;
+/// use getty_async_std::core::{Config, Framed, Session};
+/// use getty_async_std::{AsyncStd, Context, Items, Listener, drive, now};
+/// use async_std::io::{ReadExt, WriteExt};
+/// use async_std::net::{TcpListener, TcpStream};
+///
+/// struct Echo;
+///
+/// impl Listener<Items<Bytes>> for Echo {
+///     fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, message: Bytes) {
+///         let _ = cx.send(message); // refused only if the session is closing
+///     }
+/// }
+///
+/// # async_std::task::block_on(async {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut peer = TcpStream::connect(listener.local_addr()?).await?;
+/// let (stream, _) = listener.accept().await?;
+/// let session = Session::new(Framed::new(LengthDelimited::new()), Arc::new(Config::default()), now::<AsyncStd>());
+/// let driving = async_std::task::spawn(drive(session, stream, Echo));
+///
+/// peer.write_all(b"\0\0\0\x05hello").await?;
+/// peer.shutdown(std::net::Shutdown::Write)?;
+/// let mut answer = Vec::new();
+/// peer.read_to_end(&mut answer).await?;
+/// assert_eq!(answer, b"\0\0\0\x05hello");
+/// assert!(driving.await.is_clean()); // why the session is over
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+pub fn drive<S, P, L>(session: Session<P>, stream: S, listener: L) -> Driver<AsyncStd, AnyIo<S>, P, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    P: StreamProtocol,
+    L: Listener<P::Messages>,
+{
+    Driver::new(session, AnyIo::new(stream, find_socket), listener)
+}
+
+fn find_socket(stream: &dyn Any) -> Option<SockRef<'_>> {
+    if let Some(tcp) = stream.downcast_ref::<TcpStream>() {
+        return Some(SockRef::from(tcp));
+    }
+    #[cfg(unix)]
+    if let Some(unix) = stream.downcast_ref::<async_std::os::unix::net::UnixStream>() {
+        return Some(SockRef::from(unix));
+    }
+    None
+}
