@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use getty_tokio::core::codec::{Decoded, Decoder, Delimited, DelimitedError, Encoder, Sink, Source};
-use getty_tokio::core::{Config, ConfigBuilder};
+use getty_driver::core::codec::{Decoded, Decoder, Delimited, DelimitedError, Encoder, Sink, Source};
+use getty_driver::core::{Config, ConfigBuilder};
 
 use crate::url::Transport;
 
@@ -54,10 +54,7 @@ impl SizeOptions {
 impl CodecOptions {
     /// The codec over `transport`, or `None` for WebSocket's own messages.
     pub fn codec(self, transport: Transport) -> Option<Codec> {
-        match transport {
-            Transport::Tcp => Some(self.codec.unwrap_or(Codec::Length)),
-            Transport::WebSocket => self.codec,
-        }
+        if transport.has_messages() { self.codec } else { Some(self.codec.unwrap_or(Codec::Length)) }
     }
 
     /// The configuration of a session over `transport`.

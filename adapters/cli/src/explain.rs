@@ -1,8 +1,8 @@
 //! Why a session ended, in the words of this program.
 
-use getty_tokio::core::codec::{DelimitedError, LengthDelimitedError};
-use getty_tokio::core::websocket::{HandshakeError, ProtocolError};
-use getty_tokio::core::{CloseReason, Deadline};
+use getty_driver::core::codec::{DelimitedError, LengthDelimitedError};
+use getty_driver::core::websocket::{HandshakeError, ProtocolError};
+use getty_driver::core::{CloseReason, Deadline};
 
 /// Why a session ended, in the words of this program's options.
 pub fn explain(reason: &CloseReason) -> String {

@@ -7,6 +7,7 @@ mod codec;
 mod connect;
 mod explain;
 mod payload;
+mod runtime;
 mod serve;
 mod stdio;
 mod units;

@@ -1,7 +1,7 @@
 //! [`Payload`]: messages, whether WebSocket's own or a codec's.
 
 use bytes::Bytes;
-use getty_tokio::core::websocket::{Message, Text};
+use getty_driver::core::websocket::{Message, Text};
 
 /// A message that can be read from a line, printed and counted.
 pub trait Payload: Sized + Send + 'static {

@@ -131,7 +131,7 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
-    use getty_tokio::core::websocket::Message;
+    use getty_driver::core::websocket::Message;
 
     use super::*;
 

@@ -2,65 +2,82 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
+#[cfg(unix)]
+use std::path::Path;
 use std::str::FromStr;
 
-use getty_tokio::core::websocket::ClientRequest;
+use getty_driver::core::websocket::ClientRequest;
 
 /// A transport that is built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
+    #[cfg(unix)]
+    Unix,
     WebSocket,
 }
 
 impl Transport {
-    pub const ALL: [Transport; 2] = [Transport::Tcp, Transport::WebSocket];
+    pub const ALL: &[Transport] = &[
+        Transport::Tcp,
+        #[cfg(unix)]
+        Transport::Unix,
+        Transport::WebSocket,
+    ];
 
     /// The scheme of its URLs.
     pub fn name(self) -> &'static str {
         match self {
             Transport::Tcp => "tcp",
+            #[cfg(unix)]
+            Transport::Unix => "unix",
             Transport::WebSocket => "ws",
         }
+    }
+
+    /// Whether it carries messages of its own, or only bytes.
+    pub fn has_messages(self) -> bool {
+        self == Transport::WebSocket
     }
 
     /// The port of a URL that names none.
     fn default_port(self) -> Option<u16> {
         match self {
-            Transport::Tcp => None,
             Transport::WebSocket => Some(80),
-        }
-    }
-
-    /// What follows the port.
-    fn default_target(self) -> &'static str {
-        match self {
-            Transport::Tcp => "",
-            Transport::WebSocket => "/",
+            _ => None,
         }
     }
 }
 
 /// What is expected of a URL whose transport is not known.
-const ANY: &str = "expected tcp://HOST:PORT or ws://HOST:PORT/PATH";
+const ANY: &str = "expected tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH";
 
 /// Schemes that are known and not built in yet.
-const LATER: [&str; 4] = ["tls", "udp", "unix", "wss"];
+const LATER: &[&str] = &["tls", "udp", "wss"];
 
-/// `tcp://HOST:PORT` or `ws://HOST[:PORT][/PATH][?QUERY]`.
+/// `tcp://HOST:PORT`, `unix:///PATH` or `ws://HOST[:PORT][/PATH][?QUERY]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     pub transport: Transport,
-    /// `HOST:PORT`, an IPv6 host in brackets.
+    /// `HOST:PORT`, an IPv6 host in brackets; of unix, the path of the socket.
     address: String,
     /// Of ws, the path and the query, from the slash on. Empty otherwise.
     target: String,
 }
 
 impl Url {
-    /// The URL of a server on `address`, of path `/` if it has a path.
-    pub fn new(transport: Transport, address: SocketAddr) -> Self {
-        Url { transport, address: address.to_string(), target: transport.default_target().to_owned() }
+    /// The URL of a server that only this process knows.
+    pub fn local(transport: Transport) -> Self {
+        let address = match transport {
+            #[cfg(unix)]
+            Transport::Unix => {
+                let name = format!("getty-{}.sock", std::process::id());
+                std::env::temp_dir().join(name).display().to_string()
+            }
+            _ => "127.0.0.1:0".to_owned(),
+        };
+        let target = if transport == Transport::WebSocket { "/" } else { "" };
+        Url { transport, address, target: target.to_owned() }
     }
 
     /// The same at the address that a server has found.
@@ -68,7 +85,7 @@ impl Url {
         Url { address: address.to_string(), ..self.clone() }
     }
 
-    /// `HOST:PORT`, an IPv6 host in brackets.
+    /// `HOST:PORT`, an IPv6 host in brackets; of unix, the path of the socket.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -97,8 +114,10 @@ impl FromStr for Url {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("a URL begins with its transport: {ANY}"));
         };
-        let Some(transport) = Transport::ALL.into_iter().find(|t| t.name() == scheme) else {
-            return Err(if LATER.contains(&scheme) {
+        let Some(transport) = Transport::ALL.iter().copied().find(|t| t.name() == scheme) else {
+            return Err(if cfg!(not(unix)) && scheme == "unix" {
+                "there are no Unix sockets on this system".to_owned()
+            } else if LATER.contains(&scheme) {
                 format!("the transport {scheme} is not built in yet: {ANY}")
             } else {
                 format!("unknown transport {scheme}: {ANY}")
@@ -108,6 +127,13 @@ impl FromStr for Url {
             Transport::Tcp => {
                 let address = rest.strip_suffix('/').unwrap_or(rest);
                 Ok(Url { transport, address: complete(address, transport)?, target: String::new() })
+            }
+            #[cfg(unix)]
+            Transport::Unix => {
+                if !Path::new(rest).is_absolute() {
+                    return Err(format!("{rest:?} is no absolute path: expected unix:///PATH"));
+                }
+                Ok(Url { transport, address: rest.to_owned(), target: String::new() })
             }
             Transport::WebSocket => {
                 let (address, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -188,6 +214,17 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn unix_urls() {
+        let url: Url = "unix:///run/a b?c.sock".parse().unwrap();
+        assert_eq!((url.transport, url.address()), (Transport::Unix, "/run/a b?c.sock"));
+        assert_eq!((url.query(), url.to_string().as_str()), (None, "unix:///run/a b?c.sock"));
+        for text in ["unix://", "unix://run/socket", "unix://./socket"] {
+            assert!(text.parse::<Url>().unwrap_err().contains("is no absolute path: expected unix:///PATH"));
+        }
+    }
+
     #[test]
     fn ws_urls_that_are_good() {
         for (text, address, path, query) in [
@@ -206,11 +243,10 @@ mod tests {
         }
         let url: Url = "ws://localhost:0/echo".parse().unwrap();
         assert_eq!(url.at("[::1]:99".parse().unwrap()).to_string(), "ws://[::1]:99/echo");
-        let local = "127.0.0.1:0".parse().unwrap();
-        assert_eq!(
-            Transport::ALL.map(|t| Url::new(t, local).to_string()),
-            ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/"]
-        );
+        for &transport in Transport::ALL {
+            let url = Url::local(transport);
+            assert_eq!((url.transport, url.to_string().parse()), (transport, Ok(url)));
+        }
     }
 
     #[test]
@@ -221,7 +257,6 @@ mod tests {
             ("tls://h:1", "tls is not built in yet"),
             ("udp://h:1", "udp is not built in yet"),
             ("wss://h:1", "wss is not built in yet"),
-            ("unix:///run/socket", "unix is not built in yet"),
             ("http://h:1", "unknown transport http"),
             ("TCP://h:1", "unknown transport TCP"),
             ("tcp://", "host is missing"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use getty_tokio::core::websocket::{ClientRequest, Deflate, OriginPolicy, ServerOptions};
+use getty_driver::core::websocket::{ClientRequest, Deflate, OriginPolicy, ServerOptions};
 
 use crate::units;
 use crate::url::{Transport, Url};

@@ -7,18 +7,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use getty_tokio::core::websocket::Packages;
-use getty_tokio::core::{Close, CloseReason, Config, Opened, Stats};
-use getty_tokio::{Client, Context, Handle, Items, Listener, LocalSpawner, Refuse};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use getty_driver::core::websocket::Packages;
+use getty_driver::core::{Close, CloseReason, Config, Opened, Stats};
+use getty_driver::{Context, Handle, Items, Listener, Refuse};
 use hdrhistogram::Histogram;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinSet, LocalSet};
-use tokio::time::timeout;
 
 use super::join;
 use super::probe::{Echo, Framing, Probe};
 use crate::explain::explain;
-use crate::serve;
+use crate::runtime::{BuiltIn, RuntimeName, local_client, on_runtime, sleep_until};
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 
@@ -26,6 +25,8 @@ use crate::websocket::WebSocketOptions;
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub url: Url,
+    /// What runs the load.
+    pub runtime: RuntimeName,
     pub max_message: usize,
     pub websocket: WebSocketOptions,
     pub connections: usize,
@@ -35,10 +36,7 @@ pub struct Plan {
 
 impl Plan {
     fn framing(&self) -> Framing {
-        match self.url.transport {
-            Transport::Tcp => Framing::Length,
-            Transport::WebSocket => Framing::Transport,
-        }
+        if self.url.transport.has_messages() { Framing::Transport } else { Framing::Length }
     }
 }
 
@@ -100,10 +98,7 @@ impl Load {
         for thread in 0..threads {
             let (plan, phases, ready) = (plan.clone(), phases.clone(), ready.clone());
             let numbers = (thread..plan.connections).step_by(threads);
-            let work = move || {
-                let runtime = serve::tokio_runtime(Some(1))?;
-                LocalSet::new().block_on(&runtime, run(&plan, numbers, phases, ready))
-            };
+            let work = move || on_runtime!(plan.runtime, run_on(&plan, numbers, phases, ready));
             load.threads.push(thread::spawn(work));
         }
         drop(ready);
@@ -143,14 +138,23 @@ const CONNECTING: usize = 64;
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The load of one thread.
-async fn run(
+fn run_on<R: BuiltIn>(
+    plan: &Plan,
+    numbers: impl Iterator<Item = usize>,
+    phases: watch::Receiver<Phase>,
+    ready: mpsc::Sender<()>,
+) -> anyhow::Result<Outcome> {
+    R::block_on_local(run::<R>(plan, numbers, phases, ready))?
+}
+
+async fn run<R: BuiltIn>(
     plan: &Plan,
     numbers: impl Iterator<Item = usize>,
     mut phases: watch::Receiver<Phase>,
     ready: mpsc::Sender<()>,
 ) -> anyhow::Result<Outcome> {
     let worker = Rc::new(Worker::new());
-    let mut handles = connect(plan, numbers, &worker).await?;
+    let mut handles = connect::<R>(plan, numbers, &worker).await?;
     worker.all_open().await.with_context(|| plan.url.to_string())?;
     let _ = ready.send(()); // the other end waits, or has failed already
     drop(ready);
@@ -173,7 +177,10 @@ async fn run(
             () = worker.all_closed() => end = Some(Instant::now()),
         }
     }
-    let _ = timeout(LAST_ANSWERS, worker.all_closed()).await; // what is still open then is counted
+    tokio::select! {
+        () = worker.all_closed() => {}
+        () = sleep_until::<R>(Instant::now() + LAST_ANSWERS) => {} // what is still open then is counted
+    }
     let mut outcome = worker.outcome.replace(Outcome::new());
     if worker.open.get() > 0 {
         outcome.lost += worker.open.get();
@@ -186,9 +193,9 @@ async fn run(
 }
 
 /// Opens the connections with these numbers.
-async fn connect(
+async fn connect<R: BuiltIn>(
     plan: &Plan,
-    mut numbers: impl Iterator<Item = usize>,
+    numbers: impl Iterator<Item = usize>,
     worker: &Rc<Worker>,
 ) -> anyhow::Result<Vec<Handle<()>>> {
     let pattern = Probe::pattern(plan.size);
@@ -206,28 +213,26 @@ async fn connect(
         .hard_limit(in_flight)
         .handle_queue(plan.depth)
         .build()?;
-    let mut connecting = JoinSet::new();
-    let mut handles = Vec::new();
-    loop {
-        while connecting.len() < CONNECTING
-            && let Some(number) = numbers.next()
-        {
-            let codec = Probe::new(framing, pattern.clone(), plan.size, number as u64);
-            let listener = Pump::new(worker.clone(), plan.depth);
-            connecting.spawn_local(open(plan.clone(), config.clone(), codec, listener));
-        }
-        match connecting.join_next().await {
-            None => return Ok(handles),
-            Some(Ok(handle)) => handles.push(handle?),
-            Some(Err(_)) => return Err(anyhow!("a task of this program panicked: this is a bug")),
-        }
-    }
+    let opening = numbers.map(|number| {
+        let codec = Probe::new(framing, pattern.clone(), plan.size, number as u64);
+        let listener = Pump::new(worker.clone(), plan.depth);
+        open::<R>(plan, config.clone(), codec, listener)
+    });
+    stream::iter(opening).buffer_unordered(CONNECTING).try_collect().await
 }
 
-async fn open(plan: Plan, config: Arc<Config>, codec: Probe, listener: Pump) -> anyhow::Result<Handle<()>> {
-    let client = Client::builder().config(config).spawner(LocalSpawner);
+async fn open<R: BuiltIn>(
+    plan: &Plan,
+    config: Arc<Config>,
+    codec: Probe,
+    listener: Pump,
+) -> anyhow::Result<Handle<()>> {
+    let client = local_client::<R>().config(config);
+    let address = plan.url.address();
     Ok(match plan.url.transport {
-        Transport::Tcp => client.tcp(plan.url.address(), codec, listener).await?,
+        Transport::Tcp => client.tcp(address, codec, listener).await?,
+        #[cfg(unix)]
+        Transport::Unix => client.unix(address, codec, listener).await?,
         Transport::WebSocket => {
             let request = plan.websocket.request(&plan.url)?;
             client.websocket_of(request, Packages::new(codec), listener).await?

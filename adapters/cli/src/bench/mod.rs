@@ -7,7 +7,6 @@ mod report;
 
 use std::fs::File;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -15,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
-use getty_tokio::core::websocket::OriginPolicy;
+use getty_driver::core::websocket::OriginPolicy;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::oneshot;
 
 use crate::codec::{CodecOptions, SizeOptions};
-use crate::serve::{self, EchoServer, Runtime};
+use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
+use crate::serve::EchoServer;
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
@@ -34,15 +34,20 @@ use report::{Report, Row};
 /// is different, can't be compressed, and is checked when it comes back.
 ///
 /// Without a URL, an echo server is started in this process for every transport and runtime that is built in,
-/// one after the other, and "CPU us/msg" covers server and load together. With a URL it covers the load.
+/// one after the other, with a load on the same runtime, and "CPU us/msg" covers both together. With a URL it covers
+/// the load.
 ///
 /// Latency is from handing a message to the session until its echo is handed out. MB/s are payload bytes
 /// (1 MB = 1 000 000 bytes) that came back. Errors are payloads that came back changed, and connections that
 /// ended early; with any of them the exit code is 1.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server: tcp://HOST:PORT or ws://HOST:PORT/PATH?QUERY [default: one in this process]
+    /// The server: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH?QUERY [default: some in this process]
     url: Option<Url>,
+
+    /// What runs the load [default: what runs the server, or tokio if there is a URL]
+    #[arg(long, value_enum)]
+    runtime: Option<RuntimeName>,
 
     /// Connections that are open at the same time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
@@ -58,7 +63,7 @@ pub struct Options {
     depth: u32,
 
     /// How long to measure
-    #[arg(long, value_name = "SECS", default_value = "3", value_parser = units::period)]
+    #[arg(long, value_name = "SECS", default_value = "2", value_parser = units::period)]
     duration: Duration,
 
     /// How long to run before that
@@ -100,12 +105,12 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let mut plot = options.plot.as_deref().map(Destination::create).transpose()?;
     let mut rows = Vec::new();
     match &options.url {
-        Some(url) => rows.push(measure(&options, url, Runtime::Tokio, url.to_string())?),
+        Some(url) => rows.push(measure(&options, url, None)?),
         None => {
-            for transport in Transport::ALL {
-                for &runtime in Runtime::value_variants() {
+            for &transport in Transport::ALL {
+                for &runtime in RuntimeName::value_variants() {
                     let server = LocalServer::start(transport, runtime, &options)?;
-                    rows.push(measure(&options, &server.url, runtime, "in-process".to_owned())?);
+                    rows.push(measure(&options, &server.url, Some(runtime))?);
                     server.stop()?;
                 }
             }
@@ -125,10 +130,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     }
 }
 
-/// Puts one server under load.
-fn measure(options: &Options, url: &Url, runtime: Runtime, server: String) -> anyhow::Result<Row> {
+/// Puts one server under load; `server` is what runs it, if that is in this process.
+fn measure(options: &Options, url: &Url, server: Option<RuntimeName>) -> anyhow::Result<Row> {
     let plan = Plan {
         url: url.clone(),
+        runtime: options.runtime.or(server).unwrap_or(RuntimeName::Tokio),
         max_message: options.limit.limit(),
         websocket: options.websocket.clone(),
         connections: options.connections as usize,
@@ -136,7 +142,7 @@ fn measure(options: &Options, url: &Url, runtime: Runtime, server: String) -> an
         depth: options.depth as usize,
     };
     let load = Load::start(&plan, load_threads().min(plan.connections))?;
-    let bar = progress_bar(options, &format!("{} on {}", url.transport.name(), runtime.name()));
+    let bar = progress_bar(options, &report::run_name(url.transport, server, plan.runtime));
     load.enter(Phase::WarmUp);
     wait(&bar, &load, options.warmup);
     let before = cpu_time();
@@ -147,7 +153,7 @@ fn measure(options: &Options, url: &Url, runtime: Runtime, server: String) -> an
     let outcome = load.finish()?;
     bar.finish_and_clear();
     let cpu = before.zip(after).map(|(before, after)| after.saturating_sub(before));
-    Ok(Row::new(&plan, runtime, server, outcome, cpu))
+    Ok(Row::new(&plan, server, outcome, cpu))
 }
 
 /// Waits for `time`, or until the load is over because there is no connection left.
@@ -202,11 +208,11 @@ struct LocalServer {
 }
 
 impl LocalServer {
-    fn start(transport: Transport, runtime: Runtime, options: &Options) -> anyhow::Result<Self> {
-        let url = Url::new(transport, SocketAddr::from(([127, 0, 0, 1], 0)));
+    fn start(transport: Transport, runtime: RuntimeName, options: &Options) -> anyhow::Result<Self> {
+        let url = Url::local(transport);
         let codec = CodecOptions { codec: None, size: options.limit };
         let server = EchoServer {
-            url: url.clone(),
+            url,
             codec,
             config: codec.config(transport).build()?,
             websocket: options.websocket.clone(),
@@ -215,18 +221,10 @@ impl LocalServer {
         };
         let threads = cores().saturating_sub(load_threads()).max(1);
         let (stop, stopped) = oneshot::channel();
-        let (send_address, address) = mpsc::channel();
-        let thread = thread::spawn(move || match runtime {
-            Runtime::Tokio => serve::tokio_runtime(Some(threads))?.block_on(async move {
-                let server = server.start().await?;
-                send_address.send(server.local_addr())?;
-                let _ = stopped.await; // dropped or used, either way it is time to stop
-                server.shutdown(Duration::from_secs(1)).await;
-                Ok(())
-            }),
-        });
-        match address.recv() {
-            Ok(address) => Ok(LocalServer { url: url.at(address), stop, thread }),
+        let (send_url, found) = mpsc::channel();
+        let thread = thread::spawn(move || on_runtime!(runtime, serve(threads, server, send_url, stopped)));
+        match found.recv() {
+            Ok(url) => Ok(LocalServer { url, stop, thread }),
             Err(_) => {
                 join(thread)?;
                 bail!("the server in this process ended early");
@@ -238,6 +236,23 @@ impl LocalServer {
         drop(self.stop);
         join(self.thread)
     }
+}
+
+/// Runs a server until it is time to stop; `found` is where it is reached.
+fn serve<R: BuiltIn>(
+    threads: usize,
+    server: EchoServer,
+    found: mpsc::Sender<Url>,
+    stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    R::block_on(threads, async move {
+        let asked = server.url.clone();
+        let server = server.start::<R>().await?;
+        found.send(server.url(&asked))?;
+        let _ = stopped.await; // dropped or used, either way it is time to stop
+        server.shutdown(Duration::from_secs(1)).await;
+        Ok(())
+    })?
 }
 
 /// Waits for a thread; its panic has been printed.

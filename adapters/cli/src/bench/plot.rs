@@ -7,14 +7,18 @@ use hdrhistogram::Histogram;
 use super::report::Report;
 
 const WIDTH: f64 = 800.0;
-const HEIGHT: f64 = 440.0;
 /// The plot's edges within the picture.
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = WIDTH - 44.0;
-const TOP: f64 = 56.0;
-const BOTTOM: f64 = HEIGHT - 60.0;
+const TOP: f64 = 44.0;
+const BOTTOM: f64 = 380.0;
 
-/// One for each run, told apart also by people who see few colours.
+/// What says which curve is which, below the plot: so many in a row, and where the first row is.
+const LEGEND_COLUMNS: usize = 3;
+const LEGEND_TOP: f64 = BOTTOM + 70.0;
+const LEGEND_ROW: f64 = 20.0;
+
+/// One for each run, told apart also by people who see few colours. When they are used up, lines are dashed.
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 /// A curve for each run: percentiles from 0 to 99.9.. with a nine per step to the right, latency upwards, a
@@ -28,22 +32,27 @@ pub fn svg(report: &Report) -> String {
 }
 
 fn draw(out: &mut String, report: &Report, curves: &[&Histogram<u64>], axes: &Axes) -> std::fmt::Result {
+    let height = LEGEND_TOP + LEGEND_ROW * curves.len().div_ceil(LEGEND_COLUMNS) as f64;
     writeln!(
         out,
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="13" fill="#333">
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="13" fill="#333">
 <title>Latency by percentile</title>
-<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>
+<rect width="{WIDTH}" height="{height}" fill="#fff"/>
 <text x="{LEFT}" y="24" font-size="16" font-weight="bold">Latency by percentile</text>"##
     )?;
     axes.draw(out)?;
     for (index, (run, latencies)) in report.runs.iter().zip(curves).enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
+        let dashes = if index < COLOURS.len() { "none" } else { "6 3" };
+        let line = format!(r#"fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}""#);
         let points: Vec<String> = axes.curve(latencies).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let points = points.join(" ");
-        writeln!(out, r#"<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>"#)?;
-        let (x, text_x) = (LEFT + 150.0 * index as f64, LEFT + 26.0 + 150.0 * index as f64);
-        writeln!(out, r#"<rect x="{x}" y="36" width="20" height="3" fill="{colour}"/>"#)?;
-        writeln!(out, r#"<text x="{text_x}" y="42">{} on {}</text>"#, run.transport, run.runtime)?;
+        writeln!(out, r#"<polyline points="{points}" {line}/>"#)?;
+        let (row, column) = (index / LEGEND_COLUMNS, index % LEGEND_COLUMNS);
+        let x = LEFT + (RIGHT - LEFT) / LEGEND_COLUMNS as f64 * column as f64;
+        let (y, text_x) = (LEGEND_TOP + LEGEND_ROW * row as f64, x + 32.0);
+        writeln!(out, r#"<path d="M{x:.1} {y}h26" {line}/>"#)?;
+        writeln!(out, r#"<text x="{text_x:.1}" y="{}">{}</text>"#, y + 4.0, run.name)?;
     }
     writeln!(out, "</svg>")
 }

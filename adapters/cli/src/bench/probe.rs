@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use getty_tokio::core::codec::{Decoded, Decoder, Encoder, Sink, Source};
+use getty_driver::core::codec::{Decoded, Decoder, Encoder, Sink, Source};
 
 /// Bytes of the length field.
 const HEADER: usize = 4;

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::Options;
 use super::load::{Outcome, Plan};
-use crate::serve::Runtime;
+use crate::runtime::RuntimeName;
+use crate::url::Transport;
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
@@ -24,10 +25,12 @@ pub struct Report {
 /// One server under load.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    pub transport: &'static str,
-    pub runtime: &'static str,
+    transport: &'static str,
     /// The URL, or `in-process`.
     server: String,
+    /// What runs the server, if that is known.
+    server_runtime: Option<&'static str>,
+    load_runtime: &'static str,
     connections: usize,
     /// Whether compression was agreed on every connection.
     deflate: bool,
@@ -46,26 +49,35 @@ pub struct Row {
     lost_connections: u64,
     #[serde(skip)]
     first_lost: Option<String>,
+    /// What was measured, in words.
+    #[serde(skip)]
+    pub name: String,
     /// In nanoseconds.
     #[serde(skip)]
     pub latencies: Histogram<u64>,
 }
 
+/// What a run measures, in words; `server` is what runs the server, if that is known.
+pub fn run_name(transport: Transport, server: Option<RuntimeName>, load: RuntimeName) -> String {
+    let transport = transport.name();
+    match (server.map(RuntimeName::as_str), load.as_str()) {
+        (Some(server), load) if server == load => format!("{transport} on {load}"),
+        (Some(server), load) => format!("{transport} on {server}, load on {load}"),
+        (None, load) => format!("{transport}, load on {load}"),
+    }
+}
+
 impl Row {
-    pub fn new(
-        plan: &Plan,
-        runtime: Runtime,
-        server: String,
-        outcome: Outcome,
-        cpu: Option<Duration>,
-    ) -> Self {
+    pub fn new(plan: &Plan, server: Option<RuntimeName>, outcome: Outcome, cpu: Option<Duration>) -> Self {
         let Outcome { latencies, messages_per_second, wrong, lost, first_lost, compressed } = outcome;
         let messages = latencies.len();
         let us = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
         Row {
             transport: plan.url.transport.name(),
-            runtime: runtime.name(),
-            server,
+            server: server.map_or_else(|| plan.url.to_string(), |_| "in-process".to_owned()),
+            server_runtime: server.map(RuntimeName::as_str),
+            load_runtime: plan.runtime.as_str(),
+            name: run_name(plan.url.transport, server, plan.runtime),
             connections: plan.connections,
             deflate: compressed == plan.connections,
             messages,
@@ -99,8 +111,7 @@ impl Row {
         if parts.is_empty() && self.messages == 0 {
             parts.push("no message came back within the measurement: see --duration".to_owned());
         }
-        let Row { transport, runtime, .. } = self;
-        (!parts.is_empty()).then(|| format!("{transport} on {runtime}: {}", parts.join("; ")))
+        (!parts.is_empty()).then(|| format!("{}: {}", self.name, parts.join("; ")))
     }
 }
 
@@ -131,7 +142,8 @@ impl Report {
     pub fn table(&self) -> String {
         let head = [
             "transport",
-            "runtime",
+            "server",
+            "load",
             "messages",
             "messages/s",
             "MB/s",
@@ -146,7 +158,8 @@ impl Report {
         let rows = self.runs.iter().map(|run| {
             [
                 run.transport.to_owned(),
-                run.runtime.to_owned(),
+                run.server_runtime.unwrap_or("-").to_owned(),
+                run.load_runtime.to_owned(),
                 run.messages.to_string(),
                 format!("{:.0}", run.messages_per_s),
                 format!("{:.1}", run.mb_per_s),
@@ -158,7 +171,7 @@ impl Report {
                 run.errors.to_string(),
             ]
         });
-        format!("{self}{}", align(std::iter::once(head).chain(rows).collect(), 2))
+        format!("{self}{}", align(std::iter::once(head).chain(rows).collect(), 3))
     }
 }
 

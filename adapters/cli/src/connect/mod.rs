@@ -7,18 +7,18 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use clap::Args;
-use getty_driver::{ClientBuilder, Connection};
-use getty_tokio::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
-use getty_tokio::core::websocket::Packages;
-use getty_tokio::core::{Close, CloseReason, StreamProtocol};
-use getty_tokio::{Client, Items, TcpStream, Tokio};
+use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
+use getty_driver::core::websocket::Packages;
+use getty_driver::core::{Close, CloseReason, StreamProtocol};
+use getty_driver::{ClientBuilder, Connection, Io, Items};
 
 use crate::codec::{Codec, CodecOptions, Lines};
 use crate::explain::explain;
 use crate::payload::Payload;
+use crate::runtime::{BuiltIn, RuntimeName, client, on_runtime};
+use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
-use crate::{serve, units};
 use talk::talk;
 
 /// Send lines of standard input as messages, print messages that come
@@ -34,8 +34,12 @@ use talk::talk;
 /// The exit code is 0 after a clean close, otherwise 1, with the reason on standard error.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to connect to: tcp://HOST:PORT or ws://HOST:PORT/PATH?QUERY, IPv6 addresses in brackets
+    /// What to connect to: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH?QUERY, IPv6 addresses in brackets
     url: Url,
+
+    /// What runs the session
+    #[arg(long, value_enum, default_value_t = RuntimeName::Tokio)]
+    runtime: RuntimeName,
 
     #[command(flatten)]
     codec: CodecOptions,
@@ -62,28 +66,36 @@ impl Options {
 }
 
 pub fn run(options: Options) -> anyhow::Result<()> {
-    serve::tokio_runtime(Some(1))?.block_on(connect(&options))
+    on_runtime!(options.runtime, run_on(&options))
 }
 
-async fn connect(options: &Options) -> anyhow::Result<()> {
+fn run_on<R: BuiltIn>(options: &Options) -> anyhow::Result<()> {
+    R::block_on(1, connect::<R>(options))?
+}
+
+async fn connect<R: BuiltIn>(options: &Options) -> anyhow::Result<()> {
     match options.codec.codec(options.url.transport) {
         None => {
             let request = options.websocket.request(&options.url)?;
-            converse(options, options.client()?.websocket_connection(request).await?).await
+            converse(options, options.client::<R>()?.websocket_connection(request).await?).await
         }
-        Some(Codec::Length) => connect_with(options, LengthDelimited::new()).await,
-        Some(Codec::Lines) => connect_with(options, Lines::new(options.codec.size.limit())).await,
-        Some(Codec::Raw) => connect_with(options, Raw).await,
+        Some(Codec::Length) => connect_with::<R, _>(options, LengthDelimited::new()).await,
+        Some(Codec::Lines) => connect_with::<R, _>(options, Lines::new(options.codec.size.limit())).await,
+        Some(Codec::Raw) => connect_with::<R, _>(options, Raw).await,
     }
 }
 
-async fn connect_with<C>(options: &Options, codec: C) -> anyhow::Result<()>
+async fn connect_with<R, C>(options: &Options, codec: C) -> anyhow::Result<()>
 where
+    R: BuiltIn,
     C: Decoder<Item = Bytes> + Encoder<Bytes> + 'static,
 {
-    let client = options.client()?;
+    let client = options.client::<R>()?;
+    let address = options.url.address();
     match options.url.transport {
-        Transport::Tcp => converse(options, client.tcp_connection(options.url.address(), codec).await?).await,
+        Transport::Tcp => converse(options, client.tcp_connection(address, codec).await?).await,
+        #[cfg(unix)]
+        Transport::Unix => converse(options, client.unix_connection(address, codec).await?).await,
         Transport::WebSocket => {
             let (request, codec) = (options.websocket.request(&options.url)?, Packages::new(codec));
             converse(options, client.websocket_connection_of(request, codec).await?).await
@@ -92,17 +104,16 @@ where
 }
 
 impl Options {
-    fn client(&self) -> anyhow::Result<ClientBuilder<Tokio>> {
+    fn client<R: BuiltIn>(&self) -> anyhow::Result<ClientBuilder<R>> {
         let config = self.codec.config(self.url.transport).heartbeat_period(self.websocket.ping);
-        Ok(Client::builder().config(config.build()?))
+        Ok(client::<R>().config(config.build()?))
     }
 }
 
-async fn converse<P, M>(
-    options: &Options,
-    mut connection: Connection<Tokio, TcpStream, P>,
-) -> anyhow::Result<()>
+async fn converse<R, I, P, M>(options: &Options, mut connection: Connection<R, I, P>) -> anyhow::Result<()>
 where
+    R: BuiltIn,
+    I: Io,
     P: StreamProtocol<Messages = Items<M>>,
     M: Payload,
 {
@@ -115,8 +126,10 @@ where
 }
 
 /// Sends back what comes.
-async fn echo<P, M>(mut connection: Connection<Tokio, TcpStream, P>) -> anyhow::Result<()>
+async fn echo<R, I, P, M>(mut connection: Connection<R, I, P>) -> anyhow::Result<()>
 where
+    R: BuiltIn,
+    I: Io,
     P: StreamProtocol<Messages = Items<M>>,
 {
     while let Some(message) = connection.recv().await.map_err(ended)? {
@@ -127,7 +140,12 @@ where
 }
 
 /// Closes gracefully.
-async fn close<P: StreamProtocol>(mut connection: Connection<Tokio, TcpStream, P>) -> anyhow::Result<()> {
+async fn close<R, I, P>(mut connection: Connection<R, I, P>) -> anyhow::Result<()>
+where
+    R: BuiltIn,
+    I: Io,
+    P: StreamProtocol,
+{
     let reason = connection.close(Close::graceful()).await;
     if !reason.is_clean() {
         return Err(ended(reason));

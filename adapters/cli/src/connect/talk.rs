@@ -4,30 +4,29 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
-use getty_driver::Connection;
-use getty_tokio::core::{CloseReason, StreamProtocol};
-use getty_tokio::{Items, TcpStream, Tokio};
-use tokio::time::{Instant, sleep_until};
+use getty_driver::core::{CloseReason, StreamProtocol};
+use getty_driver::{Connection, Io, Items};
 
 use super::{Options, UNSENT, close, ended};
 use crate::codec::Codec;
 use crate::payload::Payload;
+use crate::runtime::{BuiltIn, sleep_until};
 use crate::stdio::{self, Cut, Output};
 
 /// How many bytes may wait to be printed before receiving waits.
 const UNPRINTED: usize = 64 * 1024;
 
 /// Moves messages between standard input, the connection and standard output.
-pub async fn talk<P, M>(
-    options: &Options,
-    mut connection: Connection<Tokio, TcpStream, P>,
-) -> anyhow::Result<()>
+pub async fn talk<R, I, P, M>(options: &Options, mut connection: Connection<R, I, P>) -> anyhow::Result<()>
 where
+    R: BuiltIn,
+    I: Io,
     P: StreamProtocol<Messages = Items<M>>,
     M: Payload,
 {
@@ -61,7 +60,7 @@ where
                 }
                 None => (active, input_ended) = (Instant::now(), true),
             },
-            () = sleep_until(active + options.wait), if quiet => {
+            () = sleep_until::<R>(active + options.wait), if quiet => {
                 // A part of a message is something; pings and pongs, which are never in part, are not.
                 let stats = connection.stats();
                 if stats.received.bytes == received || stats.buffered == 0 {
@@ -113,12 +112,10 @@ impl<M: Payload> Talk<M> {
     }
 
     /// Moves messages both ways, as many as there is room for.
-    fn poll<P>(
-        &mut self,
-        connection: &mut Connection<Tokio, TcpStream, P>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Moved>
+    fn poll<R, I, P>(&mut self, connection: &mut Connection<R, I, P>, cx: &mut Context<'_>) -> Poll<Moved>
     where
+        R: BuiltIn,
+        I: Io,
         P: StreamProtocol<Messages = Items<M>>,
     {
         let mut connection = Pin::new(connection);

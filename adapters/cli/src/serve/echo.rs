@@ -1,17 +1,21 @@
 //! [`EchoServer`]: sends back what comes, over every transport.
 
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use getty_tokio::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
-use getty_tokio::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
-use getty_tokio::core::{Close, CloseReason, Config, Idle, Opened, Stats};
-use getty_tokio::{Context, Items, Listener, Refuse, Server};
+use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
+use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
+use getty_driver::core::{Close, CloseReason, Config, Idle, Opened, Stats};
+use getty_driver::{Context, Items, Listener, Refuse, Shutdown};
 
 use super::page::Site;
 use super::totals::Totals;
 use crate::codec::{Codec, CodecOptions, Lines};
 use crate::payload::Payload;
+use crate::runtime::{BuiltIn, server};
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 
@@ -27,13 +31,14 @@ pub struct EchoServer {
 }
 
 impl EchoServer {
-    pub async fn start(self) -> anyhow::Result<Server> {
+    pub async fn start<R: BuiltIn>(self) -> anyhow::Result<Server<R>> {
         let limit = self.codec.size.limit();
         match self.codec.codec(self.url.transport) {
             None => {
                 let (options, echo) = (self.websocket.server(self.origin.clone()), self.echo()?);
-                let builder = Server::builder().config(self.config);
-                Ok(builder.websocket(self.url.address(), options, move || echo.clone()).await?)
+                let builder = server::<R>().config(self.config);
+                let starting = builder.websocket(self.url.address(), options, move || echo.clone());
+                Ok(Server::Port(starting.await?))
             }
             Some(Codec::Length) => self.start_with(LengthDelimited::new).await,
             Some(Codec::Lines) => self.start_with(move || Lines::new(limit)).await,
@@ -41,29 +46,59 @@ impl EchoServer {
         }
     }
 
-    async fn start_with<C>(self, codec: impl Fn() -> C + Send + 'static) -> anyhow::Result<Server>
+    async fn start_with<R, C>(self, codec: impl Fn() -> C + Send + 'static) -> anyhow::Result<Server<R>>
     where
+        R: BuiltIn,
         C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
     {
         let echo = self.echo()?;
         let listener = move || echo.clone();
-        let builder = Server::builder().config(self.config);
+        let builder = server::<R>().config(self.config);
+        let address = self.url.address();
         Ok(match self.url.transport {
-            Transport::Tcp => builder.tcp(self.url.address(), codec, listener).await?,
+            Transport::Tcp => Server::Port(builder.tcp(address, codec, listener).await?),
+            #[cfg(unix)]
+            Transport::Unix => Server::Path(builder.unix(address, codec, listener)?),
             Transport::WebSocket => {
                 let options = self.websocket.server(self.origin);
                 let codec = move || Packages::new(codec());
-                builder.websocket_of(self.url.address(), options, codec, listener).await?
+                Server::Port(builder.websocket_of(address, options, codec, listener).await?)
             }
         })
     }
 
     fn echo(&self) -> anyhow::Result<Echo> {
         let site = match self.url.transport {
-            Transport::Tcp => None,
             Transport::WebSocket => Some(Arc::new(Site::new(self.url.path(), &self.websocket.subprotocol)?)),
+            _ => None,
         };
         Ok(Echo { site, totals: self.totals.clone(), opened: false })
+    }
+}
+
+/// A running echo server.
+pub enum Server<R: BuiltIn> {
+    Port(getty_driver::Server<R>),
+    #[cfg(unix)]
+    Path(getty_driver::Server<R, PathBuf>),
+}
+
+impl<R: BuiltIn> Server<R> {
+    /// Where it is reached, if `asked` is what it was to listen on.
+    pub fn url(&self, asked: &Url) -> Url {
+        match self {
+            Server::Port(server) => asked.at(server.local_addr()),
+            #[cfg(unix)]
+            Server::Path(_) => asked.clone(),
+        }
+    }
+
+    pub async fn shutdown(self, grace: Duration) -> Shutdown {
+        match self {
+            Server::Port(server) => server.shutdown(grace).await,
+            #[cfg(unix)]
+            Server::Path(server) => server.shutdown(grace).await,
+        }
     }
 }
 

@@ -11,15 +11,15 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
-use getty_tokio::Server;
-use tokio::task::JoinSet;
+use clap::Args;
+use futures_util::future::join_all;
 
 use crate::codec::CodecOptions;
+use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
 use crate::units;
 use crate::url::Url;
 use crate::websocket::{self, Origin, WebSocketOptions};
-pub use echo::EchoServer;
+pub use echo::{EchoServer, Server};
 use signals::Signals;
 use totals::Totals;
 
@@ -34,13 +34,14 @@ use totals::Totals;
 /// program with exit code 0; a second signal ends it at once.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to listen on: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for a free one, IPv6 addresses in brackets
+    /// What to listen on: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH, port 0 for a free one, IPv6 addresses
+    /// in brackets
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
 
     /// What runs the sessions
-    #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
-    runtime: Runtime,
+    #[arg(long, value_enum, default_value_t = RuntimeName::Tokio)]
+    runtime: RuntimeName,
 
     /// Threads that run the sessions [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -90,37 +91,17 @@ impl Options {
     }
 }
 
-/// A runtime that is built in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Runtime {
-    Tokio,
-}
-
-impl Runtime {
-    pub fn name(self) -> &'static str {
-        match self {
-            Runtime::Tokio => "tokio",
-        }
-    }
-}
-
 pub fn run(options: Options) -> anyhow::Result<()> {
-    match options.runtime {
-        Runtime::Tokio => tokio_runtime(options.threads.map(usize::from))?.block_on(serve(options)),
-    }
+    on_runtime!(options.runtime, run_on(options))
 }
 
-/// A tokio runtime of so many threads, by default as many as there are cores.
-pub fn tokio_runtime(threads: Option<usize>) -> anyhow::Result<tokio::runtime::Runtime> {
-    let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
-    let mut builder = match threads {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    builder.worker_threads(threads).enable_all().build().context("can't start the runtime")
+fn run_on<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
+    let cores = || available_parallelism().map_or(1, usize::from);
+    let threads = options.threads.map_or_else(cores, usize::from);
+    R::block_on(threads, serve::<R>(options))?
 }
 
-async fn serve(options: Options) -> anyhow::Result<()> {
+async fn serve<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("can't listen to signals")?;
     let totals = options.stats.then(Arc::<Totals>::default);
     let mut servers = Vec::new();
@@ -140,11 +121,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
             origin: Origin::policy(&options.origin).map_err(anyhow::Error::msg)?,
             totals: totals.clone(),
         };
-        servers.push(server.start().await?);
+        servers.push(server.start::<R>().await?);
     }
     announce(&options.urls, &servers).context("can't write to standard output")?;
     if let Some(totals) = totals {
-        tokio::spawn(totals::report(totals));
+        R::spawn(totals::report::<R>(totals));
     }
     signals.recv().await;
     tokio::select! {
@@ -154,17 +135,17 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     }
 }
 
-fn announce(urls: &[Url], servers: &[Server]) -> io::Result<()> {
+fn announce<R: BuiltIn>(urls: &[Url], servers: &[Server<R>]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (url, server) in urls.iter().zip(servers) {
-        writeln!(out, "listening {}", url.at(server.local_addr()))?;
+        writeln!(out, "listening {}", server.url(url))?;
     }
     out.flush()
 }
 
-async fn shut_down(servers: Vec<Server>, grace: Duration) {
-    let closing: JoinSet<_> = servers.into_iter().map(|server| server.shutdown(grace)).collect();
-    let aborted: usize = closing.join_all().await.iter().map(|shutdown| shutdown.aborted).sum();
+async fn shut_down<R: BuiltIn>(servers: Vec<Server<R>>, grace: Duration) {
+    let ends = join_all(servers.into_iter().map(|server| server.shutdown(grace))).await;
+    let aborted: usize = ends.iter().map(|end| end.aborted).sum();
     if aborted > 0 {
         eprintln!("getty: aborted {aborted} sessions that did not close within {grace:?} (see --grace)");
     }

@@ -1,6 +1,6 @@
 //! [`Site`]: what a ws URL serves at which path.
 
-use getty_tokio::core::websocket::{Accept, Request, Response, Verdict};
+use getty_driver::core::websocket::{Accept, Request, Response, Verdict};
 
 /// What there is on a WebSocket port: sessions at one path, and at `/` a page that opens one.
 #[derive(Debug)]

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use getty_tokio::core::websocket::HandshakeError;
-use getty_tokio::core::{CloseReason, Deadline};
+use getty_driver::core::websocket::HandshakeError;
+use getty_driver::core::{CloseReason, Deadline};
 
 use crate::explain::explain;
+use crate::runtime::{BuiltIn, sleep_until};
 
 /// What all sessions did, for `--stats`.
 #[derive(Debug, Default)]
@@ -51,13 +52,10 @@ fn is_error(reason: &CloseReason) -> bool {
 }
 
 /// Prints a line a second.
-pub async fn report(totals: Arc<Totals>) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ticks.tick().await;
+pub async fn report<R: BuiltIn>(totals: Arc<Totals>) {
     let (mut since, mut messages, mut bytes) = (Instant::now(), 0, 0);
     loop {
-        ticks.tick().await;
+        sleep_until::<R>(since + Duration::from_secs(1)).await;
         let seconds = since.elapsed().as_secs_f64();
         since = Instant::now();
         let (messages_before, bytes_before) = (messages, bytes);

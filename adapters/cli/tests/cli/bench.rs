@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Done, Server, frame, read_frame, run};
+use crate::support::{Done, RUNTIMES, Server, frame, read_frame, run};
 
 const SHORT: [&str; 4] = ["--duration", "0.3", "--warmup", "0.1"];
 
@@ -40,19 +40,37 @@ fn against_itself() {
         lines[0].join(" "),
         "5 connections, server: in-process, 16 messages of 64 bytes in flight on each, 0.3 s after 0.1 s"
     );
-    assert_eq!(lines[2][..3], ["transport", "runtime", "messages"]);
+    assert_eq!(lines[2][..4], ["transport", "server", "load", "messages"]);
     let runs = report["runs"].as_array().unwrap();
-    assert_eq!((runs.len(), lines.len()), (2, 5));
-    for (transport, (run, line)) in ["tcp", "ws"].into_iter().zip(runs.iter().zip(&lines[3..])) {
-        check_run(run, transport);
-        assert_eq!(line[..3], [transport, "tokio", &run["messages"].to_string()]);
+    let transports = if cfg!(unix) { &["tcp", "unix", "ws"][..] } else { &["tcp", "ws"] };
+    let expected = transports.iter().flat_map(|transport| RUNTIMES.map(|runtime| (transport, runtime)));
+    assert_eq!((runs.len(), lines.len()), (transports.len() * 3, transports.len() * 3 + 3));
+    for ((transport, runtime), (run, line)) in expected.zip(runs.iter().zip(&lines[3..])) {
+        check_run(run, transport, [runtime; 2]);
+        assert_eq!(line[..4], [*transport, runtime, runtime, &run["messages"].to_string()]);
         assert_eq!(line.last(), Some(&"0"));
     }
 }
 
+#[test]
+fn the_load_may_be_on_another_runtime() {
+    let path = file("mixed.json");
+    let plot = file("mixed.svg");
+    bench(&["--runtime", "smol", "--connections", "5", "--json", &path, "--plot", &plot]).succeeded();
+    let report = json(&path);
+    for (run, runtime) in report["runs"].as_array().unwrap().iter().zip(RUNTIMES) {
+        check_run(run, "tcp", [runtime, "smol"]);
+    }
+    let plot = std::fs::read_to_string(plot).unwrap();
+    assert!(plot.contains(">tcp on smol<") && plot.contains(">ws on tokio, load on smol<"), "{plot}");
+}
+
 /// Checks what was measured of 5 connections to a server in the same process, in 0.3 s, with 64 bytes.
-fn check_run(run: &serde_json::Value, transport: &str) {
-    assert_eq!((&run["transport"], &run["runtime"]), (&transport.into(), &"tokio".into()));
+fn check_run(run: &serde_json::Value, transport: &str, [server, load]: [&str; 2]) {
+    assert_eq!(
+        (&run["transport"], &run["server_runtime"], &run["load_runtime"]),
+        (&transport.into(), &server.into(), &load.into())
+    );
     assert_eq!(
         (&run["connections"], &run["errors"], &run["server"], &run["deflate"]),
         (&5.into(), &0.into(), &"in-process".into(), &false.into())
@@ -146,11 +164,11 @@ fn the_plot_is_an_svg_picture() {
     // To the right and upwards, within the picture.
     assert!(points.is_sorted_by(|a, b| a.0 < b.0 && a.1 >= b.1), "{points:?}");
     assert!(
-        points.iter().all(|&(x, y)| (80.0..=776.0).contains(&x) && (56.0..=380.0).contains(&y)),
+        points.iter().all(|&(x, y)| (80.0..=776.0).contains(&x) && (44.0..=380.0).contains(&y)),
         "{points:?}"
     );
-    assert_eq!(curves.count(), 1, "besides that of tcp");
-    assert!(["tcp on tokio", "ws on tokio", "99 %"].iter().all(|&label| text.contains(label)));
+    assert_eq!(curves.count(), if cfg!(unix) { 8 } else { 5 }, "besides the first");
+    assert!(["tcp on tokio", "ws on async-std", "99 %"].iter().all(|&label| text.contains(label)));
 }
 
 /// A server that answers each message with what `answer` makes of it; `None` ends the connection.

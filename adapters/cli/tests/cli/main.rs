@@ -4,8 +4,11 @@ mod bench;
 #[cfg(unix)]
 mod chromium;
 mod connect;
+mod runtimes;
 mod serve;
 mod support;
+#[cfg(unix)]
+mod unix;
 mod usage;
 #[cfg(unix)]
 mod webdriver;

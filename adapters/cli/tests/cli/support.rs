@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test fails. Far more than it takes.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+pub const RUNTIMES: [&str; 3] = ["tokio", "smol", "async-std"];
+
 pub fn getty(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_getty"));
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

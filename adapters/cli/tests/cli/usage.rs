@@ -13,8 +13,8 @@ fn wrong_command_lines() {
         ("connect tcp://h:1 tcp://h:2", "unexpected argument 'tcp://h:2'"),
         ("bench --foo", "unexpected argument '--foo'"),
         (
-            "serve --runtime smol tcp://h:1",
-            "invalid value 'smol' for '--runtime <RUNTIME>' [possible values: tokio]",
+            "serve --runtime std tcp://h:1",
+            "invalid value 'std' for '--runtime <RUNTIME>' [possible values: tokio, smol, async-std]",
         ),
         ("serve --threads 0 tcp://h:1", "'--threads <N>': 0 is not in 1..=65535"),
         ("serve --threads", "a value is required for '--threads <N>'"),
@@ -51,6 +51,8 @@ fn wrong_command_lines() {
         ),
         ("serve --origin any --origin https://a.b ws://h:1", "can't be combined"),
         ("connect --origin any ws://h:1", "unexpected argument '--origin'"),
+        ("serve unix://socket", "\"socket\" is no absolute path: expected unix:///PATH"),
+        ("connect --deflate unix:///socket", "--deflate is for ws URLs, and there is none"),
         ("serve ws://h:1/path?query", "\"?query\" has no place in a URL to serve"),
     ] {
         let args: Vec<&str> = args.split(' ').collect();
@@ -62,11 +64,16 @@ fn wrong_command_lines() {
 #[test]
 fn wrong_urls() {
     for (url, problem) in [
-        ("127.0.0.1:1", "a URL begins with its transport: expected tcp://HOST:PORT or ws://HOST:PORT/PATH"),
-        ("tls://h:1", "the transport tls is not built in yet: expected tcp://HOST:PORT or ws://"),
+        (
+            "127.0.0.1:1",
+            "a URL begins with its transport: expected tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH",
+        ),
+        (
+            "tls://h:1",
+            "the transport tls is not built in yet: expected tcp://HOST:PORT, unix:///PATH or ws://",
+        ),
         ("udp://h:1", "the transport udp is not built in yet"),
         ("wss://h:1", "the transport wss is not built in yet"),
-        ("unix:///run/x", "the transport unix is not built in yet"),
         ("http://h:1", "unknown transport http: expected tcp://HOST:PORT"),
         ("tcp://:1", "the host is missing: expected tcp://HOST:PORT"),
         ("tcp://h", "the port is missing: expected tcp://HOST:PORT"),

@@ -1,0 +1,61 @@
+//! Tasks on smol.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::thread;
+
+use getty_smol::Smol;
+use smol::{Executor as Tasks, LocalExecutor};
+
+use super::Executor;
+
+/// The tasks of this process that may run on any of the threads that run them.
+static TASKS: Tasks<'static> = Tasks::new();
+
+thread_local! {
+    /// The tasks of this thread, within `block_on_local`.
+    static LOCAL_TASKS: RefCell<Option<Rc<LocalExecutor<'static>>>> = const { RefCell::new(None) };
+}
+
+impl Executor for Smol {
+    /// With one thread, tasks run in the caller's, within the reactor's own loop: no other thread is woken for them.
+    fn block_on<F: Future>(threads: usize, future: F) -> anyhow::Result<F::Output> {
+        let (stop, stopped) = smol::channel::bounded::<()>(1);
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                let stopped = stopped.clone();
+                scope.spawn(move || smol::block_on(TASKS.run(stopped.recv())));
+            }
+            let output = smol::block_on(TASKS.run(future));
+            drop(stop);
+            Ok(output)
+        })
+    }
+
+    fn spawn<F>(future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        TASKS.spawn(future).detach();
+    }
+
+    fn block_on_local<F: Future>(future: F) -> anyhow::Result<F::Output> {
+        let tasks = Rc::new(LocalExecutor::new());
+        LOCAL_TASKS.replace(Some(tasks.clone()));
+        let output = smol::block_on(tasks.run(future));
+        LOCAL_TASKS.take();
+        Ok(output)
+    }
+
+    fn spawn_local<F: Future + 'static>(future: F)
+    where
+        F::Output: 'static,
+    {
+        LOCAL_TASKS.with_borrow(|tasks| {
+            let tasks = tasks.as_ref().expect("called within block_on_local");
+            tasks.spawn(future).detach();
+        });
+    }
+}
