@@ -98,29 +98,10 @@
 //!
 //! # Driving a session over a socket
 //!
-//! With a non-blocking socket and a readiness loop such as `mio`'s, one turn of a session is:
-//!
-//! 1. [`lend`](Session::lend) it the thread's [`Memory`] (or leave that out: it then keeps buffers of its own).
-//! 2. [`handle_timeout`](Session::handle_timeout), if [`poll_timeout`](Session::poll_timeout) has passed.
-//! 3. Poll events until `None` and act on them.
-//! 4. Write [`outbound`](Session::outbound) until it is empty or the socket would block, and
-//!    [`advance`](bytes::Buf::advance) by what was taken. When [`wants_shutdown`](Session::wants_shutdown),
-//!    shut the sending side down and call [`handle_shutdown`](Session::handle_shutdown).
-//! 5. If it [`wants_read`](Session::wants_read), read once and call [`handle_read`](Session::handle_read) or
-//!    [`handle_input`](Session::handle_input); 0 bytes are [`handle_eof`](Session::handle_eof). An error of reading
-//!    or writing, other than `WouldBlock` and `Interrupted`, is [`handle_io_error`](Session::handle_io_error).
-//! 6. **Repeat from 3 as long as anything happened in this round**: an event was polled, a byte was written or read,
-//!    a `handle_*` was called. Writing can make held-back messages deliverable, and ending a stream can make
-//!    `Closed` due: [`wants_poll`](Session::wants_poll) tells. A round in which nothing happened ends the turn.
-//! 7. [`take_back`](Session::take_back) the memory, and wait for the socket or for `poll_timeout`. Once
-//!    [`Event::Closed`] has come, drop the socket.
-//!
-//! With edge-triggered readiness, register for reading and writing and run the whole turn on any event, after a
-//! timeout too. One fast peer can fill a thread: bound the rounds of a turn, and take the session up again after
-//! the others.
-//!
-//! [`recv_buf`](Session::recv_buf) is room that is not initialised, for calls like tokio's `read_buf`. A reader that
-//! wants `&mut [u8]`, like [`std::io::Read`], reads into an array of the thread's, whose bytes go to `handle_input`.
+//! The chapter [`embedding`] walks through an echo server on `mio`: the order of a turn, what edge-triggered readiness
+//! asks for, deadlines of many sessions, fairness. Two more examples beside it in the repository's `core/examples` are a
+//! thread per session on blocking sockets of the standard library (`std_echo.rs`), and hours of a conversation in memory
+//! under virtual time (`memory_echo.rs`).
 //!
 //! # Memory and limits
 //!
@@ -136,6 +117,8 @@
 
 pub mod codec;
 mod config;
+#[doc = include_str!("embedding.md")]
+pub mod embedding {}
 mod error;
 mod event;
 mod framed;
