@@ -74,6 +74,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
             // Nothing is left to be done now: on to the moment when something will be.
             let next = [client.poll_timeout(), server.poll_timeout(), up.arrival(), down.arrival()];
             now = next.into_iter().flatten().min().ok_or("both wait for ever")?;
+            assert!(now.since_origin() < 24 * 60 * MINUTE, "they should be done");
         }
     }
 
@@ -112,7 +113,8 @@ impl Link {
             from.handle_shutdown(now);
             moved = true;
         }
-        while to.wants_read() && self.arrival().is_some_and(|at| at <= now) {
+        // What comes after the end is taken too, and dropped by the session.
+        while (to.wants_read() || to.is_closed()) && self.arrival().is_some_and(|at| at <= now) {
             match self.pieces.pop_front() {
                 Some((_, Some(bytes))) => to.handle_input(now, &bytes),
                 _ => to.handle_eof(now),
