@@ -4,19 +4,27 @@ mod driver_common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use driver_common::recorder::{Log, Recorder};
-use driver_common::runtimes::{Own, TestRuntime, blocking, connect, serve, until};
+use driver_common::runtimes::{Own, TestRuntime, blocking, connect, serve, server, until};
 use driver_common::task::Task;
 use driver_common::*;
+use getty_core::Config;
 use getty_core::codec::LengthDelimited;
 use getty_driver::{Handle, Receiver, Runtime, Server};
 use socket2::SockRef;
 use testkit::Rng;
 
-on_every_runtime!(resets_leave_nothing_behind, a_length_bomb_ends_its_session_only,);
+on_every_runtime!(
+    resets_leave_nothing_behind,
+    a_length_bomb_ends_its_session_only,
+    who_never_reads_is_cut_off,
+    who_stops_in_the_middle_of_a_frame_is_cut_off,
+    who_reads_slowly_gets_everything,
+);
 
 async fn echo_server<R: TestRuntime>() -> (Server<R>, Log) {
     let log = Log::default();
@@ -153,8 +161,77 @@ fn all_is_over<R: Runtime>(server: &Server<R>, mut receiver: Receiver<Bytes, Byt
     assert!(matches!(received, Ok(Some(_)) | Err(_)), "the echo, or that there is no more");
 }
 
+async fn echo_server_with<R: TestRuntime>(config: Arc<Config>) -> (Server<R>, Log) {
+    let log = Log::default();
+    let kept = log.clone();
+    let builder = server::<R>().config(config);
+    let listener = move || Recorder::echo().0.log_to(&kept);
+    (builder.tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap(), log)
+}
+
+fn who_never_reads_is_cut_off<R: TestRuntime>() {
+    R::block_on(async {
+        let (server, log) = echo_server_with::<R>(config(|c| c.write_stall_timeout(50 * MS))).await;
+        let address = server.local_addr();
+        let writing = blocking(move || {
+            let mut stream = raw(address);
+            let input = frame(&[b'x'; 60_000]);
+            // Until the server has gone.
+            while stream.write_all(&input).is_ok() {}
+        });
+        writing.await;
+        until::<R>("the end", || log.count("on_close") == 1).await;
+        let reason = log.take().pop().unwrap();
+        assert!(reason.contains("the peer took no bytes"), "{reason}");
+        until::<R>("it is forgotten", || server.sessions() == 0).await;
+    });
+}
+
+fn who_stops_in_the_middle_of_a_frame_is_cut_off<R: TestRuntime>() {
+    R::block_on(async {
+        let (server, log) = echo_server_with::<R>(config(|c| c.partial_frame_timeout(50 * MS))).await;
+        let address = server.local_addr();
+        let waiting = blocking(move || {
+            let mut stream = raw(address);
+            stream.write_all(b"\0\0\0\x05hell").unwrap();
+            assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "the server ends it");
+        });
+        waiting.await;
+        until::<R>("the end", || log.count("on_close") == 1).await;
+        let reason = log.take().pop().unwrap();
+        assert!(reason.contains("a frame stayed incomplete"), "{reason}");
+    });
+}
+
+fn who_reads_slowly_gets_everything<R: TestRuntime>() {
+    const MESSAGES: usize = 200;
+    R::block_on(async {
+        let (server, _) = echo_server::<R>().await;
+        let address = server.local_addr();
+        let message = frame(&vec![7; 100_000]);
+        blocking(move || {
+            let mut reader = raw(address);
+            let mut writer = reader.try_clone().unwrap();
+            let sent = message.clone();
+            // Far more than the sockets hold: writing waits for reading.
+            let writing =
+                std::thread::spawn(move || (0..MESSAGES).for_each(|_| writer.write_all(&sent).unwrap()));
+            let mut echo = vec![0; message.len()];
+            for n in 0..MESSAGES {
+                if n % 50 == 0 {
+                    std::thread::sleep(20 * MS); // to be slow
+                }
+                reader.read_exact(&mut echo).unwrap();
+                assert!(echo == message, "message {n}");
+            }
+            writing.join().unwrap();
+        })
+        .await;
+    });
+}
+
 #[test]
-fn who_never_reads_is_cut_off_over_real_sockets() {
+fn who_never_reads_is_cut_off_in_virtual_time() {
     // Virtual time with real sockets: the clock moves only when all tasks wait.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();

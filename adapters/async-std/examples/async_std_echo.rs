@@ -1,7 +1,7 @@
 //! An echo server: 4-byte length, then the payload.
 //!
 //! ```sh
-//! cargo run -p getty-async-std --example echo -- 127.0.0.1:7000
+//! cargo run -p getty-async-std --example async_std_echo -- 127.0.0.1:7000
 //! ```
 
 use bytes::Bytes;

@@ -50,7 +50,8 @@ pub(crate) use inner::pending;
 /// Any number of calls of the first two kinds, in any order, may come between polls. Then, until a round in which
 /// nothing happened: poll events until `None` (acting on them: sending, closing); write `outbound` until it is
 /// empty or the transport is full; end the sending side if `wants_shutdown` and say so with
-/// `handle_shutdown`; read if `wants_read`. Then wait for the transport or for `poll_timeout`. Polls are
+/// `handle_shutdown`; read if `wants_read`. Reading comes last because a poll that gives `None` can make the session
+/// want to read; for who reads first, that poll counts as something that happened. Then wait for the transport or for `poll_timeout`. Polls are
 /// idempotent: to poll once too often is harmless, and so is an early or late `handle_timeout`.
 ///
 /// Decoding happens inside `poll_event`. Not polling is how back-pressure reaches the peer: received bytes
