@@ -136,7 +136,7 @@ fn a_dropped_runtime_ends_its_sessions() {
 #[test]
 fn a_dropped_executor_ends_its_sessions() {
     type R = getty_smol::Smol;
-    let executor = std::sync::Arc::new(smol::Executor::new());
+    let executor = Arc::new(smol::Executor::new());
     let (server, receiver, handle) = smol::block_on(executor.run(async {
         let spawner = getty_smol::OnExecutor::new(&executor);
         let builder = Server::<R>::builder().spawner(spawner.clone());
