@@ -25,6 +25,7 @@ const PERIODS: std::ops::RangeInclusive<Duration> =
 pub struct Config {
     max_frame: usize,
     max_message: usize,
+    max_datagram: usize,
     max_head: usize,
     max_buffered: Option<usize>,
     low_watermark: usize,
@@ -49,6 +50,7 @@ impl Default for Config {
         Config {
             max_frame: 8 * 1024 * 1024,
             max_message: 8 * 1024 * 1024,
+            max_datagram: 65_507,
             max_head: 16 * 1024,
             max_buffered: None,
             low_watermark: 32 * 1024,
@@ -82,6 +84,11 @@ impl Config {
     /// See [`ConfigBuilder::max_frame`].
     pub fn max_frame(&self) -> usize {
         self.max_frame
+    }
+
+    /// See [`ConfigBuilder::max_datagram`].
+    pub fn max_datagram(&self) -> usize {
+        self.max_datagram
     }
 
     /// See [`ConfigBuilder::max_message`].
@@ -206,6 +213,16 @@ impl ConfigBuilder {
     /// browsers among them, send a message as one frame: to take larger ones, raise [`max_frame`](Self::max_frame) too.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.config.max_message = bytes;
+        self
+    }
+
+    /// The largest datagram in bytes, received or sent. Default 65 507, at least 1: what fits UDP over IPv4.
+    ///
+    /// A larger one that is received is dropped and reported; one that is sent is refused, as for
+    /// [`max_frame`](Self::max_frame). What is larger than the network's packets (1 500 bytes on most, some 1 200 that
+    /// always pass) arrives only if each of its fragments does.
+    pub fn max_datagram(mut self, bytes: usize) -> Self {
+        self.config.max_datagram = bytes;
         self
     }
 
@@ -354,6 +371,7 @@ impl ConfigBuilder {
         let at_least_one = [
             ("max_frame", c.max_frame),
             ("max_message", c.max_message),
+            ("max_datagram", c.max_datagram),
             ("max_head", c.max_head),
             ("max_buffered", c.max_buffered()),
             ("handle_queue", c.handle_queue),
@@ -399,7 +417,7 @@ mod tests {
     fn defaults_are_the_documented_ones_and_valid() {
         let c = Config::builder().build().unwrap();
         assert_eq!(c.max_frame(), 8 << 20);
-        assert_eq!((c.max_message(), c.max_head()), (8 << 20, 16 << 10));
+        assert_eq!((c.max_message(), c.max_head(), c.max_datagram()), (8 << 20, 16 << 10, 65_507));
         assert_eq!(c.max_buffered(), (8 << 20) + (64 << 10));
         assert_eq!((c.heartbeat_period(), c.pong_timeout()), (None, Some(Duration::from_secs(10))));
         assert_eq!((c.low_watermark(), c.high_watermark(), c.hard_limit()), (32 << 10, 64 << 10, 1 << 20));

@@ -104,15 +104,24 @@ pub enum SendError<T> {
     #[error("the session is not open yet: wait until the handshake is done")]
     NotOpen(T),
     /// The item is larger than a frame may be; it is given back.
-    #[error("a message of {bytes} bytes is larger than the limit of {limit} (Config::max_frame)")]
+    #[error(
+        "a message of {bytes} bytes is larger than the limit of {limit} (Config::max_frame; over datagrams, max_datagram)"
+    )]
     TooLarge {
         /// The item.
         item: T,
         /// Its size on the wire.
         bytes: usize,
-        /// [`Config::max_frame`](crate::Config::max_frame).
+        /// [`Config::max_frame`](crate::Config::max_frame); over datagrams,
+        /// [`Config::max_datagram`](crate::Config::max_datagram).
         limit: usize,
     },
+    /// The datagram socket is not connected, and nobody was named to send to; the item is given back.
+    #[error("the socket is not connected: say which peer it is for")]
+    NoPeer(T),
+    /// The datagram socket is connected, and a peer was named; the item is given back.
+    #[error("the socket is connected: send without naming a peer")]
+    Connected(T),
     /// The encoder can't encode the item, which is lost.
     #[error("the message can't be encoded: {0}")]
     Encode(Arc<dyn Error + Send + Sync>),
@@ -125,6 +134,8 @@ impl<T> SendError<T> {
             SendError::Blocked(item)
             | SendError::Closed(item)
             | SendError::NotOpen(item)
+            | SendError::NoPeer(item)
+            | SendError::Connected(item)
             | SendError::TooLarge { item, .. } => Some(item),
             SendError::Encode(_) => None,
         }
@@ -137,6 +148,8 @@ impl<T> fmt::Debug for SendError<T> {
             SendError::Blocked(_) => f.write_str("Blocked"),
             SendError::Closed(_) => f.write_str("Closed"),
             SendError::NotOpen(_) => f.write_str("NotOpen"),
+            SendError::NoPeer(_) => f.write_str("NoPeer"),
+            SendError::Connected(_) => f.write_str("Connected"),
             SendError::TooLarge { bytes, limit, .. } => {
                 f.debug_struct("TooLarge").field("bytes", bytes).field("limit", limit).finish_non_exhaustive()
             }
@@ -148,11 +161,14 @@ impl<T> fmt::Debug for SendError<T> {
 /// An item turned out larger than a frame may be when it was encoded. See
 /// [`Encoder::encoded_len`](crate::codec::Encoder::encoded_len).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it takes {bytes} bytes, more than the limit of {limit} (Config::max_frame)")]
+#[error(
+    "it takes {bytes} bytes, more than the limit of {limit} (Config::max_frame; over datagrams, max_datagram)"
+)]
 pub struct EncodedTooLarge {
     /// Its size on the wire.
     pub bytes: usize,
-    /// [`Config::max_frame`](crate::Config::max_frame).
+    /// [`Config::max_frame`](crate::Config::max_frame); over datagrams,
+    /// [`Config::max_datagram`](crate::Config::max_datagram).
     pub limit: usize,
 }
 

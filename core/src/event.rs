@@ -39,6 +39,8 @@ pub enum Event<T> {
     /// closed. Reading has no deadline any more, so nothing but `idle_write` or `idle_both` reminds of a session that
     /// is forgotten here. A graceful close after this has the reason [`CloseReason::Eof`].
     ReadEnd,
+    /// Datagrams came to nothing; what they were is told once a second at the most. Over datagrams only.
+    Dropped(Box<crate::datagram::Dropped>),
     /// The session is over. Exactly once, and the last event.
     Closed(Box<CloseReason>),
 }

@@ -117,6 +117,7 @@
 
 pub mod codec;
 mod config;
+pub mod datagram;
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
 mod error;

@@ -103,6 +103,10 @@ impl Decoder for Lines {
             Decoded::Need(_) => Ok(Some(src.take(src.len()))),
         }
     }
+
+    fn reset(&mut self) {
+        self.0.reset();
+    }
 }
 
 impl Encoder<Bytes> for Lines {

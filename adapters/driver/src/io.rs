@@ -1,4 +1,4 @@
-//! [`Io`] and [`Timer`]: what a driver needs from a runtime for one session.
+//! [`Io`], [`PacketIo`] and [`Timer`]: what a driver needs from a runtime for one session.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use bytes::buf::Limit;
+use getty_core::datagram::{Outgoing, RecvBatch};
 
 /// A stream of bytes both ways: a socket, a pipe, something in memory.
 ///
@@ -53,6 +54,35 @@ pub trait Io: Unpin {
     }
 
     /// The peer's address, where there is one.
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+/// A datagram socket.
+///
+/// As for [`Io`], every method that gives [`Poll::Pending`] has arranged for the task to be woken.
+pub trait PacketIo: Unpin {
+    /// Receives as many datagrams as one call brings, one at least, to the slots of `batch`, which is empty.
+    ///
+    /// # Errors
+    /// The system's. Those that only tell of a datagram that did not arrive (such as
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused)) end nothing.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>>;
+
+    /// Sends from the first datagram on, as many as the socket takes, and says how many those are: one at least. There
+    /// is always something to send.
+    ///
+    /// # Errors
+    /// The first datagram can't be sent; nothing was.
+    fn poll_send(&mut self, cx: &mut Context<'_>, outgoing: &Outgoing) -> Poll<io::Result<usize>>;
+
+    /// This end's address, where there is one.
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// The peer's address, if the socket is connected.
     fn peer_addr(&self) -> Option<SocketAddr> {
         None
     }

@@ -67,7 +67,7 @@ pub use driver::Driver;
 pub use endpoint::AddressError;
 pub use futures::FuturesIo;
 pub use handle::{Handle, NotFlushed, SessionId};
-pub use io::{Io, Timer};
+pub use io::{Io, PacketIo, Timer};
 pub use listener::{Listener, Refuse};
 pub use receiver::{Forward, Receiver};
 #[cfg(unix)]

@@ -103,6 +103,10 @@ impl Decoder for Delimited {
             None => Ok(Decoded::Need(1)),
         }
     }
+
+    fn reset(&mut self) {
+        self.search = Search::default();
+    }
 }
 
 impl Encoder<Bytes> for Delimited {
@@ -267,6 +271,10 @@ impl Decoder for Lines {
         src.advance(src.len());
         self.search = Search::default();
         Ok(Some(last))
+    }
+
+    fn reset(&mut self) {
+        self.search = Search::default();
     }
 }
 

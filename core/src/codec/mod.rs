@@ -116,6 +116,12 @@ pub trait Decoder {
     fn decode_eof(&mut self, _src: &mut Source<'_>) -> Result<Option<Self::Item>, Self::Error> {
         Ok(None)
     }
+
+    /// Forgets what it knows of a frame that has begun: the rest of it will never come, and what comes next is the start
+    /// of another. Over datagrams this follows a frame that is not whole or not good; over streams it never happens.
+    ///
+    /// By default there is nothing to forget, which is right for decoders that look at the source afresh each time.
+    fn reset(&mut self) {}
 }
 
 /// Writes messages as bytes.

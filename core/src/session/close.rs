@@ -85,6 +85,11 @@ impl Close {
         self
     }
 
+    /// Whether it is graceful, whether it drains, and why.
+    pub(crate) fn into_parts(self) -> (bool, bool, Option<CloseReason>) {
+        (self.graceful, self.drain, self.reason)
+    }
+
     /// Whether what was accepted for sending is still sent.
     pub fn is_graceful(&self) -> bool {
         self.graceful

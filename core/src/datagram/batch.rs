@@ -1,0 +1,197 @@
+//! [`RecvBatch`]: datagrams that were received together.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::BytesMut;
+
+/// Where a datagram came from, or goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Path {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// This end's address, where the system tells it: on a machine with several, an answer leaves from the one that was
+    /// asked.
+    pub local: Option<IpAddr>,
+}
+
+impl Path {
+    /// To or from `peer`; at this end, the system's choice.
+    pub fn new(peer: SocketAddr) -> Self {
+        Path { peer, local: None }
+    }
+
+    /// The same with this end's address.
+    #[must_use]
+    pub fn with_local(mut self, local: impl Into<Option<IpAddr>>) -> Self {
+        self.local = local.into();
+        self
+    }
+}
+
+impl From<SocketAddr> for Path {
+    fn from(peer: SocketAddr) -> Self {
+        Path::new(peer)
+    }
+}
+
+/// Received datagrams, and the memory they lie in.
+///
+/// One thread needs one batch, however many sockets it serves: what reads from a socket fills the slots, the batch goes
+/// to [`Packets::handle_datagrams`](crate::datagram::Packets::handle_datagrams), and comes back when every datagram has
+/// been looked at. Each slot takes any datagram there can be, so none is ever cut off. The memory is 2 MiB, of which the
+/// system gives what has been written to.
+pub struct RecvBatch {
+    room: Vec<u8>,
+    received: Vec<Received>,
+    /// The first of `received` that is not used up.
+    next: usize,
+    /// What small datagrams are copied to. Always empty between calls: only its spare room counts.
+    pub(super) slab: BytesMut,
+}
+
+/// What one slot holds: `len` bytes from `start`, in datagrams of `stride` bytes each; the last one may be shorter.
+#[derive(Debug, Clone, Copy)]
+struct Received {
+    path: Path,
+    start: usize,
+    len: usize,
+    stride: usize,
+}
+
+impl RecvBatch {
+    /// How many slots there are.
+    pub const SLOTS: usize = 32;
+
+    /// Bytes of each slot: more than a datagram can have, and as much as systems join together.
+    pub const SLOT_SIZE: usize = 64 * 1024;
+
+    /// An empty batch.
+    pub fn new() -> Self {
+        RecvBatch {
+            room: vec![0; RecvBatch::SLOTS * RecvBatch::SLOT_SIZE],
+            received: Vec::with_capacity(RecvBatch::SLOTS),
+            next: 0,
+            slab: BytesMut::new(),
+        }
+    }
+
+    /// Room for each of the slots.
+    pub fn slots(&mut self) -> impl ExactSizeIterator<Item = &mut [u8]> {
+        self.room.chunks_exact_mut(RecvBatch::SLOT_SIZE)
+    }
+
+    /// `len` bytes were received to the slot of this number, in datagrams of `stride` bytes each (the last one may be
+    /// shorter). Ignored if there is no such slot; what goes past its end is not there.
+    pub fn filled(&mut self, slot: usize, path: Path, len: usize, stride: usize) {
+        if slot < RecvBatch::SLOTS {
+            let len = len.min(RecvBatch::SLOT_SIZE);
+            let start = slot * RecvBatch::SLOT_SIZE;
+            self.received.push(Received { path, start, len, stride: stride.max(1) });
+        }
+    }
+
+    /// Adds a copy of a datagram to an empty slot; gives `false` if there is none, or `bytes` is larger than a slot.
+    pub fn copy_from(&mut self, path: Path, bytes: &[u8]) -> bool {
+        let slot = self.received.len();
+        let Some(room) = self.slots().nth(slot).and_then(|slot| slot.get_mut(..bytes.len())) else {
+            return false;
+        };
+        room.copy_from_slice(bytes);
+        self.filled(slot, path, bytes.len(), bytes.len());
+        true
+    }
+
+    /// Whether every datagram was looked at.
+    pub fn is_empty(&self) -> bool {
+        self.next == self.received.len()
+    }
+
+    /// Forgets what it holds.
+    pub fn clear(&mut self) {
+        self.received.clear();
+        self.next = 0;
+    }
+
+    /// The next datagram, a copy in memory that may be kept; gives its size alone if it is larger than `limit`.
+    pub(super) fn take(&mut self, limit: usize) -> Option<(Path, Result<BytesMut, usize>)> {
+        let received = self.received.get_mut(self.next)?;
+        let path = received.path;
+        let n = received.len.min(received.stride);
+        let range = received.start..received.start + n;
+        received.start += n;
+        received.len -= n;
+        if received.len == 0 {
+            self.next += 1;
+        }
+        if n > limit {
+            return Some((path, Err(n)));
+        }
+        Some((path, Ok(crate::codec::copy_to_slab(&mut self.slab, &self.room[range]))))
+    }
+}
+
+impl Default for RecvBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RecvBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.received[self.next..]).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(port: u16) -> Path {
+        Path::new(([127, 0, 0, 1], port).into())
+    }
+
+    fn all(batch: &mut RecvBatch, limit: usize) -> Vec<(u16, Result<Vec<u8>, usize>)> {
+        let datagrams = std::iter::from_fn(|| batch.take(limit));
+        datagrams.map(|(path, bytes)| (path.peer.port(), bytes.map(|b| b.to_vec()))).collect()
+    }
+
+    #[test]
+    fn joined_datagrams_come_apart() {
+        let mut batch = RecvBatch::new();
+        batch.slots().nth(1).unwrap()[..5].copy_from_slice(b"aabbc");
+        batch.slots().nth(3).unwrap()[..4].copy_from_slice(b"ddee");
+        batch.filled(1, path(1), 5, 2);
+        batch.filled(3, path(2), 4, 2);
+        let expected = [(1, "aa"), (1, "bb"), (1, "c"), (2, "dd"), (2, "ee")];
+        let got = all(&mut batch, 9);
+        assert_eq!(got, expected.map(|(port, text)| (port, Ok(text.as_bytes().to_vec()))));
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn empty_and_large_datagrams_are_datagrams() {
+        let mut batch = RecvBatch::new();
+        let largest = vec![7; RecvBatch::SLOT_SIZE];
+        for bytes in [&b""[..], b"ab", b"abc", &largest] {
+            assert!(batch.copy_from(path(1), bytes));
+        }
+        assert!(!batch.copy_from(path(1), &[0; RecvBatch::SLOT_SIZE + 1]));
+        let sizes = [Ok(vec![]), Ok(b"ab".to_vec()), Err(3), Err(RecvBatch::SLOT_SIZE)];
+        assert_eq!(all(&mut batch, 2), sizes.map(|size| (1, size)));
+    }
+
+    #[test]
+    fn what_can_not_be_is_ignored() {
+        let mut batch = RecvBatch::new();
+        batch.filled(RecvBatch::SLOTS, path(1), 1, 1);
+        assert!(batch.is_empty());
+        batch.filled(0, path(1), usize::MAX, 0);
+        assert_eq!(all(&mut batch, 1).len(), RecvBatch::SLOT_SIZE, "a stride of 0 counts as 1");
+        batch.clear();
+        for n in 0..RecvBatch::SLOTS + 1 {
+            assert_eq!(batch.copy_from(path(1), b"x"), n < RecvBatch::SLOTS);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! [`Dropped`]: datagrams that came to nothing.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Timestamp;
+
+/// A report on datagrams that came to nothing, at most one a second.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// How many since the last report, by what was wrong.
+    pub counts: DropCounts,
+    /// What was wrong with the latest of them.
+    pub reason: DropReason,
+    /// Whose it was, if that is known.
+    pub peer: Option<SocketAddr>,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} datagrams dropped, the latest ", self.counts.total())?;
+        match self.peer {
+            Some(peer) => write!(f, "of {peer}: {}", self.reason),
+            None => write!(f, "because {}", self.reason),
+        }
+    }
+}
+
+/// Why a datagram came to nothing.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// A received one was empty.
+    Empty,
+    /// A received one was larger than is allowed.
+    Oversized {
+        /// Its size.
+        bytes: usize,
+        /// [`Config::max_datagram`](crate::Config::max_datagram).
+        limit: usize,
+    },
+    /// A received one can't be decoded.
+    Undecodable(Arc<dyn Error + Send + Sync>),
+    /// A received one ended within a frame.
+    Incomplete {
+        /// Its size, or what was left of it after whole frames.
+        bytes: usize,
+    },
+    /// Behind the frame of a received one there was more.
+    Trailing {
+        /// How much.
+        bytes: usize,
+    },
+    /// A received one was Go getty's `connect-ping`, which is no message.
+    ConnectPing,
+    /// One could not be sent, or the network said that an earlier one did not arrive.
+    Unsent(io::ErrorKind),
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DropReason::Empty => f.write_str("it was empty"),
+            DropReason::Oversized { bytes, limit } => {
+                write!(f, "{bytes} bytes, more than the limit of {limit} (Config::max_datagram)")
+            }
+            DropReason::Undecodable(error) => write!(f, "it can't be decoded: {error}"),
+            DropReason::Incomplete { bytes } => write!(f, "the frame in its {bytes} bytes is not whole"),
+            DropReason::Trailing { bytes } => write!(f, "{bytes} bytes came behind its frame"),
+            DropReason::ConnectPing => f.write_str("it was Go getty's connect-ping"),
+            DropReason::Unsent(kind) => write!(f, "it did not arrive: {kind}"),
+        }
+    }
+}
+
+/// How many datagrams came to nothing, by what was wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DropCounts {
+    /// Received, and empty.
+    pub empty: u64,
+    /// Received, and larger than is allowed.
+    pub oversized: u64,
+    /// Received, and not what the codec expects: not decodable, not whole, or with more behind the frame.
+    pub undecodable: u64,
+    /// Received, and no message: Go getty's `connect-ping`.
+    pub connect_pings: u64,
+    /// Not sent, or reported by the network as not arrived.
+    pub unsent: u64,
+}
+
+impl DropCounts {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        let DropCounts { empty, oversized, undecodable, connect_pings, unsent } = self;
+        empty + oversized + undecodable + connect_pings + unsent
+    }
+
+    fn of(&mut self, reason: &DropReason) -> &mut u64 {
+        match reason {
+            DropReason::Empty => &mut self.empty,
+            DropReason::Oversized { .. } => &mut self.oversized,
+            DropReason::Undecodable(_) | DropReason::Incomplete { .. } | DropReason::Trailing { .. } => {
+                &mut self.undecodable
+            }
+            DropReason::ConnectPing => &mut self.connect_pings,
+            DropReason::Unsent(_) => &mut self.unsent,
+        }
+    }
+}
+
+/// How often reports come.
+const REPORT_PERIOD: Duration = Duration::from_secs(1);
+
+/// Counts what is dropped, and says when to tell.
+#[derive(Debug, Default)]
+pub(super) struct Drops {
+    /// Since the beginning.
+    total: DropCounts,
+    /// What is to be told next.
+    report: Option<Box<Dropped>>,
+    /// No report comes before.
+    quiet_until: Option<Timestamp>,
+}
+
+impl Drops {
+    #[cold]
+    pub(super) fn count(&mut self, peer: Option<SocketAddr>, reason: DropReason) {
+        *self.total.of(&reason) += 1;
+        match &mut self.report {
+            Some(report) => {
+                *report.counts.of(&reason) += 1;
+                (report.reason, report.peer) = (reason, peer);
+            }
+            None => {
+                let mut counts = DropCounts::default();
+                *counts.of(&reason) += 1;
+                self.report = Some(Box::new(Dropped { counts, reason, peer }));
+            }
+        }
+    }
+
+    /// The report, if there is one and it is time to tell.
+    #[inline]
+    pub(super) fn take_report(&mut self, now: Timestamp) -> Option<Box<Dropped>> {
+        if !self.is_due(now) {
+            return None;
+        }
+        self.quiet_until = Some(now + REPORT_PERIOD);
+        self.report.take()
+    }
+
+    #[inline]
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        self.report.is_some() && self.quiet_until.is_none_or(|at| at <= now)
+    }
+
+    /// When a report is due, if there is one.
+    pub(super) fn report_at(&self) -> Option<Timestamp> {
+        self.report.as_ref().and(self.quiet_until)
+    }
+
+    pub(super) fn total(&self) -> DropCounts {
+        self.total
+    }
+}

@@ -1,0 +1,134 @@
+//! [`Inbox`]: decodes the datagrams of a batch, one after the other.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::{DropReason, Path, RecvBatch};
+use crate::codec::{Decoded, Decoder, Source};
+use crate::{Config, DecoderFault};
+
+/// A batch that is being decoded, and how far that is.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) batch: Option<RecvBatch>,
+    /// What is left of the datagram that is being decoded, and how large it was.
+    window: BytesMut,
+    size: usize,
+    /// No frame of that datagram was found yet.
+    fresh: bool,
+}
+
+/// What was found in a datagram.
+pub(super) enum Found<T> {
+    Message(T),
+    Dropped(DropReason),
+    /// It is used up.
+    Nothing,
+}
+
+impl Inbox {
+    /// Whether there is nothing to decode.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.batch.as_ref().is_none_or(RecvBatch::is_empty)
+    }
+
+    /// The batch, if it is used up.
+    pub(super) fn take_batch(&mut self) -> Option<RecvBatch> {
+        let batch = self.batch.take_if(|batch| batch.is_empty());
+        batch.map(|mut batch| {
+            batch.clear();
+            batch
+        })
+    }
+
+    /// Forgets what was not decoded.
+    pub(super) fn clear(&mut self) {
+        self.window = BytesMut::new();
+        if let Some(batch) = &mut self.batch {
+            batch.clear();
+        }
+    }
+
+    /// Whether a datagram is begun: [`decode`](Self::decode) goes on with it.
+    #[inline]
+    pub(super) fn is_mid_datagram(&self) -> bool {
+        !self.window.is_empty()
+    }
+
+    /// Begins the next datagram of the batch; gives where it came from and its size, or that it is no good.
+    #[inline]
+    pub(super) fn begin(&mut self, config: &Config) -> Option<(Path, usize, Option<DropReason>)> {
+        let limit = config.max_datagram();
+        let (path, bytes) = self.batch.as_mut()?.take(limit)?;
+        Some(match bytes {
+            Err(bytes) => (path, bytes, Some(DropReason::Oversized { bytes, limit })),
+            Ok(bytes) if bytes.is_empty() => (path, 0, Some(DropReason::Empty)),
+            Ok(bytes) => {
+                (self.size, self.window, self.fresh) = (bytes.len(), bytes, true);
+                (path, self.size, None)
+            }
+        })
+    }
+
+    /// The bytes of the datagram that was begun.
+    pub(super) fn datagram(&self) -> &[u8] {
+        &self.window
+    }
+
+    /// Leaves the rest of the datagram.
+    pub(super) fn skip(&mut self) {
+        self.window = BytesMut::new();
+    }
+
+    /// The next message of the datagram. With `several`, there may be more behind it.
+    #[inline]
+    pub(super) fn decode<C: Decoder>(
+        &mut self,
+        codec: &mut C,
+        config: &Config,
+        several: bool,
+    ) -> Found<C::Item> {
+        let before = self.window.len();
+        let mut src = Source::slicing(&mut self.window, config.max_frame());
+        let decoded = match codec.decode(&mut src) {
+            // The end of the datagram is the end of all there is: a last line, say.
+            Ok(Decoded::Need(_)) => codec.decode_eof(&mut src),
+            Ok(Decoded::Frame(item)) => Ok(Some(item)),
+            Err(error) => Err(error),
+        };
+        let left = self.window.len();
+        match decoded {
+            Ok(Some(item)) if left == 0 || several && left < before => {
+                self.fresh = false;
+                if left == 0 {
+                    self.window = BytesMut::new(); // even an empty one pins what it was cut from
+                }
+                Found::Message(item)
+            }
+            decoded => {
+                self.window = BytesMut::new();
+                codec.reset();
+                self.undecoded(decoded.map(|item| item.is_some()), before, left)
+            }
+        }
+    }
+
+    #[cold]
+    fn undecoded<T, E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        decoded: Result<bool, E>,
+        before: usize,
+        left: usize,
+    ) -> Found<T> {
+        Found::Dropped(match decoded {
+            Err(error) => DropReason::Undecodable(Arc::new(error)),
+            Ok(true) if left == before => DropReason::Undecodable(Arc::new(DecoderFault::NoProgress)),
+            Ok(true) => DropReason::Trailing { bytes: left },
+            // Padding behind the frames, which the decoder has taken.
+            Ok(false) if left == 0 && !self.fresh => return Found::Nothing,
+            Ok(false) => DropReason::Incomplete { bytes: before },
+        })
+    }
+}

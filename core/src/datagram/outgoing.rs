@@ -1,0 +1,229 @@
+//! [`Outgoing`]: datagrams that wait to be sent.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, BytesMut};
+
+use super::Path;
+
+/// How many datagrams a [`Transmit`] has at the most, and how many bytes: what systems take in one call.
+const RUN_DATAGRAMS: usize = 64;
+const RUN_BYTES: usize = 65_000;
+
+/// Datagrams to send, in order.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// All of them, one behind the other.
+    bytes: BytesMut,
+    runs: VecDeque<Run>,
+    datagrams: usize,
+    /// Bytes of those that answer received ones.
+    answers: usize,
+}
+
+/// Datagrams in a row to one peer and of one size, of which the last may be shorter.
+#[derive(Debug)]
+struct Run {
+    path: Option<Path>,
+    answer: bool,
+    segment: usize,
+    /// Bytes in all.
+    len: usize,
+    count: usize,
+}
+
+/// Datagrams to send to one peer, which may go in one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transmit<'a> {
+    /// Where to; `None` on a connected socket.
+    pub path: Option<Path>,
+    /// The datagrams, one behind the other.
+    pub contents: &'a [u8],
+    /// Bytes of each datagram; the last one may be shorter.
+    pub segment: usize,
+    /// How many there are: 1 to 64.
+    pub count: usize,
+}
+
+impl<'a> Transmit<'a> {
+    /// Each datagram by itself.
+    pub fn datagrams(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        (0..self.count).map(move |n| {
+            let rest = &self.contents[n * self.segment..];
+            &rest[..rest.len().min(self.segment)]
+        })
+    }
+}
+
+impl Outgoing {
+    /// How many datagrams there are.
+    pub fn len(&self) -> usize {
+        self.datagrams
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams == 0
+    }
+
+    /// What to send, the first first.
+    pub fn transmits(&self) -> impl Iterator<Item = Transmit<'_>> {
+        let mut rest = &self.bytes[..];
+        self.runs.iter().map(move |run| {
+            let (contents, after) = rest.split_at(run.len);
+            rest = after;
+            Transmit { path: run.path, contents, segment: run.segment, count: run.count }
+        })
+    }
+
+    /// Bytes that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes that wait and answer received datagrams.
+    pub(super) fn answers(&self) -> usize {
+        self.answers
+    }
+
+    /// Where an encoder appends the next datagram.
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    /// The last `len` bytes of the buffer are a datagram.
+    #[inline]
+    pub(super) fn push(&mut self, path: Option<Path>, len: usize, answer: bool) {
+        self.datagrams += 1;
+        self.answers += if answer { len } else { 0 };
+        if let Some(run) = self.runs.back_mut() {
+            // After a shorter one, or an empty one, nothing may follow.
+            let whole = run.len == run.segment * run.count && run.segment > 0;
+            let fits = run.count < RUN_DATAGRAMS && run.len + len <= RUN_BYTES;
+            if whole && fits && len <= run.segment && len > 0 && run.path == path && run.answer == answer {
+                run.len += len;
+                run.count += 1;
+                return;
+            }
+        }
+        self.runs.push_back(Run { path, answer, segment: len, len, count: 1 });
+    }
+
+    /// The first datagram is gone, sent or not; gives its path and size.
+    pub(super) fn pop(&mut self) -> Option<(Option<Path>, usize)> {
+        let run = self.runs.front_mut()?;
+        let n = run.segment.min(run.len);
+        let path = run.path;
+        run.len -= n;
+        run.count -= 1;
+        self.answers -= if run.answer { n } else { 0 };
+        if run.count == 0 {
+            self.runs.pop_front();
+        }
+        self.datagrams -= 1;
+        self.bytes.advance(n);
+        Some((path, n))
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        *self = Outgoing::default();
+    }
+
+    /// Gives memory back, if there is nothing to send.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() && self.bytes.capacity() > 0 {
+            self.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(port: u16) -> Option<Path> {
+        Some(Path::new(([127, 0, 0, 1], port).into()))
+    }
+
+    fn push(outgoing: &mut Outgoing, path: Option<Path>, bytes: &[u8]) {
+        outgoing.buffer().extend_from_slice(bytes);
+        outgoing.push(path, bytes.len(), false);
+    }
+
+    /// Every transmit as its peer's port, and its datagrams.
+    fn transmits(outgoing: &Outgoing) -> Vec<(Option<u16>, Vec<String>)> {
+        let transmits = outgoing.transmits().map(|transmit| {
+            let text = |bytes| String::from_utf8(<[u8]>::to_vec(bytes)).unwrap();
+            (transmit.path.map(|path| path.peer.port()), transmit.datagrams().map(text).collect())
+        });
+        transmits.collect()
+    }
+
+    #[test]
+    fn datagrams_of_one_size_to_one_peer_go_together() {
+        let mut outgoing = Outgoing::default();
+        for (port, text) in
+            [(1, "aa"), (1, "bb"), (1, "c"), (1, "dd"), (2, "ee"), (2, "fff"), (2, ""), (2, ""), (2, "g")]
+        {
+            push(&mut outgoing, path(port), text.as_bytes());
+        }
+        push(&mut outgoing, None, b"h");
+        assert_eq!(outgoing.len(), 10);
+        let expected: [(Option<u16>, &[&str]); 8] = [
+            (Some(1), &["aa", "bb", "c"]),
+            (Some(1), &["dd"]),
+            (Some(2), &["ee"]),
+            (Some(2), &["fff"]),
+            (Some(2), &[""]),
+            (Some(2), &[""]),
+            (Some(2), &["g"]),
+            (None, &["h"]),
+        ];
+        let expected =
+            expected.map(|(port, texts)| (port, texts.iter().map(|&text| text.to_owned()).collect()));
+        assert_eq!(transmits(&outgoing), expected);
+    }
+
+    #[test]
+    fn a_run_has_an_end() {
+        let mut outgoing = Outgoing::default();
+        (0..RUN_DATAGRAMS + 1).for_each(|_| push(&mut outgoing, None, b"x"));
+        assert_eq!(outgoing.transmits().map(|run| run.count).collect::<Vec<_>>(), [RUN_DATAGRAMS, 1]);
+        outgoing.clear();
+        (0..3).for_each(|_| push(&mut outgoing, None, &[0; RUN_BYTES / 2]));
+        assert_eq!(outgoing.transmits().map(|run| run.count).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn the_first_goes_first_and_the_rest_stays() {
+        let mut outgoing = Outgoing::default();
+        for text in ["aa", "bb", "c"] {
+            push(&mut outgoing, path(1), text.as_bytes());
+        }
+        push(&mut outgoing, path(2), b"dd");
+        assert_eq!(outgoing.pop(), Some((path(1), 2)));
+        assert_eq!(transmits(&outgoing)[0].1, ["bb", "c"]);
+        assert_eq!(outgoing.pop(), Some((path(1), 2)));
+        push(&mut outgoing, path(2), b"ee");
+        assert_eq!(transmits(&outgoing)[0].1, ["c"]);
+        assert_eq!(outgoing.pop(), Some((path(1), 1)));
+        assert_eq!(transmits(&outgoing), [(Some(2), vec!["dd".to_owned(), "ee".to_owned()])]);
+        assert_eq!((outgoing.pop(), outgoing.pop()), (Some((path(2), 2)), Some((path(2), 2))));
+        assert_eq!((outgoing.pop(), outgoing.len(), outgoing.queued()), (None, 0, 0));
+    }
+
+    #[test]
+    fn answers_are_counted_and_lie_apart() {
+        let mut outgoing = Outgoing::default();
+        for answer in [true, false, true] {
+            outgoing.buffer().extend_from_slice(b"xx");
+            outgoing.push(None, 2, answer);
+        }
+        assert_eq!((outgoing.answers(), outgoing.transmits().count()), (4, 3));
+        outgoing.pop();
+        outgoing.pop();
+        assert_eq!(outgoing.answers(), 2);
+    }
+}

@@ -1,0 +1,388 @@
+//! [`Socket`]: the part of a datagram session that does not depend on its codec.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::activity::Activity;
+use super::compat::{CONNECT_PING, FirstOf};
+use super::dropped::Drops;
+use super::inbox::Inbox;
+use super::outgoing::Outgoing;
+use super::{DropReason, PacketOptions, Path};
+use crate::session::pending;
+use crate::{Accepted, Close, CloseReason, Config, Event, Idle, Progress, SendError, Seq, Stats, Timestamp};
+
+/// What does not depend on the codec.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) config: Arc<Config>,
+    pub(super) options: PacketOptions,
+    pub(super) inbox: Inbox,
+    pub(super) outgoing: Outgoing,
+    pub(super) activity: Activity,
+    pub(super) drops: Drops,
+    pub(super) now: Timestamp,
+    pub(super) phase: Phase,
+    pub(super) reason: Option<Box<CloseReason>>,
+    /// When to look at the periods again.
+    pub(super) look_at: Option<Timestamp>,
+    /// When a graceful close ends at the latest.
+    pub(super) close_at: Option<Timestamp>,
+    /// Where the message came from that was polled last.
+    pub(super) path: Option<Path>,
+    /// Where the datagram came from that is being decoded.
+    pub(super) begun: Option<Path>,
+    /// Messages delivered, accepted for sending, and taken or refused by the socket.
+    pub(super) messages: u64,
+    pub(super) accepted: u64,
+    pub(super) flushed: u64,
+    pub(super) refused: u64,
+    pub(super) flush_wanted: Option<u64>,
+    /// Who has sent something before; for Go getty's `connect-ping` only.
+    pub(super) seen: Option<FirstOf>,
+    /// The first datagram to go is a `connect-ping`, and no message.
+    pub(super) ping_ahead: bool,
+    pub(super) pending: u16,
+    pub(super) paused: bool,
+    /// Answers went over the high watermark and have not come down to the low one since: no delivery.
+    pub(super) blocked: bool,
+    /// A message was polled last: what is sent now answers it.
+    pub(super) answering: bool,
+    /// A message was refused for lack of room.
+    pub(super) writable_wanted: bool,
+}
+
+/// Where a session is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// What was received is delivered and may be answered, nothing is read; then on to flushing.
+    Draining,
+    /// What is queued is sent.
+    Flushing,
+    /// Over, not told yet.
+    Closed,
+    /// Over and told.
+    Ended,
+}
+
+/// What came of beginning the next datagram.
+pub(super) enum Begun {
+    Datagram,
+    Dropped,
+    /// There is none.
+    None,
+}
+
+impl Socket {
+    pub(super) fn new(options: PacketOptions, config: Arc<Config>, now: Timestamp) -> Self {
+        let mut socket = Socket {
+            options,
+            inbox: Inbox::default(),
+            outgoing: Outgoing::default(),
+            activity: Activity::new(&config, now),
+            drops: Drops::default(),
+            now,
+            phase: Phase::Open,
+            reason: None,
+            look_at: None,
+            close_at: None,
+            path: None,
+            begun: None,
+            messages: 0,
+            accepted: 0,
+            flushed: 0,
+            refused: 0,
+            flush_wanted: None,
+            seen: options.getty_compat.then(|| FirstOf::new(options.connected)),
+            ping_ahead: false,
+            pending: pending::OPEN,
+            paused: false,
+            blocked: false,
+            answering: false,
+            writable_wanted: false,
+            config,
+        };
+        socket.look();
+        if options.getty_compat && options.connected {
+            socket.outgoing.buffer().extend_from_slice(CONNECT_PING);
+            socket.outgoing.push(None, CONNECT_PING.len(), false);
+            socket.ping_ahead = true;
+        }
+        socket
+    }
+
+    /// Takes note of the time; it never goes back.
+    pub(super) fn clock(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        let report_at = self.drops.report_at();
+        [self.look_at, self.close_at, report_at].into_iter().flatten().min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        self.clock(now);
+        self.end_answer();
+        if self.look_at.is_some_and(|at| at <= self.now) {
+            self.look();
+        }
+        if self.close_at.is_some_and(|at| at <= self.now) {
+            self.close_at = None;
+            let reason =
+                self.reason.take().map_or(CloseReason::Timeout(crate::Deadline::Close), |reason| *reason);
+            self.finish(reason);
+        }
+    }
+
+    /// Looks at what periods ask for.
+    fn look(&mut self) {
+        let (due, next) = self.activity.expire(&self.config, self.now, self.is_suspended());
+        self.look_at = next;
+        self.pending |= due;
+    }
+
+    /// Whether received datagrams are kept for decoding.
+    pub(super) fn keeps_input(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub(super) fn takes_messages(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Draining)
+    }
+
+    /// Whether no peer can be blamed for what does not come.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.paused || self.blocked
+    }
+
+    #[inline]
+    pub(super) fn may_deliver(&self) -> bool {
+        self.pending == 0 && !self.is_suspended() && self.takes_messages()
+    }
+
+    #[inline]
+    pub(super) fn wants_poll(&self) -> bool {
+        let report = || self.takes_messages() && self.drops.is_due(self.now);
+        self.pending != 0
+            || match self.phase {
+                Phase::Open => !self.is_suspended() && !self.inbox.is_empty() || report(),
+                Phase::Draining | Phase::Closed => true,
+                Phase::Flushing | Phase::Ended => false,
+            }
+    }
+
+    /// Begins the next datagram of the batch.
+    #[inline]
+    pub(super) fn begin_datagram(&mut self) -> Begun {
+        let Some((path, bytes, problem)) = self.inbox.begin(&self.config) else { return Begun::None };
+        self.activity.count_received(self.now, bytes);
+        self.begun = Some(path);
+        let problem = problem.or_else(|| self.is_connect_ping(path).then_some(DropReason::ConnectPing));
+        match problem {
+            None => Begun::Datagram,
+            Some(reason) => {
+                self.inbox.skip();
+                self.drops.count(Some(path.peer), reason);
+                Begun::Dropped
+            }
+        }
+    }
+
+    /// Whether the datagram that was begun is the first of its peer, and is what Go getty's clients send first.
+    #[inline]
+    fn is_connect_ping(&mut self, path: Path) -> bool {
+        self.seen.as_mut().is_some_and(|seen| seen.is_first(path.peer))
+            && self.inbox.datagram() == CONNECT_PING
+    }
+
+    /// Whose datagram is being decoded.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.begun.map(|path| path.peer)
+    }
+
+    #[inline]
+    pub(super) fn end_answer(&mut self) {
+        self.answering = false;
+        self.path = None;
+    }
+
+    /// Whether a message of `bytes` may be accepted now.
+    #[inline]
+    pub(super) fn has_room(&self, bytes: usize, limit: usize) -> bool {
+        let queued = self.outgoing.queued();
+        let counted = if self.answering { self.outgoing.answers() } else { queued };
+        self.takes_messages()
+            && bytes <= limit
+            && (counted <= self.config.high_watermark()
+                || queued.saturating_add(bytes) <= self.config.hard_limit())
+    }
+
+    /// Why there is no room for `item` of `bytes`.
+    #[cold]
+    pub(super) fn refuse<T>(&mut self, item: T, bytes: usize, limit: usize) -> SendError<T> {
+        if !self.takes_messages() {
+            SendError::Closed(item)
+        } else if bytes > limit {
+            self.refused += 1;
+            SendError::TooLarge { item, bytes, limit }
+        } else {
+            self.writable_wanted = true;
+            SendError::Blocked(item)
+        }
+    }
+
+    /// The last `bytes` of the outgoing buffer are a message to send.
+    #[inline]
+    pub(super) fn accept(&mut self, path: Option<Path>, bytes: usize) -> Accepted {
+        self.outgoing.push(path, bytes, self.answering);
+        self.accepted += 1;
+        self.blocked |= self.outgoing.answers() > self.config.high_watermark();
+        Accepted::new(Seq::new(self.accepted).unwrap_or(Seq::FIRST), bytes)
+    }
+
+    pub(super) fn handle_sent(&mut self, now: Timestamp, n: usize) {
+        self.clock(now);
+        for _ in 0..n {
+            let Some((_, bytes)) = self.outgoing.pop() else { break };
+            self.activity.count_sent(self.now, bytes);
+            self.count_flushed();
+        }
+        self.relieve();
+    }
+
+    pub(super) fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) {
+        self.clock(now);
+        if let Some((path, _)) = self.outgoing.pop() {
+            self.count_flushed();
+            self.drops.count(path.map(|path| path.peer), DropReason::Unsent(kind));
+            self.relieve();
+        }
+    }
+
+    fn count_flushed(&mut self) {
+        if !std::mem::take(&mut self.ping_ahead) {
+            self.flushed += 1;
+        }
+    }
+
+    /// There is more room than before.
+    fn relieve(&mut self) {
+        let low = self.config.low_watermark();
+        if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
+            self.activity.restart_reading(self.now);
+        }
+        if self.writable_wanted && self.outgoing.queued() <= low && self.takes_messages() {
+            self.writable_wanted = false;
+            self.pending |= pending::WRITABLE;
+        }
+        self.check_flushed();
+        if self.outgoing.is_empty() {
+            self.outgoing.shrink();
+            if self.phase == Phase::Flushing {
+                self.end_flush();
+            }
+        }
+    }
+
+    pub(super) fn check_flushed(&mut self) {
+        if self.flush_wanted.is_some_and(|wanted| wanted <= self.flushed) && self.phase != Phase::Ended {
+            self.flush_wanted = None;
+            self.pending |= pending::FLUSHED;
+        }
+    }
+
+    pub(super) fn close(&mut self, now: Timestamp, how: Close) {
+        self.clock(now);
+        self.end_answer();
+        let (graceful, drain, reason) = how.into_parts();
+        match self.phase {
+            Phase::Closed | Phase::Ended => return,
+            _ if !graceful => return self.finish(reason.unwrap_or(CloseReason::Local { flushed: false })),
+            Phase::Open => {}
+            // Nothing more is delivered after a close without drain.
+            Phase::Draining if !drain => return self.flush(),
+            Phase::Draining | Phase::Flushing => return,
+        }
+        self.reason = reason.map(Box::new);
+        self.close_at = Some(self.now + self.config.close_timeout());
+        if drain && !self.paused && !self.inbox.is_empty() {
+            self.phase = Phase::Draining;
+        } else {
+            self.flush();
+        }
+    }
+
+    /// Everything that was received has been delivered.
+    #[inline]
+    pub(super) fn end_drain(&mut self) {
+        if self.phase == Phase::Draining && (self.inbox.is_empty() || self.paused) {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.inbox.clear();
+        self.phase = Phase::Flushing;
+        if self.outgoing.is_empty() {
+            self.end_flush();
+        }
+    }
+
+    fn end_flush(&mut self) {
+        let reason = self.reason.take().map_or(CloseReason::Local { flushed: true }, |reason| *reason);
+        self.finish(reason);
+    }
+
+    /// Over: what is left is dropped.
+    pub(super) fn finish(&mut self, reason: CloseReason) {
+        if matches!(self.phase, Phase::Closed | Phase::Ended) {
+            return;
+        }
+        self.phase = Phase::Closed;
+        self.reason = Some(Box::new(reason));
+        (self.look_at, self.close_at) = (None, None);
+        self.inbox.clear();
+        self.outgoing.clear();
+        self.pending &= pending::OPEN | pending::FLUSHED;
+    }
+
+    pub(super) fn take_closed<T>(&mut self) -> Event<T> {
+        self.phase = Phase::Ended;
+        Event::Closed(self.reason.take().unwrap_or_else(|| Box::new(CloseReason::Local { flushed: false })))
+    }
+
+    /// The next event that waits; there is one.
+    #[inline(never)]
+    pub(super) fn pending_event<T>(&mut self) -> Event<T> {
+        let flushed = Seq::new(self.flushed).unwrap_or(Seq::FIRST);
+        let (bit, event) = match self.pending {
+            bits if bits & pending::OPEN != 0 => (pending::OPEN, Event::Open(Box::default())),
+            bits if bits & pending::FLUSHED != 0 => (pending::FLUSHED, Event::Flushed(flushed)),
+            bits if bits & pending::WRITABLE != 0 => (pending::WRITABLE, Event::Writable),
+            bits if bits & pending::CRON != 0 => (pending::CRON, Event::Cron),
+            bits if bits & pending::IDLE_READ != 0 => (pending::IDLE_READ, Event::Idle(Idle::Read)),
+            bits if bits & pending::IDLE_WRITE != 0 => (pending::IDLE_WRITE, Event::Idle(Idle::Write)),
+            _ => (pending::IDLE_BOTH, Event::Idle(Idle::Both)),
+        };
+        self.pending &= !bit;
+        event
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            received: self.activity.received(self.messages),
+            sent: self.activity.sent(self.accepted),
+            queued: self.outgoing.queued(),
+            buffered: 0,
+            refused: self.refused,
+            progress: Progress {
+                accepted: Seq::new(self.accepted),
+                flushed: Seq::new(self.flushed),
+                partly_written: false,
+            },
+        }
+    }
+}
