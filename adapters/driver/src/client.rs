@@ -15,7 +15,7 @@ use std::time::Duration;
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::{Config, Framed, Items, Out, Session, StreamProtocol};
 
-use crate::driver::OnPanic;
+use crate::actor::OnPanic;
 use crate::{
     AddressError, Connection, Driver, Handle, Io, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer,
     clock,

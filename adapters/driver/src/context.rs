@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use getty_core::datagram::Path;
+#[cfg(feature = "websocket")]
+use getty_core::websocket::{AnswerError, Verdict};
 use getty_core::{
     Accepted, Close, In, Messages, Out, Protocol, SendError, Seq, Session, Stats, StreamProtocol, Timestamp,
 };
@@ -72,6 +75,15 @@ impl<'a, M: Messages> Context<'a, M> {
     #[inline]
     pub fn send(&mut self, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
         self.session.send(item)
+    }
+
+    /// Sends a message to any peer, over a datagram socket that is not connected. There,
+    /// [`send`](Self::send) answers the peer of the message that is being handled.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send); [`SendError::Connected`] if the session has one peer only, as all streams do.
+    pub fn send_to(&mut self, peer: SocketAddr, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
+        self.session.send_to(peer.into(), item)
     }
 
     /// Takes the next message that is here, in a batch of messages. See
@@ -155,9 +167,15 @@ impl<'a, M: Messages> Context<'a, M> {
         self.side.local
     }
 
-    /// The peer's address, where the transport has one.
+    /// The peer's address, where the transport has one. Over a datagram socket that is not connected, whose message is
+    /// being handled.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.side.peer
+        self.path().map(|path| path.peer).or(self.side.peer)
+    }
+
+    /// Over a datagram socket, the way that the message took which is being handled.
+    pub fn path(&self) -> Option<Path> {
+        self.session.path()
     }
 
     /// The name given by [`set_name`](Self::set_name).
@@ -204,13 +222,29 @@ impl<M: Messages> std::fmt::Debug for Context<'_, M> {
     }
 }
 
-/// What a callback may ask of a session, whatever the session speaks.
+/// What a callback or a handle may ask of a session, whatever the session speaks.
 pub(crate) trait Commands<M: Messages> {
     fn send(&mut self, item: M::Out) -> Result<Accepted, SendError<M::Out>>;
+    fn send_to(&mut self, _path: Path, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
+        Err(SendError::Connected(item))
+    }
     fn next_message(&mut self) -> Option<M::In>;
+    fn path(&self) -> Option<Path> {
+        None
+    }
+    #[cfg(feature = "websocket")]
+    fn answer(&mut self, _now: Timestamp, _verdict: Verdict) -> Result<(), AnswerError> {
+        Err(AnswerError::NotAsked)
+    }
+    fn end_answer(&mut self);
     fn close(&mut self, now: Timestamp, how: Close);
     fn pause(&mut self);
     fn resume(&mut self, now: Timestamp);
+    fn is_opening(&self) -> bool {
+        false
+    }
+    fn is_open(&self) -> bool;
+    fn is_over(&self) -> bool;
     fn is_writable(&self) -> bool;
     fn notify_flushed(&mut self) -> Option<Seq>;
     fn update_active(&mut self, now: Timestamp);
@@ -229,6 +263,15 @@ impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
         Session::poll_message(self)
     }
 
+    #[cfg(feature = "websocket")]
+    fn answer(&mut self, now: Timestamp, verdict: Verdict) -> Result<(), AnswerError> {
+        Session::answer(self, now, verdict)
+    }
+
+    fn end_answer(&mut self) {
+        Session::end_answer(self);
+    }
+
     fn close(&mut self, now: Timestamp, how: Close) {
         Session::close(self, now, how);
     }
@@ -239,6 +282,18 @@ impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
 
     fn resume(&mut self, now: Timestamp) {
         Session::resume(self, now);
+    }
+
+    fn is_opening(&self) -> bool {
+        Session::is_opening(self)
+    }
+
+    fn is_open(&self) -> bool {
+        Session::is_open(self)
+    }
+
+    fn is_over(&self) -> bool {
+        Session::is_over(self)
     }
 
     fn is_writable(&self) -> bool {

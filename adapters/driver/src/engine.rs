@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut};
 use getty_core::{Session, StreamProtocol, Timestamp};
 
-use crate::{Io, Runtime, Timer, clock};
+use crate::alarm::Alarm;
+use crate::{Io, Runtime};
 
 /// How many pieces one vectored write takes at the most.
 const PIECES: usize = 64;
@@ -15,10 +16,7 @@ const PIECES: usize = 64;
 pub(crate) struct Engine<R: Runtime, I, P> {
     pub(crate) session: Session<P>,
     pub(crate) io: I,
-    /// Made when the session first has a deadline.
-    timer: Option<R::Timer>,
-    /// What the timer is set to.
-    armed: Option<Timestamp>,
+    alarm: Alarm<R>,
     /// Bytes were written that the stream may keep back.
     unflushed: bool,
     /// How the stream failed, if that was before it had taken everything.
@@ -40,7 +38,7 @@ pub(crate) struct Failed;
 
 impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
     pub(crate) fn new(session: Session<P>, io: I) -> Self {
-        Engine { session, io, timer: None, armed: None, unflushed: false, unwritten: None }
+        Engine { session, io, alarm: Alarm::new(), unflushed: false, unwritten: None }
     }
 
     /// Tells the session what time it is, if that matters to it; says whether it did.
@@ -139,20 +137,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
 
     /// Sees to it that the task wakes when the session's next deadline comes. Ready if that has come.
     pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let due = self.session.poll_timeout();
-        if due != self.armed {
-            self.armed = due;
-            match (due, &mut self.timer) {
-                (None, timer) => *timer = None,
-                (Some(at), Some(timer)) => timer.reset(clock::instant(at)),
-                (Some(at), timer) => *timer = Some(R::timer(clock::instant(at))),
-            }
-        }
-        let Some(timer) = &mut self.timer else { return Poll::Pending };
-        ready!(timer.poll(cx));
-        // Should the timer have been early, it must be set anew.
-        self.armed = None;
-        Poll::Ready(())
+        self.alarm.poll(cx, self.session.poll_timeout())
     }
 
     /// The stream has failed, unless it only wants to be asked again.

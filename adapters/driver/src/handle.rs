@@ -64,7 +64,16 @@ impl<T> Handle<T> {
     /// [`SendError::Blocked`] if the queue is full or the session is above its high watermark,
     /// [`SendError::Closed`] if the session is over, or a handle has asked to close it. Both give the item back.
     pub fn try_send(&self, item: T) -> Result<(), SendError<T>> {
-        self.shared.post(item, None)
+        self.shared.post(Entry { item, to: None, ticket: None })
+    }
+
+    /// The same for a session of a datagram socket that is not connected: the item is for `peer`.
+    ///
+    /// # Errors
+    /// As for [`try_send`](Self::try_send). That the session has one peer only is told to
+    /// [`Listener::on_send_error`](crate::Listener::on_send_error).
+    pub fn try_send_to(&self, peer: SocketAddr, item: T) -> Result<(), SendError<T>> {
+        self.shared.post(Entry { item, to: Some(peer), ticket: None })
     }
 
     /// Posts an item, and waits for room if there is none.
@@ -75,7 +84,18 @@ impl<T> Handle<T> {
     /// # Cancel safety
     /// An item whose future is dropped before it is ready was not posted, and is dropped with it.
     pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
-        self.post_when_there_is_room(item, None).await
+        self.post_when_there_is_room(Entry { item, to: None, ticket: None }).await
+    }
+
+    /// The same for a session of a datagram socket that is not connected: the item is for `peer`.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] if the session is over, with the item.
+    ///
+    /// # Cancel safety
+    /// As for [`send`](Self::send).
+    pub async fn send_to(&self, peer: SocketAddr, item: T) -> Result<(), SendError<T>> {
+        self.post_when_there_is_room(Entry { item, to: Some(peer), ticket: None }).await
     }
 
     /// Posts an item and waits until the transport has all of it, or until it is known that it will not.
@@ -87,7 +107,9 @@ impl<T> Handle<T> {
     /// Once the item is posted, dropping the future does not take it back.
     pub async fn send_flushed(&self, item: T) -> Result<Seq, NotFlushed<T>> {
         let ticket = Arc::new(Ticket::default());
-        self.post_when_there_is_room(item, Some(ticket.clone())).await.map_err(NotFlushed::NotSent)?;
+        self.post_when_there_is_room(Entry { item, to: None, ticket: Some(ticket.clone()) })
+            .await
+            .map_err(NotFlushed::NotSent)?;
         match poll_fn(|cx| ticket.poll(cx)).await {
             Fate::Flushed(seq) => Ok(seq),
             Fate::Partly(seq) => Err(NotFlushed::Partly(seq)),
@@ -96,14 +118,11 @@ impl<T> Handle<T> {
         }
     }
 
-    async fn post_when_there_is_room(
-        &self,
-        mut item: T,
-        ticket: Option<Arc<Ticket>>,
-    ) -> Result<(), SendError<T>> {
+    async fn post_when_there_is_room(&self, entry: Entry<T>) -> Result<(), SendError<T>> {
+        let Entry { mut item, to, ticket } = entry;
         let mut listener = None;
         loop {
-            match self.shared.post(item, ticket.clone()) {
+            match self.shared.post(Entry { item, to, ticket: ticket.clone() }) {
                 Err(SendError::Blocked(back)) => item = back,
                 result => return result,
             }
@@ -356,9 +375,13 @@ struct State<T> {
     extras: Option<Box<Extras>>,
 }
 
-struct Entry<T> {
-    item: T,
-    ticket: Option<Arc<Ticket>>,
+/// A posted item.
+pub(crate) struct Entry<T> {
+    pub(crate) item: T,
+    /// Whom it is for, over a datagram socket that is not connected.
+    pub(crate) to: Option<SocketAddr>,
+    /// What its sender waits for.
+    pub(crate) ticket: Option<Arc<Ticket>>,
 }
 
 #[derive(Default)]
@@ -420,15 +443,15 @@ impl<T> Shared<T> {
         self.lock().closed.is_some()
     }
 
-    fn post(&self, item: T, ticket: Option<Arc<Ticket>>) -> Result<(), SendError<T>> {
+    fn post(&self, entry: Entry<T>) -> Result<(), SendError<T>> {
         let mut state = self.lock();
         if state.closing || state.closed.is_some() {
-            return Err(SendError::Closed(item));
+            return Err(SendError::Closed(entry.item));
         }
         if state.above_high || state.items.len() >= self.queue_limit {
-            return Err(SendError::Blocked(item));
+            return Err(SendError::Blocked(entry.item));
         }
-        state.items.push_back(Entry { item, ticket });
+        state.items.push_back(entry);
         self.wake(state);
         Ok(())
     }
@@ -471,18 +494,18 @@ impl<T> Shared<T> {
     }
 
     /// For the driver: takes the next item.
-    pub(crate) fn pop(&self) -> Option<(T, Option<Arc<Ticket>>)> {
+    pub(crate) fn pop(&self) -> Option<Entry<T>> {
         let mut state = self.lock();
         let entry = state.items.pop_front()?;
         if state.items.is_empty() {
             state.items = VecDeque::new(); // an idle session's queue holds no memory
         }
-        Some((entry.item, entry.ticket))
+        Some(entry)
     }
 
     /// For the driver: puts an item back that the session had no room for.
-    pub(crate) fn put_back(&self, item: T, ticket: Option<Arc<Ticket>>) {
-        self.lock().items.push_front(Entry { item, ticket });
+    pub(crate) fn put_back(&self, entry: Entry<T>) {
+        self.lock().items.push_front(entry);
     }
 
     /// For the driver: the session has taken the item of `ticket`.

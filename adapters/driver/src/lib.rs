@@ -33,6 +33,8 @@
 //! | `SO_REUSEADDR` on listening sockets | set | set on Unix; not on Windows, where it means something else |
 #![forbid(unsafe_code)]
 
+mod actor;
+mod alarm;
 mod client;
 mod clock;
 mod connection;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use getty_core::datagram::Dropped;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{Accept, CloseCode, CloseFrame, Request, Verdict};
 use getty_core::{Close, CloseReason, Idle, Messages, Opened, SendError, Seq, Stats};
@@ -86,6 +87,10 @@ pub trait Listener<M: Messages>: 'static {
     /// An item from a [`Handle`](crate::Handle) could not be sent: it is too large, or can't be encoded. The
     /// session goes on. (Sending from a context gives the error to the caller instead.)
     fn on_send_error(&mut self, cx: &mut Context<'_, M>, error: SendError<M::Out>) {}
+
+    /// Datagrams came to nothing: they were empty, too large, not decodable, or did not arrive. Once a second at the most;
+    /// over datagram sockets only. Nothing has to be done.
+    fn on_dropped(&mut self, cx: &mut Context<'_, M>, dropped: &Dropped) {}
 
     /// The peer ended its stream, between two messages; it may still read. By default the session is closed
     /// gracefully, with everything sent that was accepted.

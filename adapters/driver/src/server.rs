@@ -19,7 +19,7 @@ use getty_core::{Config, Framed, Items, Protocol, Session, StreamProtocol};
 
 #[cfg(unix)]
 use crate::UnixRuntime;
-use crate::driver::{self, OnPanic};
+use crate::actor::{self, OnPanic};
 use crate::endpoint::{Endpoint, Member, Phase, Role};
 use crate::tcp::TcpIncoming;
 #[cfg(unix)]
@@ -351,7 +351,7 @@ where
         let made = catch_unwind(AssertUnwindSafe(|| (self.protocol.make(), (self.listener)())));
         let (protocol, listener) = match made {
             Ok(made) => made,
-            Err(panic) => return driver::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
+            Err(panic) => return actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
         };
         let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));
         let mut driver = Driver::new(session, stream, listener);
