@@ -5,12 +5,12 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll};
 
 use getty_core::{Close, CloseReason, Event, Out, Session, StreamProtocol, Timestamp};
 
 use crate::actor::{Actor, OnPanic};
-use crate::endpoint::{Member, Phase};
+use crate::endpoint::{Member, Membership};
 use crate::engine::{Engine, Read};
 use crate::{Handle, Io, Listener, Runtime, clock, lending};
 
@@ -39,10 +39,8 @@ pub(crate) const WRITE_AT: usize = 64 * 1024;
 pub struct Driver<R: Runtime, I, P: StreamProtocol, L> {
     engine: Engine<R, I, P>,
     actor: Actor<L, P::Messages>,
-    waker: Option<Waker>,
     /// Dropped after the stream and the listener: whoever waits for the members waits for those.
-    member: Option<Member>,
-    endpoint_seen: Phase,
+    membership: Membership,
 }
 
 // No field is ever pinned.
@@ -64,7 +62,7 @@ where
     pub(crate) fn from_engine(engine: Engine<R, I, P>, listener: L, opened: bool) -> Self {
         let Engine { session, io, .. } = &engine;
         let actor = Actor::new(listener, [io.local_addr(), io.peer_addr()], session.config(), opened);
-        Driver { engine, actor, waker: None, member: None, endpoint_seen: Phase::Running }
+        Driver { engine, actor, membership: Membership::none() }
     }
 
     /// Tells the listener and the handles where the two ends are, if the stream does not know: over TLS of another
@@ -76,11 +74,11 @@ where
 
     /// A handle to the session.
     pub fn handle(&mut self) -> Handle<Out<P>> {
-        self.actor.handle(&self.engine.session, self.waker.as_ref())
+        self.actor.handle(&self.engine.session, self.membership.waker())
     }
 
     pub(crate) fn set_member(&mut self, member: Member) {
-        self.member = Some(member);
+        self.membership.set(member);
     }
 
     pub(crate) fn set_on_panic(&mut self, on_panic: Option<OnPanic>) {
@@ -165,9 +163,8 @@ where
 
     /// Follows the endpoint that this session belongs to; says whether there was something to follow.
     fn obey_endpoint(&mut self, now: Timestamp) -> bool {
-        let Some(member) = &self.member else { return false };
-        self.endpoint_seen = member.phase();
-        self.actor.obey(&mut self.engine.session, now, self.endpoint_seen)
+        let phase = self.membership.look();
+        self.actor.obey(&mut self.engine.session, now, phase)
     }
 
     /// The session is over: tells the listener, the handles and the endpoint.
@@ -194,14 +191,7 @@ where
         if self.engine.poll_timer(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
-        let moved = !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
-        if moved {
-            self.waker = Some(cx.waker().clone());
-            let seen = self.endpoint_seen;
-            if self.member.as_ref().is_some_and(|member| member.register(cx.waker()) != seen) {
-                cx.waker().wake_by_ref();
-            }
-        }
+        self.membership.end_turn(cx.waker());
         if !self.actor.end_turn(&self.engine.session, cx.waker()) {
             cx.waker().wake_by_ref();
         }

@@ -129,6 +129,46 @@ impl Drop for Member {
     }
 }
 
+/// A task's place in its endpoint, if it has one, and what it last saw there.
+pub(crate) struct Membership {
+    member: Option<Member>,
+    seen: Phase,
+    /// Whom the endpoint wakes.
+    waker: Option<Waker>,
+}
+
+impl Membership {
+    pub(crate) fn none() -> Self {
+        Membership { member: None, seen: Phase::Running, waker: None }
+    }
+
+    pub(crate) fn set(&mut self, member: Member) {
+        self.member = Some(member);
+    }
+
+    /// Where the endpoint is in its life.
+    pub(crate) fn look(&mut self) -> Phase {
+        self.seen = self.member.as_ref().map_or(Phase::Running, Member::phase);
+        self.seen
+    }
+
+    /// The waker of the task, once it was polled.
+    pub(crate) fn waker(&self) -> Option<&Waker> {
+        self.waker.as_ref()
+    }
+
+    /// Sees to it that the task is woken when the phase changes.
+    pub(crate) fn end_turn(&mut self, waker: &Waker) {
+        if self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return;
+        }
+        self.waker = Some(waker.clone());
+        if self.member.as_ref().is_some_and(|member| member.register(waker) != self.seen) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
 /// What went wrong with an address. Errors of [`Server`](crate::Server) and [`Client`](crate::Client) hold one:
 /// [`io::Error::get_ref`] and a downcast give it.
 #[derive(Debug, thiserror::Error)]

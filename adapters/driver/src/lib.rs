@@ -47,6 +47,7 @@ mod handle;
 mod io;
 mod lending;
 mod listener;
+mod packet_driver;
 mod receiver;
 mod runtime;
 mod scratch;
@@ -71,6 +72,7 @@ pub use futures::FuturesIo;
 pub use handle::{Handle, NotFlushed, SessionId};
 pub use io::{Io, PacketIo, Timer};
 pub use listener::{Listener, Refuse};
+pub use packet_driver::PacketDriver;
 pub use receiver::{Forward, Receiver};
 #[cfg(unix)]
 pub use runtime::UnixRuntime;

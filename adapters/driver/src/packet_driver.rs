@@ -1,0 +1,307 @@
+//! [`PacketDriver`]: the task of one session over a datagram socket.
+
+use std::any::Any;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+
+use getty_core::codec::{Decoder, Encoder};
+use getty_core::datagram::{Packets, Path};
+use getty_core::{Accepted, Close, CloseReason, Event, Items, SendError, Seq, Stats, Timestamp};
+
+use crate::actor::{Actor, OnPanic};
+use crate::alarm::Alarm;
+use crate::context::Commands;
+use crate::endpoint::{Member, Membership};
+use crate::{Handle, Listener, PacketIo, Runtime, clock, lending};
+
+/// How many times a turn receives; each may bring many datagrams.
+const TURN_READS: u32 = 16;
+
+/// The task of one session over a datagram socket: a future that drives it and calls its listener, and that is ready when
+/// the session is over.
+///
+/// One turn (one poll): what handles posted, the clock once, deadlines; then receive a batch, call the listener for all
+/// that came, and when there is no more or enough was done, send all answers in as few calls as the system allows; up to
+/// 128 events, 1024 posted items and 16 batches, then the task wakes itself again, so that others have their turn.
+///
+/// # Cancel safety
+/// Dropping the future ends the session at once without a callback, as for [`Driver`](crate::Driver).
+#[must_use = "futures do nothing unless polled"]
+pub struct PacketDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L> {
+    packets: Packets<C, O>,
+    io: I,
+    alarm: Alarm<R>,
+    actor: Actor<L, Items<C::Item, O>>,
+    /// Dropped after the socket and the listener: whoever waits for the members waits for those.
+    membership: Membership,
+}
+
+// No field is ever pinned.
+impl<R: Runtime, I, C: Decoder + Encoder<O>, O, L> Unpin for PacketDriver<R, I, C, O, L> {}
+
+impl<R, I, C, O, L> PacketDriver<R, I, C, O, L>
+where
+    R: Runtime,
+    I: PacketIo,
+    C: Decoder + Encoder<O>,
+    L: Listener<Items<C::Item, O>>,
+{
+    /// Drives `packets` over `io`.
+    pub fn new(packets: Packets<C, O>, io: I, listener: L) -> Self {
+        let actor = Actor::new(listener, [io.local_addr(), io.peer_addr()], packets.config(), false);
+        PacketDriver { packets, io, alarm: Alarm::new(), actor, membership: Membership::none() }
+    }
+
+    /// A handle to the session.
+    pub fn handle(&mut self) -> Handle<O> {
+        self.actor.handle(&self.packets, self.membership.waker())
+    }
+
+    pub(crate) fn set_member(&mut self, member: Member) {
+        self.membership.set(member);
+    }
+
+    pub(crate) fn set_on_panic(&mut self, on_panic: Option<OnPanic>) {
+        self.actor.set_on_panic(on_panic);
+    }
+
+    /// Everything that can be done now.
+    fn turn(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Box<CloseReason>> {
+        self.actor.begin_turn();
+        let mut reads = TURN_READS;
+        let mut exhausted = false; // there is nothing more to receive for now
+        if self.packets.poll_timeout().is_some_and(|at| at <= now) {
+            self.packets.handle_timeout(now);
+        }
+        loop {
+            self.actor.take_posted(&mut self.packets, now);
+            let opened = self.actor.is_opened();
+            if let Some(reason) = self.deliver(now) {
+                return Poll::Ready(self.actor.finish(&self.packets, reason));
+            }
+            if self.actor.is_opened() != opened && self.actor.has_backlog() {
+                continue; // what was posted meanwhile comes after what the listener sent when it opened
+            }
+            if self.obey_endpoint(now) {
+                continue;
+            }
+            let spent = self.actor.is_spent() || reads == 0;
+            let due = exhausted || spent || !self.packets.wants_read();
+            if due && self.packets.wants_write() && self.send(cx, now) && !spent {
+                continue; // room for messages that were held back, or the end
+            }
+            if spent {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if exhausted || !self.packets.wants_read() {
+                return Poll::Pending;
+            }
+            reads -= 1;
+            exhausted = self.receive(cx, now).is_pending();
+        }
+    }
+
+    /// Receives once.
+    fn receive(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
+        let mut batch = lending::take_batch();
+        let received = self.io.poll_recv(cx, &mut batch);
+        let back = match received {
+            // It is wanted, or nothing would have been received.
+            Poll::Ready(Ok(())) => self.packets.handle_datagrams(now, batch).err(),
+            _ => Some(batch),
+        };
+        if let Some(batch) = back {
+            lending::give_batch_back(batch);
+        }
+        received.map(|received| match received {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if tells_of_a_datagram(&error) => {
+                self.packets.handle_unreachable(now, self.io.peer_addr(), error.kind());
+            }
+            Err(error) => self.packets.handle_io_error(now, error.kind()),
+        })
+    }
+
+    /// Sends what waits, as far as the socket takes it; says whether that was anything.
+    fn send(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> bool {
+        let mut sent = false;
+        let mut told = false; // the last error told of an earlier datagram
+        while self.packets.wants_write() {
+            match self.io.poll_send(cx, self.packets.outgoing(now)) {
+                Poll::Ready(Ok(n)) => {
+                    self.packets.handle_sent(now, n.max(1));
+                    told = false;
+                }
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                // On a connected socket this is what became of an earlier datagram; the first one was not tried.
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::ConnectionRefused && !told => {
+                    self.packets.handle_unreachable(now, self.io.peer_addr(), error.kind());
+                    told = true;
+                }
+                Poll::Ready(Err(error)) => self.packets.handle_unsent(now, error.kind()),
+                Poll::Pending => break,
+            }
+            sent = true;
+        }
+        sent
+    }
+
+    /// Calls the listener for every event there is, as far as the turn's budget goes; the close reason when the session is
+    /// over.
+    fn deliver(&mut self, now: Timestamp) -> Option<Box<CloseReason>> {
+        while self.packets.wants_poll() && self.actor.spend() {
+            let event = self.packets.poll_event()?;
+            let closed = self.actor.handle_event(&mut self.packets, now, event);
+            if closed.is_some() {
+                return closed;
+            }
+        }
+        None
+    }
+
+    /// Follows the endpoint that this session belongs to; says whether there was something to follow.
+    fn obey_endpoint(&mut self, now: Timestamp) -> bool {
+        let phase = self.membership.look();
+        self.actor.obey(&mut self.packets, now, phase)
+    }
+
+    /// Something other than a callback panicked, a codec as a rule: ends the session.
+    #[cold]
+    fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Poll<Box<CloseReason>> {
+        self.actor.tell_panic(panic);
+        self.packets.close(now, Close::panicked());
+        loop {
+            match self.packets.poll_event() {
+                Some(Event::Closed(reason)) => return Poll::Ready(self.actor.finish(&self.packets, reason)),
+                Some(_) => {}
+                None => {
+                    return Poll::Ready(self.actor.finish(&self.packets, Box::new(CloseReason::Panicked)));
+                }
+            }
+        }
+    }
+
+    /// Sees to it that the task is woken for whatever comes next.
+    fn end_turn(&mut self, cx: &mut TaskContext<'_>) {
+        if self.alarm.poll(cx, self.packets.poll_timeout()).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        self.membership.end_turn(cx.waker());
+        if !self.actor.end_turn(&self.packets, cx.waker()) {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+/// Whether an error of receiving tells of a datagram that did not arrive: the socket goes on.
+fn tells_of_a_datagram(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::PermissionDenied
+    )
+}
+
+impl<R, I, C, O, L> Future for PacketDriver<R, I, C, O, L>
+where
+    R: Runtime,
+    I: PacketIo,
+    C: Decoder + Encoder<O>,
+    L: Listener<Items<C::Item, O>>,
+{
+    type Output = Box<CloseReason>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Box<CloseReason>> {
+        let this = &mut *self;
+        let now = clock::timestamp(R::now());
+        let result = catch_unwind(AssertUnwindSafe(|| this.turn(cx, now)))
+            .unwrap_or_else(|panic| this.end_panicked(now, &*panic));
+        if let Some(batch) = this.packets.take_batch() {
+            lending::give_batch_back(batch);
+        }
+        if result.is_pending() {
+            this.end_turn(cx);
+        }
+        result
+    }
+}
+
+impl<R: Runtime, I, C: Decoder + Encoder<O>, O, L> Drop for PacketDriver<R, I, C, O, L> {
+    fn drop(&mut self) {
+        self.actor.abandon(&self.packets);
+    }
+}
+
+impl<C: Decoder + Encoder<O>, O> Commands<Items<C::Item, O>> for Packets<C, O> {
+    /// To the peer of a connected socket, or of the message that is being handled.
+    #[inline]
+    fn send(&mut self, item: O) -> Result<Accepted, SendError<O>> {
+        self.reply(item)
+    }
+
+    fn send_to(&mut self, path: Path, item: O) -> Result<Accepted, SendError<O>> {
+        Packets::send_to(self, path, item)
+    }
+
+    #[inline]
+    fn next_message(&mut self) -> Option<C::Item> {
+        self.poll_message()
+    }
+
+    fn path(&self) -> Option<Path> {
+        Packets::path(self)
+    }
+
+    fn end_answer(&mut self) {
+        Packets::end_answer(self);
+    }
+
+    fn close(&mut self, now: Timestamp, how: Close) {
+        Packets::close(self, now, how);
+    }
+
+    fn pause(&mut self) {
+        Packets::pause(self);
+    }
+
+    fn resume(&mut self, now: Timestamp) {
+        Packets::resume(self, now);
+    }
+
+    fn is_open(&self) -> bool {
+        Packets::is_open(self)
+    }
+
+    fn is_over(&self) -> bool {
+        Packets::is_over(self)
+    }
+
+    fn is_writable(&self) -> bool {
+        Packets::is_writable(self)
+    }
+
+    fn notify_flushed(&mut self) -> Option<Seq> {
+        Packets::notify_flushed(self)
+    }
+
+    fn update_active(&mut self, now: Timestamp) {
+        Packets::update_active(self, now);
+    }
+
+    fn last_active(&self) -> Timestamp {
+        Packets::last_active(self)
+    }
+
+    fn stats(&self) -> Stats {
+        Packets::stats(self)
+    }
+}
