@@ -9,6 +9,7 @@ mod any;
 mod listener;
 mod stream;
 mod timer;
+mod udp;
 
 pub use any::{AnyIo, FindSocket};
 pub use async_io::Async;
@@ -21,3 +22,4 @@ pub use listener::{ReactorListener, TcpListener};
 pub use stream::UnixStream;
 pub use stream::{Reactor, TcpStream, apply, connect};
 pub use timer::Timer;
+pub use udp::UdpSocket;

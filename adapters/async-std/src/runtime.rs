@@ -8,7 +8,7 @@ use async_std::net::ToSocketAddrs;
 use async_std::task;
 use getty_async_io::Async;
 use getty_async_io::getty_driver::{Runtime, Spawn, TcpOptions};
-use getty_async_io::{TcpListener, TcpStream, Timer};
+use getty_async_io::{TcpListener, TcpStream, Timer, UdpSocket};
 
 /// The async-std runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,7 @@ impl Runtime for AsyncStd {
     type Timer = Timer;
     type TcpStream = TcpStream;
     type TcpListener = TcpListener;
+    type UdpSocket = UdpSocket;
     type Spawner = Spawner;
 
     fn now() -> Instant {
@@ -42,6 +43,10 @@ impl Runtime for AsyncStd {
 
     fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
         getty_async_io::apply(stream, options)
+    }
+
+    fn udp_socket(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+        UdpSocket::new(socket)
     }
 }
 

@@ -53,6 +53,7 @@ mod runtime;
 mod scratch;
 mod server;
 mod tcp;
+mod udp;
 #[cfg(unix)]
 mod unix;
 mod watched;
@@ -79,6 +80,7 @@ pub use runtime::UnixRuntime;
 pub use runtime::{Accept, Runtime, Spawn};
 pub use server::{AcceptTask, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
 pub use tcp::{TcpIncoming, TcpOptions};
+pub use udp::{BatchSocket, UdpOptions};
 #[cfg(unix)]
 pub use unix::{UnixIncoming, UnixOptions};
 pub use watched::{Socket, Watched, WatchedIo};

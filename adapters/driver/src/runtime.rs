@@ -1,11 +1,11 @@
 //! [`Runtime`], [`UnixRuntime`], [`Spawn`] and [`Accept`]: what endpoints need from a runtime.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::{Io, TcpOptions, Timer};
+use crate::{Io, PacketIo, TcpOptions, Timer};
 
 /// A runtime, as a type without values: its clock, timers and sockets.
 pub trait Runtime: Send + Sync + Sized + 'static {
@@ -15,6 +15,8 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     type TcpStream: Io;
     /// A listening TCP socket.
     type TcpListener: Accept<Stream = Self::TcpStream>;
+    /// A UDP socket.
+    type UdpSocket: PacketIo;
     /// What spawns tasks, if nothing else is chosen.
     type Spawner: Default + Clone;
 
@@ -41,6 +43,13 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     /// # Errors
     /// The system does not take an option.
     fn apply(stream: &Self::TcpStream, options: &TcpOptions) -> io::Result<()>;
+
+    /// Makes a socket, as [`UdpOptions::bind`](crate::UdpOptions::bind) and
+    /// [`connect`](crate::UdpOptions::connect) do, the runtime's own.
+    ///
+    /// # Errors
+    /// The runtime does not take it.
+    fn udp_socket(socket: UdpSocket) -> io::Result<Self::UdpSocket>;
 }
 
 /// A runtime with Unix domain sockets. Both functions are given non-blocking sockets.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use getty_async_io::getty_driver::{Runtime, Spawn, TcpOptions};
-use getty_async_io::{TcpListener, TcpStream, Timer};
+use getty_async_io::{TcpListener, TcpStream, Timer, UdpSocket};
 use smol::{Async, Executor, LocalExecutor};
 
 /// The smol runtime. Its reactor runs wherever `smol::block_on` does, and in a thread of its own otherwise.
@@ -18,6 +18,7 @@ impl Runtime for Smol {
     type Timer = Timer;
     type TcpStream = TcpStream;
     type TcpListener = TcpListener;
+    type UdpSocket = UdpSocket;
     type Spawner = Spawner;
 
     fn now() -> Instant {
@@ -43,6 +44,10 @@ impl Runtime for Smol {
 
     fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
         getty_async_io::apply(stream, options)
+    }
+
+    fn udp_socket(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+        UdpSocket::new(socket)
     }
 }
 

@@ -49,6 +49,7 @@ mod listener;
 mod runtime;
 mod stream;
 mod timer;
+mod udp;
 
 pub use getty_driver::*;
 
@@ -61,6 +62,7 @@ pub use runtime::{LocalSpawner, Spawner, Tokio};
 pub use stream::UnixStream;
 pub use stream::{TcpStream, TokioIo};
 pub use timer::Timer;
+pub use udp::UdpSocket;
 
 /// A server on tokio. See [`getty_driver::Server`].
 pub type Server = getty_driver::Server<Tokio>;

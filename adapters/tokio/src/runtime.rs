@@ -7,7 +7,7 @@ use std::time::Instant;
 use getty_driver::{Runtime, Spawn, TcpOptions};
 use socket2::SockRef;
 
-use crate::{TcpListener, TcpStream, Timer};
+use crate::{TcpListener, TcpStream, Timer, UdpSocket};
 
 /// The tokio runtime. Everything here must be used inside of one, with I/O and time enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,7 @@ impl Runtime for Tokio {
     type Timer = Timer;
     type TcpStream = TcpStream;
     type TcpListener = TcpListener;
+    type UdpSocket = UdpSocket;
     type Spawner = Spawner;
 
     fn now() -> Instant {
@@ -41,6 +42,10 @@ impl Runtime for Tokio {
 
     fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
         options.apply(&SockRef::from(stream.get_ref()))
+    }
+
+    fn udp_socket(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+        UdpSocket::new(socket)
     }
 }
 

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use getty_driver::{Accept, Runtime, Spawn, TcpOptions, Timer};
 
+use super::packets::{MemPackets, PacketWire, packets};
 use super::wire::MemIo;
 
 pub enum Fake {}
@@ -26,6 +27,7 @@ thread_local! {
     static ACCEPT_WAKER: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static ACCEPT_CALLS: Cell<usize> = const { Cell::new(0) };
     static CONNECTS: RefCell<VecDeque<io::Result<MemIo>>> = const { RefCell::new(VecDeque::new()) };
+    static UDP_SOCKETS: RefCell<VecDeque<PacketWire>> = const { RefCell::new(VecDeque::new()) };
     static TASKS: RefCell<Vec<Option<Spawned>>> = const { RefCell::new(Vec::new()) };
     static READY: Arc<Mutex<VecDeque<usize>>> = Arc::default();
 }
@@ -93,6 +95,12 @@ pub fn accept_calls() -> usize {
 /// The next attempt to connect has this result; without any it hangs.
 pub fn connects(result: io::Result<MemIo>) {
     CONNECTS.with_borrow_mut(|connects| connects.push_back(result));
+}
+
+/// The wire of the next UDP socket that was made.
+#[track_caller]
+pub fn udp_wire() -> PacketWire {
+    UDP_SOCKETS.with_borrow_mut(VecDeque::pop_front).expect("a UDP socket was made")
 }
 
 /// How many tasks there are.
@@ -163,6 +171,7 @@ impl Runtime for Fake {
     type Timer = FakeTimer;
     type TcpStream = MemIo;
     type TcpListener = FakeListener;
+    type UdpSocket = MemPackets;
     type Spawner = FakeSpawner;
 
     fn now() -> Instant {
@@ -195,6 +204,13 @@ impl Runtime for Fake {
 
     fn apply(_stream: &MemIo, _options: &TcpOptions) -> io::Result<()> {
         Ok(())
+    }
+
+    /// The socket is there for its address. What it does is for the test to say: see [`packets`].
+    fn udp_socket(socket: UdpSocket) -> io::Result<MemPackets> {
+        let (io, wire) = packets(socket.local_addr().ok(), socket.peer_addr().ok());
+        UDP_SOCKETS.with_borrow_mut(|sockets| sockets.push_back(wire));
+        Ok(io)
     }
 }
 

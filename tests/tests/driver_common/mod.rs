@@ -3,6 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`wire`] | a stream in memory that does exactly what the test says |
+//! | [`packets`] | the same for datagrams |
 //! | [`task`] | a future that the test polls by hand, with a waker that counts |
 //! | [`fake`] | a runtime of one thread, with a clock that moves only when told and timers that count |
 //! | [`recorder`] | a listener that writes down its callbacks, and acts or panics where the test says |
@@ -11,6 +12,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod fake;
+pub mod packets;
 pub mod recorder;
 pub mod runtimes;
 pub mod socket;

@@ -16,7 +16,14 @@ use super::{Plain, secs};
 
 /// A runtime that tests run on.
 pub trait TestRuntime:
-    UnixRuntime<Timer: Send, TcpStream: Send, TcpListener: Send, UnixStream: Send, UnixListener: Send>
+    UnixRuntime<
+        Timer: Send,
+        TcpStream: Send,
+        TcpListener: Send,
+        UdpSocket: Send,
+        UnixStream: Send,
+        UnixListener: Send,
+    >
 {
     /// Runs `future` on all threads of a runtime of its own.
     fn run<F: Future>(future: F) -> F::Output;

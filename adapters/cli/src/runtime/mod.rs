@@ -48,23 +48,44 @@ pub(crate) use on_runtime;
 /// A runtime that is built in.
 #[cfg(unix)]
 pub trait BuiltIn:
-    Executor + Sockets<Timer: Send, TcpStream: Send, TcpListener: Send, UnixStream: Send, UnixListener: Send>
+    Executor
+    + Sockets<
+        Timer: Send,
+        TcpStream: Send,
+        TcpListener: Send,
+        UdpSocket: Send,
+        UnixStream: Send,
+        UnixListener: Send,
+    >
 {
 }
 
 #[cfg(unix)]
 impl<R> BuiltIn for R where
     R: Executor
-        + Sockets<Timer: Send, TcpStream: Send, TcpListener: Send, UnixStream: Send, UnixListener: Send>
+        + Sockets<
+            Timer: Send,
+            TcpStream: Send,
+            TcpListener: Send,
+            UdpSocket: Send,
+            UnixStream: Send,
+            UnixListener: Send,
+        >
 {
 }
 
 /// A runtime that is built in.
 #[cfg(not(unix))]
-pub trait BuiltIn: Executor + Sockets<Timer: Send, TcpStream: Send, TcpListener: Send> {}
+pub trait BuiltIn:
+    Executor + Sockets<Timer: Send, TcpStream: Send, TcpListener: Send, UdpSocket: Send>
+{
+}
 
 #[cfg(not(unix))]
-impl<R> BuiltIn for R where R: Executor + Sockets<Timer: Send, TcpStream: Send, TcpListener: Send> {}
+impl<R> BuiltIn for R where
+    R: Executor + Sockets<Timer: Send, TcpStream: Send, TcpListener: Send, UdpSocket: Send>
+{
+}
 
 /// How a runtime runs tasks.
 pub trait Executor {

@@ -1,0 +1,435 @@
+//! UDP sockets: [`UdpOptions`], and [`BatchSocket`], which reads and writes whole batches.
+
+#[cfg(target_os = "linux")]
+mod linux;
+
+use std::array;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use getty_core::datagram::{Outgoing, Path, RecvBatch, Transmit};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// Options of UDP sockets.
+#[derive(Debug, Clone, Default)]
+pub struct UdpOptions {
+    receive_buffer: Option<usize>,
+    send_buffer: Option<usize>,
+    reuse_port: bool,
+    broadcast: bool,
+    groups_v4: Vec<(Ipv4Addr, Ipv4Addr)>,
+    groups_v6: Vec<(Ipv6Addr, u32)>,
+    multicast_interface_v4: Option<Ipv4Addr>,
+    multicast_interface_v6: Option<u32>,
+    multicast_ttl: Option<u32>,
+    multicast_loop: Option<bool>,
+}
+
+impl UdpOptions {
+    /// The defaults: the system's.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Size of the system's receive buffer in bytes (`SO_RCVBUF`): what comes while it is full is lost. By default the
+    /// system chooses; it may cut what is asked for.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.receive_buffer = bytes.into();
+        self
+    }
+
+    /// Size of the system's send buffer in bytes (`SO_SNDBUF`). By default the system chooses; it may cut what is asked
+    /// for.
+    #[must_use]
+    pub fn send_buffer(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.send_buffer = bytes.into();
+        self
+    }
+
+    /// Several sockets may have one port (`SO_REUSEPORT`), if all of them say so and belong to one user: one for each
+    /// worker. Linux shares datagrams out by the peer's address, and gives those of a multicast group to all. Off by
+    /// default. Only on Unix; Windows has no such thing.
+    #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+    #[must_use]
+    pub fn reuse_port(mut self, on: bool) -> Self {
+        self.reuse_port = on;
+        self
+    }
+
+    /// Sending to broadcast addresses is allowed (`SO_BROADCAST`). Off by default.
+    #[must_use]
+    pub fn broadcast(mut self, on: bool) -> Self {
+        self.broadcast = on;
+        self
+    }
+
+    /// Receives what is sent to the multicast group `group`, on the interface that has the address `interface`;
+    /// [`Ipv4Addr::UNSPECIFIED`] leaves the choice to the system. May be called for several. Closing the socket leaves
+    /// the groups.
+    #[must_use]
+    pub fn join_v4(mut self, group: Ipv4Addr, interface: Ipv4Addr) -> Self {
+        self.groups_v4.push((group, interface));
+        self
+    }
+
+    /// The same for IPv6, where an interface has a number; 0 leaves the choice to the system.
+    #[must_use]
+    pub fn join_v6(mut self, group: Ipv6Addr, interface: u32) -> Self {
+        self.groups_v6.push((group, interface));
+        self
+    }
+
+    /// By which interface datagrams to multicast groups leave an IPv4 socket: the one that has this address. By default
+    /// the system chooses.
+    #[must_use]
+    pub fn multicast_interface_v4(mut self, interface: impl Into<Option<Ipv4Addr>>) -> Self {
+        self.multicast_interface_v4 = interface.into();
+        self
+    }
+
+    /// By which interface datagrams to multicast groups leave an IPv6 socket, as its number. By default the system
+    /// chooses.
+    #[must_use]
+    pub fn multicast_interface_v6(mut self, interface: impl Into<Option<u32>>) -> Self {
+        self.multicast_interface_v6 = interface.into();
+        self
+    }
+
+    /// How many routers a datagram to a multicast group may pass, counted as systems do: 1 is the local network, 0 this
+    /// machine. By default the system's, which is 1. At most 255.
+    #[must_use]
+    pub fn multicast_ttl(mut self, ttl: impl Into<Option<u32>>) -> Self {
+        self.multicast_ttl = ttl.into();
+        self
+    }
+
+    /// Whether this machine gets what the socket sends to a multicast group. By default the system's choice: yes.
+    #[must_use]
+    pub fn multicast_loop(mut self, on: impl Into<Option<bool>>) -> Self {
+        self.multicast_loop = on.into();
+        self
+    }
+
+    /// Makes a non-blocking socket that talks to any peer, at `address`. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The address is in use, not this machine's, or not allowed; a group that is not one, or of the other kind of
+    /// address; the system does not take an option.
+    pub fn bind(&self, address: SocketAddr) -> io::Result<UdpSocket> {
+        self.socket(address).map(UdpSocket::from)
+    }
+
+    /// Makes a non-blocking socket that talks to `address` only, from any free port.
+    ///
+    /// # Errors
+    /// There is no way to the address, or as for [`bind`](Self::bind). Whether somebody is there is not found out.
+    pub fn connect(&self, address: SocketAddr) -> io::Result<UdpSocket> {
+        let any = match address {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        let socket = self.socket((any, 0).into())?;
+        socket.connect(&address.into())?;
+        Ok(socket.into())
+    }
+
+    fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+        if self.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        if self.broadcast {
+            socket.set_broadcast(true)?;
+        }
+        if address.is_ipv4() {
+            self.send_to_groups_v4(&socket)?;
+        } else {
+            self.send_to_groups_v6(&socket)?;
+        }
+        socket.bind(&address.into())?;
+        for (group, interface) in &self.groups_v4 {
+            socket.join_multicast_v4(group, interface)?;
+        }
+        for (group, interface) in &self.groups_v6 {
+            socket.join_multicast_v6(group, *interface)?;
+        }
+        Ok(socket)
+    }
+
+    fn send_to_groups_v4(&self, socket: &Socket) -> io::Result<()> {
+        if let Some(interface) = self.multicast_interface_v4 {
+            socket.set_multicast_if_v4(&interface)?;
+        }
+        if let Some(ttl) = self.multicast_ttl {
+            socket.set_multicast_ttl_v4(ttl)?;
+        }
+        if let Some(on) = self.multicast_loop {
+            socket.set_multicast_loop_v4(on)?;
+        }
+        Ok(())
+    }
+
+    fn send_to_groups_v6(&self, socket: &Socket) -> io::Result<()> {
+        if let Some(interface) = self.multicast_interface_v6 {
+            socket.set_multicast_if_v6(interface)?;
+        }
+        if let Some(ttl) = self.multicast_ttl {
+            socket.set_multicast_hops_v6(ttl)?;
+        }
+        if let Some(on) = self.multicast_loop {
+            socket.set_multicast_loop_v6(on)?;
+        }
+        Ok(())
+    }
+}
+
+/// The largest datagrams that the system is asked to cut from one piece: what fits in a packet of Ethernet, over IPv6
+/// too. It refuses those that don't fit in one packet, and to try with each run would cost a call.
+const LARGEST_SEGMENT: usize = 1452;
+
+/// Reads and writes the batches of one socket, in as few system calls as it can.
+///
+/// | | Linux | macOS, BSD | Windows |
+/// |---|---|---|---|
+/// | receiving | up to 32 in a call, and more where the system joins them (`recvmmsg`, `UDP_GRO`) | one | one, or joined ones |
+/// | a run of equal sizes to one peer | one call (`UDP_SEGMENT`) | one each | one call, where the system can |
+/// | other datagrams | up to 64 in a call (`sendmmsg`), except below | one each | one each |
+/// | larger than a packet of the network | in fragments | refused | refused |
+///
+/// A socket that has every address of the machine (bound to `0.0.0.0` or `[::]`) makes one call for each run of its
+/// answers, because there `sendmmsg` can't be told which address to send from. One bound to a single address, or
+/// connected, has none to choose.
+#[derive(Debug)]
+pub struct BatchSocket {
+    state: UdpSocketState,
+    /// The other end, if the socket is connected.
+    peer: Option<SocketAddr>,
+    /// The socket has every address of this machine, so that each answer has to say which one it leaves from.
+    any_address: bool,
+    received: Box<[RecvMeta; BATCH_SIZE]>,
+    /// Where the datagrams go that are sent together. Kept for its memory.
+    #[cfg(target_os = "linux")]
+    peers: Vec<linux::Peer>,
+}
+
+impl BatchSocket {
+    /// Sets `socket` up: non-blocking, and with what batches take. It should be connected by then, if it is to be.
+    ///
+    /// # Errors
+    /// The system does not take an option.
+    pub fn new(socket: &SockRef<'_>) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        let state = linux::keeping_fragments(socket, || UdpSocketState::new((&**socket).into()))?;
+        #[cfg(not(target_os = "linux"))]
+        let state = UdpSocketState::new((&**socket).into())?;
+        let local = socket.local_addr()?.as_socket();
+        Ok(BatchSocket {
+            state,
+            peer: socket.peer_addr().ok().and_then(|address| address.as_socket()),
+            any_address: local.is_none_or(|address| address.ip().is_unspecified()),
+            received: Box::new([RecvMeta::default(); BATCH_SIZE]),
+            #[cfg(target_os = "linux")]
+            peers: Vec::new(),
+        })
+    }
+
+    /// Receives to the slots of `batch`, which is empty, once. Gives whether there may be more: `false` says that the
+    /// socket was emptied, so that a further try only makes sense when the system says so.
+    ///
+    /// # Errors
+    /// The system's, [`WouldBlock`](ErrorKind::WouldBlock) among them. A connected socket also tells of datagrams sent
+    /// before that did not arrive ([`ConnectionRefused`](ErrorKind::ConnectionRefused) and the like).
+    pub fn recv(&mut self, socket: &SockRef<'_>, batch: &mut RecvBatch) -> io::Result<bool> {
+        const { assert!(BATCH_SIZE <= RecvBatch::SLOTS, "an empty buffer would cut a datagram off") };
+        let n = {
+            let mut slots = batch.slots();
+            let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
+                array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
+            self.state.recv((&**socket).into(), &mut buffers, &mut self.received[..])?
+        };
+        for (slot, meta) in self.received[..n].iter().enumerate() {
+            // The address of a group is nobody's to answer from.
+            let local = meta.dst_ip.filter(|&address| is_of_one(address));
+            batch.filled(slot, Path::new(meta.addr).with_local(local), meta.len, meta.stride);
+        }
+        Ok(n == BATCH_SIZE)
+    }
+
+    /// Sends from the first datagram on until all are gone or the socket is full, and says how many were taken: one at
+    /// least. There has to be one.
+    ///
+    /// # Errors
+    /// The system's, if nothing was sent before: [`WouldBlock`](ErrorKind::WouldBlock) says that the socket is full, the
+    /// rest that the first datagram can't be sent. On a connected socket that may be an error of one sent before, as in
+    /// [`recv`](Self::recv); the system tells each once.
+    pub fn send(&mut self, socket: &SockRef<'_>, outgoing: &Outgoing) -> io::Result<usize> {
+        let mut rest = Rest::new(outgoing.transmits());
+        let mut sent = 0;
+        while let Some(first) = rest.first {
+            let (n, wanted) = match self.send_some(socket, first, &mut rest) {
+                Ok(counts) => counts,
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break, // it will be there next time, where the first datagram is the one it is about
+            };
+            sent += n;
+            if n < wanted {
+                break;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends `first`, and maybe some after it; gives how many were sent, and how many were taken out of `rest` for that.
+    fn send_some<'a>(
+        &mut self,
+        socket: &SockRef<'_>,
+        first: Transmit<'a>,
+        rest: &mut Rest<'a, impl Iterator<Item = Transmit<'a>>>,
+    ) -> io::Result<(usize, usize)> {
+        let state = &self.state;
+        let is_run = move |transmit: &Transmit<'_>| {
+            let fits = transmit.segment <= LARGEST_SEGMENT && transmit.count <= state.max_gso_segments();
+            transmit.count > 1 && fits
+        };
+        if is_run(&first) {
+            match self.transmit(socket, &first, first.contents, Some(first.segment)) {
+                Ok(()) => {
+                    rest.advance(first.count);
+                    return Ok((first.count, first.count));
+                }
+                Err(error) if is_of_the_peer(&error) => return Err(error),
+                Err(_) => {} // the network or its card can't: each by itself
+            }
+        }
+        #[cfg(target_os = "linux")]
+        if self.source(&first).is_none() {
+            let mut slices = [[io::IoSlice::new(&[])]; linux::TOGETHER];
+            let mut n = 0;
+            self.peers.clear();
+            while let Some(transmit) = rest.first.filter(|_| n < slices.len()) {
+                let differs = transmit.path.is_some() != first.path.is_some();
+                if n > 0 && (differs || is_run(&transmit) || self.source(&transmit).is_some()) {
+                    break;
+                }
+                let mut taken = 0;
+                for (slice, datagram) in slices[n..].iter_mut().zip(transmit.datagrams()) {
+                    *slice = [io::IoSlice::new(datagram)];
+                    self.peers.extend(transmit.path.map(|path| linux::Peer::from(path.peer)));
+                    taken += 1;
+                }
+                n += taken;
+                rest.advance(taken);
+            }
+            if n > 1 {
+                return Ok((linux::send_together(socket, &slices[..n], &self.peers)?, n));
+            }
+            self.send_one(socket, &first)?;
+            return Ok((1, 1));
+        }
+        self.send_one(socket, &first)?;
+        rest.advance(1);
+        Ok((1, 1))
+    }
+
+    /// The address that datagrams have to leave from, where the system would not choose it anyway.
+    fn source(&self, transmit: &Transmit<'_>) -> Option<IpAddr> {
+        transmit.path.and_then(|path| path.local).filter(|_| self.any_address)
+    }
+
+    /// Sends the first datagram of `transmit`.
+    fn send_one(&self, socket: &SockRef<'_>, transmit: &Transmit<'_>) -> io::Result<()> {
+        let datagram = &transmit.contents[..transmit.contents.len().min(transmit.segment)];
+        match transmit.path {
+            Some(_) => self.transmit(socket, transmit, datagram, None),
+            // Not every system lets a connected socket name its peer.
+            None => socket.send(datagram).map(drop),
+        }
+    }
+
+    /// Sends `contents` to where `transmit` goes, in datagrams of `segment` bytes each or as a single one.
+    fn transmit(
+        &self,
+        socket: &SockRef<'_>,
+        transmit: &Transmit<'_>,
+        contents: &[u8],
+        segment: Option<usize>,
+    ) -> io::Result<()> {
+        let path = transmit.path.or(self.peer.map(Path::new)).ok_or(ErrorKind::NotConnected)?;
+        let mut transmit = quinn_udp::Transmit {
+            destination: path.peer,
+            ecn: None,
+            contents,
+            segment_size: segment,
+            src_ip: self.source(transmit),
+        };
+        match self.state.try_send((&**socket).into(), &transmit) {
+            // The address is not this machine's (any more), or a broadcast one.
+            Err(error) if segment.is_none() && is_bad_source(&error, transmit.src_ip) => {
+                transmit.src_ip = None;
+                self.state.try_send((&**socket).into(), &transmit)
+            }
+            result => result,
+        }
+    }
+}
+
+/// Transmits, of which the first may be there in part only.
+struct Rest<'a, I> {
+    first: Option<Transmit<'a>>,
+    others: I,
+}
+
+impl<'a, I: Iterator<Item = Transmit<'a>>> Rest<'a, I> {
+    fn new(mut transmits: I) -> Self {
+        Rest { first: transmits.next(), others: transmits }
+    }
+
+    /// Leaves out the next `n` datagrams, all of the first transmit.
+    fn advance(&mut self, n: usize) {
+        match &mut self.first {
+            Some(first) if n < first.count => {
+                first.contents = &first.contents[n * first.segment..];
+                first.count -= n;
+            }
+            _ => self.first = self.others.next(),
+        }
+    }
+}
+
+/// Whether an address is that of one machine.
+fn is_of_one(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(!v6.is_multicast(), |v4| is_of_one(v4.into())),
+    }
+}
+
+/// Whether an error is about the peer or the way to it, or says to wait: trying another way of sending would change
+/// nothing, and lose the error, since the system tells it once.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NotConnected
+    )
+}
+
+/// Whether an error may come from the address to send from.
+fn is_bad_source(error: &io::Error, source: Option<IpAddr>) -> bool {
+    let kinds = [ErrorKind::InvalidInput, ErrorKind::AddrNotAvailable];
+    source.is_some() && kinds.contains(&error.kind())
+}

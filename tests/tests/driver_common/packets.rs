@@ -1,0 +1,153 @@
+//! [`MemPackets`]: a datagram socket in memory. [`PacketWire`] is the test's end of it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use getty_core::datagram::{Outgoing, Path, RecvBatch};
+use getty_driver::PacketIo;
+
+/// A datagram, and where it came from or goes to; `None` on a connected socket.
+pub type Datagram = (Option<Path>, Vec<u8>);
+
+/// A socket that does what its [`PacketWire`] says.
+#[derive(Debug)]
+pub struct MemPackets {
+    shared: Arc<Mutex<Shared>>,
+    local: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+}
+
+/// The test's end.
+#[derive(Debug, Clone)]
+pub struct PacketWire(Arc<Mutex<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    receives: VecDeque<io::Result<Vec<(Path, Vec<u8>)>>>,
+    recv_waker: Option<Waker>,
+    sent: Vec<Datagram>,
+    send_errors: VecDeque<io::Error>,
+    /// How many datagrams the socket takes before it is full; `None` is any number.
+    room: Option<usize>,
+    send_waker: Option<Waker>,
+    recv_calls: usize,
+    send_calls: usize,
+    closed: bool,
+}
+
+/// A socket and the test's end of it.
+pub fn packets(local: Option<SocketAddr>, peer: Option<SocketAddr>) -> (MemPackets, PacketWire) {
+    let shared = Arc::<Mutex<Shared>>::default();
+    (MemPackets { shared: shared.clone(), local, peer }, PacketWire(shared))
+}
+
+impl PacketWire {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap()
+    }
+
+    /// One receive brings these datagrams, 32 at the most.
+    pub fn receives(&self, datagrams: impl IntoIterator<Item = (Path, Vec<u8>)>) {
+        self.push(Ok(datagrams.into_iter().collect()));
+    }
+
+    /// One receive fails.
+    pub fn recv_fails(&self, kind: io::ErrorKind) {
+        self.push(Err(kind.into()));
+    }
+
+    fn push(&self, result: io::Result<Vec<(Path, Vec<u8>)>>) {
+        let mut shared = self.lock();
+        shared.receives.push_back(result);
+        shared.recv_waker.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// The next send fails.
+    pub fn send_fails(&self, kind: io::ErrorKind) {
+        self.lock().send_errors.push_back(kind.into());
+    }
+
+    /// The socket takes `datagrams` more and is full then; `None` is any number.
+    pub fn set_room(&self, datagrams: impl Into<Option<usize>>) {
+        let mut shared = self.lock();
+        shared.room = datagrams.into();
+        if shared.room != Some(0) {
+            shared.send_waker.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// What was sent since the last call.
+    pub fn take_sent(&self) -> Vec<Datagram> {
+        std::mem::take(&mut self.lock().sent)
+    }
+
+    /// How often the socket was asked to receive.
+    pub fn recv_calls(&self) -> usize {
+        self.lock().recv_calls
+    }
+
+    /// How often the socket was asked to send.
+    pub fn send_calls(&self) -> usize {
+        self.lock().send_calls
+    }
+
+    /// Whether the socket was dropped.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+}
+
+impl PacketIo for MemPackets {
+    fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
+        let mut shared = self.shared.lock().unwrap();
+        shared.recv_calls += 1;
+        let Some(result) = shared.receives.pop_front() else {
+            shared.recv_waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        Poll::Ready(result.map(|datagrams| {
+            for (path, bytes) in datagrams {
+                assert!(batch.copy_from(path, &bytes), "a batch holds 32 datagrams");
+            }
+        }))
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, outgoing: &Outgoing) -> Poll<io::Result<usize>> {
+        assert!(!outgoing.is_empty(), "there is always something to send");
+        let mut shared = self.shared.lock().unwrap();
+        shared.send_calls += 1;
+        if let Some(error) = shared.send_errors.pop_front() {
+            return Poll::Ready(Err(error));
+        }
+        let n = outgoing.len().min(shared.room.unwrap_or(usize::MAX));
+        if n == 0 {
+            shared.send_waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if let Some(room) = &mut shared.room {
+            *room -= n;
+        }
+        let datagrams = outgoing
+            .transmits()
+            .flat_map(|transmit| transmit.datagrams().map(move |bytes| (transmit.path, bytes.to_vec())));
+        shared.sent.extend(datagrams.take(n));
+        Poll::Ready(Ok(n))
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+}
+
+impl Drop for MemPackets {
+    fn drop(&mut self) {
+        self.shared.lock().unwrap().closed = true;
+    }
+}
