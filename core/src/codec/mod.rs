@@ -118,7 +118,8 @@ pub trait Decoder {
     }
 
     /// Forgets what it knows of a frame that has begun: the rest of it will never come, and what comes next is the start
-    /// of another. Over datagrams this follows a frame that is not whole or not good; over streams it never happens.
+    /// of another. Over datagrams this follows a frame that is not whole or not good, and what
+    /// [`decode_eof`](Self::decode_eof) gave of the last bytes of one; over streams it never happens.
     ///
     /// By default there is nothing to forget, which is right for decoders that look at the source afresh each time.
     fn reset(&mut self) {}

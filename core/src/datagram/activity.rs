@@ -9,7 +9,9 @@ use crate::{Config, Timestamp};
 pub(super) struct Activity {
     pub(super) last_active: Timestamp,
     /// Since when reading has been quiet: the last datagram, or the end of a pause.
-    pub(super) read_since: Timestamp,
+    read_since: Timestamp,
+    /// When the last datagram was taken up.
+    received_at: Timestamp,
     /// Since when writing has been quiet.
     write_since: Timestamp,
     cron_at: Option<Timestamp>,
@@ -30,6 +32,7 @@ impl Activity {
         Activity {
             last_active: now,
             read_since: now,
+            received_at: now,
             write_since: now,
             cron_at: config.cron_period().map(|period| now + period),
             received: Counted::default(),
@@ -42,7 +45,7 @@ impl Activity {
     pub(super) fn count_received(&mut self, now: Timestamp, bytes: usize) {
         self.received.bytes += bytes as u64;
         self.received.datagrams += 1;
-        (self.last_active, self.read_since) = (now, now);
+        (self.last_active, self.read_since, self.received_at) = (now, now, now);
         self.told &= !(pending::IDLE_READ | pending::IDLE_BOTH);
     }
 
@@ -95,7 +98,7 @@ impl Activity {
     }
 
     pub(super) fn received(&self, messages: u64) -> Flow {
-        flow(self.received, messages, self.read_since)
+        flow(self.received, messages, self.received_at)
     }
 
     pub(super) fn sent(&self, messages: u64) -> Flow {

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
 
+use super::Outgoing;
+
 /// Where a datagram came from, or goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -40,15 +42,22 @@ impl From<SocketAddr> for Path {
 ///
 /// One thread needs one batch, however many sockets it serves: what reads from a socket fills the slots, the batch goes
 /// to [`Packets::handle_datagrams`](crate::datagram::Packets::handle_datagrams), and comes back when every datagram has
-/// been looked at. Each slot takes any datagram there can be, so none is ever cut off. The memory is 2 MiB, of which the
+/// been looked at. Answers lie in memory of the batch too, where it is still there when they are sent: so send first, then
+/// take the batch back. Each slot takes any datagram there can be, so none is ever cut off. The memory is 2 MiB, of which the
 /// system gives what has been written to.
-pub struct RecvBatch {
+pub struct RecvBatch(Box<Memory>);
+
+struct Memory {
     room: Vec<u8>,
     received: Vec<Received>,
     /// The first of `received` that is not used up.
     next: usize,
+    /// No slot from here on was filled.
+    free: usize,
     /// What small datagrams are copied to. Always empty between calls: only its spare room counts.
-    pub(super) slab: BytesMut,
+    slab: BytesMut,
+    /// Where answers go while the batch is with a session. Always empty: only its memory counts.
+    spare: Outgoing,
 }
 
 /// What one slot holds: `len` bytes from `start`, in datagrams of `stride` bytes each; the last one may be shorter.
@@ -69,17 +78,19 @@ impl RecvBatch {
 
     /// An empty batch.
     pub fn new() -> Self {
-        RecvBatch {
+        RecvBatch(Box::new(Memory {
             room: vec![0; RecvBatch::SLOTS * RecvBatch::SLOT_SIZE],
             received: Vec::with_capacity(RecvBatch::SLOTS),
             next: 0,
+            free: 0,
             slab: BytesMut::new(),
-        }
+            spare: Outgoing::default(),
+        }))
     }
 
     /// Room for each of the slots.
     pub fn slots(&mut self) -> impl ExactSizeIterator<Item = &mut [u8]> {
-        self.room.chunks_exact_mut(RecvBatch::SLOT_SIZE)
+        self.0.room.chunks_exact_mut(RecvBatch::SLOT_SIZE)
     }
 
     /// `len` bytes were received to the slot of this number, in datagrams of `stride` bytes each (the last one may be
@@ -88,13 +99,15 @@ impl RecvBatch {
         if slot < RecvBatch::SLOTS {
             let len = len.min(RecvBatch::SLOT_SIZE);
             let start = slot * RecvBatch::SLOT_SIZE;
-            self.received.push(Received { path, start, len, stride: stride.max(1) });
+            self.0.received.push(Received { path, start, len, stride: stride.max(1) });
+            self.0.free = self.0.free.max(slot + 1);
         }
     }
 
-    /// Adds a copy of a datagram to an empty slot; gives `false` if there is none, or `bytes` is larger than a slot.
+    /// Adds a copy of a datagram to the slot behind those that were filled; gives `false` if there is none, or `bytes` is
+    /// larger than a slot.
     pub fn copy_from(&mut self, path: Path, bytes: &[u8]) -> bool {
-        let slot = self.received.len();
+        let slot = self.0.free;
         let Some(room) = self.slots().nth(slot).and_then(|slot| slot.get_mut(..bytes.len())) else {
             return false;
         };
@@ -105,30 +118,45 @@ impl RecvBatch {
 
     /// Whether every datagram was looked at.
     pub fn is_empty(&self) -> bool {
-        self.next == self.received.len()
+        self.0.next == self.0.received.len()
     }
 
     /// Forgets what it holds.
     pub fn clear(&mut self) {
-        self.received.clear();
-        self.next = 0;
+        self.0.received.clear();
+        (self.0.next, self.0.free) = (0, 0);
+    }
+
+    /// Lends its memory for answers to one that has nothing to send.
+    pub(super) fn lend(&mut self, outgoing: &mut Outgoing) {
+        if outgoing.is_empty() {
+            *outgoing = std::mem::take(&mut self.0.spare);
+        }
+    }
+
+    /// Takes the memory back, if nothing waits in it.
+    pub(super) fn take_back(&mut self, outgoing: &mut Outgoing) {
+        if outgoing.is_empty() {
+            self.0.spare = std::mem::take(outgoing).spare();
+        }
     }
 
     /// The next datagram, a copy in memory that may be kept; gives its size alone if it is larger than `limit`.
     pub(super) fn take(&mut self, limit: usize) -> Option<(Path, Result<BytesMut, usize>)> {
-        let received = self.received.get_mut(self.next)?;
+        let Memory { room, received, next, slab, .. } = &mut *self.0;
+        let received = received.get_mut(*next)?;
         let path = received.path;
         let n = received.len.min(received.stride);
         let range = received.start..received.start + n;
         received.start += n;
         received.len -= n;
         if received.len == 0 {
-            self.next += 1;
+            *next += 1;
         }
         if n > limit {
             return Some((path, Err(n)));
         }
-        Some((path, Ok(crate::codec::copy_to_slab(&mut self.slab, &self.room[range]))))
+        Some((path, Ok(crate::codec::copy_to_slab(slab, &room[range]))))
     }
 }
 
@@ -140,7 +168,7 @@ impl Default for RecvBatch {
 
 impl fmt::Debug for RecvBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.received[self.next..]).finish()
+        f.debug_list().entries(&self.0.received[self.0.next..]).finish()
     }
 }
 

@@ -165,6 +165,11 @@ impl Drops {
         self.report.as_ref().and(self.quiet_until)
     }
 
+    /// The session is over, and tells nothing more of this.
+    pub(super) fn forget_report(&mut self) {
+        self.report = None;
+    }
+
     pub(super) fn total(&self) -> DropCounts {
         self.total
     }

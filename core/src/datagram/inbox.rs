@@ -1,5 +1,6 @@
 //! [`Inbox`]: decodes the datagrams of a batch, one after the other.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -12,6 +13,8 @@ use crate::{Config, DecoderFault};
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pub(super) batch: Option<RecvBatch>,
+    /// Datagrams that came one by one, after the batch; those that are too large are only their size.
+    copies: VecDeque<(Path, Result<BytesMut, usize>)>,
     /// What is left of the datagram that is being decoded, and how large it was.
     window: BytesMut,
     size: usize,
@@ -31,7 +34,19 @@ impl Inbox {
     /// Whether there is nothing to decode.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.window.is_empty() && self.batch.as_ref().is_none_or(RecvBatch::is_empty)
+        self.window.is_empty()
+            && self.copies.is_empty()
+            && self.batch.as_ref().is_none_or(RecvBatch::is_empty)
+    }
+
+    /// Keeps a copy of one datagram, unless as many are kept already as a batch holds.
+    pub(super) fn copy(&mut self, path: Path, bytes: &[u8], limit: usize) -> bool {
+        let room = self.copies.len() < RecvBatch::SLOTS;
+        if room {
+            let copy = if bytes.len() > limit { Err(bytes.len()) } else { Ok(bytes.into()) };
+            self.copies.push_back((path, copy));
+        }
+        room
     }
 
     /// The batch, if it is used up.
@@ -46,6 +61,7 @@ impl Inbox {
     /// Forgets what was not decoded.
     pub(super) fn clear(&mut self) {
         self.window = BytesMut::new();
+        self.copies = VecDeque::new();
         if let Some(batch) = &mut self.batch {
             batch.clear();
         }
@@ -61,7 +77,8 @@ impl Inbox {
     #[inline]
     pub(super) fn begin(&mut self, config: &Config) -> Option<(Path, usize, Option<DropReason>)> {
         let limit = config.max_datagram();
-        let (path, bytes) = self.batch.as_mut()?.take(limit)?;
+        let batched = self.batch.as_mut().and_then(|batch| batch.take(limit));
+        let (path, bytes) = batched.or_else(|| self.next_copy())?;
         Some(match bytes {
             Err(bytes) => (path, bytes, Some(DropReason::Oversized { bytes, limit })),
             Ok(bytes) if bytes.is_empty() => (path, 0, Some(DropReason::Empty)),
@@ -70,6 +87,14 @@ impl Inbox {
                 (path, self.size, None)
             }
         })
+    }
+
+    fn next_copy(&mut self) -> Option<(Path, Result<BytesMut, usize>)> {
+        let copy = self.copies.pop_front();
+        if self.copies.is_empty() {
+            self.copies = VecDeque::new();
+        }
+        copy
     }
 
     /// The bytes of the datagram that was begun.
@@ -92,9 +117,13 @@ impl Inbox {
     ) -> Found<C::Item> {
         let before = self.window.len();
         let mut src = Source::slicing(&mut self.window, config.max_frame());
+        let mut ended = false;
         let decoded = match codec.decode(&mut src) {
             // The end of the datagram is the end of all there is: a last line, say.
-            Ok(Decoded::Need(_)) => codec.decode_eof(&mut src),
+            Ok(Decoded::Need(_)) => {
+                ended = true;
+                codec.decode_eof(&mut src)
+            }
             Ok(Decoded::Frame(item)) => Ok(Some(item)),
             Err(error) => Err(error),
         };
@@ -103,6 +132,9 @@ impl Inbox {
             Ok(Some(item)) if left == 0 || several && left < before => {
                 self.fresh = false;
                 if left == 0 {
+                    if ended {
+                        codec.reset(); // over a stream nothing would come after the end
+                    }
                     self.window = BytesMut::new(); // even an empty one pins what it was cut from
                 }
                 Found::Message(item)

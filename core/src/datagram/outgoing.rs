@@ -10,6 +10,10 @@ use super::Path;
 const RUN_DATAGRAMS: usize = 64;
 const RUN_BYTES: usize = 65_000;
 
+/// How much memory is kept for the next batch.
+const SPARE_BYTES: usize = 4 << 20;
+const SPARE_RUNS: usize = 1024;
+
 /// Datagrams to send, in order.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -17,8 +21,14 @@ pub struct Outgoing {
     bytes: BytesMut,
     runs: VecDeque<Run>,
     datagrams: usize,
-    /// Bytes of those that answer received ones.
+    /// What all of them count for limits, and those that answer received ones.
+    weight: usize,
     answers: usize,
+}
+
+/// What a datagram counts for limits: its bytes. An empty one takes memory too.
+fn weight(len: usize) -> usize {
+    len.max(1)
 }
 
 /// Datagrams in a row to one peer and of one size, of which the last may be shorter.
@@ -82,7 +92,12 @@ impl Outgoing {
         self.bytes.len()
     }
 
-    /// Bytes that wait and answer received datagrams.
+    /// The same as limits count it: an empty datagram is a byte.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// As limits count it, what answers received datagrams.
     pub(super) fn answers(&self) -> usize {
         self.answers
     }
@@ -96,7 +111,8 @@ impl Outgoing {
     #[inline]
     pub(super) fn push(&mut self, path: Option<Path>, len: usize, answer: bool) {
         self.datagrams += 1;
-        self.answers += if answer { len } else { 0 };
+        self.weight += weight(len);
+        self.answers += if answer { weight(len) } else { 0 };
         if let Some(run) = self.runs.back_mut() {
             // After a shorter one, or an empty one, nothing may follow.
             let whole = run.len == run.segment * run.count && run.segment > 0;
@@ -117,7 +133,8 @@ impl Outgoing {
         let path = run.path;
         run.len -= n;
         run.count -= 1;
-        self.answers -= if run.answer { n } else { 0 };
+        self.weight -= weight(n);
+        self.answers -= if run.answer { weight(n) } else { 0 };
         if run.count == 0 {
             self.runs.pop_front();
         }
@@ -126,16 +143,15 @@ impl Outgoing {
         Some((path, n))
     }
 
-    /// Drops everything.
-    pub(super) fn clear(&mut self) {
-        *self = Outgoing::default();
+    /// The memory of an empty one for later, unless it is much more than a batch of answers needs.
+    pub(super) fn spare(self) -> Self {
+        let large = self.bytes.capacity() > SPARE_BYTES || self.runs.capacity() > SPARE_RUNS;
+        if large { Self::default() } else { self }
     }
 
-    /// Gives memory back, if there is nothing to send.
-    pub(super) fn shrink(&mut self) {
-        if self.is_empty() && self.bytes.capacity() > 0 {
-            self.clear();
-        }
+    /// Drops everything, and gives memory back.
+    pub(super) fn clear(&mut self) {
+        *self = Outgoing::default();
     }
 }
 

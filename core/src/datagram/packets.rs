@@ -124,7 +124,7 @@ where
         if !socket.inbox.is_empty() || !socket.keeps_input() {
             return Err(batch);
         }
-        socket.inbox.batch = Some(batch);
+        socket.begin_batch(batch);
         Ok(())
     }
 
@@ -137,16 +137,14 @@ where
         if !socket.keeps_input() {
             return true; // nobody wants it
         }
-        let batch = socket.inbox.batch.get_or_insert_default();
-        if batch.is_empty() {
-            batch.clear();
-        }
-        batch.copy_from(path, bytes)
+        let limit = socket.config.max_datagram();
+        socket.inbox.copy(path, bytes, limit)
     }
 
-    /// The batch of [`handle_datagrams`](Self::handle_datagrams), if every datagram of it was looked at.
+    /// The batch of [`handle_datagrams`](Self::handle_datagrams), if every datagram of it was looked at. To be asked for when
+    /// the answers are sent: what takes them is memory of the batch, and goes with it unless they still wait.
     pub fn take_batch(&mut self) -> Option<RecvBatch> {
-        self.socket.inbox.take_batch()
+        self.socket.take_batch()
     }
 
     /// Time has come to `now`. Harmless when nothing is due.
@@ -174,7 +172,7 @@ where
         kind: io::ErrorKind,
     ) {
         self.socket.clock(now);
-        if matches!(self.socket.phase, Phase::Open | Phase::Draining) {
+        if !matches!(self.socket.phase, Phase::Closed | Phase::Ended) {
             self.socket.drops.count(peer, DropReason::Unsent(kind));
         }
     }
@@ -212,18 +210,21 @@ where
     /// Takes a message to send to where the message came from that was polled last.
     ///
     /// # Errors
-    /// As for [`send`](Self::send); [`NoPeer`](SendError::NoPeer) if no message was polled, or another event since.
+    /// As for [`send`](Self::send); [`NoPeer`](SendError::NoPeer) if no message was polled, or the answer has ended since:
+    /// with the next poll, or with [`end_answer`](Self::end_answer).
     pub fn reply(&mut self, item: O) -> Result<Accepted, SendError<O>> {
         if self.socket.options.connected {
             return self.send_on(None, item);
         }
         match self.socket.path {
             Some(path) => self.send_on(Some(path), item),
+            None if !self.socket.takes_messages() => Err(SendError::Closed(item)),
             None => Err(SendError::NoPeer(item)),
         }
     }
 
-    /// Where the message came from that was polled last; `None` once something else was.
+    /// Where the message came from that was polled last; `None` once something else was polled, or the answer has
+    /// [ended](Self::end_answer).
     pub fn path(&self) -> Option<Path> {
         self.socket.path
     }
@@ -245,6 +246,7 @@ where
             Err(error) => Arc::new(error),
         };
         buffer.truncate(mark);
+        socket.shrink();
         socket.refused += 1;
         Err(SendError::Encode(error))
     }
@@ -264,7 +266,7 @@ where
 
     /// Ends the session: gracefully after what was accepted for sending, and with drain after the datagrams that were
     /// received. What comes later is dropped by the system when the socket is closed. Closing one that is closing changes
-    /// nothing, except that an abort ends it at once.
+    /// nothing, except that an abort ends it at once, and that nothing more is delivered after a close without drain.
     pub fn close(&mut self, now: Timestamp, how: Close) {
         self.socket.close(now, how);
     }
@@ -356,7 +358,6 @@ where
     /// What to send.
     pub fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
         self.socket.clock(now);
-        self.socket.end_answer();
         &self.socket.outgoing
     }
 
@@ -396,7 +397,7 @@ where
         self.socket.stats()
     }
 
-    /// What came to nothing so far.
+    /// What came to nothing so far, also what was not told yet when the session ended.
     pub fn dropped(&self) -> DropCounts {
         self.socket.drops.total()
     }

@@ -9,7 +9,7 @@ use super::compat::{CONNECT_PING, FirstOf};
 use super::dropped::Drops;
 use super::inbox::Inbox;
 use super::outgoing::Outgoing;
-use super::{DropReason, PacketOptions, Path};
+use super::{DropReason, PacketOptions, Path, RecvBatch};
 use crate::session::pending;
 use crate::{Accepted, Close, CloseReason, Config, Event, Idle, Progress, SendError, Seq, Stats, Timestamp};
 
@@ -119,13 +119,13 @@ impl Socket {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        let report_at = self.drops.report_at();
+        // One that is due already is for polling.
+        let report_at = self.drops.report_at().filter(|&at| at > self.now);
         [self.look_at, self.close_at, report_at].into_iter().flatten().min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         self.clock(now);
-        self.end_answer();
         if self.look_at.is_some_and(|at| at <= self.now) {
             self.look();
         }
@@ -165,13 +165,27 @@ impl Socket {
 
     #[inline]
     pub(super) fn wants_poll(&self) -> bool {
-        let report = || self.takes_messages() && self.drops.is_due(self.now);
+        let report = || self.drops.is_due(self.now);
         self.pending != 0
             || match self.phase {
                 Phase::Open => !self.is_suspended() && !self.inbox.is_empty() || report(),
-                Phase::Draining | Phase::Closed => true,
-                Phase::Flushing | Phase::Ended => false,
+                // Also to notice that there is nothing more to drain.
+                Phase::Draining => self.paused || !self.blocked || self.inbox.is_empty() || report(),
+                Phase::Flushing => report(),
+                Phase::Closed => true,
+                Phase::Ended => false,
             }
+    }
+
+    pub(super) fn begin_batch(&mut self, mut batch: RecvBatch) {
+        batch.lend(&mut self.outgoing);
+        self.inbox.batch = Some(batch);
+    }
+
+    pub(super) fn take_batch(&mut self) -> Option<RecvBatch> {
+        let mut batch = self.inbox.take_batch()?;
+        batch.take_back(&mut self.outgoing);
+        Some(batch)
     }
 
     /// Begins the next datagram of the batch.
@@ -180,7 +194,9 @@ impl Socket {
         let Some((path, bytes, problem)) = self.inbox.begin(&self.config) else { return Begun::None };
         self.activity.count_received(self.now, bytes);
         self.begun = Some(path);
-        let problem = problem.or_else(|| self.is_connect_ping(path).then_some(DropReason::ConnectPing));
+        let is_first = self.seen.as_mut().is_some_and(|seen| seen.is_first(path.peer));
+        let is_ping = is_first && self.inbox.datagram() == CONNECT_PING;
+        let problem = problem.or_else(|| is_ping.then_some(DropReason::ConnectPing));
         match problem {
             None => Begun::Datagram,
             Some(reason) => {
@@ -189,13 +205,6 @@ impl Socket {
                 Begun::Dropped
             }
         }
-    }
-
-    /// Whether the datagram that was begun is the first of its peer, and is what Go getty's clients send first.
-    #[inline]
-    fn is_connect_ping(&mut self, path: Path) -> bool {
-        self.seen.as_mut().is_some_and(|seen| seen.is_first(path.peer))
-            && self.inbox.datagram() == CONNECT_PING
     }
 
     /// Whose datagram is being decoded.
@@ -212,12 +221,12 @@ impl Socket {
     /// Whether a message of `bytes` may be accepted now.
     #[inline]
     pub(super) fn has_room(&self, bytes: usize, limit: usize) -> bool {
-        let queued = self.outgoing.queued();
+        let queued = self.outgoing.weight();
         let counted = if self.answering { self.outgoing.answers() } else { queued };
         self.takes_messages()
             && bytes <= limit
             && (counted <= self.config.high_watermark()
-                || queued.saturating_add(bytes) <= self.config.hard_limit())
+                || queued.saturating_add(bytes.max(1)) <= self.config.hard_limit())
     }
 
     /// Why there is no room for `item` of `bytes`.
@@ -274,16 +283,23 @@ impl Socket {
         if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
             self.activity.restart_reading(self.now);
         }
-        if self.writable_wanted && self.outgoing.queued() <= low && self.takes_messages() {
+        if self.writable_wanted && self.outgoing.weight() <= low && self.takes_messages() {
             self.writable_wanted = false;
             self.pending |= pending::WRITABLE;
         }
         self.check_flushed();
         if self.outgoing.is_empty() {
-            self.outgoing.shrink();
+            self.shrink();
             if self.phase == Phase::Flushing {
                 self.end_flush();
             }
+        }
+    }
+
+    /// Gives memory back, if there is nothing to send. What a batch has lent goes back with it.
+    pub(super) fn shrink(&mut self) {
+        if self.outgoing.is_empty() && self.inbox.batch.is_none() {
+            self.outgoing.clear();
         }
     }
 
@@ -296,7 +312,6 @@ impl Socket {
 
     pub(super) fn close(&mut self, now: Timestamp, how: Close) {
         self.clock(now);
-        self.end_answer();
         let (graceful, drain, reason) = how.into_parts();
         match self.phase {
             Phase::Closed | Phase::Ended => return,
@@ -346,6 +361,7 @@ impl Socket {
         (self.look_at, self.close_at) = (None, None);
         self.inbox.clear();
         self.outgoing.clear();
+        self.drops.forget_report();
         self.pending &= pending::OPEN | pending::FLUSHED;
     }
 
