@@ -35,7 +35,7 @@ const MAX_MESSAGE: u32 = u32::MAX - 4;
 /// Options on messages.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CodecOptions {
-    /// How messages lie in the stream [default: length]. With a ws URL: sends and expects packages of this codec, one
+    /// How messages lie in the stream [default: length; over udp raw, where each datagram is a message]. With a ws URL: sends and expects packages of this codec, one
     /// in each binary message, instead of text and binary messages as they are
     #[arg(long, value_enum)]
     pub codec: Option<Codec>,
@@ -54,7 +54,11 @@ impl SizeOptions {
 impl CodecOptions {
     /// The codec over `transport`, or `None` for WebSocket's own messages.
     pub fn codec(self, transport: Transport) -> Option<Codec> {
-        if transport.has_messages() { self.codec } else { Some(self.codec.unwrap_or(Codec::Length)) }
+        match transport {
+            Transport::WebSocket => self.codec,
+            Transport::Udp => Some(self.codec.unwrap_or(Codec::Raw)),
+            _ => Some(self.codec.unwrap_or(Codec::Length)),
+        }
     }
 
     /// The configuration of a session over `transport`.

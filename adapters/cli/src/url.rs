@@ -14,6 +14,7 @@ pub enum Transport {
     Tcp,
     #[cfg(unix)]
     Unix,
+    Udp,
     WebSocket,
 }
 
@@ -22,6 +23,7 @@ impl Transport {
         Transport::Tcp,
         #[cfg(unix)]
         Transport::Unix,
+        Transport::Udp,
         Transport::WebSocket,
     ];
 
@@ -31,13 +33,14 @@ impl Transport {
             Transport::Tcp => "tcp",
             #[cfg(unix)]
             Transport::Unix => "unix",
+            Transport::Udp => "udp",
             Transport::WebSocket => "ws",
         }
     }
 
-    /// Whether it carries messages of its own, or only bytes.
+    /// Whether it keeps messages apart by itself, or carries only bytes.
     pub fn has_messages(self) -> bool {
-        self == Transport::WebSocket
+        matches!(self, Transport::Udp | Transport::WebSocket)
     }
 
     /// The port of a URL that names none.
@@ -50,12 +53,12 @@ impl Transport {
 }
 
 /// What is expected of a URL whose transport is not known.
-const ANY: &str = "expected tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH";
+const ANY: &str = "expected tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH";
 
 /// Schemes that are known and not built in yet.
-const LATER: &[&str] = &["tls", "udp", "wss"];
+const LATER: &[&str] = &["tls", "wss"];
 
-/// `tcp://HOST:PORT`, `unix:///PATH` or `ws://HOST[:PORT][/PATH][?QUERY]`.
+/// `tcp://HOST:PORT`, `unix:///PATH`, `udp://HOST:PORT` or `ws://HOST[:PORT][/PATH][?QUERY]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     pub transport: Transport,
@@ -124,7 +127,7 @@ impl FromStr for Url {
             });
         };
         match transport {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Udp => {
                 let address = rest.strip_suffix('/').unwrap_or(rest);
                 Ok(Url { transport, address: complete(address, transport)?, target: String::new() })
             }
@@ -211,6 +214,8 @@ mod tests {
             let url: Url = text.parse().unwrap();
             assert_eq!((url.transport, url.address()), (Transport::Tcp, address));
             assert_eq!(url.to_string(), text.trim_end_matches('/'));
+            let udp: Url = text.replace("tcp", "udp").parse().unwrap();
+            assert_eq!((udp.transport, udp.address()), (Transport::Udp, address));
         }
     }
 
@@ -255,7 +260,6 @@ mod tests {
             ("", "begins with its transport"),
             ("127.0.0.1:80", "begins with its transport"),
             ("tls://h:1", "tls is not built in yet"),
-            ("udp://h:1", "udp is not built in yet"),
             ("wss://h:1", "wss is not built in yet"),
             ("http://h:1", "unknown transport http"),
             ("TCP://h:1", "unknown transport TCP"),

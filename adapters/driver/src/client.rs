@@ -13,12 +13,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use getty_core::codec::{Decoder, Encoder};
+use getty_core::datagram::{PacketOptions, Packets};
 use getty_core::{Config, Framed, Items, Out, Session, StreamProtocol};
 
 use crate::actor::OnPanic;
+use crate::receiver::{Forward, Receiver};
+use crate::server::first_good;
 use crate::{
-    AddressError, Connection, Driver, Handle, Io, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer,
-    clock,
+    AddressError, Connection, Driver, Handle, Io, Listener, PacketDriver, Runtime, SessionId, Spawn,
+    TcpOptions, Timer, UdpOptions, clock,
 };
 #[cfg(unix)]
 use crate::{UnixRuntime, unix};
@@ -38,6 +41,8 @@ impl<R: Runtime> Client<R> {
         ClientBuilder {
             config: Arc::new(Config::default()),
             tcp: TcpOptions::default(),
+            udp: UdpOptions::default(),
+            packets: PacketOptions::connected(),
             connect_timeout: Duration::from_secs(10),
             spawner: R::Spawner::default(),
             on_panic: None,
@@ -51,6 +56,8 @@ impl<R: Runtime> Client<R> {
 pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
     config: Arc<Config>,
     tcp: TcpOptions,
+    udp: UdpOptions,
+    packets: PacketOptions,
     connect_timeout: Duration,
     spawner: S,
     on_panic: Option<OnPanic>,
@@ -70,6 +77,18 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         self
     }
 
+    /// Options of UDP sockets.
+    pub fn udp_options(mut self, options: UdpOptions) -> Self {
+        self.udp = options;
+        self
+    }
+
+    /// How datagrams are taken. Whether the socket is connected is not asked here.
+    pub fn packet_options(mut self, options: PacketOptions) -> Self {
+        self.packets = options;
+        self
+    }
+
     /// How long resolving the name and connecting may take together. Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -78,8 +97,8 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
 
     /// What runs the session's task. By default the runtime's own; another one may be local to a thread.
     pub fn spawner<T>(self, spawner: T) -> ClientBuilder<R, T> {
-        let ClientBuilder { config, tcp, connect_timeout, on_panic, runtime, .. } = self;
-        ClientBuilder { config, tcp, connect_timeout, spawner, on_panic, runtime }
+        let ClientBuilder { config, tcp, udp, packets, connect_timeout, on_panic, runtime, .. } = self;
+        ClientBuilder { config, tcp, udp, packets, connect_timeout, spawner, on_panic, runtime }
     }
 
     /// Is told when a callback of the listener panics. The session is ended in any case.
@@ -164,6 +183,59 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     {
         let stream = self.connect_unix(path.as_ref()).await?;
         Ok(self.connection(stream, Framed::new(codec)))
+    }
+
+    /// Connects a UDP socket to `address` (`HOST:PORT`) and spawns a session with `listener`: it sends to that peer and
+    /// hears of no other. Nothing is sent to find out whether somebody is there; that nobody is may be told by
+    /// [`Listener::on_dropped`] once something was sent.
+    ///
+    /// # Errors
+    /// The address can't be resolved in time, or there is no way to it; the error names it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up connecting.
+    pub async fn udp<C, O, L>(self, address: &str, codec: C, listener: L) -> io::Result<Handle<O>>
+    where
+        C: Decoder + Encoder<O>,
+        L: Listener<Items<C::Item, O>>,
+        S: Spawn<PacketDriver<R, R::UdpSocket, C, O, L>>,
+    {
+        let connecting = self.in_time(async {
+            let resolved = R::resolve(address).await?;
+            R::udp_socket(first_good(&resolved, |address| self.udp.connect(address))?)
+        });
+        let socket = connecting.await.map_err(|error| AddressError::wrap("connect to", address, error))?;
+        let options = self.packets.with_connected(true);
+        let packets = Packets::new(codec, options, self.config, clock::timestamp(R::now()));
+        let mut driver = PacketDriver::new(packets, socket, listener);
+        driver.set_on_panic(self.on_panic);
+        let handle = driver.handle();
+        self.spawner.spawn(driver);
+        Ok(handle)
+    }
+
+    /// The same, with what is received in the queue of a [`Receiver`] instead of a listener; the two halves may be used
+    /// from different tasks. The queue holds [`Config::handle_queue`](getty_core::Config::handle_queue) messages; while
+    /// it is full the session does not read, and the system drops what its own buffer can't hold.
+    ///
+    /// # Errors
+    /// As for [`udp`](Self::udp).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up connecting.
+    pub async fn udp_receiver<C, O>(
+        self,
+        address: &str,
+        codec: C,
+    ) -> io::Result<(Handle<O>, Receiver<C::Item, O>)>
+    where
+        C: Decoder + Encoder<O>,
+        C::Item: 'static,
+        S: Spawn<PacketDriver<R, R::UdpSocket, C, O, Forward<C::Item>>>,
+    {
+        let (forward, queue) = Forward::new(self.config.handle_queue(), false);
+        let handle = self.udp(address, codec, forward).await?;
+        Ok((handle.clone(), Receiver::new(queue, handle)))
     }
 
     /// Spawns a session of `protocol`.

@@ -15,6 +15,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use getty_core::codec::{Decoder, Encoder};
+use getty_core::datagram::{PacketOptions, Packets};
 use getty_core::{Config, Framed, Items, Protocol, Session, StreamProtocol};
 
 #[cfg(unix)]
@@ -24,7 +25,10 @@ use crate::endpoint::{Endpoint, Member, Phase, Role};
 use crate::tcp::TcpIncoming;
 #[cfg(unix)]
 use crate::unix::{UnixIncoming, UnixOptions};
-use crate::{Accept, AddressError, Driver, Listener, Runtime, SessionId, Spawn, TcpOptions, Timer, clock};
+use crate::{
+    Accept, AddressError, Driver, Listener, PacketDriver, Runtime, SessionId, Spawn, TcpOptions, Timer,
+    UdpOptions, clock,
+};
 
 /// How many connections are accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -49,6 +53,8 @@ impl<R: Runtime> Server<R> {
             tcp: TcpOptions::default(),
             #[cfg(unix)]
             unix: UnixOptions::default(),
+            udp: UdpOptions::default(),
+            packets: PacketOptions::unconnected(),
             spawner: R::Spawner::default(),
             on_panic: None,
             runtime: PhantomData,
@@ -127,6 +133,8 @@ pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
     tcp: TcpOptions,
     #[cfg(unix)]
     unix: UnixOptions,
+    udp: UdpOptions,
+    packets: PacketOptions,
     spawner: S,
     on_panic: Option<OnPanic>,
     runtime: PhantomData<fn(R)>,
@@ -152,6 +160,18 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         self
     }
 
+    /// Options of UDP sockets.
+    pub fn udp_options(mut self, options: UdpOptions) -> Self {
+        self.udp = options;
+        self
+    }
+
+    /// How datagrams are taken. Whether the socket is connected is not asked here.
+    pub fn packet_options(mut self, options: PacketOptions) -> Self {
+        self.packets = options;
+        self
+    }
+
     /// What runs the tasks. By default the runtime's own; another one may be local to a thread.
     pub fn spawner<T>(self, spawner: T) -> ServerBuilder<R, T> {
         ServerBuilder {
@@ -159,6 +179,8 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
             tcp: self.tcp,
             #[cfg(unix)]
             unix: self.unix,
+            udp: self.udp,
+            packets: self.packets,
             spawner,
             on_panic: self.on_panic,
             runtime: self.runtime,
@@ -222,6 +244,33 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         Ok(self.start(incoming, path, FramedBy { codec, out: PhantomData }, listener))
     }
 
+    /// Takes datagrams of any peer at `address` (`HOST:PORT`; port 0 takes a free one), in one session for all of them
+    /// with one listener. In a callback, [`Context::peer_addr`](crate::Context::peer_addr) says whose message it is, and
+    /// what is sent goes back there; [`send_to`](crate::Context::send_to) sends to others.
+    ///
+    /// # Errors
+    /// The address can't be resolved, or not be bound to; the error names it.
+    pub async fn udp<C, O, L>(self, address: &str, codec: C, listener: L) -> io::Result<Server<R>>
+    where
+        C: Decoder + Encoder<O>,
+        L: Listener<Items<C::Item, O>>,
+        S: Spawn<PacketDriver<R, R::UdpSocket, C, O, L>>,
+    {
+        let named = |error| AddressError::wrap("listen on", address, error);
+        let resolved = R::resolve(address).await.map_err(named)?;
+        let socket = first_good(&resolved, |address| self.udp.bind(address)).map_err(named)?;
+        let local = socket.local_addr().map_err(named)?;
+        let socket = R::udp_socket(socket).map_err(named)?;
+        let options = self.packets.with_connected(false);
+        let packets = Packets::new(codec, options, self.config, clock::timestamp(R::now()));
+        let mut driver = PacketDriver::new(packets, socket, listener);
+        let endpoint = Arc::new(Endpoint::default());
+        driver.set_member(endpoint.join(Role::Session));
+        driver.set_on_panic(self.on_panic);
+        self.spawner.spawn(driver);
+        Ok(Server { address: local, endpoint, runtime: PhantomData })
+    }
+
     /// Listens on `address` and gives each connection a session of the protocol and the listener that are made for it.
     pub(crate) async fn serve_tcp<M, L, ML>(
         self,
@@ -239,20 +288,9 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
     {
         let named = |error| AddressError::wrap("listen on", address, error);
         let resolved = R::resolve(address).await.map_err(named)?;
-        let (incoming, local) = self.listen_tcp(&resolved).map_err(named)?;
+        let listening = first_good(&resolved, |address| TcpIncoming::listen(address, self.tcp.clone()));
+        let (incoming, local) = listening.map_err(named)?;
         Ok(self.start(incoming, local, protocol, listener))
-    }
-
-    /// Listens on the first of `addresses` that can be listened on.
-    fn listen_tcp(&self, addresses: &[SocketAddr]) -> io::Result<(TcpIncoming<R>, SocketAddr)> {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for &address in addresses {
-            match TcpIncoming::listen(address, self.tcp.clone()) {
-                Ok(listening) => return Ok(listening),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
     }
 
     /// Spawns the task that accepts.
@@ -289,6 +327,21 @@ impl<R: Runtime, S> fmt::Debug for ServerBuilder<R, S> {
             .field("tcp", &self.tcp)
             .finish_non_exhaustive()
     }
+}
+
+/// What `attempt` makes of the first of a name's addresses that is good for it.
+pub(crate) fn first_good<T>(
+    addresses: &[SocketAddr],
+    mut attempt: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for &address in addresses {
+        match attempt(address) {
+            Ok(good) => return Ok(good),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Makes the protocol of each session of a [`Server`]. It appears in bounds only.

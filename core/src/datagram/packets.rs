@@ -32,6 +32,12 @@ impl PacketOptions {
         PacketOptions { connected: false, ..Self::connected() }
     }
 
+    /// The same options for the other kind of socket.
+    #[must_use]
+    pub fn with_connected(self, connected: bool) -> Self {
+        PacketOptions { connected, ..self }
+    }
+
     /// Whether a datagram may hold several frames, one behind the other. Off by default: one frame fills it.
     #[must_use]
     pub fn several_frames(mut self, on: bool) -> Self {

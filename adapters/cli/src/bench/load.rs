@@ -233,6 +233,7 @@ async fn open<R: BuiltIn>(
         Transport::Tcp => client.tcp(address, codec, listener).await?,
         #[cfg(unix)]
         Transport::Unix => client.unix(address, codec, listener).await?,
+        Transport::Udp => client.udp(address, codec, listener).await?,
         Transport::WebSocket => {
             let request = plan.websocket.request(&plan.url)?;
             client.websocket_of(request, Packages::new(codec), listener).await?

@@ -96,6 +96,7 @@ where
         Transport::Tcp => converse(options, client.tcp_connection(address, codec).await?).await,
         #[cfg(unix)]
         Transport::Unix => converse(options, client.unix_connection(address, codec).await?).await,
+        Transport::Udp => anyhow::bail!("not yet"),
         Transport::WebSocket => {
             let (request, codec) = (options.websocket.request(&options.url)?, Packages::new(codec));
             converse(options, client.websocket_connection_of(request, codec).await?).await

@@ -52,13 +52,15 @@ impl EchoServer {
         C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
     {
         let echo = self.echo()?;
-        let listener = move || echo.clone();
+        let made = echo.clone();
+        let listener = move || made.clone();
         let builder = server::<R>().config(self.config);
         let address = self.url.address();
         Ok(match self.url.transport {
             Transport::Tcp => Server::Port(builder.tcp(address, codec, listener).await?),
             #[cfg(unix)]
             Transport::Unix => Server::Path(builder.unix(address, codec, listener)?),
+            Transport::Udp => Server::Port(builder.udp(address, codec(), echo).await?),
             Transport::WebSocket => {
                 let options = self.websocket.server(self.origin);
                 let codec = move || Packages::new(codec());

@@ -34,8 +34,8 @@ use totals::Totals;
 /// program with exit code 0; a second signal ends it at once.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to listen on: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH, port 0 for a free one, IPv6 addresses
-    /// in brackets
+    /// What to listen on: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for a free
+    /// one, IPv6 addresses in brackets
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
 
