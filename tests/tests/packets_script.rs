@@ -1,0 +1,39 @@
+//! Calls in any order against the promises of a datagram session, and the saved inputs of its fuzzer.
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use testkit::packet_script;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_of_calls_keeps_the_promises(data in prop::collection::vec(any::<u8>(), 0..300)) {
+        packet_script::run(&data);
+    }
+
+    /// Nothing of what happens at the end is likely in a long script of everything.
+    #[test]
+    fn any_order_of_ends_keeps_the_promises(
+        setup in prop::collection::vec(any::<u8>(), 3),
+        ops in prop::collection::vec((prop::sample::select(vec![0u8, 5, 7, 10, 12, 13, 14, 16, 17, 18, 19, 19]), any::<u8>(), any::<u8>()), 0..40),
+    ) {
+        let ops = ops.into_iter().flat_map(|(op, a, b)| [op, a, b].into_iter().take(if [0, 5].contains(&op) { 3 } else { 2 }));
+        packet_script::run(&setup.into_iter().chain(ops).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn saved_inputs_of_the_fuzzer_pass() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/packets");
+    let mut files = 0;
+    for file in fs::read_dir(corpus).unwrap() {
+        files += 1;
+        let path = file.unwrap().path();
+        println!("{}", path.display());
+        packet_script::run(&fs::read(path).unwrap());
+    }
+    assert!(files > 0, "nothing is saved");
+}
