@@ -107,7 +107,7 @@ where
 
     /// Receives once.
     fn receive(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
-        let mut batch = lending::take_batch();
+        let mut batch = self.packets.take_batch().unwrap_or_else(lending::take_batch);
         let received = self.io.poll_recv(cx, &mut batch);
         let back = match received {
             // It is wanted, or nothing would have been received.

@@ -26,9 +26,9 @@ pub struct Outgoing {
     answers: usize,
 }
 
-/// What a datagram counts for limits: its bytes. An empty one takes memory too.
+/// What a datagram counts for limits: its bytes, but not less than what is kept of it besides them.
 fn weight(len: usize) -> usize {
-    len.max(1)
+    len.max(size_of::<Run>())
 }
 
 /// Datagrams in a row to one peer and of one size, of which the last may be shorter.
@@ -92,7 +92,7 @@ impl Outgoing {
         self.bytes.len()
     }
 
-    /// The same as limits count it: an empty datagram is a byte.
+    /// The same as limits count it: a small datagram counts more than its bytes.
     pub(super) fn weight(&self) -> usize {
         self.weight
     }
