@@ -30,6 +30,7 @@
 //! |---|---|---|
 //! | tested | yes | not tried |
 //! | socket options ([`TcpOptions`]) | all | by `socket2`, as far as the system has them |
+//! | UDP in batches ([`BatchSocket`]) | receiving, runs and others | as far as `quinn-udp` has them |
 //! | `SO_REUSEADDR` on listening sockets | set | set on Unix; not on Windows, where it means something else |
 #![forbid(unsafe_code)]
 

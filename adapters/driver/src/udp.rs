@@ -307,7 +307,7 @@ impl BatchSocket {
                     rest.advance(first.count);
                     return Ok((first.count, first.count));
                 }
-                Err(error) if is_of_the_peer(&error) => return Err(error),
+                Err(error) if self.is_final(&error) => return Err(error),
                 Err(_) => {} // the network or its card can't: each by itself
             }
         }
@@ -373,12 +373,25 @@ impl BatchSocket {
             src_ip: self.source(transmit),
         };
         match self.state.try_send((&**socket).into(), &transmit) {
-            // The address is not this machine's (any more), or a broadcast one.
-            Err(error) if segment.is_none() && is_bad_source(&error, transmit.src_ip) => {
+            // The address may be none of this machine's any more, or a broadcast one: better from another than not at all.
+            Err(error) if transmit.src_ip.is_some() && error.kind() != ErrorKind::WouldBlock => {
                 transmit.src_ip = None;
-                self.state.try_send((&**socket).into(), &transmit)
+                self.state.try_send((&**socket).into(), &transmit).map_err(|_| error)
             }
             result => result,
+        }
+    }
+
+    /// Whether an error says to wait, or is about datagrams sent before. Trying another way of sending would change
+    /// nothing, and lose the error, since the system tells it once.
+    fn is_final(&self, error: &io::Error) -> bool {
+        match error.kind() {
+            ErrorKind::WouldBlock => true,
+            ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable => self.peer.is_some(),
+            _ => false,
         }
     }
 }
@@ -412,24 +425,4 @@ fn is_of_one(address: IpAddr) -> bool {
         IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(!v6.is_multicast(), |v4| is_of_one(v4.into())),
     }
-}
-
-/// Whether an error is about the peer or the way to it, or says to wait: trying another way of sending would change
-/// nothing, and lose the error, since the system tells it once.
-fn is_of_the_peer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock
-            | ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::NotConnected
-    )
-}
-
-/// Whether an error may come from the address to send from.
-fn is_bad_source(error: &io::Error, source: Option<IpAddr>) -> bool {
-    let kinds = [ErrorKind::InvalidInput, ErrorKind::AddrNotAvailable];
-    source.is_some() && kinds.contains(&error.kind())
 }

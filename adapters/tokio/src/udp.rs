@@ -1,7 +1,12 @@
 //! [`UdpSocket`]: UDP sockets of tokio as getty wants them.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use getty_driver::core::datagram::{Outgoing, RecvBatch};
@@ -13,25 +18,73 @@ use tokio::net;
 /// A UDP socket.
 #[derive(Debug)]
 pub struct UdpSocket {
-    socket: net::UdpSocket,
+    socket: Arc<net::UdpSocket>,
     batches: BatchSocket,
+    /// On a connected socket, what tells of errors: waiting to read does not.
+    errors: Option<Errors>,
 }
 
 impl UdpSocket {
     pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let batches = BatchSocket::new(&SockRef::from(&socket))?;
-        Ok(UdpSocket { socket: net::UdpSocket::from_std(socket)?, batches })
+        let socket = Arc::new(net::UdpSocket::from_std(socket)?);
+        let errors = socket.peer_addr().is_ok().then(|| Errors::new(socket.clone()));
+        Ok(UdpSocket { socket, batches, errors })
+    }
+}
+
+/// Waits for the system to tell of an error.
+struct Errors {
+    /// Goes on for ever. Of tokio's ways to wait only the asynchronous one can be asked for errors; one future for the
+    /// socket's life spares one for each wait.
+    waiting: Pin<Box<dyn Future<Output = ()> + Send>>,
+    found: Arc<AtomicBool>,
+}
+
+impl Errors {
+    fn new(socket: Arc<net::UdpSocket>) -> Self {
+        let found = Arc::new(AtomicBool::new(false));
+        let tell = found.clone();
+        let waiting = Box::pin(async move {
+            while socket.ready(Interest::ERROR).await.is_ok() {
+                // What says "would block" has tokio wait for the next one.
+                let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+                tell.store(true, Ordering::Relaxed);
+                poll_fn(|_| if tell.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }).await;
+            }
+            std::future::pending().await // the runtime is gone, as reading will tell
+        });
+        Errors { waiting, found }
+    }
+
+    /// Whether there was an error since the last call; if not, the task is woken by the next.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let _ = self.waiting.as_mut().poll(cx);
+        self.found.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Errors").field("found", &self.found).finish_non_exhaustive()
     }
 }
 
 impl PacketIo for UdpSocket {
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
-        let UdpSocket { socket, batches } = self;
+        let UdpSocket { socket, batches, errors } = self;
         loop {
-            ready!(socket.poll_recv_ready(cx))?;
+            if socket.poll_recv_ready(cx)?.is_pending() {
+                let found = errors.as_mut().is_some_and(|errors| errors.poll(cx));
+                return match found.then(|| socket.take_error()).transpose()?.flatten() {
+                    Some(error) => Poll::Ready(Err(error)),
+                    None if found => continue,
+                    None => Poll::Pending,
+                };
+            }
             let mut emptied = false;
             let result = socket.try_io(Interest::READABLE, || {
-                emptied = !batches.recv(&SockRef::from(&*socket), batch)?;
+                emptied = !batches.recv(&SockRef::from(&**socket), batch)?;
                 // That is how tokio learns that it has to wait before the next try.
                 if emptied { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
@@ -43,10 +96,10 @@ impl PacketIo for UdpSocket {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, outgoing: &Outgoing) -> Poll<io::Result<usize>> {
-        let UdpSocket { socket, batches } = self;
+        let UdpSocket { socket, batches, .. } = self;
         loop {
             ready!(socket.poll_send_ready(cx))?;
-            let send = || batches.send(&SockRef::from(&*socket), outgoing);
+            let send = || batches.send(&SockRef::from(&**socket), outgoing);
             match socket.try_io(Interest::WRITABLE, send) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),

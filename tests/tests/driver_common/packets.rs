@@ -12,6 +12,9 @@ use getty_driver::PacketIo;
 /// A datagram, and where it came from or goes to; `None` on a connected socket.
 pub type Datagram = (Option<Path>, Vec<u8>);
 
+/// What one receive brings.
+type Received = Vec<(Path, Vec<u8>)>;
+
 /// A socket that does what its [`PacketWire`] says.
 #[derive(Debug)]
 pub struct MemPackets {
@@ -26,7 +29,7 @@ pub struct PacketWire(Arc<Mutex<Shared>>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    receives: VecDeque<io::Result<Vec<(Path, Vec<u8>)>>>,
+    receives: VecDeque<io::Result<Received>>,
     recv_waker: Option<Waker>,
     sent: Vec<Datagram>,
     send_errors: VecDeque<io::Error>,
@@ -59,7 +62,7 @@ impl PacketWire {
         self.push(Err(kind.into()));
     }
 
-    fn push(&self, result: io::Result<Vec<(Path, Vec<u8>)>>) {
+    fn push(&self, result: io::Result<Received>) {
         let mut shared = self.lock();
         shared.receives.push_back(result);
         shared.recv_waker.take().into_iter().for_each(Waker::wake);
