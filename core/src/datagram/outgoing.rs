@@ -237,9 +237,9 @@ mod tests {
             outgoing.buffer().extend_from_slice(b"xx");
             outgoing.push(None, 2, answer);
         }
-        assert_eq!((outgoing.answers(), outgoing.transmits().count()), (4, 3));
+        assert_eq!((outgoing.answers(), outgoing.transmits().count()), (2 * weight(2), 3));
         outgoing.pop();
         outgoing.pop();
-        assert_eq!(outgoing.answers(), 2);
+        assert_eq!(outgoing.answers(), weight(2));
     }
 }
