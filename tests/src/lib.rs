@@ -5,12 +5,15 @@
 //! | [`clock`] | time that moves only when told |
 //! | [`pair`] | two sessions and the wires between them: latency, any split of bytes, a full pipe, a cut wire |
 //! | [`scripted`] | one session on a transport that does what a script says: short, pending, failing, ending |
+//! | [`lossy`] | datagram sessions by address, and a network that loses, doubles and delays what they send |
 //! | [`alloc`] | counts allocations and live bytes of a piece of code |
 //! | [`split`] | every codec must not care how its bytes are cut |
 //! | [`script`] | any order of calls, made from bytes, against the promises of a session; also for fuzzers |
+//! | [`packet_script`] | the same for datagram sessions |
 //! | [`websocket`] | WebSocket sessions that are open, or whose peer is written by hand; frames made by other code than getty's |
 //!
-//! Everything is deterministic. Where bytes are cut at random the [`Rng`] is seeded by the caller.
+//! Everything is deterministic. Where bytes are cut at random the [`Rng`] is seeded by the caller; a lossy network prints its
+//! seed, and takes one.
 //!
 //! ```
 //! use std::time::Duration;
@@ -41,6 +44,8 @@
 
 pub mod alloc;
 pub mod clock;
+pub mod lossy;
+pub mod packet_script;
 pub mod pair;
 mod rng;
 pub mod script;

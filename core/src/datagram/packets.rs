@@ -374,7 +374,7 @@ where
 
     /// Whether the send queue is at or below the high watermark and the session takes messages.
     pub fn is_writable(&self) -> bool {
-        self.is_open() && self.socket.outgoing.queued() <= self.socket.config.high_watermark()
+        self.is_open() && self.socket.outgoing.weight() <= self.socket.config.high_watermark()
     }
 
     /// Whether the session takes messages to send: it is not closing or closed.

@@ -28,13 +28,13 @@ impl Script<'_> {
 
 /// A length-delimited codec whose encoder fails, after writing, on an item that says so.
 #[derive(Debug)]
-pub(super) struct Codec(pub(super) LengthDelimited);
+pub(crate) struct Codec(pub(crate) LengthDelimited);
 
-pub(super) const UNENCODABLE: &[u8] = b"!";
+pub(crate) const UNENCODABLE: &[u8] = b"!";
 
 #[derive(Debug, thiserror::Error)]
 #[error("it says so")]
-pub(super) struct Unencodable;
+pub(crate) struct Unencodable;
 
 impl Decoder for Codec {
     type Item = Bytes;
