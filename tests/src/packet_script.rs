@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_core::codec::LengthDelimited;
-use getty_core::datagram::{PacketOptions, Packets, Path, RecvBatch};
+use getty_core::datagram::{Outgoing, PacketOptions, Packets, Path, RecvBatch};
 use getty_core::{Accepted, Close, Config, Event, Idle, SendError, Seq, Timestamp};
 
 use crate::clock::Clock;
@@ -261,7 +261,7 @@ impl Run {
                 let after = self.packets.stats();
                 assert_eq!((after.queued, after.progress), (before.queued, before.progress));
                 match &error {
-                    SendError::Blocked(_) => assert!(before.queued > self.packets.config().high_watermark()),
+                    SendError::Blocked(_) => assert!(self.weight() > self.packets.config().high_watermark()),
                     SendError::TooLarge { .. } => assert!(item.len() + 4 > MAX_DATAGRAM),
                     SendError::Encode(_) => assert!(item == UNENCODABLE || item.len() + 4 > MAX_DATAGRAM),
                     SendError::NoPeer(_) => assert!(!self.connected),
@@ -465,11 +465,20 @@ impl Run {
         self.outgoing.clear();
     }
 
+    /// What the queue counts for limits.
+    fn weight(&self) -> usize {
+        self.outgoing.iter().map(|(_, datagram)| datagram.len().max(Outgoing::MIN_WEIGHT)).sum()
+    }
+
     fn check(&mut self) {
         let stats = self.packets.stats();
         let config = self.packets.config();
         let unasked = config.hard_limit().max(config.high_watermark() + MAX_DATAGRAM);
-        assert!(stats.queued <= unasked + config.high_watermark() + MAX_DATAGRAM, "{} queued", stats.queued);
+        assert!(
+            self.weight() <= unasked + config.high_watermark() + MAX_DATAGRAM,
+            "{} queued",
+            self.weight()
+        );
         if self.packets.is_over() {
             self.outgoing.clear();
         }

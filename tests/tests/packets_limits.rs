@@ -3,36 +3,40 @@
 mod packets_common;
 
 use getty_core::SendError;
+use getty_core::datagram::Outgoing;
 use packets_common::{NONE, Solo, bytes, peer};
+
+/// What a small datagram counts.
+const SMALL: usize = Outgoing::MIN_WEIGHT;
 
 #[test]
 fn beyond_the_watermark_and_the_hard_limit_nothing_is_taken() {
-    let mut solo = Solo::with(|c| c.watermarks(4, 8).hard_limit(16));
+    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).hard_limit(5 * SMALL));
     let sent = (0..100).take_while(|_| solo.packets.send_to(peer(7), bytes("123")).is_ok()).count();
-    assert_eq!(sent, 5, "15 of 16 bytes");
+    assert_eq!(sent, 5);
     assert!(!solo.packets.is_writable() && solo.packets.is_open());
     let refused = solo.packets.send_to(peer(7), bytes("123")).unwrap_err();
     assert!(matches!(refused, SendError::Blocked(_)));
     assert_eq!(refused.into_item(), Some(bytes("123")));
-    solo.packets.send_to(peer(7), bytes("1")).unwrap(); // there is room for that one
-    assert_eq!(solo.packets.stats().queued, 16);
+    assert_eq!(solo.packets.stats().queued, 15);
     assert_eq!(solo.packets.stats().refused, 0);
 }
 
 #[test]
 fn a_datagram_over_the_hard_limit_goes_through_a_queue_that_is_nearly_empty() {
-    let mut solo = Solo::with(|c| c.watermarks(4, 8).hard_limit(16));
+    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).hard_limit(5 * SMALL));
+    let large = bytes(&"x".repeat(10 * SMALL));
     solo.packets.send_to(peer(7), bytes("12345678")).unwrap();
-    solo.packets.send_to(peer(7), bytes("12345678901234567890")).unwrap();
-    assert_eq!(solo.packets.stats().queued, 28);
+    solo.packets.send_to(peer(7), large.clone()).unwrap();
+    assert!(matches!(solo.packets.send_to(peer(7), large), Err(SendError::Blocked(_))));
 }
 
 #[test]
 fn writable_comes_once_and_only_to_those_who_were_refused() {
-    let mut solo = Solo::with(|c| c.watermarks(4, 8).hard_limit(16));
+    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).hard_limit(5 * SMALL));
     for _ in 0..2 {
         while solo.packets.send_to(peer(7), bytes("1234")).is_ok() {}
-        for left in [3, 2] {
+        for left in [4, 3, 2] {
             solo.packets.handle_sent(solo.clock.now(), 1);
             assert_eq!(solo.packets.outgoing(solo.clock.now()).len(), left);
             assert_eq!(solo.poll(), NONE, "above the low watermark");
@@ -51,11 +55,11 @@ fn writable_comes_once_and_only_to_those_who_were_refused() {
 
 #[test]
 fn answers_over_the_watermark_stop_delivery_until_they_are_down_to_the_low_one() {
-    let mut solo = Solo::with(|c| c.watermarks(2, 4));
+    let mut solo = Solo::with(|c| c.watermarks(2 * SMALL, 4 * SMALL));
     for text in ["a", "b", "c", "d", "e", "f", "g"] {
         solo.receive(7, text);
     }
-    assert_eq!(solo.echo().len(), 5, "more than 4 bytes of answers");
+    assert_eq!(solo.echo().len(), 5, "more than 4 answers");
     assert!(!solo.packets.wants_read());
     for _ in 0..2 {
         solo.packets.handle_sent(solo.clock.now(), 1);
@@ -68,7 +72,7 @@ fn answers_over_the_watermark_stop_delivery_until_they_are_down_to_the_low_one()
 
 #[test]
 fn what_is_sent_unasked_does_not_stop_the_reading_and_leaves_room_for_answers() {
-    let mut solo = Solo::with(|c| c.watermarks(2, 4).hard_limit(8));
+    let mut solo = Solo::with(|c| c.watermarks(2 * SMALL, 4 * SMALL).hard_limit(8 * SMALL));
     while solo.packets.send_to(peer(9), bytes("12")).is_ok() {}
     solo.receive(7, "a");
     assert_eq!(solo.echo(), ["Message a"]);

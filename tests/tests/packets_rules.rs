@@ -6,7 +6,7 @@ use std::io;
 
 use bytes::Bytes;
 use getty_core::codec::{Decoded, Decoder, Encoder, Raw, Sink, Source};
-use getty_core::datagram::{PacketOptions, RecvBatch};
+use getty_core::datagram::{Outgoing, PacketOptions, RecvBatch};
 use getty_core::{Close, SendError};
 use packets_common::{NONE, Solo, bytes, path, secs};
 
@@ -123,7 +123,8 @@ fn a_pause_is_no_sign_of_life() {
 /// Bytes alone would never fill the queue.
 #[test]
 fn empty_datagrams_fill_the_queue_too() {
-    let mut solo = Solo::with(|c| c.watermarks(2, 4).hard_limit(8));
+    const SMALL: usize = Outgoing::MIN_WEIGHT;
+    let mut solo = Solo::with(|c| c.watermarks(2 * SMALL, 4 * SMALL).hard_limit(8 * SMALL));
     let sent = (0..1000).take_while(|_| solo.packets.send_to(path(7), Bytes::new()).is_ok()).count();
     assert_eq!(sent, 8);
     solo.flush();

@@ -27,8 +27,9 @@ pub struct Outgoing {
 }
 
 /// What a datagram counts for limits: its bytes, but not less than what is kept of it besides them.
-fn weight(len: usize) -> usize {
-    len.max(size_of::<Run>())
+pub(super) fn weight(len: usize) -> usize {
+    const { assert!(size_of::<Run>() <= Outgoing::MIN_WEIGHT) };
+    len.max(Outgoing::MIN_WEIGHT)
 }
 
 /// Datagrams in a row to one peer and of one size, of which the last may be shorter.
@@ -67,6 +68,9 @@ impl<'a> Transmit<'a> {
 }
 
 impl Outgoing {
+    /// What a small datagram counts for the watermarks and the hard limit, since it takes as much memory as that.
+    pub const MIN_WEIGHT: usize = 128;
+
     /// How many datagrams there are.
     pub fn len(&self) -> usize {
         self.datagrams

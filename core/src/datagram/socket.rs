@@ -8,7 +8,7 @@ use super::activity::Activity;
 use super::compat::{CONNECT_PING, FirstOf};
 use super::dropped::Drops;
 use super::inbox::Inbox;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, weight};
 use super::{DropReason, PacketOptions, Path, RecvBatch};
 use crate::session::pending;
 use crate::{Accepted, Close, CloseReason, Config, Event, Idle, Progress, SendError, Seq, Stats, Timestamp};
@@ -226,7 +226,7 @@ impl Socket {
         self.takes_messages()
             && bytes <= limit
             && (counted <= self.config.high_watermark()
-                || queued.saturating_add(bytes.max(1)) <= self.config.hard_limit())
+                || queued.saturating_add(weight(bytes)) <= self.config.hard_limit())
     }
 
     /// Why there is no room for `item` of `bytes`.
