@@ -48,6 +48,10 @@ pub enum CloseReason {
     /// The decoder broke its contract, or would need more memory than allowed.
     #[error("codec: {0}")]
     Decoder(#[from] DecoderFault),
+    /// Another peer took the place of this one, which was active the longest time ago (datagrams;
+    /// [`PeerLimits::max_peers`](crate::datagram::PeerLimits::max_peers)).
+    #[error("there was no room for it any more (PeerLimits::max_peers)")]
+    Evicted,
     /// A callback of the listener panicked, or the codec did.
     #[error("the listener or the codec panicked")]
     Panicked,
@@ -119,6 +123,10 @@ pub enum SendError<T> {
     /// The datagram socket is not connected, and nobody was named to send to; the item is given back.
     #[error("the socket is not connected: say which peer it is for")]
     NoPeer(T),
+    /// The peer of the datagram may not be who it says, and this is more than it may be sent before that is known; the item
+    /// is given back.
+    #[error("more than PeerLimits::amplification allows before the peer is validated")]
+    NotValidated(T),
     /// The datagram socket is connected, and a peer was named; the item is given back.
     #[error("the socket is connected: send without naming a peer")]
     Connected(T),
@@ -136,6 +144,7 @@ impl<T> SendError<T> {
             | SendError::NotOpen(item)
             | SendError::NoPeer(item)
             | SendError::Connected(item)
+            | SendError::NotValidated(item)
             | SendError::TooLarge { item, .. } => Some(item),
             SendError::Encode(_) => None,
         }
@@ -150,6 +159,7 @@ impl<T> fmt::Debug for SendError<T> {
             SendError::NotOpen(_) => f.write_str("NotOpen"),
             SendError::NoPeer(_) => f.write_str("NoPeer"),
             SendError::Connected(_) => f.write_str("Connected"),
+            SendError::NotValidated(_) => f.write_str("NotValidated"),
             SendError::TooLarge { bytes, limit, .. } => {
                 f.debug_struct("TooLarge").field("bytes", bytes).field("limit", limit).finish_non_exhaustive()
             }

@@ -57,6 +57,13 @@ impl Activity {
         self.told &= !(pending::IDLE_WRITE | pending::IDLE_BOTH);
     }
 
+    /// Reads from every part of it.
+    pub(super) fn touched(&self) -> u64 {
+        let stamps = [self.last_active, self.read_since, self.received_at, self.write_since];
+        let counts = self.received.bytes ^ self.received.datagrams ^ self.sent.bytes ^ self.sent.datagrams;
+        stamps.iter().fold(counts ^ u64::from(self.told), |sum, stamp| sum ^ stamp.as_nanos())
+    }
+
     /// Reading was suspended until now: the peer's time starts afresh.
     pub(super) fn restart_reading(&mut self, now: Timestamp) {
         self.read_since = now;

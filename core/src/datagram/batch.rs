@@ -141,6 +141,21 @@ impl RecvBatch {
         }
     }
 
+    /// Where the next datagram came from.
+    pub(super) fn next_path(&self) -> Option<Path> {
+        self.0.received.get(self.0.next).map(|received| received.path)
+    }
+
+    /// Where the datagrams of each slot came from.
+    pub(super) fn paths(&self) -> impl Iterator<Item = Path> {
+        self.0.received.iter().map(|received| received.path)
+    }
+
+    /// The number of the slot, as [`paths`](Self::paths) counts, that the next datagram is in.
+    pub(super) fn position(&self) -> usize {
+        self.0.next
+    }
+
     /// The next datagram, a copy in memory that may be kept; gives its size alone if it is larger than `limit`.
     pub(super) fn take(&mut self, limit: usize) -> Option<(Path, Result<BytesMut, usize>)> {
         let Memory { room, received, next, slab, .. } = &mut *self.0;

@@ -58,6 +58,20 @@ pub enum DropReason {
     },
     /// A received one was Go getty's `connect-ping`, which is no message.
     ConnectPing,
+    /// A received one was of a peer that nobody knew, and the application did not let it in.
+    NotAdmitted,
+    /// A received one was of a peer that nobody knew, and too many new ones came within a second.
+    TooManyNew {
+        /// [`PeerLimits::new_per_second`](super::PeerLimits::new_per_second).
+        limit: u32,
+    },
+    /// A received one was of a peer that nobody knew, and there are as many as may be.
+    TooManyPeers {
+        /// [`PeerLimits::max_peers`](super::PeerLimits::max_peers).
+        limit: usize,
+    },
+    /// A received one was of a peer whose session is paused.
+    Paused,
     /// One could not be sent, or the network said that an earlier one did not arrive.
     Unsent(io::ErrorKind),
 }
@@ -73,6 +87,14 @@ impl fmt::Display for DropReason {
             DropReason::Incomplete { bytes } => write!(f, "the frame in its {bytes} bytes is not whole"),
             DropReason::Trailing { bytes } => write!(f, "{bytes} bytes came behind its frame"),
             DropReason::ConnectPing => f.write_str("it was Go getty's connect-ping"),
+            DropReason::NotAdmitted => f.write_str("its peer was not admitted"),
+            DropReason::TooManyNew { limit } => {
+                write!(f, "more than {limit} new peers within a second (PeerLimits::new_per_second)")
+            }
+            DropReason::TooManyPeers { limit } => {
+                write!(f, "there are {limit} peers already (PeerLimits::max_peers)")
+            }
+            DropReason::Paused => f.write_str("its peer's session is paused"),
             DropReason::Unsent(kind) => write!(f, "it did not arrive: {kind}"),
         }
     }
@@ -90,6 +112,10 @@ pub struct DropCounts {
     pub undecodable: u64,
     /// Received, and no message: Go getty's `connect-ping`.
     pub connect_pings: u64,
+    /// Received of somebody who was not let in.
+    pub strangers: u64,
+    /// Received while the peer's session was paused.
+    pub paused: u64,
     /// Not sent, or reported by the network as not arrived.
     pub unsent: u64,
 }
@@ -97,8 +123,8 @@ pub struct DropCounts {
 impl DropCounts {
     /// All together.
     pub fn total(&self) -> u64 {
-        let DropCounts { empty, oversized, undecodable, connect_pings, unsent } = self;
-        empty + oversized + undecodable + connect_pings + unsent
+        let DropCounts { empty, oversized, undecodable, connect_pings, strangers, paused, unsent } = self;
+        empty + oversized + undecodable + connect_pings + strangers + paused + unsent
     }
 
     fn of(&mut self, reason: &DropReason) -> &mut u64 {
@@ -109,6 +135,10 @@ impl DropCounts {
                 &mut self.undecodable
             }
             DropReason::ConnectPing => &mut self.connect_pings,
+            DropReason::NotAdmitted | DropReason::TooManyNew { .. } | DropReason::TooManyPeers { .. } => {
+                &mut self.strangers
+            }
+            DropReason::Paused => &mut self.paused,
             DropReason::Unsent(_) => &mut self.unsent,
         }
     }

@@ -89,6 +89,12 @@ impl Inbox {
         })
     }
 
+    /// Where the datagram comes from that would be begun next.
+    pub(super) fn next_path(&self) -> Option<Path> {
+        let batched = self.batch.as_ref().and_then(RecvBatch::next_path);
+        batched.or_else(|| self.copies.front().map(|(path, _)| *path))
+    }
+
     fn next_copy(&mut self) -> Option<(Path, Result<BytesMut, usize>)> {
         let copy = self.copies.pop_front();
         if self.copies.is_empty() {

@@ -1,0 +1,84 @@
+//! [`Rings`]: lists whose members are numbers, without memory of their own for each.
+
+/// Several lists in one piece of memory. A number is in one of them at the most; joining and leaving take the same time
+/// however long they are.
+#[derive(Debug)]
+pub(super) struct Rings {
+    /// Before and after, for the head of each list and then for each number. Who is in no list links to itself.
+    links: Vec<[u32; 2]>,
+    heads: u32,
+}
+
+const BEFORE: usize = 0;
+const AFTER: usize = 1;
+
+impl Rings {
+    /// So many empty lists.
+    pub(super) fn new(heads: u32) -> Self {
+        Rings { links: (0..heads).map(|head| [head, head]).collect(), heads }
+    }
+
+    /// Makes numbers below `count` known.
+    pub(super) fn grow(&mut self, count: usize) {
+        let known = self.links.len();
+        let wanted = count + self.heads as usize;
+        self.links.extend((known..wanted).map(|node| [node as u32; 2]));
+    }
+
+    /// Puts `item`, which is in no list, at the end of a list.
+    pub(super) fn push(&mut self, list: u32, item: u32) {
+        let node = item + self.heads;
+        let last = self.links[list as usize][BEFORE];
+        self.links[node as usize] = [last, list];
+        self.links[last as usize][AFTER] = node;
+        self.links[list as usize][BEFORE] = node;
+    }
+
+    /// Takes `item` out of the list that it is in, if it is in one.
+    pub(super) fn remove(&mut self, item: u32) {
+        let node = item + self.heads;
+        let [before, after] = self.links[node as usize];
+        self.links[before as usize][AFTER] = after;
+        self.links[after as usize][BEFORE] = before;
+        self.links[node as usize] = [node, node];
+    }
+
+    pub(super) fn first(&self, list: u32) -> Option<u32> {
+        self.links[list as usize][AFTER].checked_sub(self.heads)
+    }
+
+    /// What comes after `item` in its list.
+    pub(super) fn next(&self, item: u32) -> Option<u32> {
+        self.links[(item + self.heads) as usize][AFTER].checked_sub(self.heads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(rings: &Rings, list: u32) -> Vec<u32> {
+        std::iter::successors(rings.first(list), |&item| rings.next(item)).collect()
+    }
+
+    #[test]
+    fn members_come_and_go_in_order() {
+        let mut rings = Rings::new(2);
+        rings.grow(5);
+        assert_eq!(items(&rings, 0), []);
+        [3, 0, 4].into_iter().for_each(|item| rings.push(1, item));
+        rings.push(0, 1);
+        assert_eq!((items(&rings, 0), items(&rings, 1)), (vec![1], vec![3, 0, 4]));
+        rings.remove(0);
+        rings.remove(0);
+        rings.remove(2);
+        assert_eq!(items(&rings, 1), [3, 4]);
+        rings.remove(3);
+        rings.push(1, 3);
+        rings.grow(9);
+        rings.push(1, 8);
+        assert_eq!(items(&rings, 1), [4, 3, 8]);
+        [4, 8, 3].into_iter().for_each(|item| rings.remove(item));
+        assert_eq!(items(&rings, 1), []);
+    }
+}

@@ -1,0 +1,178 @@
+//! [`Wheel`]: the deadlines of many peers.
+
+use std::time::Duration;
+
+use super::ring::Rings;
+use crate::{Config, Timestamp};
+
+/// How many slots there are.
+const SLOTS: u64 = 512;
+
+/// How many ticks the shortest period has, which is how late a deadline may be noticed: a part in so many.
+const TICKS_IN_PERIOD: u32 = 64;
+
+/// Deadlines in slots of one tick each, around and around. Setting and clearing one takes the same time however many there
+/// are; traffic does neither. What lies more than a revolution ahead is looked at once in each.
+#[derive(Debug)]
+pub(super) struct Wheel {
+    rings: Rings,
+    at: Vec<Option<Timestamp>>,
+    /// Nanoseconds of a tick.
+    tick: u64,
+    /// Up to which tick everything has been looked at.
+    done: u64,
+    /// No deadline is due before this tick; there may be none then either.
+    next: Option<u64>,
+    armed: usize,
+}
+
+impl Wheel {
+    pub(super) fn new(config: &Config, now: Timestamp) -> Self {
+        let periods = [config.cron_period(), config.idle_read(), config.idle_write(), config.idle_both()];
+        let shortest = periods.into_iter().flatten().min().unwrap_or(Duration::from_secs(1));
+        let tick = (shortest / TICKS_IN_PERIOD).max(Duration::from_millis(1));
+        let tick = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX);
+        Wheel {
+            rings: Rings::new(SLOTS as u32),
+            at: Vec::new(),
+            tick,
+            done: now.as_nanos() / tick,
+            next: None,
+            armed: 0,
+        }
+    }
+
+    /// Makes numbers below `count` known.
+    pub(super) fn grow(&mut self, count: usize) {
+        self.rings.grow(count);
+        self.at.resize(count, None);
+    }
+
+    /// Sets or clears the deadline of `item`.
+    pub(super) fn set(&mut self, item: u32, at: Option<Timestamp>) {
+        if std::mem::replace(&mut self.at[item as usize], at).is_some() {
+            self.rings.remove(item);
+            self.armed -= 1;
+        }
+        if let Some(at) = at {
+            self.armed += 1;
+            let tick = at.as_nanos().div_ceil(self.tick).max(self.done + 1);
+            self.rings.push((tick % SLOTS) as u32, item);
+            self.next = Some(self.next.map_or(tick, |next| next.min(tick)));
+        }
+        if self.armed == 0 {
+            self.next = None;
+        }
+    }
+
+    /// When [`expire`](Self::expire) should be called.
+    pub(super) fn next_at(&self) -> Option<Timestamp> {
+        self.next.map(|tick| Timestamp::from_nanos(tick.saturating_mul(self.tick)))
+    }
+
+    /// Takes the deadlines that are due by `now`; appends whose they are to `due`.
+    pub(super) fn expire(&mut self, now: Timestamp, due: &mut Vec<u32>) {
+        let target = now.as_nanos() / self.tick;
+        let Some(first) = self.next.filter(|&next| next <= target) else { return };
+        // A revolution goes by every slot.
+        for tick in first..=target.min(first + SLOTS - 1) {
+            let mut item = self.rings.first((tick % SLOTS) as u32);
+            while let Some(current) = item {
+                item = self.rings.next(current);
+                if self.at[current as usize].is_some_and(|at| at <= now) {
+                    self.rings.remove(current);
+                    self.at[current as usize] = None;
+                    self.armed -= 1;
+                    due.push(current);
+                }
+            }
+        }
+        self.done = target;
+        self.next = (self.armed > 0)
+            .then(|| {
+                (target + 1..target + 1 + SLOTS)
+                    .find(|tick| self.rings.first((tick % SLOTS) as u32).is_some())
+            })
+            .flatten();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEC: Duration = Duration::from_secs(1);
+
+    fn at(nanos: u64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
+
+    fn wheel(period: Duration) -> Wheel {
+        let config = Config::builder().cron_period(period).build().unwrap();
+        let mut wheel = Wheel::new(&config, Timestamp::ORIGIN);
+        wheel.grow(1000);
+        wheel
+    }
+
+    fn due(wheel: &mut Wheel, now: Timestamp) -> Vec<u32> {
+        let mut due = Vec::new();
+        wheel.expire(now, &mut due);
+        due.sort_unstable();
+        due
+    }
+
+    /// Whatever is set, it is told at its time or less than a tick later, and never before.
+    #[test]
+    fn deadlines_are_told_in_time() {
+        for period in [Duration::from_millis(1), SEC, SEC * 86_400] {
+            let mut wheel = wheel(period);
+            let tick = wheel.tick;
+            let mut seed = 7u64;
+            let mut wanted: Vec<(u64, u32)> = (0..1000)
+                .map(|item| {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (1 + (seed >> 20) % (2000 * tick), item)
+                })
+                .collect();
+            wanted.iter().for_each(|&(nanos, item)| wheel.set(item, Some(at(nanos))));
+            wanted.sort_unstable();
+            let mut told = 0;
+            while let Some(next) = wheel.next_at() {
+                assert!(due(&mut wheel, at(next.as_nanos() - 1)).is_empty());
+                for item in due(&mut wheel, next) {
+                    let (nanos, _) = *wanted.iter().find(|(_, wanted)| *wanted == item).unwrap();
+                    assert!(nanos <= next.as_nanos() && next.as_nanos() < nanos + tick);
+                    told += 1;
+                }
+            }
+            assert_eq!(told, 1000);
+        }
+    }
+
+    #[test]
+    fn a_late_look_finds_everything() {
+        let mut wheel = wheel(SEC);
+        (0..1000).for_each(|item| wheel.set(item, Some(Timestamp::ORIGIN + SEC * (item + 1))));
+        assert_eq!(due(&mut wheel, Timestamp::ORIGIN + SEC * 500).len(), 500);
+        assert_eq!(due(&mut wheel, Timestamp::ORIGIN + SEC * 1_000_000).len(), 500);
+        assert_eq!(wheel.next_at(), None);
+    }
+
+    #[test]
+    fn what_is_cleared_or_moved_is_not_told() {
+        let mut wheel = wheel(SEC);
+        wheel.set(1, Some(Timestamp::ORIGIN + SEC));
+        wheel.set(2, Some(Timestamp::ORIGIN + SEC));
+        wheel.set(1, None);
+        wheel.set(2, Some(Timestamp::ORIGIN + SEC * 3));
+        assert_eq!(due(&mut wheel, Timestamp::ORIGIN + SEC * 2), []);
+        assert_eq!(due(&mut wheel, Timestamp::ORIGIN + SEC * 4), [2]);
+        wheel.set(1, None);
+        assert_eq!(wheel.next_at(), None);
+        // One that is past already is due with the next tick.
+        wheel.set(3, Some(Timestamp::ORIGIN));
+        let next = wheel.next_at().unwrap();
+        assert!(next > Timestamp::ORIGIN + SEC * 4);
+        assert_eq!(due(&mut wheel, next), [3]);
+    }
+}
