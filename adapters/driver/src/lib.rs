@@ -49,6 +49,7 @@ mod io;
 mod lending;
 mod listener;
 mod packet_driver;
+mod packet_engine;
 mod receiver;
 mod runtime;
 mod scratch;

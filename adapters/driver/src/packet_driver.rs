@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
@@ -12,10 +11,10 @@ use getty_core::datagram::{Packets, Path};
 use getty_core::{Accepted, Close, CloseReason, Event, Items, SendError, Seq, Stats, Timestamp};
 
 use crate::actor::{Actor, OnPanic};
-use crate::alarm::Alarm;
 use crate::context::Commands;
 use crate::endpoint::{Member, Membership};
-use crate::{Handle, Listener, PacketIo, Runtime, clock, lending};
+use crate::packet_engine::PacketEngine;
+use crate::{Handle, Listener, PacketIo, Runtime, clock};
 
 /// How many times a turn receives; each may bring many datagrams.
 const TURN_READS: u32 = 16;
@@ -31,9 +30,7 @@ const TURN_READS: u32 = 16;
 /// Dropping the future ends the session at once without a callback, as for [`Driver`](crate::Driver).
 #[must_use = "futures do nothing unless polled"]
 pub struct PacketDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L> {
-    packets: Packets<C, O>,
-    io: I,
-    alarm: Alarm<R>,
+    engine: PacketEngine<R, I, Packets<C, O>>,
     actor: Actor<L, Items<C::Item, O>>,
     /// Dropped after the socket and the listener: whoever waits for the members waits for those.
     membership: Membership,
@@ -52,12 +49,13 @@ where
     /// Drives `packets` over `io`.
     pub fn new(packets: Packets<C, O>, io: I, listener: L) -> Self {
         let actor = Actor::new(listener, [io.local_addr(), io.peer_addr()], packets.config(), false);
-        PacketDriver { packets, io, alarm: Alarm::new(), actor, membership: Membership::none() }
+        let engine = PacketEngine::new(packets, io);
+        PacketDriver { engine, actor, membership: Membership::none() }
     }
 
     /// A handle to the session.
     pub fn handle(&mut self) -> Handle<O> {
-        self.actor.handle(&self.packets, self.membership.waker())
+        self.actor.handle(&self.engine.machine, self.membership.waker())
     }
 
     pub(crate) fn set_member(&mut self, member: Member) {
@@ -73,14 +71,12 @@ where
         self.actor.begin_turn();
         let mut reads = TURN_READS;
         let mut exhausted = false; // there is nothing more to receive for now
-        if self.packets.poll_timeout().is_some_and(|at| at <= now) {
-            self.packets.handle_timeout(now);
-        }
+        self.engine.expire(now);
         loop {
-            self.actor.take_posted(&mut self.packets, now);
+            self.actor.take_posted(&mut self.engine.machine, now);
             let opened = self.actor.is_opened();
             if let Some(reason) = self.deliver(now) {
-                return Poll::Ready(self.actor.finish(&self.packets, reason));
+                return Poll::Ready(self.actor.finish(&self.engine.machine, reason));
             }
             if self.actor.is_opened() != opened && self.actor.has_backlog() {
                 continue; // what was posted meanwhile comes after what the listener sent when it opened
@@ -89,74 +85,28 @@ where
                 continue;
             }
             let spent = self.actor.is_spent() || reads == 0;
-            let due = exhausted || spent || !self.packets.wants_read();
-            if due && self.packets.wants_write() && self.send(cx, now) && !spent {
+            let due = exhausted || spent || !self.engine.machine.wants_read();
+            if due && self.engine.send(cx, now) && !spent {
                 continue; // room for messages that were held back, or the end
             }
             if spent {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if exhausted || !self.packets.wants_read() {
+            if exhausted || !self.engine.machine.wants_read() {
                 return Poll::Pending;
             }
             reads -= 1;
-            exhausted = self.receive(cx, now).is_pending();
+            exhausted = self.engine.poll_receive(cx, now).is_pending();
         }
-    }
-
-    /// Receives once.
-    fn receive(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
-        let mut batch = self.packets.take_batch().unwrap_or_else(lending::take_batch);
-        let received = self.io.poll_recv(cx, &mut batch);
-        let back = match received {
-            // It is wanted, or nothing would have been received.
-            Poll::Ready(Ok(())) => self.packets.handle_datagrams(now, batch).err(),
-            _ => Some(batch),
-        };
-        if let Some(batch) = back {
-            lending::give_batch_back(batch);
-        }
-        received.map(|received| match received {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if tells_of_a_datagram(&error) => {
-                self.packets.handle_unreachable(now, self.io.peer_addr(), error.kind());
-            }
-            Err(error) => self.packets.handle_io_error(now, error.kind()),
-        })
-    }
-
-    /// Sends what waits, as far as the socket takes it; says whether that was anything.
-    fn send(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> bool {
-        let mut sent = false;
-        let mut told = false; // the last error told of an earlier datagram
-        while self.packets.wants_write() {
-            match self.io.poll_send(cx, self.packets.outgoing(now)) {
-                Poll::Ready(Ok(n)) => {
-                    self.packets.handle_sent(now, n.max(1));
-                    told = false;
-                }
-                Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
-                // On a connected socket this is what became of an earlier datagram; the first one was not tried.
-                Poll::Ready(Err(error)) if error.kind() == ErrorKind::ConnectionRefused && !told => {
-                    self.packets.handle_unreachable(now, self.io.peer_addr(), error.kind());
-                    told = true;
-                }
-                Poll::Ready(Err(error)) => self.packets.handle_unsent(now, error.kind()),
-                Poll::Pending => break,
-            }
-            sent = true;
-        }
-        sent
     }
 
     /// Calls the listener for every event there is, as far as the turn's budget goes; the close reason when the session is
     /// over.
     fn deliver(&mut self, now: Timestamp) -> Option<Box<CloseReason>> {
-        while self.packets.wants_poll() && self.actor.spend() {
-            let event = self.packets.poll_event()?;
-            let closed = self.actor.handle_event(&mut self.packets, now, event);
+        while self.engine.machine.wants_poll() && self.actor.spend() {
+            let event = self.engine.machine.poll_event()?;
+            let closed = self.actor.handle_event(&mut self.engine.machine, now, event);
             if closed.is_some() {
                 return closed;
             }
@@ -167,20 +117,24 @@ where
     /// Follows the endpoint that this session belongs to; says whether there was something to follow.
     fn obey_endpoint(&mut self, now: Timestamp) -> bool {
         let phase = self.membership.look();
-        self.actor.obey(&mut self.packets, now, phase)
+        self.actor.obey(&mut self.engine.machine, now, phase)
     }
 
     /// Something other than a callback panicked, a codec as a rule: ends the session.
     #[cold]
     fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Poll<Box<CloseReason>> {
         self.actor.tell_panic(panic);
-        self.packets.close(now, Close::panicked());
+        self.engine.machine.close(now, Close::panicked());
         loop {
-            match self.packets.poll_event() {
-                Some(Event::Closed(reason)) => return Poll::Ready(self.actor.finish(&self.packets, reason)),
+            match self.engine.machine.poll_event() {
+                Some(Event::Closed(reason)) => {
+                    return Poll::Ready(self.actor.finish(&self.engine.machine, reason));
+                }
                 Some(_) => {}
                 None => {
-                    return Poll::Ready(self.actor.finish(&self.packets, Box::new(CloseReason::Panicked)));
+                    return Poll::Ready(
+                        self.actor.finish(&self.engine.machine, Box::new(CloseReason::Panicked)),
+                    );
                 }
             }
         }
@@ -188,27 +142,14 @@ where
 
     /// Sees to it that the task is woken for whatever comes next.
     fn end_turn(&mut self, cx: &mut TaskContext<'_>) {
-        if self.alarm.poll(cx, self.packets.poll_timeout()).is_ready() {
+        if self.engine.poll_timer(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         self.membership.end_turn(cx.waker());
-        if !self.actor.end_turn(&self.packets, cx.waker()) {
+        if !self.actor.end_turn(&self.engine.machine, cx.waker()) {
             cx.waker().wake_by_ref();
         }
     }
-}
-
-/// Whether an error of receiving tells of a datagram that did not arrive: the socket goes on.
-fn tells_of_a_datagram(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::NetworkDown
-            | ErrorKind::PermissionDenied
-    )
 }
 
 impl<R, I, C, O, L> Future for PacketDriver<R, I, C, O, L>
@@ -225,9 +166,7 @@ where
         let now = clock::timestamp(R::now());
         let result = catch_unwind(AssertUnwindSafe(|| this.turn(cx, now)))
             .unwrap_or_else(|panic| this.end_panicked(now, &*panic));
-        if let Some(batch) = this.packets.take_batch() {
-            lending::give_batch_back(batch);
-        }
+        this.engine.give_back();
         if result.is_pending() {
             this.end_turn(cx);
         }
@@ -237,7 +176,7 @@ where
 
 impl<R: Runtime, I, C: Decoder + Encoder<O>, O, L> Drop for PacketDriver<R, I, C, O, L> {
     fn drop(&mut self) {
-        self.actor.abandon(&self.packets);
+        self.actor.abandon(&self.engine.machine);
     }
 }
 

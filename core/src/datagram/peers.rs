@@ -127,6 +127,8 @@ struct Inner {
     ready: VecDeque<u32>,
     /// Those that were refused for lack of room.
     refused: Vec<PeerKey>,
+    /// Whose end was told last: it is there until the next poll, for its statistics.
+    told_end: Option<u32>,
     /// Deadlines that have passed, while they are looked at.
     due: Vec<u32>,
     /// Whose the datagrams of each slot of the batch are, as far as they were known when it came.
@@ -182,6 +184,7 @@ where
             wheel: Wheel::new(&config, now),
             ready: VecDeque::new(),
             refused: Vec::new(),
+            told_end: None,
             due: Vec::new(),
             found: Found::default(),
             now,
@@ -381,6 +384,9 @@ where
     #[must_use]
     pub fn poll_event(&mut self) -> Option<PeersEvent<C::Item>> {
         self.inner.answering = None;
+        if let Some(index) = self.inner.told_end.take() {
+            self.inner.table.remove(index);
+        }
         if self.inner.asked.is_some() {
             self.inner.admit(false);
         }
@@ -686,11 +692,13 @@ impl Inner {
                 pending::IDLE_WRITE => Event::Idle(Idle::Write),
                 pending::IDLE_BOTH => Event::Idle(Idle::Both),
                 _ => {
-                    let reason =
-                        peer.ending.take().unwrap_or_else(|| Box::new(CloseReason::Local { flushed: false }));
+                    let reason = peer
+                        .ending
+                        .clone()
+                        .unwrap_or_else(|| Box::new(CloseReason::Local { flushed: false }));
                     self.ready.pop_front();
                     self.wheel.set(index, None);
-                    self.table.remove(index);
+                    self.told_end = Some(index);
                     return Some((key, Event::Closed(reason)));
                 }
             };

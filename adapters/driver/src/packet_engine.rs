@@ -1,0 +1,168 @@
+//! [`PacketEngine`]: moves datagrams and time between a socket and what knows its sessions.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use getty_core::Timestamp;
+use getty_core::codec::{Decoder, Encoder};
+use getty_core::datagram::{Outgoing, Packets, Peers, RecvBatch};
+
+use crate::alarm::Alarm;
+use crate::{PacketIo, Runtime, lending};
+
+/// A socket, its timer, and the machine that knows its sessions. Knows nothing of listeners and handles.
+pub(crate) struct PacketEngine<R: Runtime, I, D> {
+    pub(crate) machine: D,
+    pub(crate) io: I,
+    alarm: Alarm<R>,
+}
+
+/// What both machines over datagrams have in common.
+pub(crate) trait Datagrams {
+    fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch>;
+    fn handle_timeout(&mut self, now: Timestamp);
+    fn handle_sent(&mut self, now: Timestamp, n: usize);
+    fn handle_unsent(&mut self, now: Timestamp, kind: ErrorKind);
+    fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: ErrorKind);
+    fn handle_io_error(&mut self, now: Timestamp, kind: ErrorKind);
+    fn outgoing(&mut self, now: Timestamp) -> &Outgoing;
+    fn take_batch(&mut self) -> Option<RecvBatch>;
+    fn wants_write(&self) -> bool;
+    fn poll_timeout(&self) -> Option<Timestamp>;
+}
+
+impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
+    pub(crate) fn new(machine: D, io: I) -> Self {
+        PacketEngine { machine, io, alarm: Alarm::new() }
+    }
+
+    /// Tells the machine what time it is, if that matters to it.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+            self.machine.handle_timeout(now);
+        }
+    }
+
+    /// Receives once. Ready if anything came, an error among others.
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
+        let mut batch = self.machine.take_batch().unwrap_or_else(lending::take_batch);
+        let received = self.io.poll_recv(cx, &mut batch);
+        let back = match received {
+            // It is wanted, or nothing would have been received.
+            Poll::Ready(Ok(())) => self.machine.handle_datagrams(now, batch).err(),
+            _ => Some(batch),
+        };
+        if let Some(batch) = back {
+            lending::give_batch_back(batch);
+        }
+        received.map(|received| match received {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if tells_of_a_datagram(&error) => {
+                self.machine.handle_unreachable(now, self.io.peer_addr(), error.kind());
+            }
+            Err(error) => self.machine.handle_io_error(now, error.kind()),
+        })
+    }
+
+    /// Sends what waits, as far as the socket takes it; says whether that was anything.
+    pub(crate) fn send(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let mut sent = false;
+        let mut told = false; // the last error told of an earlier datagram
+        while self.machine.wants_write() {
+            match self.io.poll_send(cx, self.machine.outgoing(now)) {
+                Poll::Ready(Ok(n)) => {
+                    self.machine.handle_sent(now, n.max(1));
+                    told = false;
+                }
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                // On a connected socket this is what became of an earlier datagram; the first one was not tried.
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::ConnectionRefused && !told => {
+                    self.machine.handle_unreachable(now, self.io.peer_addr(), error.kind());
+                    told = true;
+                }
+                Poll::Ready(Err(error)) => self.machine.handle_unsent(now, error.kind()),
+                Poll::Pending => break,
+            }
+            sent = true;
+        }
+        sent
+    }
+
+    /// A turn is over: gives the batch back to the thread, and sees to it that the task wakes when something is due. Ready
+    /// if that has come.
+    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.poll(cx, self.machine.poll_timeout())
+    }
+
+    /// Gives the batch back to the thread.
+    pub(crate) fn give_back(&mut self) {
+        if let Some(batch) = self.machine.take_batch() {
+            lending::give_batch_back(batch);
+        }
+    }
+}
+
+/// Whether an error of receiving tells of a datagram that did not arrive: the socket goes on.
+fn tells_of_a_datagram(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::PermissionDenied
+    )
+}
+
+/// The same functions of either machine.
+macro_rules! datagrams {
+    ($machine:ident) => {
+        impl<C: Decoder + Encoder<O>, O> Datagrams for $machine<C, O> {
+            fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch> {
+                $machine::handle_datagrams(self, now, batch)
+            }
+
+            fn handle_timeout(&mut self, now: Timestamp) {
+                $machine::handle_timeout(self, now);
+            }
+
+            fn handle_sent(&mut self, now: Timestamp, n: usize) {
+                $machine::handle_sent(self, now, n);
+            }
+
+            fn handle_unsent(&mut self, now: Timestamp, kind: ErrorKind) {
+                $machine::handle_unsent(self, now, kind);
+            }
+
+            fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: ErrorKind) {
+                $machine::handle_unreachable(self, now, peer, kind);
+            }
+
+            fn handle_io_error(&mut self, now: Timestamp, kind: ErrorKind) {
+                $machine::handle_io_error(self, now, kind);
+            }
+
+            fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
+                $machine::outgoing(self, now)
+            }
+
+            fn take_batch(&mut self) -> Option<RecvBatch> {
+                $machine::take_batch(self)
+            }
+
+            fn wants_write(&self) -> bool {
+                $machine::wants_write(self)
+            }
+
+            fn poll_timeout(&self) -> Option<Timestamp> {
+                $machine::poll_timeout(self)
+            }
+        }
+    };
+}
+
+datagrams!(Packets);
+datagrams!(Peers);
