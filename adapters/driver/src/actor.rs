@@ -119,6 +119,11 @@ where
         left.is_some()
     }
 
+    /// Whether anybody has a handle to it, or had one.
+    pub(crate) fn has_handles(&self) -> bool {
+        self.side.shared.is_some()
+    }
+
     /// Whether items of handles wait.
     pub(crate) fn has_backlog(&self) -> bool {
         self.backlog

@@ -86,6 +86,13 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.send_to(peer.into(), item)
     }
 
+    /// The peer has shown that it is where it says, by sending back something that only it can know, for example: from here
+    /// on any amount may be sent to it. For sessions of a datagram socket's peers; elsewhere it does nothing. See
+    /// [`PeerLimits::amplification`](getty_core::datagram::PeerLimits::amplification).
+    pub fn validate_peer(&mut self) {
+        self.session.validate();
+    }
+
     /// Takes the next message that is here, in a batch of messages. See
     /// [`Listener::on_messages`](crate::Listener::on_messages).
     ///
@@ -232,6 +239,7 @@ pub(crate) trait Commands<M: Messages> {
     fn path(&self) -> Option<Path> {
         None
     }
+    fn validate(&mut self) {}
     #[cfg(feature = "websocket")]
     fn answer(&mut self, _now: Timestamp, _verdict: Verdict) -> Result<(), AnswerError> {
         Err(AnswerError::NotAsked)

@@ -50,6 +50,7 @@ mod lending;
 mod listener;
 mod packet_driver;
 mod packet_engine;
+mod peers_driver;
 mod receiver;
 mod runtime;
 mod scratch;
@@ -76,6 +77,7 @@ pub use handle::{Handle, NotFlushed, SessionId};
 pub use io::{Io, PacketIo, Timer};
 pub use listener::{Listener, Refuse};
 pub use packet_driver::PacketDriver;
+pub use peers_driver::PeersDriver;
 pub use receiver::{Forward, Receiver};
 #[cfg(unix)]
 pub use runtime::UnixRuntime;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -15,19 +16,20 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use getty_core::codec::{Decoder, Encoder};
-use getty_core::datagram::{PacketOptions, Packets};
+use getty_core::datagram::{Dropped, PacketOptions, Packets, Path as PacketPath, PeerLimits, Peers};
 use getty_core::{Config, Framed, Items, Protocol, Session, StreamProtocol};
 
 #[cfg(unix)]
 use crate::UnixRuntime;
 use crate::actor::{self, OnPanic};
 use crate::endpoint::{Endpoint, Member, Phase, Role};
+use crate::peers_driver::OnDropped;
 use crate::tcp::TcpIncoming;
 #[cfg(unix)]
 use crate::unix::{UnixIncoming, UnixOptions};
 use crate::{
-    Accept, AddressError, Driver, Listener, PacketDriver, Runtime, SessionId, Spawn, TcpOptions, Timer,
-    UdpOptions, clock,
+    Accept, AddressError, Driver, Listener, PacketDriver, PeersDriver, Runtime, SessionId, Spawn, TcpOptions,
+    Timer, UdpOptions, clock,
 };
 
 /// How many connections are accepted before other tasks have their turn.
@@ -57,6 +59,7 @@ impl<R: Runtime> Server<R> {
             packets: PacketOptions::unconnected(),
             spawner: R::Spawner::default(),
             on_panic: None,
+            on_dropped: None,
             runtime: PhantomData,
         }
     }
@@ -137,6 +140,7 @@ pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
     packets: PacketOptions,
     spawner: S,
     on_panic: Option<OnPanic>,
+    on_dropped: Option<OnDropped>,
     runtime: PhantomData<fn(R)>,
 }
 
@@ -183,6 +187,7 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
             packets: self.packets,
             spawner,
             on_panic: self.on_panic,
+            on_dropped: self.on_dropped,
             runtime: self.runtime,
         }
     }
@@ -191,6 +196,13 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
     /// ended in any case.
     pub fn on_panic(mut self, hook: impl Fn(SessionId, &(dyn Any + Send)) + Send + Sync + 'static) -> Self {
         self.on_panic = Some(Arc::new(hook));
+        self
+    }
+
+    /// Is told, once a second at the most, of datagrams that came to nothing at a socket whose peers have sessions of their
+    /// own; where there is one session for all, its listener is told.
+    pub fn on_dropped(mut self, hook: impl Fn(&Dropped) + Send + Sync + 'static) -> Self {
+        self.on_dropped = Some(Arc::new(hook));
         self
     }
 
@@ -256,11 +268,7 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         L: Listener<Items<C::Item, O>>,
         S: Spawn<PacketDriver<R, R::UdpSocket, C, O, L>>,
     {
-        let named = |error| AddressError::wrap("listen on", address, error);
-        let resolved = R::resolve(address).await.map_err(named)?;
-        let socket = first_good(&resolved, |address| self.udp.bind(address)).map_err(named)?;
-        let local = socket.local_addr().map_err(named)?;
-        let socket = R::udp_socket(socket).map_err(named)?;
+        let (socket, local) = self.bind_udp(address).await?;
         let options = self.packets.with_connected(false);
         let packets = Packets::new(codec, options, self.config, clock::timestamp(R::now()));
         let mut driver = PacketDriver::new(packets, socket, listener);
@@ -269,6 +277,45 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         driver.set_on_panic(self.on_panic);
         self.spawner.spawn(driver);
         Ok(Server { address: local, endpoint, runtime: PhantomData })
+    }
+
+    /// Takes datagrams at `address` (`HOST:PORT`; port 0 takes a free one), with a session for each peer, as if each had a
+    /// connection. The function makes the listener of a peer that nobody knows yet, or says by `None` that it is not let
+    /// in; nothing is kept of it before. Who they are is not sure: an address can be invented, hence the limits, and
+    /// [`Context::validate_peer`](crate::Context::validate_peer).
+    ///
+    /// # Errors
+    /// The address can't be resolved, or not be bound to; the error names it.
+    pub async fn udp_peers<C, O, L, ML>(
+        self,
+        address: &str,
+        limits: PeerLimits,
+        codec: C,
+        listener: ML,
+    ) -> io::Result<Server<R>>
+    where
+        C: Decoder + Encoder<O>,
+        L: Listener<Items<C::Item, O>>,
+        ML: Fn(PacketPath) -> Option<L>,
+        S: Spawn<PeersDriver<R, R::UdpSocket, C, O, L, ML>>,
+    {
+        let (socket, local) = self.bind_udp(address).await?;
+        // Seeds of the standard library's hash tables come from the system.
+        let seed = [RandomState::new(), RandomState::new()].map(|state| state.hash_one(0));
+        let peers = Peers::new(codec, self.packets, limits, self.config, seed, clock::timestamp(R::now()));
+        let endpoint = Arc::new(Endpoint::default());
+        let mut driver = PeersDriver::new(peers, socket, listener, endpoint.clone());
+        driver.set_hooks(self.on_panic, self.on_dropped);
+        self.spawner.spawn(driver);
+        Ok(Server { address: local, endpoint, runtime: PhantomData })
+    }
+
+    async fn bind_udp(&self, address: &str) -> io::Result<(R::UdpSocket, SocketAddr)> {
+        let named = |error| AddressError::wrap("listen on", address, error);
+        let resolved = R::resolve(address).await.map_err(named)?;
+        let socket = first_good(&resolved, |address| self.udp.bind(address)).map_err(named)?;
+        let local = socket.local_addr().map_err(named)?;
+        Ok((R::udp_socket(socket).map_err(named)?, local))
     }
 
     /// Listens on `address` and gives each connection a session of the protocol and the listener that are made for it.

@@ -461,7 +461,7 @@ where
             || !inner.ready.is_empty()
             || match inner.phase {
                 Phase::Open => !inner.blocked && !inner.inbox.is_empty() || inner.drops.is_due(inner.now),
-                Phase::Flushing => inner.table.is_empty(),
+                Phase::Flushing => inner.told_end.is_some() || inner.table.is_empty(),
                 Phase::Ended => false,
             }
     }
