@@ -407,6 +407,7 @@ where
     /// on with [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self, key: PeerKey) -> Option<C::Item> {
+        self.inner.answering = None;
         if !self.inner.ready.is_empty() || self.inner.asked.is_some() {
             return None;
         }
@@ -570,8 +571,8 @@ impl Inner {
 
     /// Whether the next datagram is of this peer.
     fn is_next(&self, key: PeerKey) -> bool {
-        let address = self.inbox.next_path().map(|path| path.peer);
-        address.is_some() && address == self.table.at(key).map(|peer| peer.path.peer)
+        let Some(peer) = self.table.at(key).filter(|peer| peer.ending.is_none()) else { return false };
+        self.inbox.next_path().is_some_and(|path| path.peer == peer.path.peer)
     }
 
     /// Begins the next datagram of the batch.
