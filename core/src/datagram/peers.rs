@@ -357,7 +357,8 @@ where
     pub fn update_active(&mut self, now: Timestamp, key: PeerKey) {
         self.inner.clock(now);
         let now = self.inner.now;
-        if let Some(peer) = self.inner.table.of(key) {
+        // Who is ending is in no order any more.
+        if let Some(peer) = self.inner.table.of(key).filter(|peer| peer.ending.is_none()) {
             peer.activity.last_active = now;
             self.inner.table.touch(key.index, now);
         }
