@@ -434,8 +434,9 @@ where
                 }
             }
             let key = inner.begun.filter(|&key| only.is_none_or(|only| only == key))?;
-            let Some(peer) = inner.table.of(key).filter(|peer| peer.ending.is_none()) else {
-                inner.inbox.skip(); // it was closed meanwhile
+            let Some(peer) = inner.table.of(key).filter(|peer| peer.ending.is_none() && !peer.paused) else {
+                inner.leave_rest(key); // it was closed or paused meanwhile
+                codec.reset();
                 continue;
             };
             match inner.inbox.decode(codec, &inner.config, inner.several_frames) {
@@ -609,6 +610,16 @@ impl Inner {
             return Begun::Dropped;
         }
         Begun::Known
+    }
+
+    /// What is left of the datagram that is being decoded is not wanted any more.
+    #[cold]
+    fn leave_rest(&mut self, key: PeerKey) {
+        self.inbox.skip();
+        let paused = self.table.at(key).filter(|peer| peer.ending.is_none()).map(|peer| peer.path.peer);
+        if paused.is_some() {
+            self.drops.count(paused, DropReason::Paused);
+        }
     }
 
     /// A datagram of somebody unknown.
