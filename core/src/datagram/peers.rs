@@ -778,6 +778,8 @@ impl Inner {
             peer.flushed += 1;
             if sent {
                 peer.activity.count_sent(self.now, bytes);
+            } else {
+                peer.allowance = peer.allowance.saturating_add(bytes as u64);
             }
             let mut bits = 0;
             if peer.flush_wanted.is_some_and(|wanted| wanted.get() <= peer.flushed) {
