@@ -27,6 +27,9 @@ use crate::{
 /// The bit of [`Event::Closed`] among those of [`pending`].
 const CLOSED: u16 = 1 << 15;
 
+/// For how many datagrams that wait memory is kept when there are none.
+const SPARE_OWNERS: usize = 256;
+
 /// What peers that nobody knows may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerLimits {
@@ -303,6 +306,7 @@ where
             Err(error) => Arc::new(error),
         };
         inner.outgoing.buffer().truncate(mark);
+        inner.shrink();
         if let Some(peer) = inner.table.of(key) {
             peer.refused = peer.refused.saturating_add(1);
         }
@@ -810,8 +814,17 @@ impl Inner {
                 }
             }
         }
+        self.check_done();
+        self.shrink();
+    }
+
+    /// Gives memory back, if there is nothing to send. What a batch has lent goes back with it.
+    fn shrink(&mut self) {
         if self.outgoing.is_empty() && self.inbox.batch.is_none() {
             self.outgoing.clear();
+        }
+        if self.owners.is_empty() && self.owners.capacity() > SPARE_OWNERS {
+            self.owners = VecDeque::new();
         }
     }
 
@@ -836,7 +849,8 @@ impl Inner {
     /// Ends the session of a peer.
     fn end_peer(&mut self, key: PeerKey, graceful: bool, reason: Option<CloseReason>) {
         let Some(peer) = self.table.of(key) else { return };
-        if peer.ending.is_some() && graceful {
+        // One that is over keeps its reason.
+        if peer.pending & CLOSED != 0 || peer.ending.is_some() && graceful {
             return;
         }
         let flushed = graceful || peer.waiting == 0;
@@ -859,22 +873,40 @@ impl Inner {
         for index in indices {
             self.end_peer(self.table.key(index), true, self.reason.as_deref().cloned());
         }
+        self.check_done();
+    }
+
+    /// Once everything is sent, a graceful close has nothing to wait for.
+    fn check_done(&mut self) {
+        if self.outgoing.is_empty() {
+            self.close_at = None;
+        }
     }
 
     /// Ends everything at once.
     fn abort(&mut self, reason: CloseReason) {
-        if self.phase == Phase::Ended {
+        if self.phase == Phase::Ended || self.is_over() {
             return;
         }
         self.stop_receiving();
-        self.outgoing.clear();
-        self.owners = VecDeque::new();
+        self.forget_outgoing();
         self.close_at = None;
         let indices: Vec<u32> = self.table.indices().collect();
         for index in indices {
             self.end_peer(self.table.key(index), false, Some(reason.clone()));
         }
         self.reason = Some(Box::new(reason));
+    }
+
+    /// Whether nothing is left to do than to tell it.
+    fn is_over(&self) -> bool {
+        self.phase == Phase::Flushing && self.close_at.is_none()
+    }
+
+    fn forget_outgoing(&mut self) {
+        self.outgoing.clear();
+        self.owners = VecDeque::new();
+        self.refused = Vec::new();
     }
 
     fn stop_receiving(&mut self) {
@@ -889,6 +921,9 @@ impl Inner {
     fn end(&mut self) -> Box<CloseReason> {
         self.phase = Phase::Ended;
         self.close_at = None;
+        // What is left is of peers whose sessions were aborted.
+        self.forget_outgoing();
+        self.drops.forget_report();
         self.reason.take().unwrap_or_else(|| Box::new(CloseReason::Local { flushed: true }))
     }
 }
