@@ -264,7 +264,7 @@ where
     /// The network says that something sent before did not arrive. That is reported and ends nothing.
     pub fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: io::ErrorKind) {
         self.inner.clock(now);
-        if self.inner.phase == Phase::Open {
+        if self.inner.phase != Phase::Ended && !self.inner.is_over() {
             self.inner.drops.count(peer, DropReason::Unsent(kind));
         }
     }
@@ -404,8 +404,10 @@ where
         if self.inner.phase == Phase::Flushing && self.inner.table.is_empty() {
             return Some(PeersEvent::Closed(self.inner.end()));
         }
-        let report = self.inner.drops.take_report(self.inner.now)?;
-        (self.inner.phase == Phase::Open).then_some(PeersEvent::Dropped(report))
+        if self.inner.phase == Phase::Ended {
+            return None;
+        }
+        self.inner.drops.take_report(self.inner.now).map(PeersEvent::Dropped)
     }
 
     /// The next message of the peer whose message was polled last, if it is the next event: for batches. `None` means to go
@@ -468,7 +470,9 @@ where
             || !inner.ready.is_empty()
             || match inner.phase {
                 Phase::Open => !inner.blocked && !inner.inbox.is_empty() || inner.drops.is_due(inner.now),
-                Phase::Flushing => inner.told_end.is_some() || inner.table.is_empty(),
+                Phase::Flushing => {
+                    inner.told_end.is_some() || inner.table.is_empty() || inner.drops.is_due(inner.now)
+                }
                 Phase::Ended => false,
             }
     }
@@ -477,7 +481,8 @@ where
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let inner = &self.inner;
-        let report = inner.drops.report_at().filter(|_| inner.phase == Phase::Open);
+        // One that is due already is for polling.
+        let report = inner.drops.report_at().filter(|&at| inner.phase != Phase::Ended && at > inner.now);
         [inner.wheel.next_at(), inner.close_at, report].into_iter().flatten().min()
     }
 
@@ -890,6 +895,7 @@ impl Inner {
         }
         self.stop_receiving();
         self.forget_outgoing();
+        self.drops.forget_report();
         self.close_at = None;
         let indices: Vec<u32> = self.table.indices().collect();
         for index in indices {
@@ -913,7 +919,6 @@ impl Inner {
         self.phase = Phase::Flushing;
         self.asked = None;
         self.inbox.clear();
-        self.drops.forget_report();
         self.blocked = false;
     }
 
