@@ -22,12 +22,15 @@ pub enum Codec {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct SizeOptions {
     /// Largest message in bytes, received or sent: its payload, after decompression. A peer that sends a larger one
-    /// is disconnected. With the codec raw, the largest piece that is handled at once
+    /// is disconnected; a larger datagram is dropped, and none holds more than 65507. With the codec raw, the largest piece that is handled at once
     // Conformance suites send 16 MiB, which the library's default of 8 MiB would refuse.
     #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024 * 1024,
         value_parser = clap::value_parser!(u32).range(1..=MAX_MESSAGE as i64))]
     pub max_message: u32,
 }
+
+/// The most that a datagram of UDP holds.
+pub const MAX_DATAGRAM: usize = 65_507;
 
 /// What the length field can announce, less the field itself.
 const MAX_MESSAGE: u32 = u32::MAX - 4;
@@ -35,8 +38,9 @@ const MAX_MESSAGE: u32 = u32::MAX - 4;
 /// Options on messages.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CodecOptions {
-    /// How messages lie in the stream [default: length; over udp raw, where each datagram is a message]. With a ws URL: sends and expects packages of this codec, one
-    /// in each binary message, instead of text and binary messages as they are
+    /// How messages lie in the stream [default: length; over udp raw: a datagram is a message]. With a udp URL: one
+    /// message of the codec in each datagram. With a ws URL: sends and expects packages of this codec, one in each
+    /// binary message, instead of text and binary messages as they are
     #[arg(long, value_enum)]
     pub codec: Option<Codec>,
 
@@ -65,7 +69,16 @@ impl CodecOptions {
     pub fn config(self, transport: Transport) -> ConfigBuilder {
         let overhead = self.codec(transport).map_or(0, Codec::overhead);
         let limit = self.size.limit().saturating_add(overhead);
-        Config::builder().max_frame(limit).max_message(limit)
+        Config::builder().max_frame(limit).max_message(limit).max_datagram(limit.min(MAX_DATAGRAM))
+    }
+
+    /// The largest message that can be sent over `transport`.
+    pub fn sendable(self, transport: Transport) -> usize {
+        let overhead = self.codec(transport).map_or(0, Codec::overhead);
+        match transport {
+            Transport::Udp => self.size.limit().min(MAX_DATAGRAM - overhead),
+            _ => self.size.limit(),
+        }
     }
 }
 

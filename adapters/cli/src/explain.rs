@@ -1,6 +1,7 @@
-//! Why a session ended, in the words of this program.
+//! Why a session ended or a datagram came to nothing, in the words of this program.
 
 use getty_driver::core::codec::{DelimitedError, LengthDelimitedError};
+use getty_driver::core::datagram::{DropReason, Dropped};
 use getty_driver::core::websocket::{HandshakeError, ProtocolError};
 use getty_driver::core::{CloseReason, Deadline};
 
@@ -46,5 +47,19 @@ pub fn explain(reason: &CloseReason) -> String {
         CloseReason::Timeout(Deadline::WriteStall) => "the peer has stopped reading".to_owned(),
         CloseReason::Io(kind) => kind.to_string(),
         other => other.to_string(),
+    }
+}
+
+/// What came to nothing, in the words of this program's options.
+pub fn explain_dropped(dropped: &Dropped) -> String {
+    let reason = match &dropped.reason {
+        DropReason::Oversized { bytes, limit } => {
+            format!("{bytes} bytes, more than the limit of {limit}: raise --max-message")
+        }
+        reason => reason.to_string(),
+    };
+    match dropped.counts.total() {
+        1 => format!("a datagram was dropped: {reason}"),
+        n => format!("{n} datagrams were dropped, the latest: {reason}"),
     }
 }

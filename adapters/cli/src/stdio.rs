@@ -67,7 +67,7 @@ fn read<M: Payload>(mut from: impl Read, cut: Cut, limit: usize, mut give: impl 
             }
         }
         let too_long =
-            || format!("a line of standard input is longer than {limit} bytes: raise --max-message");
+            || format!("a line of standard input is longer than {limit} bytes (see --max-message)");
         let mut problem = (rest.len() > limit).then(too_long);
         let mut batch = VecDeque::with_capacity(pieces.len());
         for piece in pieces {

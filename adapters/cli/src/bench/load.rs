@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::Packages;
 use getty_driver::core::{Close, CloseReason, Config, Opened, Stats};
 use getty_driver::{Context, Handle, Items, Listener, Refuse};
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use super::join;
 use super::probe::{Echo, Framing, Probe};
-use crate::explain::explain;
+use super::window::{Echoed, Window};
+use crate::explain::{explain, explain_dropped};
 use crate::runtime::{BuiltIn, RuntimeName, local_client, on_runtime, sleep_until};
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
@@ -36,7 +39,15 @@ pub struct Plan {
 
 impl Plan {
     fn framing(&self) -> Framing {
-        if self.url.transport.has_messages() { Framing::Transport } else { Framing::Length }
+        match self.url.transport {
+            Transport::Udp => Framing::Datagram,
+            transport if transport.has_messages() => Framing::Transport,
+            _ => Framing::Length,
+        }
+    }
+
+    fn window(&self) -> Window {
+        Window::new(self.depth, self.url.transport == Transport::Udp)
     }
 }
 
@@ -58,26 +69,63 @@ pub struct Outcome {
     /// Messages that came back changed, or that were never sent.
     pub wrong: u64,
     /// Connections that ended while messages were in flight, or that did not answer them in the end.
-    pub lost: u64,
+    pub lost_connections: u64,
     /// Why the first of them did.
     pub first_lost: Option<String>,
+    /// Datagrams since the measurement began.
+    pub datagrams: Datagrams,
+    /// What was first reported as dropped.
+    pub first_dropped: Option<String>,
     /// Connections on which compression was agreed.
     pub compressed: usize,
+}
+
+/// What became of messages over a transport that promises little.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub struct Datagrams {
+    /// Of which no echo came in time.
+    pub lost: u64,
+    /// Of which an echo came when it counted as lost already.
+    pub late: u64,
+    /// Whose echo came after that of a later message.
+    pub reordered: u64,
+    /// Further echoes of the same message.
+    pub doubled: u64,
+}
+
+impl Datagrams {
+    fn add(&mut self, other: Datagrams) {
+        self.lost += other.lost;
+        self.late += other.late;
+        self.reordered += other.reordered;
+        self.doubled += other.doubled;
+    }
 }
 
 impl Outcome {
     fn new() -> Self {
         // 100 ns to 10 minutes, to three digits: about 250 KB.
         let latencies = Histogram::new_with_bounds(100, 600_000_000_000, 3).expect("the bounds are good");
-        Outcome { latencies, messages_per_second: 0.0, wrong: 0, lost: 0, first_lost: None, compressed: 0 }
+        Outcome {
+            latencies,
+            messages_per_second: 0.0,
+            wrong: 0,
+            lost_connections: 0,
+            first_lost: None,
+            datagrams: Datagrams::default(),
+            first_dropped: None,
+            compressed: 0,
+        }
     }
 
     fn add(&mut self, other: Outcome) {
         self.latencies += other.latencies;
         self.messages_per_second += other.messages_per_second;
         self.wrong += other.wrong;
-        self.lost += other.lost;
+        self.lost_connections += other.lost_connections;
         self.first_lost = self.first_lost.take().or(other.first_lost);
+        self.datagrams.add(other.datagrams);
+        self.first_dropped = self.first_dropped.take().or(other.first_dropped);
         self.compressed += other.compressed;
     }
 }
@@ -134,6 +182,9 @@ impl Load {
 /// How many connections are opened at the same time.
 const CONNECTING: usize = 64;
 
+/// How long a datagram may take to come back before it counts as lost. They are looked through four times in this time.
+const LOST_AFTER: Duration = Duration::from_millis(200);
+
 /// How long messages may take to come back after the end of the measurement.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -183,7 +234,7 @@ async fn run<R: BuiltIn>(
     }
     let mut outcome = worker.outcome.replace(Outcome::new());
     if worker.open.get() > 0 {
-        outcome.lost += worker.open.get();
+        outcome.lost_connections += worker.open.get();
         outcome.first_lost.get_or_insert(format!("no answer within {LAST_ANSWERS:?} of the end"));
     }
     if let Some((begin, end)) = begin.zip(end) {
@@ -212,10 +263,11 @@ async fn connect<R: BuiltIn>(
         .watermarks(in_flight, in_flight)
         .hard_limit(in_flight)
         .handle_queue(plan.depth)
+        .cron_period((plan.url.transport == Transport::Udp).then_some(LOST_AFTER / 4))
         .build()?;
     let opening = numbers.map(|number| {
         let codec = Probe::new(framing, pattern.clone(), plan.size, number as u64);
-        let listener = Pump::new(worker.clone(), plan.depth);
+        let listener = Pump::new(worker.clone(), plan.window());
         open::<R>(plan, config.clone(), codec, listener)
     });
     stream::iter(opening).buffer_unordered(CONNECTING).try_collect().await
@@ -309,19 +361,39 @@ impl Worker {
 #[derive(Debug)]
 struct Pump {
     worker: Rc<Worker>,
-    /// When the messages in flight were sent, as a ring, the oldest at `oldest`. Zero for the first ones.
-    sent_at: Box<[u64]>,
-    oldest: usize,
-    in_flight: usize,
+    window: Window,
 }
 
 impl Pump {
-    fn new(worker: Rc<Worker>, depth: usize) -> Self {
+    /// The first messages are sent by the worker, at [`Worker::started`].
+    fn new(worker: Rc<Worker>, mut window: Window) -> Self {
         worker.opening.set(worker.opening.get() + 1);
         worker.open.set(worker.open.get() + 1);
-        Pump { worker, sent_at: vec![0; depth].into(), oldest: 0, in_flight: depth }
+        while window.has_room() {
+            window.send(FIRST);
+        }
+        Pump { worker, window }
+    }
+
+    /// Sends as many messages as there is room for; gives how many others are lost by that.
+    fn refill(&mut self, cx: &mut Context<'_, Items<Echo, ()>>, now: u64) -> u64 {
+        let mut lost = 0;
+        while self.window.has_room() && cx.send(()).is_ok() {
+            lost += u64::from(self.window.send(now));
+        }
+        lost
+    }
+
+    /// Closes at the end, when there is nothing more to wait for.
+    fn close_if_done(&self, cx: &mut Context<'_, Items<Echo, ()>>) {
+        if self.worker.phase.get() == Phase::Stop && self.window.is_empty() {
+            cx.close(Close::graceful());
+        }
     }
 }
+
+/// In the place of when a message was sent: with the first ones.
+const FIRST: u64 = 0;
 
 impl Listener<Items<Echo, ()>> for Pump {
     fn on_open(&mut self, _cx: &mut Context<'_, Items<Echo, ()>>, opened: &Opened) -> Result<(), Refuse> {
@@ -338,36 +410,61 @@ impl Listener<Items<Echo, ()>> for Pump {
     }
 
     fn on_messages(&mut self, cx: &mut Context<'_, Items<Echo, ()>>) {
-        let Pump { worker, sent_at, oldest, in_flight } = self;
+        let worker = self.worker.clone();
         let mut outcome = worker.outcome.borrow_mut();
         let (now, phase) = (worker.now(), worker.phase.get());
+        let mut datagrams = Datagrams::default();
         while let Some(echo) = cx.next_message() {
-            if *in_flight == 0 {
-                outcome.wrong += 1; // never sent
-                continue;
+            let echoed = self.window.echo(echo.number);
+            outcome.wrong += u64::from(!echo.intact || echoed == Echoed::NeverSent);
+            match echoed {
+                Echoed::Back { sent_at, reordered } => {
+                    if phase == Phase::Measure {
+                        let sent = if sent_at == FIRST { worker.started.get() } else { sent_at };
+                        outcome.latencies.saturating_record(now.saturating_sub(sent));
+                    }
+                    datagrams.reordered += u64::from(reordered);
+                }
+                Echoed::Double => datagrams.doubled += 1,
+                Echoed::Late => datagrams.late += 1,
+                Echoed::NeverSent => {}
             }
-            outcome.wrong += u64::from(!echo.intact);
-            let slot = &mut sent_at[*oldest];
-            if phase == Phase::Measure {
-                let sent = if *slot == 0 { worker.started.get() } else { *slot };
-                outcome.latencies.saturating_record(now.saturating_sub(sent));
-            }
-            *slot = now;
-            *oldest = if *oldest + 1 == sent_at.len() { 0 } else { *oldest + 1 };
-            if phase == Phase::Stop || cx.send(()).is_err() {
-                *in_flight -= 1;
+            if phase < Phase::Stop {
+                datagrams.lost += self.refill(cx, now);
             }
         }
-        if *in_flight == 0 {
-            cx.close(Close::graceful());
+        if phase >= Phase::Measure {
+            outcome.datagrams.add(datagrams);
         }
+        self.close_if_done(cx);
+    }
+
+    /// Looks for messages that are lost. There is no cron where none can be.
+    fn on_cron(&mut self, cx: &mut Context<'_, Items<Echo, ()>>) {
+        let (now, phase) = (self.worker.now(), self.worker.phase.get());
+        let time = now.saturating_sub(u64::try_from(LOST_AFTER.as_nanos()).unwrap_or(u64::MAX));
+        if !(1..time).contains(&self.worker.started.get()) {
+            return; // the first messages still have time
+        }
+        let mut lost = self.window.lose(time);
+        if phase < Phase::Stop {
+            lost += self.refill(cx, now);
+        }
+        if phase >= Phase::Measure {
+            self.worker.outcome.borrow_mut().datagrams.lost += lost;
+        }
+        self.close_if_done(cx);
+    }
+
+    fn on_dropped(&mut self, _cx: &mut Context<'_, Items<Echo, ()>>, dropped: &Dropped) {
+        self.worker.outcome.borrow_mut().first_dropped.get_or_insert_with(|| explain_dropped(dropped));
     }
 
     fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
-        let Pump { worker, in_flight, .. } = self;
-        if *in_flight > 0 {
+        let Pump { worker, window } = self;
+        if !window.is_empty() {
             let mut outcome = worker.outcome.borrow_mut();
-            outcome.lost += 1;
+            outcome.lost_connections += 1;
             outcome.first_lost.get_or_insert_with(|| explain(reason));
         }
         worker.open.set(worker.open.get().saturating_sub(1));

@@ -4,6 +4,7 @@ mod load;
 mod plot;
 mod probe;
 mod report;
+mod window;
 
 use std::fs::File;
 use std::io::Write;
@@ -18,7 +19,7 @@ use getty_driver::core::websocket::OriginPolicy;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::oneshot;
 
-use crate::codec::{CodecOptions, SizeOptions};
+use crate::codec::{CodecOptions, MAX_DATAGRAM, SizeOptions};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
 use crate::serve::EchoServer;
 use crate::units;
@@ -30,19 +31,26 @@ use report::{Report, Row};
 /// Measure an echo server under load
 ///
 /// Each connection keeps --depth messages in flight: it sends one for each that comes back. Over tcp messages are
-/// framed by a length of 4 bytes, as getty serve does by default; over ws they are binary messages. Every payload
-/// is different, can't be compressed, and is checked when it comes back.
+/// framed by a length of 4 bytes, as getty serve does by default; over ws they are binary messages, over udp datagrams.
+/// Every payload is different, can't be compressed, and is checked when it comes back.
 ///
 /// Without a URL, an echo server is started in this process for every transport and runtime that is built in,
-/// one after the other, with a load on the same runtime, and "CPU us/msg" covers both together. With a URL it covers
+/// one after the other, with a load on the same runtime, and "CPU us/msg" covers both together (udp is left out
+/// where no datagram holds --size). With a URL it covers
 /// the load.
 ///
 /// Latency is from handing a message to the session until its echo is handed out. MB/s are payload bytes
 /// (1 MB = 1 000 000 bytes) that came back. Errors are payloads that came back changed, and connections that
 /// ended early; with any of them the exit code is 1.
+///
+/// Over udp messages may be lost and reordered, which is reported and is no error. Lost are those of which no echo
+/// came within 200 ms, or before many later ones were sent; another one is sent in the place of each. Those that come
+/// later all the same ("late") and echoes of the same message ("doubled") are told in the JSON. A payload tells its
+/// number, of fewer than 8 bytes only the last digits: of 1 byte, echoes 256 messages apart can't be told apart.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH?QUERY [default: some in this process]
+    /// The server: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH?QUERY
+    /// [default: some in this process]
     url: Option<Url>,
 
     /// What runs the load [default: what runs the server, or tokio if there is a URL]
@@ -94,8 +102,17 @@ impl Options {
                 "messages of {size} bytes are over the limit of {max_message}: raise --max-message"
             ));
         }
+        let udp = self.url.as_ref().is_some_and(|url| url.transport == Transport::Udp);
+        if udp && !self.fits(Transport::Udp) {
+            return Err(format!("no datagram holds {} bytes: the most is {MAX_DATAGRAM}", self.size));
+        }
         // Without a URL there is a server for each transport.
         self.url.as_ref().map_or(Ok(()), |url| self.websocket.check([url]))
+    }
+
+    /// Whether messages of the size can be sent over `transport`.
+    fn fits(&self, transport: Transport) -> bool {
+        transport != Transport::Udp || self.size as usize <= MAX_DATAGRAM
     }
 }
 
@@ -107,7 +124,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     match &options.url {
         Some(url) => rows.push(measure(&options, url, None)?),
         None => {
-            for &transport in Transport::ALL {
+            for &transport in Transport::ALL.iter().filter(|&&transport| options.fits(transport)) {
                 for &runtime in RuntimeName::value_variants() {
                     let server = LocalServer::start(transport, runtime, &options)?;
                     rows.push(measure(&options, &server.url, Some(runtime))?);

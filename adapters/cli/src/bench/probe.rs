@@ -15,6 +15,10 @@ const SHIFTS: usize = 256;
 ///
 /// A payload is a stamp of 8 bytes and a stretch of the pattern that the stamp chooses. Both cost a copy to
 /// make and a comparison to check.
+///
+/// Over a transport that may lose messages, the stamp of an echo tells the number of its message. In a payload of
+/// fewer bytes than 8 there are only the last digits of it: what comes back is taken for the latest message with these, so
+/// that of 1 byte each a loss of 256 messages in a row goes unseen, and so does a stamp that was changed.
 #[derive(Debug)]
 pub struct Probe {
     framing: Framing,
@@ -32,6 +36,8 @@ pub enum Framing {
     Length,
     /// By the transport, which keeps messages apart.
     Transport,
+    /// By the transport, which may also lose, double and reorder them.
+    Datagram,
 }
 
 impl Framing {
@@ -39,7 +45,7 @@ impl Framing {
     pub fn overhead(self) -> usize {
         match self {
             Framing::Length => HEADER,
-            Framing::Transport => 0,
+            Framing::Transport | Framing::Datagram => 0,
         }
     }
 }
@@ -47,6 +53,8 @@ impl Framing {
 /// A message that came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Echo {
+    /// Which message it is of, if it is one that was sent.
+    pub number: Option<u64>,
     pub intact: bool,
 }
 
@@ -79,10 +87,34 @@ impl Probe {
 
     /// The payload of message `number`.
     fn payload(&self, number: u64) -> ([u8; 8], usize, &[u8]) {
-        let stamp = self.key.wrapping_add(mix(number));
+        // In a row where it tells the number; elsewhere it has no structure that could be compressed.
+        let spread = if self.framing == Framing::Datagram { number } else { mix(number) };
+        let stamp = self.key.wrapping_add(spread);
         let stamped = self.size.min(8);
         let shift = (stamp % SHIFTS as u64) as usize;
         (stamp.to_le_bytes(), stamped, &self.pattern[shift..][..self.size - stamped])
+    }
+
+    /// Checks `payload`, which is of the right size, as an echo of message `number`.
+    fn is_intact(&self, number: u64, payload: &[u8]) -> bool {
+        let (stamp, stamped, rest) = self.payload(number);
+        payload[..stamped] == stamp[..stamped] && payload[stamped..] == *rest
+    }
+
+    /// The latest message whose number has the digits that `payload` tells.
+    fn number(&self, payload: &[u8]) -> Option<u64> {
+        let latest = self.sent.checked_sub(1)?;
+        let told = payload.len().min(8);
+        let mut stamp = [0; 8];
+        stamp[..told].copy_from_slice(&payload[..told]);
+        let age = latest.wrapping_sub(u64::from_le_bytes(stamp).wrapping_sub(self.key));
+        latest.checked_sub(age & u64::MAX >> (64 - 8 * told))
+    }
+
+    /// What a datagram is.
+    fn datagram(&self, payload: &[u8]) -> Echo {
+        let number = self.number(payload).filter(|_| payload.len() == self.size);
+        Echo { number, intact: number.is_some_and(|number| self.is_intact(number, payload)) }
     }
 }
 
@@ -111,6 +143,11 @@ impl Decoder for Probe {
 
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Echo>, WrongSize> {
         let (payload, received) = match self.framing {
+            Framing::Datagram => {
+                let echo = self.datagram(src);
+                src.advance(src.len());
+                return Ok(Decoded::Frame(echo));
+            }
             Framing::Transport => (&**src, src.len()),
             Framing::Length => match src.split_first_chunk::<HEADER>() {
                 Some((header, payload)) => (payload, u32::from_be_bytes(*header) as usize),
@@ -123,11 +160,11 @@ impl Decoder for Probe {
         let Some(payload) = payload.get(..self.size) else {
             return Ok(Decoded::Need(self.size - payload.len()));
         };
-        let (stamp, stamped, rest) = self.payload(self.received);
-        let intact = payload[..stamped] == stamp[..stamped] && payload[stamped..] == *rest;
+        let number = self.received;
+        let intact = self.is_intact(number, payload);
         self.received += 1;
         src.advance(self.framing.overhead() + self.size);
-        Ok(Decoded::Frame(Echo { intact }))
+        Ok(Decoded::Frame(Echo { number: Some(number), intact }))
     }
 }
 
@@ -188,7 +225,8 @@ mod tests {
         let mut sent = wire(&mut new(), 1);
         let framed = wire(&mut Probe::new(Framing::Length, pattern.clone(), 9, 3), 1);
         assert_eq!(sent, framed[HEADER..]);
-        assert_eq!(new().decode(&mut Source::new(&mut sent)), Ok(Decoded::Frame(Echo { intact: true })));
+        let echo = Echo { number: Some(0), intact: true };
+        assert_eq!(new().decode(&mut Source::new(&mut sent)), Ok(Decoded::Frame(echo)));
     }
 
     #[test]
@@ -197,6 +235,41 @@ mod tests {
             let mut probe = Probe::new(framing, Probe::pattern(4), 4, 0);
             let error = probe.decode(&mut Source::new(&mut wire.into())).unwrap_err();
             assert_eq!(error.to_string(), "a message of 4 bytes came back with 5 bytes");
+        }
+    }
+
+    #[test]
+    fn datagrams_tell_their_numbers() {
+        for size in [1, 2, 7, 8, 9, 64] {
+            let pattern = Probe::pattern(size);
+            let new = |connection| Probe::new(Framing::Datagram, pattern.clone(), size, connection);
+            let mut probe = new(3);
+            let datagrams: Vec<BytesMut> = (0..600).map(|_| wire(&mut probe, 1)).collect();
+            let echo = |probe: &Probe, bytes: &[u8]| probe.datagram(bytes);
+            // What the digits can't tell apart is taken for the later one.
+            let told = |number: u64| if size == 1 { number + (599 - number) / 256 * 256 } else { number };
+            for number in [0, 1, 255, 256, 598, 599] {
+                let expected = Echo { number: Some(told(number)), intact: true };
+                assert_eq!(echo(&probe, &datagrams[number as usize]), expected, "{size}");
+            }
+            assert!(!echo(&probe, &[0; 65]).intact, "another size");
+            assert_eq!(
+                echo(&new(3), &datagrams[0]),
+                Echo { number: None, intact: false },
+                "nothing was sent"
+            );
+            if size >= 8 {
+                let others = wire(&mut new(4), 1);
+                assert_eq!(echo(&probe, &others), Echo { number: None, intact: false });
+                let unsent = wire(&mut probe, 1);
+                let behind = Probe { sent: 600, ..new(3) };
+                assert_eq!(echo(&behind, &unsent), Echo { number: None, intact: false });
+            }
+            if size > 8 {
+                let mut changed = datagrams[7].clone();
+                changed[8] ^= 1;
+                assert_eq!(echo(&probe, &changed), Echo { number: Some(7), intact: false });
+            }
         }
     }
 }

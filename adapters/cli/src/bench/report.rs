@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::Options;
-use super::load::{Outcome, Plan};
+use super::load::{Datagrams, Outcome, Plan};
 use crate::runtime::RuntimeName;
 use crate::url::Transport;
 
@@ -47,6 +47,10 @@ pub struct Row {
     cpu_us_per_message: Option<f64>,
     wrong_payloads: u64,
     lost_connections: u64,
+    #[serde(flatten)]
+    datagrams: Datagrams,
+    #[serde(skip)]
+    first_dropped: Option<String>,
     #[serde(skip)]
     first_lost: Option<String>,
     /// What was measured, in words.
@@ -69,7 +73,7 @@ pub fn run_name(transport: Transport, server: Option<RuntimeName>, load: Runtime
 
 impl Row {
     pub fn new(plan: &Plan, server: Option<RuntimeName>, outcome: Outcome, cpu: Option<Duration>) -> Self {
-        let Outcome { latencies, messages_per_second, wrong, lost, first_lost, compressed } = outcome;
+        let Outcome { latencies, messages_per_second, wrong, lost_connections, compressed, .. } = outcome;
         let messages = latencies.len();
         let us = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
         Row {
@@ -81,7 +85,7 @@ impl Row {
             connections: plan.connections,
             deflate: compressed == plan.connections,
             messages,
-            errors: wrong + lost,
+            errors: wrong + lost_connections,
             messages_per_s: messages_per_second,
             mb_per_s: messages_per_second * plan.size as f64 / 1e6,
             p50_us: us(0.5),
@@ -93,8 +97,10 @@ impl Row {
                 .filter(|_| messages > 0)
                 .map(|cpu| cpu.as_secs_f64() * 1e6 / messages as f64),
             wrong_payloads: wrong,
-            lost_connections: lost,
-            first_lost,
+            lost_connections,
+            datagrams: outcome.datagrams,
+            first_dropped: outcome.first_dropped,
+            first_lost: outcome.first_lost,
             latencies,
         }
     }
@@ -109,7 +115,8 @@ impl Row {
             parts.push(format!("{} connections ended early (the first: {first})", self.lost_connections));
         }
         if parts.is_empty() && self.messages == 0 {
-            parts.push("no message came back within the measurement: see --duration".to_owned());
+            let why = self.first_dropped.as_deref().unwrap_or("see --duration");
+            parts.push(format!("no message came back within the measurement: {why}"));
         }
         (!parts.is_empty()).then(|| format!("{}: {}", self.name, parts.join("; ")))
     }
@@ -152,6 +159,8 @@ impl Report {
             "p99 us",
             "p99.9 us",
             "CPU us/msg",
+            "lost",
+            "reordered",
             "errors",
         ]
         .map(str::to_owned);
@@ -168,6 +177,8 @@ impl Report {
                 format!("{:.1}", run.p99_us),
                 format!("{:.1}", run.p999_us),
                 run.cpu_us_per_message.map_or("-".to_owned(), |cpu| format!("{cpu:.2}")),
+                run.datagrams.lost.to_string(),
+                run.datagrams.reordered.to_string(),
                 run.errors.to_string(),
             ]
         });

@@ -1,5 +1,7 @@
 //! `getty connect`: standard input and output as a session.
 
+mod datagrams;
+mod peer;
 mod talk;
 
 use std::time::Duration;
@@ -7,18 +9,21 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use clap::Args;
+use futures_util::{SinkExt, StreamExt};
 use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
 use getty_driver::core::websocket::Packages;
-use getty_driver::core::{Close, CloseReason, StreamProtocol};
+use getty_driver::core::{CloseReason, StreamProtocol};
 use getty_driver::{ClientBuilder, Connection, Io, Items};
 
 use crate::codec::{Codec, CodecOptions, Lines};
 use crate::explain::explain;
 use crate::payload::Payload;
-use crate::runtime::{BuiltIn, RuntimeName, client, on_runtime};
+use crate::runtime::{BuiltIn, RuntimeName, Spawner, client, on_runtime};
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
+use datagrams::Datagrams;
+use peer::Peer;
 use talk::talk;
 
 /// Send lines of standard input as messages, print messages that come
@@ -31,10 +36,15 @@ use talk::talk;
 ///
 /// Over ws a line is sent as a text message, which must be UTF-8, and messages of both kinds are printed.
 ///
+/// Over udp each line is a datagram, also with the codec raw, which is the default there, and each datagram is printed
+/// on a line. Datagrams may be lost, doubled or reordered. What is known to have come to nothing is told on standard
+/// error, and is no failure: that nobody is there, for one.
+///
 /// The exit code is 0 after a clean close, otherwise 1, with the reason on standard error.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to connect to: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH?QUERY, IPv6 addresses in brackets
+    /// What to connect to: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH?QUERY,
+    /// IPv6 addresses in brackets
     url: Url,
 
     /// What runs the session
@@ -88,7 +98,7 @@ async fn connect<R: BuiltIn>(options: &Options) -> anyhow::Result<()> {
 async fn connect_with<R, C>(options: &Options, codec: C) -> anyhow::Result<()>
 where
     R: BuiltIn,
-    C: Decoder<Item = Bytes> + Encoder<Bytes> + 'static,
+    C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
 {
     let client = options.client::<R>()?;
     let address = options.url.address();
@@ -96,7 +106,9 @@ where
         Transport::Tcp => converse(options, client.tcp_connection(address, codec).await?).await,
         #[cfg(unix)]
         Transport::Unix => converse(options, client.unix_connection(address, codec).await?).await,
-        Transport::Udp => anyhow::bail!("not yet"),
+        Transport::Udp => {
+            converse_with::<R, _>(options, Datagrams::connect(client, &options.url, codec).await?).await
+        }
         Transport::WebSocket => {
             let (request, codec) = (options.websocket.request(&options.url)?, Packages::new(codec));
             converse(options, client.websocket_connection_of(request, codec).await?).await
@@ -105,7 +117,7 @@ where
 }
 
 impl Options {
-    fn client<R: BuiltIn>(&self) -> anyhow::Result<ClientBuilder<R>> {
+    fn client<R: BuiltIn>(&self) -> anyhow::Result<ClientBuilder<R, Spawner<R>>> {
         let config = self.codec.config(self.url.transport).heartbeat_period(self.websocket.ping);
         Ok(client::<R>().config(config.build()?))
     }
@@ -120,39 +132,34 @@ where
 {
     let opened = connection.opened().await.map_err(ended);
     opened.with_context(|| options.url.to_string())?;
+    converse_with::<R, M>(options, connection).await
+}
+
+/// Talks to a peer that is there.
+async fn converse_with<R: BuiltIn, M: Payload>(options: &Options, peer: impl Peer<M>) -> anyhow::Result<()> {
     if options.echo {
-        return echo(connection).await.with_context(|| options.url.to_string());
+        return echo(peer).await.with_context(|| options.url.to_string());
     }
-    talk(options, connection).await
+    talk::<R, M>(options, peer).await
 }
 
 /// Sends back what comes.
-async fn echo<R, I, P, M>(mut connection: Connection<R, I, P>) -> anyhow::Result<()>
-where
-    R: BuiltIn,
-    I: Io,
-    P: StreamProtocol<Messages = Items<M>>,
-{
-    while let Some(message) = connection.recv().await.map_err(ended)? {
+async fn echo<M>(mut peer: impl Peer<M>) -> anyhow::Result<()> {
+    while let Some(message) = peer.next().await.transpose().map_err(ended)? {
         // It is refused only when the session is closing, which is told by the next call.
-        let _ = connection.feed(message).await;
+        let _ = peer.feed(message).await;
     }
-    close(connection).await
+    close(peer).await
 }
 
 /// Closes gracefully.
-async fn close<R, I, P>(mut connection: Connection<R, I, P>) -> anyhow::Result<()>
-where
-    R: BuiltIn,
-    I: Io,
-    P: StreamProtocol,
-{
-    let reason = connection.close(Close::graceful()).await;
+async fn close<M>(peer: impl Peer<M>) -> anyhow::Result<()> {
+    let (reason, stats) = peer.close().await;
     if !reason.is_clean() {
         return Err(ended(reason));
     }
     // That the peer closed is clean in itself, but it may have done so before it took everything.
-    let progress = connection.stats().progress;
+    let progress = stats.progress;
     if progress.flushed < progress.accepted { Err(anyhow!(UNSENT)) } else { Ok(()) }
 }
 

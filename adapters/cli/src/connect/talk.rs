@@ -8,41 +8,35 @@ use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_core::Stream;
-use futures_sink::Sink;
-use getty_driver::core::{CloseReason, StreamProtocol};
-use getty_driver::{Connection, Io, Items};
+use getty_driver::core::CloseReason;
 
+use super::peer::Peer;
 use super::{Options, UNSENT, close, ended};
 use crate::codec::Codec;
 use crate::payload::Payload;
 use crate::runtime::{BuiltIn, sleep_until};
 use crate::stdio::{self, Cut, Output};
+use crate::url::Transport;
 
 /// How many bytes may wait to be printed before receiving waits.
 const UNPRINTED: usize = 64 * 1024;
 
-/// Moves messages between standard input, the connection and standard output.
-pub async fn talk<R, I, P, M>(options: &Options, mut connection: Connection<R, I, P>) -> anyhow::Result<()>
-where
-    R: BuiltIn,
-    I: Io,
-    P: StreamProtocol<Messages = Items<M>>,
-    M: Payload,
-{
-    let raw = options.codec.codec == Some(Codec::Raw);
-    let cut = if raw { Cut::Nowhere } else { Cut::Lines };
-    let mut input = stdio::input(cut, options.codec.size.limit());
+/// Moves messages between standard input, the peer and standard output.
+pub async fn talk<R: BuiltIn, M: Payload>(options: &Options, mut peer: impl Peer<M>) -> anyhow::Result<()> {
+    let transport = options.url.transport;
+    let bytes = options.codec.codec == Some(Codec::Raw) && transport != Transport::Udp;
+    let cut = if bytes { Cut::Nowhere } else { Cut::Lines };
+    let mut input = stdio::input(cut, options.codec.sendable(transport));
     let mut output = Output::new();
     let mut talk = Talk { cut, unsent: VecDeque::new(), unprinted: BytesMut::new() };
     let (mut input_ended, mut input_error) = (false, None);
     // When something last happened that makes more messages likely, and how many bytes had come by then.
     let (mut active, mut received) = (Instant::now(), 0);
     let end = loop {
-        let quiet = input_ended && talk.is_idle() && connection.stats().queued == 0;
+        let quiet = input_ended && talk.is_idle() && peer.stats().queued == 0;
         tokio::select! {
-            moved = poll_fn(|cx| talk.poll(&mut connection, cx)) => match moved {
-                Moved::Messages => (active, received) = (Instant::now(), connection.stats().received.bytes),
+            moved = poll_fn(|cx| talk.poll(&mut peer, cx)) => match moved {
+                Moved::Messages => (active, received) = (Instant::now(), peer.stats().received.bytes),
                 Moved::End(reason) => break End::Peer(reason),
             },
             permit = output.sender.reserve(), if !talk.unprinted.is_empty() => match permit {
@@ -62,7 +56,7 @@ where
             },
             () = sleep_until::<R>(active + options.wait), if quiet => {
                 // A part of a message is something; pings and pongs, which are never in part, are not.
-                let stats = connection.stats();
+                let stats = peer.stats();
                 if stats.received.bytes == received || stats.buffered == 0 {
                     break End::Us;
                 }
@@ -74,7 +68,7 @@ where
     let result = match end {
         End::Peer(Some(reason)) => Err(ended(reason)),
         End::Peer(None) if !talk.unsent.is_empty() || !input.is_empty() => Err(anyhow!(UNSENT)),
-        _ => close(connection).await,
+        _ => close(peer).await,
     };
     output.finish().context("can't write to standard output")?;
     match input_error {
@@ -112,35 +106,30 @@ impl<M: Payload> Talk<M> {
     }
 
     /// Moves messages both ways, as many as there is room for.
-    fn poll<R, I, P>(&mut self, connection: &mut Connection<R, I, P>, cx: &mut Context<'_>) -> Poll<Moved>
-    where
-        R: BuiltIn,
-        I: Io,
-        P: StreamProtocol<Messages = Items<M>>,
-    {
-        let mut connection = Pin::new(connection);
-        let flushing = connection.stats().queued > 0;
+    fn poll(&mut self, peer: &mut impl Peer<M>, cx: &mut Context<'_>) -> Poll<Moved> {
+        let mut peer = Pin::new(peer);
+        let flushing = peer.stats().queued > 0;
         let mut moved = false;
         while self.unprinted.len() < UNPRINTED {
-            match connection.as_mut().poll_next(cx) {
+            match peer.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => self.print(message.bytes()),
                 Poll::Ready(end) => return Poll::Ready(Moved::End(end.and_then(Result::err))),
                 Poll::Pending => break,
             }
             moved = true;
         }
-        while !self.unsent.is_empty() && connection.as_mut().poll_ready(cx).is_ready() {
+        while !self.unsent.is_empty() && peer.as_mut().poll_ready(cx).is_ready() {
             if let Some(message) = self.unsent.pop_front() {
                 // It is refused only when the session is closing, which is told when receiving.
-                let _ = connection.as_mut().start_send(message);
+                let _ = peer.as_mut().start_send(message);
             }
             moved = true;
         }
         if self.unprinted.len() >= UNPRINTED {
-            let _ = connection.as_mut().poll_flush(cx); // receiving, which also does this, waits
+            let _ = peer.as_mut().poll_flush(cx); // receiving, which also does this, waits
         }
         // The peer's time to answer begins when it has everything.
-        let flushed = flushing && connection.stats().queued == 0;
+        let flushed = flushing && peer.stats().queued == 0;
         if moved || flushed { Poll::Ready(Moved::Messages) } else { Poll::Pending }
     }
 

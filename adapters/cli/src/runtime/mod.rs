@@ -151,8 +151,8 @@ pub fn server<R: BuiltIn>() -> ServerBuilder<R, Spawner<R>> {
     Server::builder().spawner(Spawner(PhantomData))
 }
 
-pub fn client<R: BuiltIn>() -> ClientBuilder<R> {
-    Client::builder()
+pub fn client<R: BuiltIn>() -> ClientBuilder<R, Spawner<R>> {
+    Client::builder().spawner(Spawner(PhantomData))
 }
 
 /// A client whose sessions stay in this thread.

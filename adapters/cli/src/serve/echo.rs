@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
+use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
 use getty_driver::core::{Close, CloseReason, Config, Idle, Opened, Stats};
 use getty_driver::{Context, Items, Listener, Refuse, Shutdown};
@@ -145,6 +146,12 @@ impl<M: Payload> Listener<Items<M>> for Echo {
 
     fn on_idle(&mut self, cx: &mut Context<'_, Items<M>>, idle: Idle) {
         cx.close(Close::idle(idle));
+    }
+
+    fn on_dropped(&mut self, _cx: &mut Context<'_, Items<M>>, dropped: &Dropped) {
+        if let Some(totals) = &self.totals {
+            totals.count_dropped(dropped);
+        }
     }
 
     fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {

@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use crate::codec::CodecOptions;
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
 use crate::units;
-use crate::url::Url;
+use crate::url::{Transport, Url};
 use crate::websocket::{self, Origin, WebSocketOptions};
 pub use echo::{EchoServer, Server};
 use signals::Signals;
@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long, value_name = "SECS", value_parser = units::period)]
     cron: Option<Duration>,
 
-    /// Closes sessions on which nothing was received for so long
+    /// Closes sessions on which nothing was received for so long; not over udp, where all peers share one
     #[arg(long, value_name = "SECS", value_parser = units::period)]
     idle: Option<Duration>,
 
@@ -111,7 +111,7 @@ async fn serve<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
             .config(url.transport)
             .cron_period(options.cron)
             .heartbeat_period(options.websocket.ping)
-            .idle_read(options.idle)
+            .idle_read(options.idle.filter(|_| url.transport != Transport::Udp))
             .close_timeout(options.grace.max(Duration::from_secs(5)));
         let server = EchoServer {
             url: url.clone(),

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::HandshakeError;
 use getty_driver::core::{CloseReason, Deadline};
 
-use crate::explain::explain;
+use crate::explain::{explain, explain_dropped};
 use crate::runtime::{BuiltIn, sleep_until};
 
 /// What all sessions did, for `--stats`.
@@ -36,9 +37,18 @@ impl Totals {
     pub fn count_closed(&self, had_opened: bool, reason: &CloseReason) {
         self.closed.fetch_add(u64::from(had_opened), Relaxed);
         if is_error(reason) {
-            self.errors.fetch_add(1, Relaxed);
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(explain(reason));
+            self.count_errors(1, explain(reason));
         }
+    }
+
+    /// Datagrams came to nothing.
+    pub fn count_dropped(&self, dropped: &Dropped) {
+        self.count_errors(dropped.counts.total(), explain_dropped(dropped));
+    }
+
+    fn count_errors(&self, errors: u64, last: String) {
+        self.errors.fetch_add(errors, Relaxed);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 }
 

@@ -42,7 +42,7 @@ fn against_itself() {
     );
     assert_eq!(lines[2][..4], ["transport", "server", "load", "messages"]);
     let runs = report["runs"].as_array().unwrap();
-    let transports = if cfg!(unix) { &["tcp", "unix", "ws"][..] } else { &["tcp", "ws"] };
+    let transports = if cfg!(unix) { &["tcp", "unix", "udp", "ws"][..] } else { &["tcp", "udp", "ws"] };
     let expected = transports.iter().flat_map(|transport| RUNTIMES.map(|runtime| (transport, runtime)));
     assert_eq!((runs.len(), lines.len()), (transports.len() * 3, transports.len() * 3 + 3));
     for ((transport, runtime), (run, line)) in expected.zip(runs.iter().zip(&lines[3..])) {
@@ -167,7 +167,7 @@ fn the_plot_is_an_svg_picture() {
         points.iter().all(|&(x, y)| (80.0..=776.0).contains(&x) && (44.0..=380.0).contains(&y)),
         "{points:?}"
     );
-    assert_eq!(curves.count(), if cfg!(unix) { 8 } else { 5 }, "besides the first");
+    assert_eq!(curves.count(), if cfg!(unix) { 11 } else { 8 }, "besides the first");
     assert!(["tcp on tokio", "ws on async-std", "99 %"].iter().all(|&label| text.contains(label)));
 }
 

@@ -213,7 +213,7 @@ fn waiting_begins_when_everything_is_sent() {
 #[test]
 fn standard_input_that_can_not_be_sent() {
     let server = Server::start(&["--max-message", "8"]);
-    let problem = "a line of standard input is longer than 8 bytes: raise --max-message";
+    let problem = "a line of standard input is longer than 8 bytes (see --max-message)";
     run(&["connect", "--max-message", "8", &server.url], "12345678\n123456789\n").failed(1, problem);
     // Not collected until a line end comes: there is none.
     run(&["connect", "--max-message", "8", &server.url], vec![b'x'; 1 << 20]).failed(1, problem);

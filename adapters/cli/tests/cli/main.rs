@@ -7,6 +7,7 @@ mod connect;
 mod runtimes;
 mod serve;
 mod support;
+mod udp;
 #[cfg(unix)]
 mod unix;
 mod usage;

@@ -66,13 +66,15 @@ fn wrong_urls() {
     for (url, problem) in [
         (
             "127.0.0.1:1",
-            "a URL begins with its transport: expected tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH",
+            "a URL begins with its transport: expected tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH",
         ),
         (
             "tls://h:1",
-            "the transport tls is not built in yet: expected tcp://HOST:PORT, unix:///PATH or ws://",
+            "the transport tls is not built in yet: expected tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://",
         ),
-        ("udp://h:1", "the transport udp is not built in yet"),
+        ("udp://h", "the port is missing: expected udp://HOST:PORT"),
+        ("udp://h:1/path", "\"/path\" has no place in a udp URL: expected udp://HOST:PORT"),
+        ("udp://::1:1", "an IPv6 address goes in brackets: expected udp://[::1]:PORT"),
         ("wss://h:1", "the transport wss is not built in yet"),
         ("http://h:1", "unknown transport http: expected tcp://HOST:PORT"),
         ("tcp://:1", "the host is missing: expected tcp://HOST:PORT"),

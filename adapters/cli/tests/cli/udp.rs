@@ -1,0 +1,337 @@
+//! udp URLs. The peers of these tests send few datagrams at a time, which a socket's buffer holds: none is lost but on
+//! purpose.
+
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::support::{DEADLINE, Done, RUNTIMES, Running, Server, frame, line, run};
+
+/// A socket of the test, with its URL.
+fn socket() -> (UdpSocket, String) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let url = format!("udp://{}", socket.local_addr().unwrap());
+    (socket, url)
+}
+
+/// The next datagram, and whose it is.
+fn next(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = [0; 65536];
+    let (n, peer) = socket.recv_from(&mut buffer).unwrap();
+    (buffer[..n].to_vec(), peer)
+}
+
+#[test]
+fn lines_come_back_as_datagrams_on_every_runtime() {
+    for served in RUNTIMES {
+        for threads in ["1", "2"] {
+            let server = Server::start_on("udp://127.0.0.1:0", &["--runtime", served, "--threads", threads]);
+            for runtime in RUNTIMES {
+                let mut client =
+                    Running::start(&["connect", "--runtime", runtime, "--wait", "0.2", &server.url]);
+                let mut stdin = client.child.stdin.take().unwrap();
+                for text in ["first\n", "\u{fc}ml\u{e4}ut\r\n", "third\n"] {
+                    stdin.write_all(text.as_bytes()).unwrap();
+                    assert_eq!(client.line(), text, "{runtime} to {served}");
+                }
+                stdin.write_all(b"last, without an end").unwrap();
+                drop(stdin);
+                assert_eq!(client.finish().succeeded().text(), "last, without an end\n");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_datagram_holds_a_message_of_the_codec() {
+    for (codec, sent) in [
+        (&[][..], b"hello".to_vec()),
+        (&["--codec", "raw"], b"hello".to_vec()),
+        (&["--codec", "lines"], b"hello\n".to_vec()),
+        (&["--codec", "length"], frame(b"hello")),
+    ] {
+        let server = Server::start_on("udp://127.0.0.1:0", codec);
+        let (peer, _) = socket();
+        peer.send_to(&sent, server.authority()).unwrap();
+        assert_eq!(next(&peer).0, sent, "{codec:?}");
+        let args = [&["connect", "--wait", "0.2"], codec, &[&server.url]].concat();
+        assert_eq!(run(&args, "one\ntwo\n").succeeded().text(), "one\ntwo\n", "{codec:?}");
+    }
+}
+
+#[test]
+fn messages_of_others_are_not_printed() {
+    let (peer, url) = socket();
+    let mut client = Running::start(&["connect", "--wait", "0.2", &url]);
+    let mut stdin = client.child.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").unwrap();
+    let (hello, address) = next(&peer);
+    assert_eq!(hello, b"hello");
+    socket().0.send_to(b"mine", address).unwrap();
+    for text in [&b"yours"[..], b"two\nlines", b"\xff"] {
+        peer.send_to(text, address).unwrap();
+    }
+    let mut out = client.out.take().unwrap();
+    assert_eq!([line(&mut out), line(&mut out), line(&mut out)], ["yours\n", "two\n", "lines\n"]);
+    drop(stdin);
+    client.out = Some(out);
+    assert_eq!(client.finish().succeeded().out, b"\xff\n");
+}
+
+/// Nobody knows a client that has sent nothing, so its port is looked up.
+#[cfg(target_os = "linux")]
+#[test]
+fn echo_sends_back_until_it_is_killed() {
+    for runtime in RUNTIMES {
+        let (peer, url) = socket();
+        let _client = Running::start(&["connect", "--runtime", runtime, "--echo", &url]);
+        let address = connected_to(peer.local_addr().unwrap());
+        for text in [&b"hello"[..], b"again"] {
+            peer.send_to(text, address).unwrap();
+            assert_eq!(next(&peer), (text.to_vec(), address));
+        }
+    }
+}
+
+/// The address of the socket that is connected to `peer`, once there is one.
+#[cfg(target_os = "linux")]
+fn connected_to(peer: SocketAddr) -> SocketAddr {
+    let port = |address: &str| u16::from_str_radix(address.split_once(':')?.1, 16).ok();
+    let start = std::time::Instant::now();
+    while start.elapsed() < DEADLINE {
+        let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
+        for socket in sockets.lines().skip(1) {
+            let fields: Vec<&str> = socket.split_whitespace().collect();
+            if port(fields[2]) == Some(peer.port()) {
+                return SocketAddr::new(peer.ip(), port(fields[1]).unwrap());
+            }
+        }
+        thread::sleep(std::time::Duration::from_millis(2));
+    }
+    panic!("no socket is connected to {peer}");
+}
+
+#[test]
+fn that_nobody_is_there_is_told_and_no_failure() {
+    for runtime in RUNTIMES {
+        let url = socket().1; // closed
+        let mut client = Running::start(&["connect", "--runtime", runtime, "--wait", "0.2", &url]);
+        let mut stdin = client.child.stdin.take().unwrap();
+        stdin.write_all(b"hello\n").unwrap();
+        let told = line(client.err.as_mut().unwrap());
+        let expected =
+            format!("getty: {url}: a datagram was dropped: it did not arrive: connection refused\n");
+        assert_eq!(told, expected, "{runtime}");
+        // The session goes on.
+        let peer = UdpSocket::bind(url.strip_prefix("udp://").unwrap()).unwrap();
+        stdin.write_all(b"again\n").unwrap();
+        let (again, address) = next(&peer);
+        assert_eq!(again, b"again");
+        peer.send_to(b"here", address).unwrap();
+        assert_eq!(client.line(), "here\n");
+        drop(stdin);
+        client.finish().succeeded();
+    }
+}
+
+#[test]
+fn a_line_that_no_datagram_holds() {
+    let (_peer, url) = socket();
+    let problem = "a line of standard input is longer than 65507 bytes (see --max-message)";
+    run(&["connect", &url], vec![b'x'; 65_508]).failed(1, problem);
+    let problem = problem.replace("65507", "65503");
+    run(&["connect", "--codec", "length", &url], vec![b'x'; 65_504]).failed(1, &problem);
+    let server = Server::start_on("udp://127.0.0.1:0", &[]);
+    let largest = vec![b'x'; 65_507];
+    let done = run(&["connect", "--wait", "0.2", &server.url], largest.clone()).succeeded();
+    assert!(done.out == [largest, b"\n".to_vec()].concat(), "{} bytes", done.out.len());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_the_server_on_every_runtime() {
+    for runtime in RUNTIMES {
+        for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+            let server = Server::start_on("udp://127.0.0.1:0", &["--runtime", runtime]);
+            let (peer, _) = socket();
+            peer.send_to(b"hello", server.authority()).unwrap();
+            assert_eq!(next(&peer).0, b"hello");
+            server.running.signal(signal);
+            server.running.finish().succeeded();
+        }
+    }
+}
+
+#[test]
+fn the_server_goes_on_whatever_comes_and_tells() {
+    let options = ["--stats", "--codec", "length", "--max-message", "10", "--idle", "0.05"];
+    let mut server = Server::start_on("udp://127.0.0.1:0", &options);
+    let (peer, _) = socket();
+    for bad in [&b""[..], b"\0\0\0\x02x", &[0; 15], b"\0\0\0\x01xy"] {
+        peer.send_to(bad, server.authority()).unwrap();
+    }
+    server.wait_for_stats("errors 4 (last: ");
+    peer.send_to(&frame(b"good"), server.authority()).unwrap();
+    assert_eq!(next(&peer).0, frame(b"good"));
+}
+
+#[test]
+fn addresses_that_can_not_be() {
+    for runtime in RUNTIMES {
+        let (_taken, url) = socket();
+        run(&["serve", "--runtime", runtime, &url], "").failed(1, "can't listen on 127.0.0.1:");
+        for command in ["connect", "bench"] {
+            let url = "udp://no-such-host.invalid:1";
+            run(&[command, "--runtime", runtime, url], "")
+                .failed(1, "can't connect to no-such-host.invalid:1");
+        }
+    }
+    run(&["connect", "--deflate", "udp://h:1"], "").failed(2, "--deflate is for ws URLs, and there is none");
+}
+
+/// Measures a peer that answers every datagram with as many as `answers` makes of it and its number.
+fn bench(
+    name: &str,
+    args: &[&str],
+    answers: impl Fn(u64, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> (Done, Value) {
+    let (socket, url) = socket();
+    thread::spawn(move || {
+        for number in 0.. {
+            let (datagram, peer) = next(&socket);
+            for answer in answers(number, &datagram) {
+                let _ = socket.send_to(&answer, peer);
+            }
+        }
+    });
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("udp-{name}.json"));
+    let path = path.to_str().unwrap();
+    let short = ["bench", "--warmup", "0", "--connections", "1", "--json", path, &url];
+    let done = run(&[&short, args].concat(), "");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    (done, report["runs"][0].clone())
+}
+
+/// What a run counts: messages, then lost, late, reordered and doubled ones, and errors.
+fn counts(run: &Value) -> [u64; 6] {
+    ["messages", "lost", "late", "reordered", "doubled", "errors"].map(|name| run[name].as_u64().unwrap())
+}
+
+#[test]
+fn a_load_without_loss_on_every_runtime() {
+    for runtime in RUNTIMES {
+        for size in ["1", "2", "8", "64", "65507"] {
+            let args = ["--runtime", runtime, "--size", size, "--depth", "1", "--duration", "0.2"];
+            let (done, run) = bench(&format!("{runtime}-{size}"), &args, |_, message| vec![message.to_vec()]);
+            let done = done.succeeded();
+            let [messages, lost, late, reordered, doubled, errors] = counts(&run);
+            assert!(messages > 0);
+            assert_eq!([lost, late, reordered, doubled, errors], [0; 5], "{runtime}, {size}");
+            let rows: Vec<Vec<&str>> = done.text().lines().map(|l| l.split_whitespace().collect()).collect();
+            let head = rows[2].len();
+            assert_eq!(rows[2][head - 3..], ["lost", "reordered", "errors"]);
+            assert_eq!(rows[3][rows[3].len() - 3..], ["0", "0", "0"]);
+            assert_eq!(rows[3][..3], ["udp", "-", runtime]);
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_is_told_and_no_error() {
+    for runtime in RUNTIMES {
+        for size in ["1", "64"] {
+            let args = ["--runtime", runtime, "--size", size, "--depth", "4", "--duration", "0.7"];
+            let (done, run) = bench(&format!("lost-{runtime}-{size}"), &args, |number, message| {
+                if number % 3 == 2 { vec![] } else { vec![message.to_vec()] }
+            });
+            done.succeeded();
+            let [messages, lost, late, _, doubled, errors] = counts(&run);
+            assert_eq!([late, doubled, errors], [0; 3], "{run}");
+            // A third of all that are sent, which is half of those that come back; the last ones may be cut off.
+            assert!(messages > 20 && lost.abs_diff(messages / 2) <= 8, "{run}");
+        }
+    }
+}
+
+/// Nothing is in flight but what was not answered, so that it must be found by its age.
+#[test]
+fn a_peer_that_falls_silent_gets_new_messages() {
+    let (done, run) = bench("silent", &["--depth", "4", "--duration", "0.9"], |number, message| {
+        if (8..16).contains(&number) { vec![] } else { vec![message.to_vec()] }
+    });
+    done.succeeded();
+    let [messages, lost, ..] = counts(&run);
+    assert!(messages > 100, "it goes on: {run}");
+    assert_eq!(lost, 8, "{run}");
+}
+
+#[test]
+fn order_and_doubles_are_told() {
+    let held = std::sync::Mutex::new(None);
+    let (done, run) = bench("swapped", &["--depth", "4", "--duration", "0.3"], move |_, message| {
+        let mut held = held.lock().unwrap();
+        let Some(before) = held.take() else {
+            *held = Some(message.to_vec());
+            return vec![];
+        };
+        vec![message.to_vec(), before]
+    });
+    done.succeeded();
+    let [messages, _, _, reordered, doubled, errors] = counts(&run);
+    assert!(reordered.abs_diff(messages / 2) <= 5 && [doubled, errors] == [0; 2], "{run}");
+    let (done, run) =
+        bench("doubled", &["--depth", "4", "--duration", "0.3"], |_, message| vec![message.to_vec(); 2]);
+    done.succeeded();
+    let [messages, lost, _, reordered, doubled, errors] = counts(&run);
+    assert!(doubled.abs_diff(messages) <= 10 && [lost, reordered, errors] == [0; 3], "{run}");
+}
+
+#[test]
+fn echoes_that_come_late_are_told() {
+    let kept = std::sync::Mutex::new(Vec::new());
+    let (done, run) = bench("late", &["--depth", "4", "--duration", "0.7"], move |number, message| {
+        let mut kept = kept.lock().unwrap();
+        match number {
+            0..4 => kept.push(message.to_vec()),
+            4 => return kept.drain(..).chain([message.to_vec()]).collect(),
+            _ => return vec![message.to_vec()],
+        }
+        vec![]
+    });
+    done.succeeded();
+    let [messages, lost, late, ..] = counts(&run);
+    assert!(messages > 0 && [lost, late] == [4, 4], "{run}");
+}
+
+#[test]
+fn payloads_that_come_back_wrong() {
+    type Answer = fn(u64, &[u8]) -> Vec<Vec<u8>>;
+    let answers: [(&str, Answer); 4] = [
+        ("body", |_, message| vec![[&message[..20], &[message[20] ^ 1], &message[21..]].concat()]),
+        ("stamp", |_, message| vec![[&[message[0]], &[message[1] ^ 0x80], &message[2..]].concat()]),
+        ("size", |_, message| vec![message[1..].to_vec()]),
+        ("one", |number, message| vec![if number == 50 { vec![0; 64] } else { message.to_vec() }]),
+    ];
+    for (name, answer) in answers {
+        let (done, run) = bench(&format!("wrong-{name}"), &["--depth", "4", "--duration", "0.4"], answer);
+        done.failed(1, "payloads came back changed");
+        assert!(run["wrong_payloads"].as_u64().unwrap() > 0, "{run}");
+        assert_eq!(run["lost_connections"], 0);
+    }
+}
+
+#[test]
+fn a_load_on_nobody() {
+    let url = socket().1; // closed
+    let args = ["bench", "--duration", "0.3", "--warmup", "0", "--connections", "2", &url];
+    let problem = "no message came back within the measurement: a datagram was dropped: \
+                   it did not arrive: connection refused";
+    for runtime in RUNTIMES {
+        run(&[&args[..], &["--runtime", runtime]].concat(), "").failed(1, problem);
+    }
+    run(&["bench", "--size", "65508", &url], "")
+        .failed(2, "no datagram holds 65508 bytes: the most is 65507");
+}
