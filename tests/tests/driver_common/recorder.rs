@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use getty_core::datagram::Dropped;
 use getty_core::{Close, CloseReason, Idle, Opened, SendError, Seq, Stats};
 use getty_driver::{Context, Listener, Refuse};
 
@@ -18,6 +19,7 @@ pub enum Happening {
     Writable,
     Flushed(Seq),
     SendError(SendError<Bytes>),
+    Dropped,
     ReadEnd,
     Shutdown,
 }
@@ -151,6 +153,11 @@ impl Listener<Messages> for Recorder {
     fn on_send_error(&mut self, cx: &mut Context<'_, Messages>, error: SendError<Bytes>) {
         self.note("on_send_error", format!("{error:?}"));
         self.act(cx, Happening::SendError(error));
+    }
+
+    fn on_dropped(&mut self, cx: &mut Context<'_, Messages>, dropped: &Dropped) {
+        self.note("on_dropped", dropped.to_string());
+        self.act(cx, Happening::Dropped);
     }
 
     fn on_read_end(&mut self, cx: &mut Context<'_, Messages>) {
