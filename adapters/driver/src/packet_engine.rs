@@ -48,12 +48,8 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
         let mut batch = self.machine.take_batch().unwrap_or_else(lending::take_batch);
         let received = self.io.poll_recv(cx, &mut batch);
-        let back = match received {
-            // It is wanted, or nothing would have been received.
-            Poll::Ready(Ok(())) => self.machine.handle_datagrams(now, batch).err(),
-            _ => Some(batch),
-        };
-        if let Some(batch) = back {
+        // Also when it is empty: answers that wait to be sent lie in memory that goes back with it.
+        if let Err(batch) = self.machine.handle_datagrams(now, batch) {
             lending::give_batch_back(batch);
         }
         received.map(|received| match received {
