@@ -84,8 +84,9 @@ pub trait Listener<M: Messages>: 'static {
     /// The transport has every message up to `seq`; comes after [`Context::notify_flushed`].
     fn on_flushed(&mut self, cx: &mut Context<'_, M>, seq: Seq) {}
 
-    /// An item from a [`Handle`](crate::Handle) could not be sent: it is too large, or can't be encoded. The
-    /// session goes on. (Sending from a context gives the error to the caller instead.)
+    /// An item from a [`Handle`](crate::Handle) could not be sent: it is too large, or can't be encoded; over a datagram
+    /// socket also, it has no peer to go to, or names one where the socket is connected. The session goes on. (Sending
+    /// from a context gives the error to the caller instead.)
     fn on_send_error(&mut self, cx: &mut Context<'_, M>, error: SendError<M::Out>) {}
 
     /// Datagrams came to nothing: they were empty, too large, not decodable, or did not arrive. Once a second at the most;
