@@ -240,6 +240,29 @@ fn a_load_without_loss_on_every_runtime() {
 }
 
 #[test]
+fn every_load_runs_against_every_server() {
+    for served in RUNTIMES {
+        let server = Server::start_on("udp://127.0.0.1:0", &["--runtime", served, "--threads", "1"]);
+        for runtime in RUNTIMES {
+            let short =
+                ["bench", "--duration", "0.1", "--warmup", "0", "--connections", "20", "--depth", "2"];
+            let done = run(&[&short[..], &["--runtime", runtime, &server.url]].concat(), "").succeeded();
+            let row: Vec<&str> = done.text().lines().last().unwrap().split_whitespace().collect();
+            assert_eq!((&row[..3], row.last()), (&["udp", "-", runtime][..], Some(&"0")), "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn udp_is_left_out_where_no_datagram_holds_a_message() {
+    let args = ["bench", "--size", "65508", "--duration", "0.1", "--warmup", "0", "--connections", "1"];
+    let done = run(&args, "").succeeded();
+    let transports = done.text().lines().skip(3).map(|line| line.split_whitespace().next().unwrap());
+    let transports: Vec<&str> = transports.step_by(3).collect();
+    assert_eq!(transports, if cfg!(unix) { &["tcp", "unix", "ws"][..] } else { &["tcp", "ws"] });
+}
+
+#[test]
 fn what_is_lost_is_told_and_no_error() {
     for runtime in RUNTIMES {
         for size in ["1", "64"] {
