@@ -223,7 +223,7 @@ fn the_limit_of_a_client() {
         let args = ["connect", "--max-message", "4", "--wait", "0.1", &server.url];
         assert_eq!(run(&args, "1234\n").succeeded().text(), "1234\n");
         run(&args, "12345\n")
-            .failed(1, "a line of standard input is longer than 4 bytes: raise --max-message");
+            .failed(1, "a line of standard input is longer than 4 bytes (see --max-message)");
     };
     limited(&serve(&[]));
     for (sent, problem) in [
