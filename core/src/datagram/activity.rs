@@ -57,6 +57,11 @@ impl Activity {
         self.told &= !(pending::IDLE_WRITE | pending::IDLE_BOTH);
     }
 
+    /// Whether one datagram was received so far.
+    pub(super) fn is_first(&self) -> bool {
+        self.received.datagrams == 1
+    }
+
     /// Reads from every part of it.
     pub(super) fn touched(&self) -> u64 {
         let stamps = [self.last_active, self.read_since, self.received_at, self.write_since];
@@ -69,13 +74,13 @@ impl Activity {
         self.read_since = now;
     }
 
-    /// What is due by now, as bits of [`pending`], and when to look again. While `suspended`, the peer can't be blamed
-    /// for what does not come.
+    /// What is due by now, as bits of [`pending`], and when to look again. The peer can't be blamed for what did not come
+    /// before `readable_since`, which is now while nothing is read.
     pub(super) fn expire(
         &mut self,
         config: &Config,
         now: Timestamp,
-        suspended: bool,
+        readable_since: Timestamp,
     ) -> (u16, Option<Timestamp>) {
         let mut due = 0;
         if let (Some(at), Some(period)) = (self.cron_at.filter(|&at| at <= now), config.cron_period()) {
@@ -83,7 +88,7 @@ impl Activity {
             self.cron_at = Some(if at + period > now { at + period } else { now + period });
             due |= pending::CRON;
         }
-        let read = if suspended { now } else { self.read_since };
+        let read = self.read_since.max(readable_since);
         let quiet = [
             (pending::IDLE_READ, config.idle_read(), read),
             (pending::IDLE_WRITE, config.idle_write(), self.write_since),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::activity::Activity;
+use super::compat::CONNECT_PING;
 use super::dropped::Drops;
 use super::inbox::{self, Inbox};
 use super::outgoing::{Outgoing, weight};
@@ -59,8 +60,9 @@ impl PeerLimits {
         self
     }
 
-    /// How many new peers are let in within a second. Default 1 000, at least 1. Datagrams of others are dropped: a flood
-    /// of invented addresses then costs no more than looking at it.
+    /// How many new peers there may be a second, and how many at once: so within one second it may be twice as many. Who is
+    /// asked about and not let in counts too. Default 1 000, at least 1. Datagrams of others are dropped: a flood of invented
+    /// addresses then costs no more than looking at it.
     #[must_use]
     pub fn new_per_second(mut self, peers: u32) -> Self {
         self.new_per_second = peers.max(1);
@@ -118,6 +120,7 @@ pub struct Peers<C, O = <C as Decoder>::Item> {
 struct Inner {
     config: Arc<Config>,
     several_frames: bool,
+    getty_compat: bool,
     limits: PeerLimits,
     inbox: Inbox,
     outgoing: Outgoing,
@@ -150,6 +153,8 @@ struct Inner {
     answering: Option<PeerKey>,
     /// Answers went over the high watermark and have not come down to the low one since: no delivery.
     blocked: bool,
+    /// Since when there was delivery: what came before waited, and its peers can't be blamed.
+    read_since: Timestamp,
 }
 
 /// Where the socket is in its life.
@@ -178,6 +183,7 @@ where
     ) -> Self {
         let inner = Inner {
             several_frames: options.several_frames,
+            getty_compat: options.getty_compat,
             limits,
             inbox: Inbox::default(),
             outgoing: Outgoing::default(),
@@ -199,6 +205,7 @@ where
             begun: None,
             answering: None,
             blocked: false,
+            read_since: now,
             config,
         };
         Peers { codec, inner, out: PhantomData }
@@ -338,8 +345,9 @@ where
         }
     }
 
-    /// Ends the session of a peer: gracefully after what was accepted for sending. If a datagram comes from its address
-    /// later, that is somebody unknown.
+    /// Ends the session of a peer: gracefully after what was accepted for sending, and within
+    /// [`ConfigBuilder::close_timeout`](crate::ConfigBuilder::close_timeout). What waits is sent in either case, since it
+    /// lies among what is for others. If a datagram comes from its address later, that is somebody unknown.
     pub fn close_peer(&mut self, now: Timestamp, key: PeerKey, how: Close) {
         self.inner.clock(now);
         let (graceful, _, reason) = how.into_parts();
@@ -591,34 +599,55 @@ impl Inner {
     fn begin(&mut self) -> Option<Begun> {
         let slot = self.inbox.batch.as_ref().map_or(0, RecvBatch::position);
         let (path, bytes, problem) = self.inbox.begin(&self.config)?;
-        if let Some(reason) = problem {
-            self.drops.count(Some(path.peer), reason);
-            return Some(Begun::Dropped);
-        }
         let found = self.found.get(slot).filter(|&index| self.table.is_at(index, path.peer));
-        Some(match found.or_else(|| self.table.find(path.peer)) {
+        let found = found.or_else(|| self.table.find(path.peer));
+        if let Some(reason) = problem {
+            return Some(self.drop_bad(found, path, bytes, reason));
+        }
+        Some(match found {
             Some(index) => self.receive(index, path, bytes),
             None => self.meet(path, bytes),
         })
     }
 
-    /// A datagram of a known peer.
+    /// A datagram that is no good, which is a sign of life still.
+    #[cold]
+    fn drop_bad(&mut self, found: Option<u32>, path: Path, bytes: usize, reason: DropReason) -> Begun {
+        let bytes = if let DropReason::Oversized { bytes, .. } = reason { bytes } else { bytes };
+        if let Some(index) = found {
+            self.count(index, path, bytes);
+        }
+        self.drops.count(Some(path.peer), reason);
+        Begun::Dropped
+    }
+
+    /// Notes that a datagram of a known peer came.
     #[inline]
-    fn receive(&mut self, index: u32, path: Path, bytes: usize) -> Begun {
+    fn count(&mut self, index: u32, path: Path, bytes: usize) {
         let factor = u64::from(self.limits.amplification);
-        self.begun = Some(self.table.key(index));
-        let Some(peer) = self.table.get_mut(index) else { return Begun::Dropped };
+        let Some(peer) = self.table.get_mut(index) else { return };
         peer.path = path;
         peer.activity.count_received(self.now, bytes);
         peer.allowance = peer.allowance.saturating_add(bytes as u64 * factor);
-        let paused = peer.paused;
         self.table.touch(index, self.now);
-        if paused {
-            self.inbox.skip();
-            self.drops.count(Some(path.peer), DropReason::Paused);
-            return Begun::Dropped;
-        }
-        Begun::Known
+    }
+
+    /// A datagram of a known peer.
+    #[inline]
+    fn receive(&mut self, index: u32, path: Path, bytes: usize) -> Begun {
+        self.begun = Some(self.table.key(index));
+        self.count(index, path, bytes);
+        let Some(peer) = self.table.get(index) else { return Begun::Dropped };
+        let problem = if peer.paused {
+            DropReason::Paused
+        } else if self.getty_compat && peer.activity.is_first() && self.inbox.datagram() == CONNECT_PING {
+            DropReason::ConnectPing
+        } else {
+            return Begun::Known;
+        };
+        self.inbox.skip();
+        self.drops.count(Some(path.peer), problem);
+        Begun::Dropped
     }
 
     /// What is left of the datagram that is being decoded is not wanted any more.
@@ -662,7 +691,7 @@ impl Inner {
             self.end_peer(self.table.key(index), false, Some(CloseReason::Evicted));
         }
         let mut activity = Activity::new(&self.config, self.now);
-        let (_, next) = activity.expire(&self.config, self.now, false);
+        let (_, next) = activity.expire(&self.config, self.now, self.now);
         let index = self.table.insert(path, activity, self.now);
         self.wheel.grow(self.table.slots());
         self.wheel.set(index, next);
@@ -755,6 +784,11 @@ impl Inner {
         } else {
             if !std::mem::replace(&mut peer.writable_wanted, true) {
                 self.refused.push(key);
+                // Those that have gone since are not many more than those that are there.
+                if self.refused.len() > 2 * self.table.slots() {
+                    let table = &self.table;
+                    self.refused.retain(|&key| table.at(key).is_some());
+                }
             }
             SendError::Blocked(item)
         }
@@ -795,8 +829,10 @@ impl Inner {
                 peer.flush_wanted = None;
                 bits |= pending::FLUSHED;
             }
-            if peer.ending.is_some() && peer.waiting == 0 {
+            let over = peer.ending.is_some() && peer.waiting == 0;
+            if over {
                 bits |= CLOSED;
+                self.wheel.set(key.index, None);
             }
             if bits != 0 {
                 self.tell(key.index, bits);
@@ -808,8 +844,8 @@ impl Inner {
     /// There is more room than before.
     fn relieve(&mut self) {
         let low = self.config.low_watermark();
-        if self.outgoing.answers() <= low {
-            self.blocked = false;
+        if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
+            self.read_since = self.now;
         }
         if self.outgoing.weight() <= low {
             for key in std::mem::take(&mut self.refused) {
@@ -839,8 +875,12 @@ impl Inner {
         self.wheel.expire(self.now, &mut due);
         for index in due.drain(..) {
             let Some(peer) = self.table.get_mut(index) else { continue };
-            let suspended = peer.paused || self.blocked;
-            let (bits, next) = peer.activity.expire(&self.config, self.now, suspended);
+            if peer.ending.is_some() {
+                self.end_late(index);
+                continue;
+            }
+            let read_since = if peer.paused || self.blocked { self.now } else { self.read_since };
+            let (bits, next) = peer.activity.expire(&self.config, self.now, read_since);
             self.wheel.set(index, next);
             self.tell(index, bits);
         }
@@ -862,9 +902,20 @@ impl Inner {
         let over = !graceful || peer.waiting == 0;
         peer.ending = Some(Box::new(reason.unwrap_or(CloseReason::Local { flushed })));
         peer.pending &= pending::OPEN | pending::FLUSHED | CLOSED;
-        self.wheel.set(key.index, None);
+        // As late as the close of everything, if what waits is not taken.
+        self.wheel.set(key.index, (!over).then_some(self.now + self.config.close_timeout()));
         self.table.forget_address(key.index);
         self.tell(key.index, if over { CLOSED } else { 0 });
+    }
+
+    /// What was accepted for a peer that is ending was not taken in time.
+    #[cold]
+    fn end_late(&mut self, index: u32) {
+        let Some(peer) = self.table.get_mut(index) else { return };
+        if let Some(CloseReason::Local { .. }) = peer.ending.as_deref() {
+            peer.ending = Some(Box::new(CloseReason::Timeout(Deadline::Close)));
+        }
+        self.tell(index, CLOSED);
     }
 
     fn close(&mut self, reason: Option<CloseReason>) {

@@ -139,7 +139,8 @@ impl Socket {
 
     /// Looks at what periods ask for.
     fn look(&mut self) {
-        let (due, next) = self.activity.expire(&self.config, self.now, self.is_suspended());
+        let readable_since = if self.is_suspended() { self.now } else { Timestamp::ORIGIN };
+        let (due, next) = self.activity.expire(&self.config, self.now, readable_since);
         self.look_at = next;
         self.pending |= due;
     }
