@@ -85,6 +85,13 @@ impl PeerLimits {
         self.evict = on;
         self
     }
+
+    /// How exact the order is in which peers were last active: much less than the time in which new ones can take the
+    /// places of all.
+    fn moment(&self) -> Duration {
+        let turnover = self.max_peers as u64 * 1_000_000 / u64::from(self.new_per_second);
+        Duration::from_micros(turnover / 8).min(Duration::from_secs(1))
+    }
 }
 
 /// What happened, as [`Peers::poll_event`] tells it. `T` is a received message.
@@ -189,7 +196,7 @@ where
             outgoing: Outgoing::default(),
             owners: VecDeque::new(),
             drops: Drops::default(),
-            table: Table::new(seed),
+            table: Table::new(seed, limits.moment()),
             wheel: Wheel::new(&config, now),
             ready: VecDeque::new(),
             refused: Vec::new(),

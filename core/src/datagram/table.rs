@@ -106,23 +106,23 @@ pub(super) struct Table {
     entries: HashTable<Entry>,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// From the least to the most recently active, to the second.
+    /// From the least to the most recently active, to the moment.
     order: Rings,
+    /// Activity within this time counts as one moment, so that a busy peer is not moved with each datagram.
+    moment: Duration,
     /// How many there are, those that are ending among them.
     len: usize,
 }
 
-/// Activity within this time counts as one moment, so that a busy peer is not moved with each datagram.
-const MOMENT: Duration = Duration::from_secs(1);
-
 impl Table {
-    pub(super) fn new(seed: [u64; 2]) -> Self {
+    pub(super) fn new(seed: [u64; 2], moment: Duration) -> Self {
         Table {
             seed,
             entries: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
             order: Rings::new(1),
+            moment,
             len: 0,
         }
     }
@@ -237,8 +237,9 @@ impl Table {
     /// The peer was active.
     #[inline]
     pub(super) fn touch(&mut self, index: u32, now: Timestamp) {
+        let moment = self.moment;
         let Some(peer) = self.get_mut(index) else { return };
-        if peer.listed_at + MOMENT <= now {
+        if peer.listed_at + moment <= now {
             peer.listed_at = now;
             self.order.remove(index);
             self.order.push(0, index);
