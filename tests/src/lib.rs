@@ -10,6 +10,7 @@
 //! | [`split`] | every codec must not care how its bytes are cut |
 //! | [`script`] | any order of calls, made from bytes, against the promises of a session; also for fuzzers |
 //! | [`packet_script`] | the same for datagram sessions |
+//! | [`peers_script`] | the same for tables of peers |
 //! | [`websocket`] | WebSocket sessions that are open, or whose peer is written by hand; frames made by other code than getty's |
 //!
 //! Everything is deterministic. Where bytes are cut at random the [`Rng`] is seeded by the caller; a lossy network prints its
@@ -47,6 +48,7 @@ pub mod clock;
 pub mod lossy;
 pub mod packet_script;
 pub mod pair;
+pub mod peers_script;
 mod rng;
 pub mod script;
 pub mod scripted;
