@@ -64,7 +64,8 @@ struct Known {
     done: u64,
     sent_bytes: u64,
     refused: bool,
-    flush_wanted: bool,
+    /// What `Flushed` was asked for and not told.
+    flush_wanted: Vec<Seq>,
 }
 
 /// What went to and came from an address.
@@ -307,7 +308,9 @@ impl Run {
                 assert!(!known.closing && !closing);
             }
             Event::Flushed(seq) => {
-                assert!(std::mem::take(&mut known.flush_wanted), "nobody asked");
+                let wanted = known.flush_wanted.len();
+                known.flush_wanted.retain(|&waits| waits > seq);
+                assert!(known.flush_wanted.len() < wanted, "nobody asked for {seq}");
                 assert!(seq.get() <= known.done);
             }
             Event::Closed(_) => known.closed = true,
@@ -466,7 +469,7 @@ impl Run {
             0 => {
                 let asked = self.peers.notify_flushed(key);
                 assert!(known.closed || asked.map_or(0, Seq::get) == known.accepted);
-                known.flush_wanted |= asked.is_some();
+                known.flush_wanted.extend(asked);
             }
             1 => {
                 self.peers.validate(key);

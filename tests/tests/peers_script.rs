@@ -1,4 +1,7 @@
-//! Calls in any order against the promises of a table of peers.
+//! Calls in any order against the promises of a table of peers, and the saved inputs of its fuzzer.
+
+use std::fs;
+use std::path::Path;
 
 use proptest::prelude::*;
 use testkit::peers_script;
@@ -21,4 +24,17 @@ proptest! {
         let ops = ops.into_iter().flat_map(|(op, a, b)| [op, a, b].into_iter().take(if [0, 1, 8, 16].contains(&op) { 3 } else { 2 }));
         peers_script::run(&setup.into_iter().chain(ops).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn saved_inputs_of_the_fuzzer_pass() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/peers");
+    let mut files = 0;
+    for file in fs::read_dir(corpus).unwrap() {
+        files += 1;
+        let path = file.unwrap().path();
+        println!("{}", path.display());
+        peers_script::run(&fs::read(path).unwrap());
+    }
+    assert!(files > 0, "nothing is saved");
 }
