@@ -101,7 +101,8 @@ pub enum PeersEvent<T> {
     /// A datagram came from somebody who is not known. Nothing is kept of them yet: answer with [`Peers::admit`] before
     /// the next poll, or the datagram is dropped.
     Unknown(Path),
-    /// An event of a peer's session. The first is [`Event::Open`], the last [`Event::Closed`].
+    /// An event of a peer's session. The first is [`Event::Open`], the last [`Event::Closed`], after which its path and
+    /// statistics are there until the next poll.
     Peer(PeerKey, Event<T>),
     /// Datagrams came to nothing; what they were is told once a second at the most.
     Dropped(Box<super::Dropped>),
