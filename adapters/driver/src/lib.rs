@@ -14,8 +14,14 @@
 //!
 //! # A stream of one's own
 //!
-//! Whatever implements [`Io`] can carry a session, and [`FuturesIo`] makes one of any stream of the `futures-io` traits: [`Driver::new`] with a session, the stream and a listener
-//! gives a future, to be spawned or awaited.
+//! Whatever implements [`Io`] can carry a session, and [`FuturesIo`] makes one of any stream of the `futures-io` traits:
+//! [`Driver::new`] with a session, the stream and a listener gives a future, to be spawned or awaited. The adapters' `drive`
+//! does that for their runtime.
+//!
+//! # Datagrams
+//!
+//! [`PacketDriver`] drives one session for a whole socket, [`PeersDriver`] one for each of its peers; listeners, contexts and
+//! handles are the same. A socket implements [`PacketIo`], with [`BatchSocket`] as what does the system calls.
 //!
 //! # What a turn costs
 //!
