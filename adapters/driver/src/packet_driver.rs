@@ -85,7 +85,7 @@ where
                 continue;
             }
             let spent = self.actor.is_spent() || reads == 0;
-            let due = exhausted || spent || !self.engine.machine.wants_read();
+            let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
             if due && self.engine.send(cx, now) && !spent {
                 continue; // room for messages that were held back, or the end
             }

@@ -29,6 +29,8 @@ pub(crate) trait Datagrams {
     fn outgoing(&mut self, now: Timestamp) -> &Outgoing;
     fn take_batch(&mut self) -> Option<RecvBatch>;
     fn wants_write(&self) -> bool;
+    /// How many datagrams wait to be sent.
+    fn queued(&self) -> usize;
     fn poll_timeout(&self) -> Option<Timestamp>;
 }
 
@@ -60,6 +62,12 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
             }
             Err(error) => self.machine.handle_io_error(now, error.kind()),
         })
+    }
+
+    /// Whether enough waits to be sent although there may be more to receive. To gather more would save little, and the
+    /// answers to a longer burst overflow the receive buffers on the way: those of 1 KiB lost 1 % before.
+    pub(crate) fn is_send_due(&self) -> bool {
+        self.machine.queued() >= RecvBatch::SLOTS
     }
 
     /// Sends what waits, as far as the socket takes it; says whether that was anything.
@@ -151,6 +159,10 @@ macro_rules! datagrams {
 
             fn wants_write(&self) -> bool {
                 $machine::wants_write(self)
+            }
+
+            fn queued(&self) -> usize {
+                $machine::queued(self)
             }
 
             fn poll_timeout(&self) -> Option<Timestamp> {

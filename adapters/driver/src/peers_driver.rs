@@ -155,9 +155,8 @@ where
                 self.engine.machine.close(now, Close::graceful());
                 continue; // to hear that all is over
             }
-            let peers = &self.engine.machine;
             let spent = events == 0 || reads == 0;
-            let due = exhausted || spent || !peers.wants_read();
+            let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
             if due && self.engine.send(cx, now) && !spent {
                 continue; // room for messages that were held back, or the end of a session
             }

@@ -367,6 +367,11 @@ where
         &self.socket.outgoing
     }
 
+    /// How many datagrams wait to be sent.
+    pub fn queued(&self) -> usize {
+        self.socket.outgoing.len()
+    }
+
     /// Whether there is something to send.
     pub fn wants_write(&self) -> bool {
         !self.socket.outgoing.is_empty()

@@ -514,6 +514,11 @@ where
         &self.inner.outgoing
     }
 
+    /// How many datagrams wait to be sent.
+    pub fn queued(&self) -> usize {
+        self.inner.outgoing.len()
+    }
+
     /// Whether there is something to send.
     pub fn wants_write(&self) -> bool {
         !self.inner.outgoing.is_empty()
