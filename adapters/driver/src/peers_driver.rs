@@ -224,6 +224,9 @@ where
             tended.actor.finish(&session, reason);
             *slot = None;
             self.live -= 1;
+        } else if self.closing {
+            // It may have opened only now, after the others were told.
+            tended.actor.obey(&mut session, now, Phase::ShuttingDown);
         }
     }
 
