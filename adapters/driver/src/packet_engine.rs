@@ -30,7 +30,7 @@ pub(crate) trait Datagrams {
     fn take_batch(&mut self) -> Option<RecvBatch>;
     fn wants_write(&self) -> bool;
     /// How many datagrams wait to be sent.
-    fn queued(&self) -> usize;
+    fn outgoing_len(&self) -> usize;
     fn poll_timeout(&self) -> Option<Timestamp>;
 }
 
@@ -67,7 +67,7 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
     /// Whether enough waits to be sent although there may be more to receive. To gather more would save little, and the
     /// answers to a longer burst overflow the receive buffers on the way: those of 1 KiB lost 1 % before.
     pub(crate) fn is_send_due(&self) -> bool {
-        self.machine.queued() >= RecvBatch::SLOTS
+        self.machine.outgoing_len() >= RecvBatch::SLOTS
     }
 
     /// Sends what waits, as far as the socket takes it; says whether that was anything.
@@ -161,8 +161,8 @@ macro_rules! datagrams {
                 $machine::wants_write(self)
             }
 
-            fn queued(&self) -> usize {
-                $machine::queued(self)
+            fn outgoing_len(&self) -> usize {
+                $machine::outgoing_len(self)
             }
 
             fn poll_timeout(&self) -> Option<Timestamp> {

@@ -368,7 +368,7 @@ where
     }
 
     /// How many datagrams wait to be sent.
-    pub fn queued(&self) -> usize {
+    pub fn outgoing_len(&self) -> usize {
         self.socket.outgoing.len()
     }
 
