@@ -90,8 +90,11 @@ impl Received {
     /// Appends `bytes`.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.spill();
-        self.read.extend_from_slice(bytes);
-        self.appended(bytes.len());
+        if self.read.is_empty() && Self::fits_window(bytes) {
+            self.window = codec::copy_to_slab(&mut self.slab, bytes);
+        } else {
+            self.read.extend_from_slice(bytes);
+        }
     }
 
     /// The buffer to append to, with room for so many bytes as `wanted` makes of what it holds. Say with
@@ -115,10 +118,14 @@ impl Received {
 
     /// The last `n` bytes were appended to the buffer.
     pub(crate) fn appended(&mut self, n: usize) {
-        if n == self.read.len() && n <= WINDOW_UP_TO && n > 0 {
+        if n == self.read.len() && Self::fits_window(&self.read) {
             self.window = codec::copy_to_slab(&mut self.slab, &self.read);
             self.read.clear();
         }
+    }
+
+    fn fits_window(bytes: &[u8]) -> bool {
+        (1..=WINDOW_UP_TO).contains(&bytes.len())
     }
 
     /// What a decoder is shown.

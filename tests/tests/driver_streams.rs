@@ -12,11 +12,11 @@ use driver_common::recorder::{Log, Recorder, Then};
 use driver_common::runtimes::{TestRuntime, blocking, until};
 use driver_common::*;
 use futures::{SinkExt, StreamExt};
-use getty_async_io::{AnyIo, Async, Reactor};
+use getty_async_io::{AnyIo, Async, Stream};
 use getty_async_std::AsyncStd;
 use getty_core::codec::LengthDelimited;
 use getty_core::{Close, Config, Framed, Session};
-use getty_driver::{Connection, Driver, FuturesIo, Io, WatchedIo, now};
+use getty_driver::{Connection, Driver, FuturesIo, Io, now};
 use getty_smol::Smol;
 use getty_tokio::{Tokio, TokioIo};
 
@@ -46,12 +46,12 @@ impl Ends for AnyIo<Async<std::os::unix::net::UnixStream>> {
     }
 }
 
-impl Ends for WatchedIo<Reactor<std::os::unix::net::UnixStream>> {
+impl Ends for Stream<std::os::unix::net::UnixStream> {
     type Runtime = Smol;
 
     fn pair() -> (Self, Self) {
         let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
-        let watched = |socket| WatchedIo::new(Async::new(socket).unwrap().into());
+        let watched = |socket| Stream::from(Async::new(socket).unwrap());
         (watched(near), watched(far))
     }
 }
@@ -152,7 +152,7 @@ macro_rules! over {
 over! {
     futures_io: FuturesIo<smol::net::unix::UnixStream>,
     sockets_found_in_any_io: AnyIo<Async<std::os::unix::net::UnixStream>>,
-    watched_sockets: WatchedIo<Reactor<std::os::unix::net::UnixStream>>,
+    watched_sockets: Stream<std::os::unix::net::UnixStream>,
     tokio_sockets: TokioIo<tokio::net::UnixStream>,
     tokio_in_memory: TokioIo<tokio::io::DuplexStream>,
 }

@@ -3,7 +3,7 @@
 //! This is what the adapters for smol and async-std have in common, whose reactor it is. A program depends on one of
 //! those; whoever has an executor of their own over async-io takes this and implements
 //! [`Runtime`](getty_driver::Runtime) with it, as they do.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod any;
 mod listener;
@@ -20,6 +20,6 @@ pub use listener::UnixListener;
 pub use listener::{ReactorListener, TcpListener};
 #[cfg(unix)]
 pub use stream::UnixStream;
-pub use stream::{Reactor, TcpStream, apply, connect};
+pub use stream::{Stream, TcpStream, apply, connect};
 pub use timer::Timer;
 pub use udp::UdpSocket;

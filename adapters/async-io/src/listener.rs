@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
-use getty_driver::{Accept, WatchedIo};
+use getty_driver::Accept;
 
-use crate::{Reactor, TcpStream};
+use crate::TcpStream;
 
 /// A listening socket in the reactor of async-io.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Accept for TcpListener {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
         let socket = ready!(self.poll_socket(cx, std::net::TcpListener::accept))?;
-        Poll::Ready(Async::new(socket).map(watched))
+        Poll::Ready(Async::new(socket).map(Into::into))
     }
 }
 
@@ -40,7 +40,7 @@ impl Accept for UnixListener {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<crate::UnixStream>> {
         let socket = ready!(self.poll_socket(cx, std::os::unix::net::UnixListener::accept))?;
-        Poll::Ready(Async::new(socket).map(watched))
+        Poll::Ready(Async::new(socket).map(Into::into))
     }
 }
 
@@ -57,8 +57,4 @@ impl<L> ReactorListener<L> {
             }
         }
     }
-}
-
-fn watched<S>(socket: Async<S>) -> WatchedIo<Reactor<S>> {
-    WatchedIo::new(socket.into())
 }

@@ -1,43 +1,35 @@
 //! Connected sockets.
 
-use std::io;
-use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::task::{Context, Poll, ready};
 
 use async_io::Async;
-use getty_driver::{TcpOptions, Watched, WatchedIo};
+use bytes::buf::Limit;
+use bytes::{BufMut, BytesMut};
+use getty_driver::{Io, TcpOptions};
 use socket2::SockRef;
 
 /// A connected TCP socket.
-pub type TcpStream = WatchedIo<Reactor<std::net::TcpStream>>;
+pub type TcpStream = Stream<std::net::TcpStream>;
 
 /// A connected Unix socket.
 #[cfg(unix)]
-pub type UnixStream = WatchedIo<Reactor<std::os::unix::net::UnixStream>>;
+pub type UnixStream = Stream<std::os::unix::net::UnixStream>;
 
-/// A socket in the reactor of async-io.
+/// A socket of the standard library in the reactor of async-io, as an [`Io`] that makes no system call that would only
+/// say "not now".
 #[derive(Debug)]
-pub struct Reactor<S>(Async<S>);
-
-impl<S> From<Async<S>> for Reactor<S> {
-    fn from(socket: Async<S>) -> Self {
-        Reactor(socket)
-    }
+pub struct Stream<S> {
+    socket: Async<S>,
+    /// There may be something to read: the last read did not say otherwise.
+    readable: bool,
 }
 
-impl<S: getty_driver::Socket> Watched for Reactor<S> {
-    type Socket = S;
-
-    fn socket(&self) -> &S {
-        self.0.get_ref()
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_readable(cx)
-    }
-
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_writable(cx)
+impl<S> From<Async<S>> for Stream<S> {
+    fn from(socket: Async<S>) -> Self {
+        // A server's first bytes are often there when it accepts, a client's never; a try costs little.
+        Stream { socket, readable: true }
     }
 }
 
@@ -46,7 +38,7 @@ impl<S: getty_driver::Socket> Watched for Reactor<S> {
 /// # Errors
 /// The system's.
 pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    Async::<std::net::TcpStream>::connect(address).await.map(|socket| WatchedIo::new(Reactor(socket)))
+    Async::<std::net::TcpStream>::connect(address).await.map(Stream::from)
 }
 
 /// Applies `options` to a connected socket.
@@ -54,5 +46,78 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 /// # Errors
 /// The system does not take an option.
 pub fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
-    options.apply(&SockRef::from(stream.watched().0.get_ref()))
+    options.apply(&SockRef::from(stream.socket.get_ref()))
+}
+
+impl<S> Io for Stream<S>
+where
+    for<'a> &'a S: Write,
+    for<'a> SockRef<'a>: From<&'a S>,
+{
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.readable {
+            ready!(self.socket.poll_readable(cx))?;
+            self.readable = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_readable(cx))?;
+            let room = buf.remaining_mut();
+            match read(&SockRef::from(self.socket.get_ref()), buf) {
+                Err(error) if is_for_later(&error) => self.readable = error.kind() == ErrorKind::Interrupted,
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(n) => {
+                    // A read that did not fill the room has taken all; the end of the stream stays readable.
+                    self.readable = n == room || n == 0;
+                    return Poll::Ready(Ok(n));
+                }
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut socket = self.socket.get_ref();
+            let result = match pieces {
+                [one] => socket.write(one), // cheaper than a vector of one
+                many => socket.write_vectored(many),
+            };
+            match result {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_for_later(&error) => ready!(self.socket.poll_writable(cx))?,
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(self.socket.get_ref()).shutdown(Shutdown::Write))
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        SockRef::from(self.socket.get_ref()).local_addr().ok()?.as_socket()
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        SockRef::from(self.socket.get_ref()).peer_addr().ok()?.as_socket()
+    }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Reads once, straight to where the bytes belong: going through a buffer that was zeroed before cost 4 % at 1 KiB.
+#[allow(unsafe_code, reason = "`BytesMut` has no safe way to be told of bytes that the system wrote")]
+fn read(socket: &SockRef<'_>, buf: &mut Limit<&mut BytesMut>) -> io::Result<usize> {
+    let allowed = buf.remaining_mut();
+    let room = buf.get_mut().spare_capacity_mut();
+    let len = room.len().min(allowed);
+    let n = socket.recv(&mut room[..len])?;
+    // SAFETY: `recv` has initialised the first `n` bytes of the spare room that it was given.
+    unsafe { buf.advance_mut(n) };
+    Ok(n)
 }

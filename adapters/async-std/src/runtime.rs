@@ -60,7 +60,7 @@ impl getty_async_io::getty_driver::UnixRuntime for AsyncStd {
     }
 
     fn unix_stream(stream: std::os::unix::net::UnixStream) -> io::Result<Self::UnixStream> {
-        Async::new(stream).map(|socket| getty_async_io::UnixStream::new(socket.into()))
+        Async::new(stream).map(Into::into)
     }
 }
 

@@ -65,7 +65,6 @@ mod tcp;
 mod udp;
 #[cfg(unix)]
 mod unix;
-mod watched;
 #[cfg(feature = "websocket")]
 mod websocket;
 
@@ -93,6 +92,5 @@ pub use tcp::{TcpIncoming, TcpOptions};
 pub use udp::{BatchSocket, UdpOptions};
 #[cfg(unix)]
 pub use unix::{UnixIncoming, UnixOptions};
-pub use watched::{Socket, Watched, WatchedIo};
 #[cfg(feature = "websocket")]
 pub use websocket::{PathListener, Paths, WebSockets, system_random};
