@@ -1,0 +1,94 @@
+//! The end: of one peer's session, and of all.
+
+use super::sessions::{CLOSED, Phase, Sessions};
+use crate::datagram::table::PeerKey;
+use crate::session::pending;
+use crate::{CloseReason, Deadline};
+
+impl Sessions {
+    /// Ends the session of a peer.
+    pub(super) fn end_peer(&mut self, key: PeerKey, graceful: bool, reason: Option<CloseReason>) {
+        let Some(peer) = self.table.of(key) else { return };
+        // One that is over keeps its reason.
+        if peer.pending & CLOSED != 0 || peer.ending.is_some() && graceful {
+            return;
+        }
+        let flushed = graceful || peer.waiting == 0;
+        let over = !graceful || peer.waiting == 0;
+        peer.ending = Some(Box::new(reason.unwrap_or(CloseReason::Local { flushed })));
+        peer.pending &= pending::OPEN | pending::FLUSHED | CLOSED;
+        // As late as the close of everything, if what waits is not taken.
+        self.wheel.set(key.index, (!over).then_some(self.now + self.config.close_timeout()));
+        self.table.forget_address(key.index);
+        self.tell(key.index, if over { CLOSED } else { 0 });
+    }
+
+    /// What was accepted for a peer that is ending was not taken in time.
+    #[cold]
+    pub(super) fn end_late(&mut self, index: u32) {
+        let Some(peer) = self.table.get_mut(index) else { return };
+        if let Some(CloseReason::Local { .. }) = peer.ending.as_deref() {
+            peer.ending = Some(Box::new(CloseReason::Timeout(Deadline::Close)));
+        }
+        self.tell(index, CLOSED);
+    }
+
+    pub(super) fn close(&mut self, reason: Option<CloseReason>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.stop_receiving();
+        self.reason = reason.map(Box::new);
+        self.close_at = Some(self.now + self.config.close_timeout());
+        let indices: Vec<u32> = self.table.indices().collect();
+        for index in indices {
+            self.end_peer(self.table.key(index), true, self.reason.as_deref().cloned());
+        }
+        self.check_done();
+    }
+
+    /// Once everything is sent, a graceful close has nothing to wait for.
+    pub(super) fn check_done(&mut self) {
+        if self.outgoing.is_empty() {
+            self.close_at = None;
+        }
+    }
+
+    /// Ends everything at once.
+    pub(super) fn abort(&mut self, reason: CloseReason) {
+        if self.phase == Phase::Ended || self.is_over() {
+            return;
+        }
+        self.stop_receiving();
+        self.forget_outgoing();
+        self.drops.forget_report();
+        self.close_at = None;
+        let indices: Vec<u32> = self.table.indices().collect();
+        for index in indices {
+            self.end_peer(self.table.key(index), false, Some(reason.clone()));
+        }
+        self.reason = Some(Box::new(reason));
+    }
+
+    /// Whether nothing is left to do than to tell it.
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Flushing && self.close_at.is_none()
+    }
+
+    fn stop_receiving(&mut self) {
+        self.phase = Phase::Flushing;
+        self.asked = None;
+        self.inbox.clear();
+        self.blocked = false;
+    }
+
+    /// Every peer was told its end.
+    pub(super) fn end(&mut self) -> Box<CloseReason> {
+        self.phase = Phase::Ended;
+        self.close_at = None;
+        // What is left is of peers whose sessions were aborted.
+        self.forget_outgoing();
+        self.drops.forget_report();
+        self.reason.take().unwrap_or_else(|| Box::new(CloseReason::Local { flushed: true }))
+    }
+}

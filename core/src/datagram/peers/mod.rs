@@ -1,0 +1,465 @@
+//! [`Peers`]: a session for each peer of a datagram socket.
+
+mod closing;
+mod limits;
+mod receiving;
+mod sending;
+mod sessions;
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+pub use limits::PeerLimits;
+
+use self::receiving::Begun;
+use self::sessions::{Phase, Sessions};
+use super::inbox;
+use super::outgoing::Outgoing;
+use super::table::PeerKey;
+use super::{DropCounts, DropReason, Dropped, PacketOptions, Path, RecvBatch};
+use crate::codec::{Decoder, Encoder, Sink};
+use crate::session::pending;
+use crate::{
+    Accepted, Close, CloseReason, Config, EncodedTooLarge, Event, Progress, SendError, Seq, Stats, Timestamp,
+};
+
+/// What happened, as [`Peers::poll_event`] tells it. `T` is a received message.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum PeersEvent<T> {
+    /// A datagram came from somebody who is not known. Nothing is kept of them yet: answer with [`Peers::admit`] before
+    /// the next poll, or the datagram is dropped.
+    Unknown(Path),
+    /// An event of a peer's session. The first is [`Event::Open`], the last [`Event::Closed`], after which its path and
+    /// statistics are there until the next poll.
+    Peer(PeerKey, Event<T>),
+    /// Datagrams came to nothing; what they were is told once a second at the most.
+    Dropped(Box<Dropped>),
+    /// The socket's work is over. Exactly once, and the last event.
+    Closed(Box<CloseReason>),
+}
+
+/// A session for each peer of a datagram socket, as if each had a connection of its own: with its own events, periods,
+/// statistics and close.
+///
+/// It is driven as [`Packets`](super::Packets) is. What differs is that peers come and go: the first datagram of one is
+/// [`PeersEvent::Unknown`], and who is admitted has a session until it is [closed](Self::close_peer), or another takes its
+/// place. Whatever is sent from invented addresses, memory stays within [`PeerLimits`], and each datagram takes the same
+/// time however many peers there are.
+pub struct Peers<C, O = <C as Decoder>::Item> {
+    codec: C,
+    sessions: Sessions,
+    out: PhantomData<fn(O)>,
+}
+
+impl<C, O> Peers<C, O>
+where
+    C: Decoder + Encoder<O>,
+{
+    /// A table without peers, at `now`. `seed` is random: it keeps others from choosing addresses that fall together in
+    /// the table.
+    pub fn new(
+        codec: C,
+        options: PacketOptions,
+        limits: PeerLimits,
+        config: Arc<Config>,
+        seed: [u64; 2],
+        now: Timestamp,
+    ) -> Self {
+        let sessions = Sessions::new(options, limits, config, seed, now);
+        Peers { codec, sessions, out: PhantomData }
+    }
+
+    /// Datagrams were received.
+    ///
+    /// # Errors
+    /// The batch is given back if it is not wanted: others are still being looked at, or the socket is closing.
+    pub fn handle_datagrams(&mut self, now: Timestamp, mut batch: RecvBatch) -> Result<(), RecvBatch> {
+        let sessions = &mut self.sessions;
+        sessions.clock(now);
+        if !sessions.inbox.is_empty() || sessions.phase != Phase::Open {
+            return Err(batch);
+        }
+        batch.lend(&mut sessions.outgoing);
+        sessions.table.find_all(batch.paths().map(|path| path.peer), &mut sessions.found);
+        sessions.inbox.batch = Some(batch);
+        Ok(())
+    }
+
+    /// The same with a copy of one datagram. Gives `false` if there was no room: poll what came before, then bring it
+    /// again.
+    #[must_use]
+    pub fn handle_datagram(&mut self, now: Timestamp, path: Path, bytes: &[u8]) -> bool {
+        self.sessions.clock(now);
+        self.sessions.phase != Phase::Open
+            || self.sessions.inbox.copy(path, bytes, self.sessions.config.max_datagram())
+    }
+
+    /// The batch of [`handle_datagrams`](Self::handle_datagrams), if every datagram of it was looked at.
+    pub fn take_batch(&mut self) -> Option<RecvBatch> {
+        let mut batch = self.sessions.inbox.take_batch()?;
+        batch.take_back(&mut self.sessions.outgoing);
+        Some(batch)
+    }
+
+    /// Time has come to `now`. Harmless when nothing is due.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.sessions.handle_timeout(now);
+    }
+
+    /// The first `n` datagrams of [`outgoing`](Self::outgoing) were taken by the socket.
+    pub fn handle_sent(&mut self, now: Timestamp, n: usize) {
+        self.sessions.clock(now);
+        for _ in 0..n {
+            if self.sessions.pop(true).is_none() {
+                break;
+            }
+        }
+        self.sessions.relieve();
+    }
+
+    /// The first datagram of [`outgoing`](Self::outgoing) can't be sent: it is dropped and reported.
+    pub fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) {
+        self.sessions.clock(now);
+        if let Some(path) = self.sessions.pop(false) {
+            self.sessions.drops.count(path.map(|path| path.peer), DropReason::Unsent(kind));
+        }
+        self.sessions.relieve();
+    }
+
+    /// The network says that something sent before did not arrive. That is reported and ends nothing.
+    pub fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: io::ErrorKind) {
+        self.sessions.clock(now);
+        if self.sessions.phase != Phase::Ended && !self.sessions.is_over() {
+            self.sessions.drops.count(peer, DropReason::Unsent(kind));
+        }
+    }
+
+    /// The socket failed: every session ends with that reason.
+    pub fn handle_io_error(&mut self, now: Timestamp, kind: io::ErrorKind) {
+        self.sessions.clock(now);
+        self.sessions.abort(CloseReason::Io(kind));
+    }
+
+    /// Lets the peer of [`PeersEvent::Unknown`] in, or not; gives its key.
+    pub fn admit(&mut self, yes: bool) -> Option<PeerKey> {
+        self.sessions.admit(yes)
+    }
+
+    /// Takes a message to send to a peer.
+    ///
+    /// # Errors
+    /// [`SendError`] says why not, and gives the item back where possible. After
+    /// [`Blocked`](SendError::Blocked), [`Event::Writable`] of this peer tells when to try again.
+    /// [`NotValidated`](SendError::NotValidated) if it is more than [`PeerLimits::amplification`] allows.
+    pub fn send(&mut self, key: PeerKey, item: O) -> Result<Accepted, SendError<O>> {
+        let Peers { codec, sessions, .. } = self;
+        let known = codec.encoded_len(&item).unwrap_or(0);
+        let limit = sessions.config.max_datagram();
+        if !sessions.takes(key, known, limit) {
+            return Err(sessions.refuse(key, item, known, limit));
+        }
+        let buffer = sessions.outgoing.buffer();
+        let mark = buffer.len();
+        let encoded = codec.encode(item, &mut Sink::new(buffer));
+        let bytes = buffer.len() - mark;
+        let allowed =
+            sessions.table.at(key).is_some_and(|peer| peer.validated || bytes as u64 <= peer.allowance);
+        let error: Arc<dyn Error + Send + Sync> = match encoded {
+            Ok(()) if bytes <= limit && allowed => return Ok(sessions.accept(key, bytes)),
+            Ok(()) if bytes <= limit => Arc::new(Amplified),
+            Ok(()) => Arc::new(EncodedTooLarge { bytes, limit }),
+            Err(error) => Arc::new(error),
+        };
+        sessions.outgoing.buffer().truncate(mark);
+        sessions.shrink();
+        if let Some(peer) = sessions.table.of(key) {
+            peer.refused = peer.refused.saturating_add(1);
+        }
+        Err(SendError::Encode(error))
+    }
+
+    /// The peer has shown that it is where it says, by sending back something that only it can know, for example. From
+    /// here on any amount may be sent to it.
+    pub fn validate(&mut self, key: PeerKey) {
+        if let Some(peer) = self.sessions.table.of(key) {
+            peer.validated = true;
+        }
+    }
+
+    /// Stops delivering messages of a peer: what comes from it is dropped, since the socket is everybody's.
+    pub fn pause(&mut self, key: PeerKey) {
+        if let Some(peer) = self.sessions.table.of(key) {
+            peer.paused = true;
+        }
+    }
+
+    /// Goes on delivering messages of a peer.
+    pub fn resume(&mut self, now: Timestamp, key: PeerKey) {
+        self.sessions.clock(now);
+        let now = self.sessions.now;
+        if let Some(peer) = self.sessions.table.of(key).filter(|peer| peer.paused) {
+            peer.paused = false;
+            peer.activity.restart_reading(now);
+        }
+    }
+
+    /// Ends the session of a peer: gracefully after what was accepted for sending, and within
+    /// [`ConfigBuilder::close_timeout`](crate::ConfigBuilder::close_timeout). What waits is sent in either case, since it
+    /// lies among what is for others. If a datagram comes from its address later, that is somebody unknown.
+    pub fn close_peer(&mut self, now: Timestamp, key: PeerKey, how: Close) {
+        self.sessions.clock(now);
+        let (graceful, _, reason) = how.into_parts();
+        self.sessions.end_peer(key, graceful, reason);
+    }
+
+    /// Ends everything: gracefully after what was accepted for sending.
+    pub fn close(&mut self, now: Timestamp, how: Close) {
+        self.sessions.clock(now);
+        let (graceful, _, reason) = how.into_parts();
+        if graceful {
+            self.sessions.close(reason);
+        } else {
+            self.sessions.abort(reason.unwrap_or(CloseReason::Local { flushed: false }));
+        }
+    }
+
+    /// Notes a sign of life of a peer that its session can't see.
+    pub fn update_active(&mut self, now: Timestamp, key: PeerKey) {
+        self.sessions.clock(now);
+        let now = self.sessions.now;
+        // Who is ending is in no order any more.
+        if let Some(peer) = self.sessions.table.of(key).filter(|peer| peer.ending.is_none()) {
+            peer.activity.last_active = now;
+            self.sessions.table.touch(key.index, now);
+        }
+    }
+
+    /// What is sent from now on answers no received message, until the next one is polled.
+    pub fn end_answer(&mut self) {
+        self.sessions.answering = None;
+    }
+
+    /// Asks for [`Event::Flushed`] of a peer once the socket has taken every message accepted for it so far.
+    pub fn notify_flushed(&mut self, key: PeerKey) -> Option<Seq> {
+        let peer = self.sessions.table.of(key)?;
+        let accepted = Seq::new(peer.accepted)?;
+        peer.flush_wanted = NonZeroU64::new(peer.accepted);
+        if peer.flushed >= peer.accepted {
+            peer.flush_wanted = None;
+            self.sessions.tell(key.index, pending::FLUSHED);
+        }
+        Some(accepted)
+    }
+
+    /// The next event, or `None` if there is nothing to tell until something else happens.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<PeersEvent<C::Item>> {
+        self.sessions.answering = None;
+        if let Some(index) = self.sessions.told_end.take() {
+            self.sessions.table.remove(index);
+        }
+        if self.sessions.asked.is_some() {
+            self.sessions.admit(false);
+        }
+        if let Some((key, event)) = self.sessions.next_ready() {
+            return Some(PeersEvent::Peer(key, event));
+        }
+        if let Some(event) = self.poll_datagram(None) {
+            return Some(event);
+        }
+        if self.sessions.phase == Phase::Flushing && self.sessions.table.is_empty() {
+            return Some(PeersEvent::Closed(self.sessions.end()));
+        }
+        if self.sessions.phase == Phase::Ended {
+            return None;
+        }
+        self.sessions.drops.take_report(self.sessions.now).map(PeersEvent::Dropped)
+    }
+
+    /// The next message of the peer whose message was polled last, if it is the next event: for batches. `None` means to go
+    /// on with [`poll_event`](Self::poll_event).
+    #[inline]
+    pub fn poll_message(&mut self, key: PeerKey) -> Option<C::Item> {
+        self.sessions.answering = None;
+        if !self.sessions.ready.is_empty() || self.sessions.asked.is_some() {
+            return None;
+        }
+        match self.poll_datagram(Some(key)) {
+            Some(PeersEvent::Peer(_, Event::Message(message))) => Some(message),
+            _ => None,
+        }
+    }
+
+    /// What the next datagram brings; with `only`, as long as they are that peer's.
+    #[inline]
+    fn poll_datagram(&mut self, only: Option<PeerKey>) -> Option<PeersEvent<C::Item>> {
+        let Peers { codec, sessions, .. } = self;
+        while sessions.phase == Phase::Open && !sessions.blocked {
+            if !sessions.inbox.is_mid_datagram() {
+                if only.is_some_and(|key| !sessions.is_next(key)) {
+                    return None;
+                }
+                match sessions.begin()? {
+                    Begun::Known => {}
+                    Begun::Dropped => continue,
+                    Begun::Unknown(path) => return Some(PeersEvent::Unknown(path)),
+                }
+            }
+            let key = sessions.begun.filter(|&key| only.is_none_or(|only| only == key))?;
+            let Some(peer) = sessions.table.of(key).filter(|peer| peer.ending.is_none() && !peer.paused)
+            else {
+                sessions.leave_rest(key); // it was closed or paused meanwhile
+                codec.reset();
+                continue;
+            };
+            match sessions.inbox.decode(codec, &sessions.config, sessions.several_frames) {
+                inbox::Found::Message(message) => {
+                    peer.messages += 1;
+                    sessions.answering = Some(key);
+                    return Some(PeersEvent::Peer(key, Event::Message(message)));
+                }
+                inbox::Found::Dropped(reason) => {
+                    let address = peer.path.peer;
+                    sessions.drops.count(Some(address), reason);
+                }
+                inbox::Found::Nothing => {}
+            }
+        }
+        None
+    }
+
+    /// Whether [`poll_event`](Self::poll_event) may have something to tell: for drivers that spare the call. `false` is
+    /// certain.
+    #[must_use]
+    pub fn wants_poll(&self) -> bool {
+        let sessions = &self.sessions;
+        sessions.asked.is_some()
+            || !sessions.ready.is_empty()
+            || match sessions.phase {
+                Phase::Open => {
+                    !sessions.blocked && !sessions.inbox.is_empty() || sessions.drops.is_due(sessions.now)
+                }
+                Phase::Flushing => {
+                    sessions.told_end.is_some()
+                        || sessions.table.is_empty()
+                        || sessions.drops.is_due(sessions.now)
+                }
+                Phase::Ended => false,
+            }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called, if nothing happens before. Traffic does not move it.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let sessions = &self.sessions;
+        // One that is due already is for polling.
+        let report =
+            sessions.drops.report_at().filter(|&at| sessions.phase != Phase::Ended && at > sessions.now);
+        [sessions.wheel.next_at(), sessions.close_at, report].into_iter().flatten().min()
+    }
+
+    /// Whether to receive: false while datagrams are here that were not polled, while answers wait above their watermark,
+    /// and when the socket is closing.
+    pub fn wants_read(&self) -> bool {
+        self.sessions.phase == Phase::Open && !self.sessions.blocked && self.sessions.inbox.is_empty()
+    }
+
+    /// What to send.
+    pub fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
+        self.sessions.clock(now);
+        &self.sessions.outgoing
+    }
+
+    /// How many datagrams wait to be sent.
+    pub fn outgoing_len(&self) -> usize {
+        self.sessions.outgoing.len()
+    }
+
+    /// Whether there is something to send.
+    pub fn wants_write(&self) -> bool {
+        !self.sessions.outgoing.is_empty()
+    }
+
+    /// Whether the send queue is at or below the high watermark and the peer's session takes messages.
+    pub fn is_writable(&self, key: PeerKey) -> bool {
+        self.is_open(key) && self.sessions.outgoing.weight() <= self.sessions.config.high_watermark()
+    }
+
+    /// Whether the peer's session takes messages to send.
+    pub fn is_open(&self, key: PeerKey) -> bool {
+        self.sessions.table.at(key).is_some_and(|peer| peer.ending.is_none())
+    }
+
+    /// Whether [`PeersEvent::Closed`] has been polled: there is nothing more to do.
+    pub fn is_closed(&self) -> bool {
+        self.sessions.phase == Phase::Ended
+    }
+
+    /// How many peers there are.
+    pub fn len(&self) -> usize {
+        self.sessions.table.known()
+    }
+
+    /// Whether there is no peer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The latest way that a peer's datagrams took.
+    pub fn path(&self, key: PeerKey) -> Option<Path> {
+        self.sessions.table.at(key).map(|peer| peer.path)
+    }
+
+    /// When a peer last gave a sign of life.
+    pub fn last_active(&self, key: PeerKey) -> Option<Timestamp> {
+        self.sessions.table.at(key).map(|peer| peer.activity.last_active)
+    }
+
+    /// What a peer's session has done so far. Its operations are datagrams; what of it waits to be sent is not told apart
+    /// from what waits for others.
+    pub fn stats(&self, key: PeerKey) -> Stats {
+        let Some(peer) = self.sessions.table.at(key) else { return Stats::default() };
+        Stats {
+            received: peer.activity.received(peer.messages),
+            sent: peer.activity.sent(peer.accepted),
+            queued: 0,
+            buffered: 0,
+            refused: u64::from(peer.refused),
+            progress: Progress {
+                accepted: Seq::new(peer.accepted),
+                flushed: Seq::new(peer.flushed),
+                partly_written: false,
+            },
+        }
+    }
+
+    /// What came to nothing so far.
+    pub fn dropped(&self) -> DropCounts {
+        self.sessions.drops.total()
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.sessions.config
+    }
+}
+
+/// A message that could not be measured before turned out to be more than a peer may be sent that is not validated.
+#[derive(Debug, thiserror::Error)]
+#[error("it is more than PeerLimits::amplification allows before the peer is validated")]
+struct Amplified;
+
+impl<C: fmt::Debug, O> fmt::Debug for Peers<C, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers")
+            .field("codec", &self.codec)
+            .field("peers", &self.sessions.table.known())
+            .finish_non_exhaustive()
+    }
+}

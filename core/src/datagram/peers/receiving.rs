@@ -1,0 +1,132 @@
+//! Datagrams as they come: whose they are, and who is let in.
+
+use std::time::Duration;
+
+use super::sessions::{Phase, Sessions};
+use crate::CloseReason;
+use crate::datagram::activity::Activity;
+use crate::datagram::compat::CONNECT_PING;
+use crate::datagram::table::PeerKey;
+use crate::datagram::{DropReason, Path, RecvBatch};
+use crate::session::pending;
+
+/// What came of beginning the next datagram.
+pub(super) enum Begun {
+    Known,
+    Dropped,
+    Unknown(Path),
+}
+
+impl Sessions {
+    /// Whether the next datagram is of this peer.
+    pub(super) fn is_next(&self, key: PeerKey) -> bool {
+        let Some(peer) = self.table.at(key).filter(|peer| peer.ending.is_none()) else { return false };
+        self.inbox.next_path().is_some_and(|path| path.peer == peer.path.peer)
+    }
+
+    /// Begins the next datagram of the batch.
+    #[inline]
+    pub(super) fn begin(&mut self) -> Option<Begun> {
+        let slot = self.inbox.batch.as_ref().map_or(0, RecvBatch::position);
+        let (path, bytes, problem) = self.inbox.begin(&self.config)?;
+        let found = self.found.get(slot).filter(|&index| self.table.is_at(index, path.peer));
+        let found = found.or_else(|| self.table.find(path.peer));
+        if let Some(reason) = problem {
+            return Some(self.drop_bad(found, path, bytes, reason));
+        }
+        Some(match found {
+            Some(index) => self.receive(index, path, bytes),
+            None => self.meet(path, bytes),
+        })
+    }
+
+    /// A datagram that is no good, which is a sign of life still.
+    #[cold]
+    fn drop_bad(&mut self, found: Option<u32>, path: Path, bytes: usize, reason: DropReason) -> Begun {
+        let bytes = if let DropReason::Oversized { bytes, .. } = reason { bytes } else { bytes };
+        if let Some(index) = found {
+            self.count(index, path, bytes);
+        }
+        self.drops.count(Some(path.peer), reason);
+        Begun::Dropped
+    }
+
+    /// Notes that a datagram of a known peer came.
+    #[inline]
+    fn count(&mut self, index: u32, path: Path, bytes: usize) {
+        let factor = u64::from(self.limits.amplification);
+        let Some(peer) = self.table.get_mut(index) else { return };
+        peer.path = path;
+        peer.activity.count_received(self.now, bytes);
+        peer.allowance = peer.allowance.saturating_add(bytes as u64 * factor);
+        self.table.touch(index, self.now);
+    }
+
+    /// A datagram of a known peer.
+    #[inline]
+    pub(super) fn receive(&mut self, index: u32, path: Path, bytes: usize) -> Begun {
+        self.begun = Some(self.table.key(index));
+        self.count(index, path, bytes);
+        let Some(peer) = self.table.get(index) else { return Begun::Dropped };
+        let problem = if peer.paused {
+            DropReason::Paused
+        } else if self.getty_compat && peer.activity.is_first() && self.inbox.datagram() == CONNECT_PING {
+            DropReason::ConnectPing
+        } else {
+            return Begun::Known;
+        };
+        self.inbox.skip();
+        self.drops.count(Some(path.peer), problem);
+        Begun::Dropped
+    }
+
+    /// What is left of the datagram that is being decoded is not wanted any more.
+    #[cold]
+    pub(super) fn leave_rest(&mut self, key: PeerKey) {
+        self.inbox.skip();
+        let paused = self.table.at(key).filter(|peer| peer.ending.is_none()).map(|peer| peer.path.peer);
+        if paused.is_some() {
+            self.drops.count(paused, DropReason::Paused);
+        }
+    }
+
+    /// A datagram of somebody unknown.
+    #[cold]
+    fn meet(&mut self, path: Path, bytes: usize) -> Begun {
+        let step = Duration::from_secs(1) / self.limits.new_per_second;
+        let next = self.next_new.max(self.now) + step;
+        let problem = if next > self.now + Duration::from_secs(1) {
+            DropReason::TooManyNew { limit: self.limits.new_per_second }
+        } else if self.table.known() >= self.limits.max_peers && !self.limits.evict {
+            DropReason::TooManyPeers { limit: self.limits.max_peers }
+        } else {
+            self.next_new = next;
+            self.asked = Some((path, bytes));
+            return Begun::Unknown(path);
+        };
+        self.inbox.skip();
+        self.drops.count(Some(path.peer), problem);
+        Begun::Dropped
+    }
+
+    pub(super) fn admit(&mut self, yes: bool) -> Option<PeerKey> {
+        let (path, bytes) = self.asked.take()?;
+        if !yes || self.phase != Phase::Open {
+            self.inbox.skip();
+            self.drops.count(Some(path.peer), DropReason::NotAdmitted);
+            return None;
+        }
+        while self.table.known() >= self.limits.max_peers {
+            let index = self.table.least_recent()?;
+            self.end_peer(self.table.key(index), false, Some(CloseReason::Evicted));
+        }
+        let mut activity = Activity::new(&self.config, self.now);
+        let (_, next) = activity.expire(&self.config, self.now, self.now);
+        let index = self.table.insert(path, activity, self.now);
+        self.wheel.grow(self.table.slots());
+        self.wheel.set(index, next);
+        self.receive(index, path, bytes);
+        self.tell(index, pending::OPEN);
+        self.begun
+    }
+}

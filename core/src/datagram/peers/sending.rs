@@ -1,0 +1,133 @@
+//! Messages on their way to the socket: what is taken of whom, and what has gone.
+
+use std::collections::VecDeque;
+
+use super::sessions::{CLOSED, Sessions};
+use crate::datagram::Path;
+use crate::datagram::outgoing::weight;
+use crate::datagram::table::PeerKey;
+use crate::session::pending;
+use crate::{Accepted, SendError, Seq};
+
+/// For how many datagrams that wait memory is kept when there are none.
+const SPARE_OWNERS: usize = 256;
+
+impl Sessions {
+    /// Whether a message of `bytes` may be accepted for this peer now.
+    #[inline]
+    pub(super) fn takes(&self, key: PeerKey, bytes: usize, limit: usize) -> bool {
+        let Some(peer) = self.table.at(key).filter(|peer| peer.ending.is_none()) else { return false };
+        let queued = self.outgoing.weight();
+        let counted = if self.answering == Some(key) { self.outgoing.answers() } else { queued };
+        bytes <= limit
+            && (peer.validated || bytes as u64 <= peer.allowance)
+            && (counted <= self.config.high_watermark()
+                || queued.saturating_add(weight(bytes)) <= self.config.hard_limit())
+    }
+
+    /// Why `item` of `bytes` is not taken.
+    #[cold]
+    pub(super) fn refuse<T>(&mut self, key: PeerKey, item: T, bytes: usize, limit: usize) -> SendError<T> {
+        let Some(peer) = self.table.of(key).filter(|peer| peer.ending.is_none()) else {
+            return SendError::Closed(item);
+        };
+        if bytes > limit {
+            peer.refused = peer.refused.saturating_add(1);
+            SendError::TooLarge { item, bytes, limit }
+        } else if !peer.validated && bytes as u64 > peer.allowance {
+            peer.refused = peer.refused.saturating_add(1);
+            SendError::NotValidated(item)
+        } else {
+            if !std::mem::replace(&mut peer.writable_wanted, true) {
+                self.refused.push(key);
+                // Those that have gone since are not many more than those that are there.
+                if self.refused.len() > 2 * self.table.slots() {
+                    let table = &self.table;
+                    self.refused.retain(|&key| table.at(key).is_some());
+                }
+            }
+            SendError::Blocked(item)
+        }
+    }
+
+    /// The last `bytes` of the outgoing buffer are a message for this peer.
+    #[inline]
+    pub(super) fn accept(&mut self, key: PeerKey, bytes: usize) -> Accepted {
+        let answer = self.answering == Some(key);
+        let mut seq = Seq::FIRST;
+        if let Some(peer) = self.table.of(key) {
+            peer.accepted += 1;
+            peer.waiting += 1;
+            peer.allowance = peer.allowance.saturating_sub(bytes as u64);
+            seq = Seq::new(peer.accepted).unwrap_or(Seq::FIRST);
+            let path = Some(peer.path);
+            self.outgoing.push(path, bytes, answer);
+            self.owners.push_back(key);
+        }
+        self.blocked |= self.outgoing.answers() > self.config.high_watermark();
+        Accepted::new(seq, bytes)
+    }
+
+    /// The first datagram is gone, `sent` or not; gives where to.
+    pub(super) fn pop(&mut self, sent: bool) -> Option<Option<Path>> {
+        let (path, bytes) = self.outgoing.pop()?;
+        let key = self.owners.pop_front()?;
+        if let Some(peer) = self.table.of(key) {
+            peer.waiting -= 1;
+            peer.flushed += 1;
+            if sent {
+                peer.activity.count_sent(self.now, bytes);
+            } else {
+                peer.allowance = peer.allowance.saturating_add(bytes as u64);
+            }
+            let mut bits = 0;
+            if peer.flush_wanted.is_some_and(|wanted| wanted.get() <= peer.flushed) {
+                peer.flush_wanted = None;
+                bits |= pending::FLUSHED;
+            }
+            let over = peer.ending.is_some() && peer.waiting == 0;
+            if over {
+                bits |= CLOSED;
+                self.wheel.set(key.index, None);
+            }
+            if bits != 0 {
+                self.tell(key.index, bits);
+            }
+        }
+        Some(path)
+    }
+
+    /// There is more room than before.
+    pub(super) fn relieve(&mut self) {
+        let low = self.config.low_watermark();
+        if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
+            self.read_since = self.now;
+        }
+        if self.outgoing.weight() <= low {
+            for key in std::mem::take(&mut self.refused) {
+                if let Some(peer) = self.table.of(key).filter(|peer| peer.ending.is_none()) {
+                    peer.writable_wanted = false;
+                    self.tell(key.index, pending::WRITABLE);
+                }
+            }
+        }
+        self.check_done();
+        self.shrink();
+    }
+
+    /// Gives memory back, if there is nothing to send. What a batch has lent goes back with it.
+    pub(super) fn shrink(&mut self) {
+        if self.outgoing.is_empty() && self.inbox.batch.is_none() {
+            self.outgoing.clear();
+        }
+        if self.owners.is_empty() && self.owners.capacity() > SPARE_OWNERS {
+            self.owners = VecDeque::new();
+        }
+    }
+
+    pub(super) fn forget_outgoing(&mut self) {
+        self.outgoing.clear();
+        self.owners = VecDeque::new();
+        self.refused = Vec::new();
+    }
+}
