@@ -34,6 +34,29 @@ fn the_one_that_was_silent_the_longest_is_evicted() {
 }
 
 #[test]
+fn places_are_taken_in_the_order_in_which_peers_were_last_active() {
+    const PEERS: u16 = 16;
+    // The order is exact to 2 ms with these.
+    let mut host = Host::limited(PeerLimits::new().max_peers(PEERS.into()), |config| config);
+    let mut rng = testkit::Rng::new(5);
+    let mut order: Vec<u16> = (0..PEERS).collect();
+    order.iter().for_each(|&port| drop(host.told(port, "a")));
+    for step in 0..500 {
+        let now = host.clock.advance(millis(3));
+        let active = order.remove((rng.next_u64() % u64::from(PEERS)) as usize);
+        match step % 3 {
+            0 => host.peers.update_active(now, host.key(active)),
+            _ => drop(host.told(active, "b")),
+        }
+        order.push(active);
+    }
+    for (newcomer, silent) in (PEERS..).zip(order) {
+        host.clock.advance(millis(3));
+        assert_eq!(host.told(newcomer, "a")[1], format!("{silent} {EVICTED}"));
+    }
+}
+
+#[test]
 fn a_datagram_of_who_is_evicted_in_the_same_batch_is_of_somebody_unknown() {
     let mut host = Host::limited(PeerLimits::new().max_peers(1), |config| config);
     host.told(1, "a");

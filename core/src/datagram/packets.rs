@@ -266,7 +266,7 @@ where
     pub fn resume(&mut self, now: Timestamp) {
         self.socket.clock(now);
         if std::mem::take(&mut self.socket.paused) {
-            self.socket.activity.restart_reading(self.socket.now);
+            self.socket.periods.restart_reading(self.socket.now);
         }
     }
 
@@ -280,7 +280,7 @@ where
     /// Notes a sign of life that the session can't see (Go getty's `UpdateActive`).
     pub fn update_active(&mut self, now: Timestamp) {
         self.socket.clock(now);
-        self.socket.activity.last_active = self.socket.now;
+        self.socket.periods.sign(self.socket.now);
     }
 
     /// What is sent from now on answers no received message, until the next one is polled.
@@ -400,7 +400,7 @@ where
     /// When a peer last gave a sign of life: the beginning, the last datagram, or the last
     /// [`update_active`](Self::update_active).
     pub fn last_active(&self) -> Timestamp {
-        self.socket.activity.last_active
+        self.socket.periods.last_active(&self.socket.activity)
     }
 
     /// What the session has done so far. Its operations are datagrams.

@@ -43,6 +43,13 @@ impl Rings {
         self.links[node as usize] = [node, node];
     }
 
+    /// Reads what removing `item` writes to.
+    #[inline]
+    pub(super) fn touched(&self, item: u32) -> u32 {
+        let [before, after] = self.links[(item + self.heads) as usize];
+        self.links[before as usize][AFTER] ^ self.links[after as usize][BEFORE]
+    }
+
     pub(super) fn first(&self, list: u32) -> Option<u32> {
         self.links[list as usize][AFTER].checked_sub(self.heads)
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::activity::Activity;
+use super::activity::{Activity, Periods};
 use super::compat::{CONNECT_PING, FirstOf};
 use super::dropped::Drops;
 use super::inbox::Inbox;
@@ -21,6 +21,7 @@ pub(super) struct Socket {
     pub(super) inbox: Inbox,
     pub(super) outgoing: Outgoing,
     pub(super) activity: Activity,
+    pub(super) periods: Periods,
     pub(super) drops: Drops,
     pub(super) now: Timestamp,
     pub(super) phase: Phase,
@@ -38,6 +39,8 @@ pub(super) struct Socket {
     pub(super) accepted: u64,
     pub(super) flushed: u64,
     pub(super) refused: u64,
+    /// Datagrams that the socket took.
+    pub(super) sent: u64,
     pub(super) flush_wanted: Option<u64>,
     /// Who has sent something before; for Go getty's `connect-ping` only.
     pub(super) seen: Option<FirstOf>,
@@ -81,7 +84,8 @@ impl Socket {
             options,
             inbox: Inbox::default(),
             outgoing: Outgoing::default(),
-            activity: Activity::new(&config, now),
+            activity: Activity::new(now),
+            periods: Periods::new(&config, now),
             drops: Drops::default(),
             now,
             phase: Phase::Open,
@@ -94,6 +98,7 @@ impl Socket {
             accepted: 0,
             flushed: 0,
             refused: 0,
+            sent: 0,
             flush_wanted: None,
             seen: options.getty_compat.then(|| FirstOf::new(options.connected)),
             ping_ahead: false,
@@ -140,7 +145,7 @@ impl Socket {
     /// Looks at what periods ask for.
     fn look(&mut self) {
         let readable_since = if self.is_suspended() { self.now } else { Timestamp::ORIGIN };
-        let (due, next) = self.activity.expire(&self.config, self.now, readable_since);
+        let (due, next) = self.periods.expire(&mut self.activity, &self.config, self.now, readable_since);
         self.look_at = next;
         self.pending |= due;
     }
@@ -258,6 +263,7 @@ impl Socket {
         for _ in 0..n {
             let Some((_, bytes)) = self.outgoing.pop() else { break };
             self.activity.count_sent(self.now, bytes);
+            self.sent += 1;
             self.count_flushed();
         }
         self.relieve();
@@ -282,7 +288,7 @@ impl Socket {
     fn relieve(&mut self) {
         let low = self.config.low_watermark();
         if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
-            self.activity.restart_reading(self.now);
+            self.periods.restart_reading(self.now);
         }
         if self.writable_wanted && self.outgoing.weight() <= low && self.takes_messages() {
             self.writable_wanted = false;
@@ -391,7 +397,7 @@ impl Socket {
     pub(super) fn stats(&self) -> Stats {
         Stats {
             received: self.activity.received(self.messages),
-            sent: self.activity.sent(self.accepted),
+            sent: self.activity.sent(self.accepted, self.sent),
             queued: self.outgoing.queued(),
             buffered: 0,
             refused: self.refused,

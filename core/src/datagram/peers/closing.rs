@@ -10,13 +10,15 @@ impl Sessions {
     pub(super) fn end_peer(&mut self, key: PeerKey, graceful: bool, reason: Option<CloseReason>) {
         let Some(peer) = self.table.of(key) else { return };
         // One that is over keeps its reason.
-        if peer.pending & CLOSED != 0 || peer.ending.is_some() && graceful {
+        if peer.pending & CLOSED != 0 || peer.ending && graceful {
             return;
         }
         let flushed = graceful || peer.waiting == 0;
         let over = !graceful || peer.waiting == 0;
-        peer.ending = Some(Box::new(reason.unwrap_or(CloseReason::Local { flushed })));
+        peer.ending = true;
         peer.pending &= pending::OPEN | pending::FLUSHED | CLOSED;
+        self.table.cold_mut(key.index).reason =
+            Some(Box::new(reason.unwrap_or(CloseReason::Local { flushed })));
         // As late as the close of everything, if what waits is not taken.
         self.wheel.set(key.index, (!over).then_some(self.now + self.config.close_timeout()));
         self.table.forget_address(key.index);
@@ -26,9 +28,9 @@ impl Sessions {
     /// What was accepted for a peer that is ending was not taken in time.
     #[cold]
     pub(super) fn end_late(&mut self, index: u32) {
-        let Some(peer) = self.table.get_mut(index) else { return };
-        if let Some(CloseReason::Local { .. }) = peer.ending.as_deref() {
-            peer.ending = Some(Box::new(CloseReason::Timeout(Deadline::Close)));
+        let reason = &mut self.table.cold_mut(index).reason;
+        if let Some(CloseReason::Local { .. }) = reason.as_deref() {
+            *reason = Some(Box::new(CloseReason::Timeout(Deadline::Close)));
         }
         self.tell(index, CLOSED);
     }

@@ -11,7 +11,6 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 pub use limits::PeerLimits;
@@ -168,8 +167,7 @@ where
         let mark = buffer.len();
         let encoded = codec.encode(item, &mut Sink::new(buffer));
         let bytes = buffer.len() - mark;
-        let allowed =
-            sessions.table.at(key).is_some_and(|peer| peer.validated || bytes as u64 <= peer.allowance);
+        let allowed = sessions.table.at(key).is_some_and(|peer| peer.may_get(bytes));
         let error: Arc<dyn Error + Send + Sync> = match encoded {
             Ok(()) if bytes <= limit && allowed => return Ok(sessions.accept(key, bytes)),
             Ok(()) if bytes <= limit => Arc::new(Amplified),
@@ -178,9 +176,8 @@ where
         };
         sessions.outgoing.buffer().truncate(mark);
         sessions.shrink();
-        if let Some(peer) = sessions.table.of(key) {
-            peer.refused = peer.refused.saturating_add(1);
-        }
+        let cold = sessions.table.cold_mut(key.index);
+        cold.refused = cold.refused.saturating_add(1);
         Err(SendError::Encode(error))
     }
 
@@ -205,7 +202,7 @@ where
         let now = self.sessions.now;
         if let Some(peer) = self.sessions.table.of(key).filter(|peer| peer.paused) {
             peer.paused = false;
-            peer.activity.restart_reading(now);
+            self.sessions.table.cold_mut(key.index).periods.restart_reading(now);
         }
     }
 
@@ -234,9 +231,10 @@ where
         self.sessions.clock(now);
         let now = self.sessions.now;
         // Who is ending is in no order any more.
-        if let Some(peer) = self.sessions.table.of(key).filter(|peer| peer.ending.is_none()) {
-            peer.activity.last_active = now;
-            self.sessions.table.touch(key.index, now);
+        if let Some(peer) = self.sessions.table.of(key).filter(|peer| !peer.ending) {
+            let before = peer.activity.received_at();
+            self.sessions.table.cold_mut(key.index).periods.sign(now);
+            self.sessions.table.touch(key.index, before, now);
         }
     }
 
@@ -248,13 +246,14 @@ where
     /// Asks for [`Event::Flushed`] of a peer once the socket has taken every message accepted for it so far.
     pub fn notify_flushed(&mut self, key: PeerKey) -> Option<Seq> {
         let peer = self.sessions.table.of(key)?;
-        let accepted = Seq::new(peer.accepted)?;
-        peer.flush_wanted = NonZeroU64::new(peer.accepted);
-        if peer.flushed >= peer.accepted {
-            peer.flush_wanted = None;
+        let accepted = peer.accepted;
+        peer.flush_wanted = peer.waiting > 0;
+        if peer.flush_wanted {
+            self.sessions.table.cold_mut(key.index).flush_wanted = accepted;
+        } else if accepted > 0 {
             self.sessions.tell(key.index, pending::FLUSHED);
         }
-        Some(accepted)
+        Seq::new(accepted)
     }
 
     /// The next event, or `None` if there is nothing to tell until something else happens.
@@ -312,8 +311,7 @@ where
                 }
             }
             let key = sessions.begun.filter(|&key| only.is_none_or(|only| only == key))?;
-            let Some(peer) = sessions.table.of(key).filter(|peer| peer.ending.is_none() && !peer.paused)
-            else {
+            let Some(peer) = sessions.table.of(key).filter(|peer| !peer.ending && !peer.paused) else {
                 sessions.leave_rest(key); // it was closed or paused meanwhile
                 codec.reset();
                 continue;
@@ -325,7 +323,7 @@ where
                     return Some(PeersEvent::Peer(key, Event::Message(message)));
                 }
                 inbox::Found::Dropped(reason) => {
-                    let address = peer.path.peer;
+                    let address = peer.address();
                     sessions.drops.count(Some(address), reason);
                 }
                 inbox::Found::Nothing => {}
@@ -393,7 +391,7 @@ where
 
     /// Whether the peer's session takes messages to send.
     pub fn is_open(&self, key: PeerKey) -> bool {
-        self.sessions.table.at(key).is_some_and(|peer| peer.ending.is_none())
+        self.sessions.table.at(key).is_some_and(|peer| !peer.ending)
     }
 
     /// Whether [`PeersEvent::Closed`] has been polled: there is nothing more to do.
@@ -413,27 +411,29 @@ where
 
     /// The latest way that a peer's datagrams took.
     pub fn path(&self, key: PeerKey) -> Option<Path> {
-        self.sessions.table.at(key).map(|peer| peer.path)
+        self.sessions.table.at(key).map(|peer| peer.path())
     }
 
     /// When a peer last gave a sign of life.
     pub fn last_active(&self, key: PeerKey) -> Option<Timestamp> {
-        self.sessions.table.at(key).map(|peer| peer.activity.last_active)
+        let table = &self.sessions.table;
+        table.at(key).map(|peer| table.cold(key.index).periods.last_active(&peer.activity))
     }
 
     /// What a peer's session has done so far. Its operations are datagrams; what of it waits to be sent is not told apart
     /// from what waits for others.
     pub fn stats(&self, key: PeerKey) -> Stats {
         let Some(peer) = self.sessions.table.at(key) else { return Stats::default() };
+        let cold = self.sessions.table.cold(key.index);
         Stats {
             received: peer.activity.received(peer.messages),
-            sent: peer.activity.sent(peer.accepted),
+            sent: peer.activity.sent(peer.accepted, peer.done() - cold.unsent),
             queued: 0,
             buffered: 0,
-            refused: u64::from(peer.refused),
+            refused: u64::from(cold.refused),
             progress: Progress {
                 accepted: Seq::new(peer.accepted),
-                flushed: Seq::new(peer.flushed),
+                flushed: Seq::new(peer.done()),
                 partly_written: false,
             },
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::sessions::{Phase, Sessions};
 use crate::CloseReason;
-use crate::datagram::activity::Activity;
+use crate::datagram::activity::Periods;
 use crate::datagram::compat::CONNECT_PING;
 use crate::datagram::table::PeerKey;
 use crate::datagram::{DropReason, Path, RecvBatch};
@@ -20,8 +20,8 @@ pub(super) enum Begun {
 impl Sessions {
     /// Whether the next datagram is of this peer.
     pub(super) fn is_next(&self, key: PeerKey) -> bool {
-        let Some(peer) = self.table.at(key).filter(|peer| peer.ending.is_none()) else { return false };
-        self.inbox.next_path().is_some_and(|path| path.peer == peer.path.peer)
+        let Some(peer) = self.table.at(key).filter(|peer| !peer.ending) else { return false };
+        self.inbox.next_path().is_some_and(|path| path.peer == peer.address())
     }
 
     /// Begins the next datagram of the batch.
@@ -54,12 +54,13 @@ impl Sessions {
     /// Notes that a datagram of a known peer came.
     #[inline]
     fn count(&mut self, index: u32, path: Path, bytes: usize) {
-        let factor = u64::from(self.limits.amplification);
+        let credit = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_mul(self.limits.amplification);
         let Some(peer) = self.table.get_mut(index) else { return };
-        peer.path = path;
+        let before = peer.activity.received_at();
+        peer.came_to(path.local);
         peer.activity.count_received(self.now, bytes);
-        peer.allowance = peer.allowance.saturating_add(bytes as u64 * factor);
-        self.table.touch(index, self.now);
+        peer.allowance = peer.allowance.saturating_add(credit);
+        self.table.touch(index, before, self.now);
     }
 
     /// A datagram of a known peer.
@@ -84,7 +85,7 @@ impl Sessions {
     #[cold]
     pub(super) fn leave_rest(&mut self, key: PeerKey) {
         self.inbox.skip();
-        let paused = self.table.at(key).filter(|peer| peer.ending.is_none()).map(|peer| peer.path.peer);
+        let paused = self.table.at(key).filter(|peer| !peer.ending).map(|peer| peer.address());
         if paused.is_some() {
             self.drops.count(paused, DropReason::Paused);
         }
@@ -120,11 +121,12 @@ impl Sessions {
             let index = self.table.least_recent()?;
             self.end_peer(self.table.key(index), false, Some(CloseReason::Evicted));
         }
-        let mut activity = Activity::new(&self.config, self.now);
-        let (_, next) = activity.expire(&self.config, self.now, self.now);
-        let index = self.table.insert(path, activity, self.now);
+        let index = self.table.insert(path, Periods::new(&self.config, self.now), self.now);
         self.wheel.grow(self.table.slots());
-        self.wheel.set(index, next);
+        if let Some((peer, cold)) = self.table.whole(index) {
+            let (_, next) = cold.periods.expire(&mut peer.activity, &self.config, self.now, self.now);
+            self.wheel.set(index, next);
+        }
         self.receive(index, path, bytes);
         self.tell(index, pending::OPEN);
         self.begun

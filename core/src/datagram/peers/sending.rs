@@ -16,11 +16,11 @@ impl Sessions {
     /// Whether a message of `bytes` may be accepted for this peer now.
     #[inline]
     pub(super) fn takes(&self, key: PeerKey, bytes: usize, limit: usize) -> bool {
-        let Some(peer) = self.table.at(key).filter(|peer| peer.ending.is_none()) else { return false };
+        let Some(peer) = self.table.at(key).filter(|peer| !peer.ending) else { return false };
         let queued = self.outgoing.weight();
         let counted = if self.answering == Some(key) { self.outgoing.answers() } else { queued };
         bytes <= limit
-            && (peer.validated || bytes as u64 <= peer.allowance)
+            && peer.may_get(bytes)
             && (counted <= self.config.high_watermark()
                 || queued.saturating_add(weight(bytes)) <= self.config.hard_limit())
     }
@@ -28,17 +28,19 @@ impl Sessions {
     /// Why `item` of `bytes` is not taken.
     #[cold]
     pub(super) fn refuse<T>(&mut self, key: PeerKey, item: T, bytes: usize, limit: usize) -> SendError<T> {
-        let Some(peer) = self.table.of(key).filter(|peer| peer.ending.is_none()) else {
+        let Some(peer) = self.table.at(key).filter(|peer| !peer.ending) else {
             return SendError::Closed(item);
         };
+        let allowed = peer.may_get(bytes);
+        let cold = self.table.cold_mut(key.index);
         if bytes > limit {
-            peer.refused = peer.refused.saturating_add(1);
+            cold.refused = cold.refused.saturating_add(1);
             SendError::TooLarge { item, bytes, limit }
-        } else if !peer.validated && bytes as u64 > peer.allowance {
-            peer.refused = peer.refused.saturating_add(1);
+        } else if !allowed {
+            cold.refused = cold.refused.saturating_add(1);
             SendError::NotValidated(item)
         } else {
-            if !std::mem::replace(&mut peer.writable_wanted, true) {
+            if !std::mem::replace(&mut cold.writable_wanted, true) {
                 self.refused.push(key);
                 // Those that have gone since are not many more than those that are there.
                 if self.refused.len() > 2 * self.table.slots() {
@@ -58,9 +60,9 @@ impl Sessions {
         if let Some(peer) = self.table.of(key) {
             peer.accepted += 1;
             peer.waiting += 1;
-            peer.allowance = peer.allowance.saturating_sub(bytes as u64);
+            peer.allowance = peer.allowance.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
             seq = Seq::new(peer.accepted).unwrap_or(Seq::FIRST);
-            let path = Some(peer.path);
+            let path = Some(peer.path());
             self.outgoing.push(path, bytes, answer);
             self.owners.push_back(key);
         }
@@ -74,27 +76,33 @@ impl Sessions {
         let key = self.owners.pop_front()?;
         if let Some(peer) = self.table.of(key) {
             peer.waiting -= 1;
-            peer.flushed += 1;
             if sent {
                 peer.activity.count_sent(self.now, bytes);
             } else {
-                peer.allowance = peer.allowance.saturating_add(bytes as u64);
+                peer.allowance = peer.allowance.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
             }
-            let mut bits = 0;
-            if peer.flush_wanted.is_some_and(|wanted| wanted.get() <= peer.flushed) {
-                peer.flush_wanted = None;
-                bits |= pending::FLUSHED;
+            let over = peer.ending && peer.waiting == 0;
+            if peer.flush_wanted {
+                self.check_flushed(key.index);
             }
-            let over = peer.ending.is_some() && peer.waiting == 0;
+            if !sent {
+                self.table.cold_mut(key.index).unsent += 1;
+            }
             if over {
-                bits |= CLOSED;
                 self.wheel.set(key.index, None);
-            }
-            if bits != 0 {
-                self.tell(key.index, bits);
+                self.tell(key.index, CLOSED);
             }
         }
         Some(path)
+    }
+
+    /// Tells a peer's session that everything is done that it asked about, if it is.
+    fn check_flushed(&mut self, index: u32) {
+        let Some((peer, cold)) = self.table.whole(index) else { return };
+        if cold.flush_wanted <= peer.done() {
+            peer.flush_wanted = false;
+            self.tell(index, pending::FLUSHED);
+        }
     }
 
     /// There is more room than before.
@@ -105,8 +113,8 @@ impl Sessions {
         }
         if self.outgoing.weight() <= low {
             for key in std::mem::take(&mut self.refused) {
-                if let Some(peer) = self.table.of(key).filter(|peer| peer.ending.is_none()) {
-                    peer.writable_wanted = false;
+                if self.table.at(key).is_some_and(|peer| !peer.ending) {
+                    self.table.cold_mut(key.index).writable_wanted = false;
                     self.tell(key.index, pending::WRITABLE);
                 }
             }

@@ -84,7 +84,7 @@ impl Sessions {
             outgoing: Outgoing::default(),
             owners: VecDeque::new(),
             drops: Drops::default(),
-            table: Table::new(seed, limits.moment()),
+            table: Table::new(seed, limits.moment(), now),
             wheel: Wheel::new(&config, now),
             ready: VecDeque::new(),
             refused: Vec::new(),
@@ -145,16 +145,18 @@ impl Sessions {
             };
             peer.pending &= !bit;
             let event = match bit {
-                pending::OPEN => Event::Open(Box::new(opened(peer.path))),
-                pending::FLUSHED => Event::Flushed(Seq::new(peer.flushed).unwrap_or(Seq::FIRST)),
+                pending::OPEN => Event::Open(Box::new(opened(peer.path()))),
+                pending::FLUSHED => Event::Flushed(Seq::new(peer.done()).unwrap_or(Seq::FIRST)),
                 pending::WRITABLE => Event::Writable,
                 pending::CRON => Event::Cron,
                 pending::IDLE_READ => Event::Idle(Idle::Read),
                 pending::IDLE_WRITE => Event::Idle(Idle::Write),
                 pending::IDLE_BOTH => Event::Idle(Idle::Both),
                 _ => {
-                    let reason = peer
-                        .ending
+                    let reason = self
+                        .table
+                        .cold(index)
+                        .reason
                         .clone()
                         .unwrap_or_else(|| Box::new(CloseReason::Local { flushed: false }));
                     self.ready.pop_front();
@@ -172,13 +174,13 @@ impl Sessions {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now, &mut due);
         for index in due.drain(..) {
-            let Some(peer) = self.table.get_mut(index) else { continue };
-            if peer.ending.is_some() {
+            let Some((peer, cold)) = self.table.whole(index) else { continue };
+            if peer.ending {
                 self.end_late(index);
                 continue;
             }
             let read_since = if peer.paused || self.blocked { self.now } else { self.read_since };
-            let (bits, next) = peer.activity.expire(&self.config, self.now, read_since);
+            let (bits, next) = cold.periods.expire(&mut peer.activity, &self.config, self.now, read_since);
             self.wheel.set(index, next);
             self.tell(index, bits);
         }
