@@ -32,7 +32,7 @@ pub enum Event<T> {
     Cron,
     /// The send queue is down to the low watermark. Comes once after a `send` was refused for lack of room.
     Writable,
-    /// Every message up to this one is with the transport. Comes only when asked for; when several were
+    /// Every message up to this one is with the transport, or, over datagrams, could not be sent. Comes only when asked for; when several were
     /// asked for, the latest stands for all.
     Flushed(Seq),
     /// The peer ended its stream between two frames. It may still read: the session can go on sending, until it is

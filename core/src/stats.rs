@@ -28,7 +28,8 @@ pub struct Flow {
 pub struct Progress {
     /// The last message accepted, if any.
     pub accepted: Option<Seq>,
-    /// The last message whose bytes are all with the transport, if any.
+    /// The last message whose bytes are all with the transport, if any. Over datagrams one that could not be sent counts as
+    /// well; it is reported as [dropped](crate::Event::Dropped).
     pub flushed: Option<Seq>,
     /// Whether the transport has some but not all bytes of the message after `flushed`.
     pub partly_written: bool,

@@ -15,10 +15,10 @@ use driver_common::runtimes::{TestRuntime, blocking, client, server, until};
 use driver_common::task::Task;
 use driver_common::*;
 use getty_core::codec::{LengthDelimited, Raw};
-use getty_core::datagram::{Outgoing, PacketOptions, Packets, Path, RecvBatch};
+use getty_core::datagram::{Outgoing, PacketOptions, Packets, Path, PeerLimits, RecvBatch};
 use getty_core::websocket::{ClientRequest, Packages, ServerOptions};
 use getty_core::{Close, CloseReason, Config, SendError};
-use getty_driver::{Client, Handle, Listener, PacketDriver, PacketIo, Server};
+use getty_driver::{Client, Handle, Listener, NotFlushed, PacketDriver, PacketIo, Server};
 use testkit::alloc::{Counting, measure};
 
 #[global_allocator]
@@ -485,6 +485,74 @@ fn a_shutdown_waits_for_queued_datagrams() {
     let expected = [(Some(path(2)), "one".to_owned()), (Some(path(3)), "two".to_owned())];
     assert_eq!(texts(wire.take_sent()), expected);
     assert!(wire.is_closed());
+}
+
+#[test]
+fn who_waits_for_a_datagram_that_can_not_be_sent_is_told() {
+    let (listener, log) = Recorder::echo();
+    let (mut task, wire) = driver_of(Some(address(2)), Config::default().into(), listener);
+    let handle = task.get_mut().handle();
+    task.settle();
+    let mut senders = ["one", "two", "three"].map(|text| Task::new(handle.send_flushed(Bytes::from(text))));
+    senders.iter_mut().for_each(Task::settle);
+    wire.set_room(1);
+    task.settle();
+    wire.send_fails(ErrorKind::PermissionDenied);
+    wire.set_room(None);
+    task.settle();
+    let [one, two, three] = senders.map(|mut sender| sender.finish());
+    assert_eq!((one.unwrap().get(), three.unwrap().get()), (1, 3));
+    let error = two.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "not sent: the socket did not take the datagram of message 2: permission denied"
+    );
+    assert!(
+        matches!(error, NotFlushed::Unsent(seq, ErrorKind::PermissionDenied) if seq.get() == 2),
+        "{error:?}"
+    );
+    assert_eq!(texts(wire.take_sent()), [(None, "one".to_owned()), (None, "three".to_owned())]);
+    assert_eq!(log.count("on_dropped"), 1);
+}
+
+/// A server on the fake runtime whose peers have sessions, its socket, and a handle of each of `ports`.
+fn fake_peers(config: Arc<Config>, ports: [u16; 2]) -> (Server<Fake>, PacketWire, [Handle<Bytes>; 2]) {
+    let handles = Arc::new(Mutex::new(Vec::new()));
+    let kept = handles.clone();
+    let listener = move |_| {
+        let kept = kept.clone();
+        let recorder = Recorder::new(move |cx, happening| {
+            if let Happening::Open = happening {
+                cx.validate_peer();
+                kept.lock().unwrap().push(cx.handle());
+            }
+            Then::Default
+        });
+        Some(recorder.0)
+    };
+    let builder = Server::<Fake>::builder().config(config);
+    let server = fake::block_on(builder.udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, listener)).unwrap();
+    let wire = fake::udp_wire();
+    wire.receives(ports.map(|port| text(path(port), "hello")));
+    fake::run();
+    let handles = std::mem::take(&mut *handles.lock().unwrap());
+    (server, wire, handles.try_into().unwrap())
+}
+
+#[test]
+fn so_is_who_waits_for_one_to_a_peer_of_many() {
+    let (_server, wire, [a, b]) = fake_peers(Config::default().into(), [2, 3]);
+    wire.send_fails(ErrorKind::PermissionDenied);
+    let mut senders = [&a, &b, &a].map(|handle| Task::new(handle.send_flushed(Bytes::from("x"))));
+    senders.iter_mut().for_each(Task::settle);
+    fake::run();
+    let [first, other, second] = senders.map(|mut sender| sender.finish());
+    assert!(
+        matches!(first, Err(NotFlushed::Unsent(seq, ErrorKind::PermissionDenied)) if seq.get() == 1),
+        "{first:?}"
+    );
+    assert_eq!((other.unwrap().get(), second.unwrap().get()), (1, 2));
+    assert_eq!(a.stats().sent.operations, 1);
 }
 
 #[test]

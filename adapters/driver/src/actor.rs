@@ -1,6 +1,7 @@
 //! [`Actor`]: the listener of a session, and what handles ask of it.
 
 use std::any::Any;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::task::Waker;
 
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{AcceptError, AnswerError, Request, Response, Verdict};
-use getty_core::{Close, CloseReason, Config, Event, Messages, Opened, SendError, Timestamp};
+use getty_core::{Close, CloseReason, Config, Event, Messages, Opened, SendError, Seq, Timestamp};
 
 use crate::context::{Commands, Holds, Side};
 use crate::endpoint::Phase;
@@ -344,6 +345,14 @@ where
             shared.end(reason.clone(), session.last_active(), stats);
         }
         reason
+    }
+
+    /// The socket could not send the datagram of this message.
+    #[cold]
+    pub(crate) fn tell_unsent(&self, seq: Seq, kind: ErrorKind) {
+        if let Some(shared) = &self.side.shared {
+            shared.unsent(seq, kind);
+        }
     }
 
     /// Makes facts known to handles, and sees to it that they wake `waker`. Gives false if something was posted meanwhile,

@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -115,6 +116,7 @@ impl<T> Handle<T> {
             Fate::Partly(seq) => Err(NotFlushed::Partly(seq)),
             Fate::Unwritten(seq) => Err(NotFlushed::Unwritten(seq)),
             Fate::NotTaken => Err(NotFlushed::Dropped),
+            Fate::Unsent(seq, kind) => Err(NotFlushed::Unsent(seq, kind)),
         }
     }
 
@@ -283,6 +285,9 @@ pub enum NotFlushed<T> {
     /// The transport took a part of it.
     #[error("partly sent: the session ended in the middle of message {0}")]
     Partly(Seq),
+    /// The socket could not send its datagram. The session goes on.
+    #[error("not sent: the socket did not take the datagram of message {0}: {1}")]
+    Unsent(Seq, io::ErrorKind),
 }
 
 impl<T> fmt::Debug for NotFlushed<T> {
@@ -292,6 +297,7 @@ impl<T> fmt::Debug for NotFlushed<T> {
             NotFlushed::Dropped => f.write_str("Dropped"),
             NotFlushed::Unwritten(seq) => f.debug_tuple("Unwritten").field(seq).finish(),
             NotFlushed::Partly(seq) => f.debug_tuple("Partly").field(seq).finish(),
+            NotFlushed::Unsent(seq, kind) => f.debug_tuple("Unsent").field(seq).field(kind).finish(),
         }
     }
 }
@@ -312,6 +318,7 @@ enum Fate {
     Partly(Seq),
     Unwritten(Seq),
     NotTaken,
+    Unsent(Seq, io::ErrorKind),
 }
 
 impl Ticket {
@@ -511,6 +518,17 @@ impl<T> Shared<T> {
     /// For the driver: the session has taken the item of `ticket`.
     pub(crate) fn accepted(&self, ticket: Arc<Ticket>, seq: Seq) {
         self.lock().tickets.push_back((seq, ticket));
+    }
+
+    /// For the driver: the socket could not send the datagram of message `seq`.
+    pub(crate) fn unsent(&self, seq: Seq, kind: io::ErrorKind) {
+        let mut state = self.lock();
+        let place = state.tickets.binary_search_by_key(&seq, |(seq, _)| *seq);
+        let ticket = place.ok().and_then(|place| state.tickets.remove(place));
+        drop(state);
+        if let Some((seq, ticket)) = ticket {
+            ticket.settle(Fate::Unsent(seq, kind));
+        }
     }
 
     /// For the driver: the session has refused the item of `ticket`.

@@ -81,7 +81,7 @@ pub trait Listener<M: Messages>: 'static {
     /// There is room again after a send was refused as [`SendError::Blocked`].
     fn on_writable(&mut self, cx: &mut Context<'_, M>) {}
 
-    /// The transport has every message up to `seq`; comes after [`Context::notify_flushed`].
+    /// The transport has every message up to `seq`, but for datagrams that could not be sent; comes after [`Context::notify_flushed`].
     fn on_flushed(&mut self, cx: &mut Context<'_, M>, seq: Seq) {}
 
     /// An item from a [`Handle`](crate::Handle) could not be sent: it is too large, or can't be encoded; over a datagram

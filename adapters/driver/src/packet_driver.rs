@@ -86,7 +86,9 @@ where
             }
             let spent = self.actor.is_spent() || reads == 0;
             let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
-            if due && self.engine.send(cx, now) && !spent {
+            let actor = &self.actor;
+            let unsent = |seq, kind| actor.tell_unsent(seq, kind);
+            if due && self.engine.send(cx, now, unsent) && !spent {
                 continue; // room for messages that were held back, or the end
             }
             if spent {

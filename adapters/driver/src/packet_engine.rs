@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-use getty_core::Timestamp;
 use getty_core::codec::{Decoder, Encoder};
-use getty_core::datagram::{Outgoing, Packets, Peers, RecvBatch};
+use getty_core::datagram::{Outgoing, Packets, PeerKey, Peers, RecvBatch};
+use getty_core::{Seq, Timestamp};
 
 use crate::alarm::Alarm;
 use crate::{PacketIo, Runtime, lending};
@@ -20,10 +20,13 @@ pub(crate) struct PacketEngine<R: Runtime, I, D> {
 
 /// What both machines over datagrams have in common.
 pub(crate) trait Datagrams {
+    /// Names a message that was accepted for sending.
+    type Sent;
+
     fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch>;
     fn handle_timeout(&mut self, now: Timestamp);
     fn handle_sent(&mut self, now: Timestamp, n: usize);
-    fn handle_unsent(&mut self, now: Timestamp, kind: ErrorKind);
+    fn handle_unsent(&mut self, now: Timestamp, kind: ErrorKind) -> Option<Self::Sent>;
     fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: ErrorKind);
     fn handle_io_error(&mut self, now: Timestamp, kind: ErrorKind);
     fn outgoing(&mut self, now: Timestamp) -> &Outgoing;
@@ -70,8 +73,14 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         self.machine.outgoing_len() >= RecvBatch::SLOTS
     }
 
-    /// Sends what waits, as far as the socket takes it; says whether that was anything.
-    pub(crate) fn send(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+    /// Sends what waits, as far as the socket takes it; says whether that was anything. `unsent` is told of each message that
+    /// could not be sent.
+    pub(crate) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Timestamp,
+        mut unsent: impl FnMut(D::Sent, ErrorKind),
+    ) -> bool {
         let mut sent = false;
         let mut told = false; // the last error told of an earlier datagram
         while self.machine.wants_write() {
@@ -86,7 +95,11 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
                     self.machine.handle_unreachable(now, self.io.peer_addr(), error.kind());
                     told = true;
                 }
-                Poll::Ready(Err(error)) => self.machine.handle_unsent(now, error.kind()),
+                Poll::Ready(Err(error)) => {
+                    if let Some(message) = self.machine.handle_unsent(now, error.kind()) {
+                        unsent(message, error.kind());
+                    }
+                }
                 Poll::Pending => break,
             }
             sent = true;
@@ -123,8 +136,10 @@ fn tells_of_a_datagram(error: &io::Error) -> bool {
 
 /// The same functions of either machine.
 macro_rules! datagrams {
-    ($machine:ident) => {
+    ($machine:ident, $sent:ty) => {
         impl<C: Decoder + Encoder<O>, O> Datagrams for $machine<C, O> {
+            type Sent = $sent;
+
             fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch> {
                 $machine::handle_datagrams(self, now, batch)
             }
@@ -137,8 +152,8 @@ macro_rules! datagrams {
                 $machine::handle_sent(self, now, n);
             }
 
-            fn handle_unsent(&mut self, now: Timestamp, kind: ErrorKind) {
-                $machine::handle_unsent(self, now, kind);
+            fn handle_unsent(&mut self, now: Timestamp, kind: ErrorKind) -> Option<$sent> {
+                $machine::handle_unsent(self, now, kind)
             }
 
             fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: ErrorKind) {
@@ -172,5 +187,5 @@ macro_rules! datagrams {
     };
 }
 
-datagrams!(Packets);
-datagrams!(Peers);
+datagrams!(Packets, Seq);
+datagrams!(Peers, (PeerKey, Seq));

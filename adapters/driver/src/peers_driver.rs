@@ -157,7 +157,13 @@ where
             }
             let spent = events == 0 || reads == 0;
             let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
-            if due && self.engine.send(cx, now) && !spent {
+            let sessions = &mut self.tended;
+            let unsent = |(key, seq), kind| {
+                if let Some(tended) = tended(sessions, key) {
+                    tended.actor.tell_unsent(seq, kind);
+                }
+            };
+            if due && self.engine.send(cx, now, unsent) && !spent {
                 continue; // room for messages that were held back, or the end of a session
             }
             if spent {

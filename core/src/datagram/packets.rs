@@ -165,8 +165,11 @@ where
 
     /// The first datagram of [`outgoing`](Self::outgoing) can't be sent: it is dropped and reported. A full socket is no
     /// reason; the datagram then waits.
-    pub fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) {
-        self.socket.handle_unsent(now, kind);
+    ///
+    /// Gives the message that it was. It counts as done in [`Event::Flushed`] and [`Progress`](crate::Progress), which tell
+    /// of a whole series: who waits for this very one is to be told by the caller.
+    pub fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) -> Option<Seq> {
+        self.socket.handle_unsent(now, kind)
     }
 
     /// The network says that something sent before did not arrive (an ICMP message: the port is closed, there is no way
@@ -288,7 +291,8 @@ where
         self.socket.end_answer();
     }
 
-    /// Asks for [`Event::Flushed`] once the socket has taken every message accepted so far; gives the last of them.
+    /// Asks for [`Event::Flushed`] once no message waits any more of those accepted so far: each was taken by the socket, or
+    /// [could not be sent](Self::handle_unsent). Gives the last of them.
     pub fn notify_flushed(&mut self) -> Option<Seq> {
         self.socket.flush_wanted = Some(self.socket.accepted).filter(|&accepted| accepted > 0);
         self.socket.check_flushed();

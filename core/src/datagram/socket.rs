@@ -269,19 +269,22 @@ impl Socket {
         self.relieve();
     }
 
-    pub(super) fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) {
+    pub(super) fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) -> Option<Seq> {
         self.clock(now);
-        if let Some((path, _)) = self.outgoing.pop() {
-            self.count_flushed();
-            self.drops.count(path.map(|path| path.peer), DropReason::Unsent(kind));
-            self.relieve();
-        }
+        let (path, _) = self.outgoing.pop()?;
+        let message = self.count_flushed();
+        self.drops.count(path.map(|path| path.peer), DropReason::Unsent(kind));
+        self.relieve();
+        message
     }
 
-    fn count_flushed(&mut self) {
-        if !std::mem::take(&mut self.ping_ahead) {
-            self.flushed += 1;
+    /// The first datagram is done with; gives the message that it was.
+    fn count_flushed(&mut self) -> Option<Seq> {
+        if std::mem::take(&mut self.ping_ahead) {
+            return None;
         }
+        self.flushed += 1;
+        Seq::new(self.flushed)
     }
 
     /// There is more room than before.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub use limits::PeerLimits;
 
 use self::receiving::Begun;
+use self::sending::Popped;
 use self::sessions::{Phase, Sessions};
 use super::inbox;
 use super::outgoing::Outgoing;
@@ -123,12 +124,15 @@ where
     }
 
     /// The first datagram of [`outgoing`](Self::outgoing) can't be sent: it is dropped and reported.
-    pub fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) {
+    ///
+    /// Gives the message that it was, of a peer that is there still. It counts as done in [`Event::Flushed`] and
+    /// [`Progress`], which tell of a whole series: who waits for this very one is to be told by the caller.
+    pub fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) -> Option<(PeerKey, Seq)> {
         self.sessions.clock(now);
-        if let Some(path) = self.sessions.pop(false) {
-            self.sessions.drops.count(path.map(|path| path.peer), DropReason::Unsent(kind));
-        }
+        let Popped { path, message } = self.sessions.pop(false)?;
+        self.sessions.drops.count(path.map(|path| path.peer), DropReason::Unsent(kind));
         self.sessions.relieve();
+        message
     }
 
     /// The network says that something sent before did not arrive. That is reported and ends nothing.
@@ -243,7 +247,8 @@ where
         self.sessions.answering = None;
     }
 
-    /// Asks for [`Event::Flushed`] of a peer once the socket has taken every message accepted for it so far.
+    /// Asks for [`Event::Flushed`] of a peer once no message waits any more of those accepted for it so far: each was taken by
+    /// the socket, or [could not be sent](Self::handle_unsent). Gives the last of them.
     pub fn notify_flushed(&mut self, key: PeerKey) -> Option<Seq> {
         let peer = self.sessions.table.of(key)?;
         let accepted = peer.accepted;

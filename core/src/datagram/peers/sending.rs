@@ -12,6 +12,13 @@ use crate::{Accepted, SendError, Seq};
 /// For how many datagrams that wait memory is kept when there are none.
 const SPARE_OWNERS: usize = 256;
 
+/// A datagram that does not wait any more.
+pub(super) struct Popped {
+    pub(super) path: Option<Path>,
+    /// Which message it was, of a peer that is there still.
+    pub(super) message: Option<(PeerKey, Seq)>,
+}
+
 impl Sessions {
     /// Whether a message of `bytes` may be accepted for this peer now.
     #[inline]
@@ -70,12 +77,14 @@ impl Sessions {
         Accepted::new(seq, bytes)
     }
 
-    /// The first datagram is gone, `sent` or not; gives where to.
-    pub(super) fn pop(&mut self, sent: bool) -> Option<Option<Path>> {
+    /// The first datagram is gone, `sent` or not.
+    pub(super) fn pop(&mut self, sent: bool) -> Option<Popped> {
         let (path, bytes) = self.outgoing.pop()?;
         let key = self.owners.pop_front()?;
+        let mut message = None;
         if let Some(peer) = self.table.of(key) {
             peer.waiting -= 1;
+            message = Seq::new(peer.done()).map(|seq| (key, seq));
             if sent {
                 peer.activity.count_sent(self.now, bytes);
             } else {
@@ -93,7 +102,7 @@ impl Sessions {
                 self.tell(key.index, CLOSED);
             }
         }
-        Some(path)
+        Some(Popped { path, message })
     }
 
     /// Tells a peer's session that everything is done that it asked about, if it is.
