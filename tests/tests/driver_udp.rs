@@ -556,6 +556,26 @@ fn so_is_who_waits_for_one_to_a_peer_of_many() {
 }
 
 #[test]
+fn a_handle_that_is_always_full_does_not_keep_out_the_others() {
+    let (_server, wire, [busy, other]) =
+        fake_peers(config(|c| c.watermarks(256, 512).hard_limit(4096)), [2, 3]);
+    wire.set_room(0);
+    let fill = || while busy.try_send(Bytes::from("news")).is_ok() {};
+    fill();
+    other.try_send(Bytes::from("once")).unwrap();
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        fake::run();
+        wire.set_room(5);
+        fake::run();
+        fill();
+        sent.extend(texts(wire.take_sent()));
+    }
+    assert!(sent.contains(&(Some(path(3)), "once".to_owned())), "{sent:?}");
+    assert!(sent.len() > 40, "{}", sent.len());
+}
+
+#[test]
 fn a_shutdown_is_over_when_the_grace_period_is() {
     let (listener, log) = Recorder::echo();
     let (server, wire) = fake_server(listener, config(|c| c.close_timeout(secs(60))));

@@ -296,6 +296,32 @@ fn who_comes_is_refused_and_goes_leaves_nothing_while_the_socket_is_stuck() {
 }
 
 #[test]
+fn who_fills_the_queue_whenever_it_can_does_not_keep_out_the_others() {
+    let ports = [1, 2, 3, 4];
+    let mut host = Host::limited(PeerLimits::new(), |config| config.watermarks(256, 512).hard_limit(1024));
+    for port in ports {
+        host.told(port, "a");
+        host.peers.validate(host.key(port));
+    }
+    host.peers.end_answer();
+    let mut first: Vec<u16> = ports.into();
+    let mut sent = [0; 4];
+    for _ in 0..100 {
+        for port in first {
+            while host.peers.send(host.key(port), bytes("news")).is_ok() {
+                sent[usize::from(port) - 1] += 1;
+            }
+        }
+        host.flush();
+        // In the order in which they are told.
+        first = host.poll().iter().map(|told| told[..1].parse().unwrap()).collect();
+        assert_eq!(first.len(), 4);
+    }
+    let [least, most] = [sent.iter().min(), sent.iter().max()].map(|sent| *sent.unwrap());
+    assert!(least > 0 && most <= 2 * least, "{sent:?}");
+}
+
+#[test]
 fn an_idle_table_holds_no_buffer() {
     let mut host = Host::new();
     host.told(1, "a");

@@ -239,6 +239,10 @@ where
     /// Does what handles asked for, and goes on with what had to wait.
     fn take_posted(&mut self, now: Timestamp) {
         let mut keys = mem::take(&mut self.waiting);
+        // The first may take all the room there is; when there is some again, it is the last.
+        if keys.first().is_some_and(|&first| self.engine.machine.is_writable(first)) {
+            keys.rotate_left(1);
+        }
         keys.append(&mut self.posted.lock().keys);
         for key in keys {
             let Some(tended) = tended(&mut self.tended, key) else { continue };

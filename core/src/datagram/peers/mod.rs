@@ -158,7 +158,8 @@ where
     ///
     /// # Errors
     /// [`SendError`] says why not, and gives the item back where possible. After
-    /// [`Blocked`](SendError::Blocked), [`Event::Writable`] of this peer tells when to try again.
+    /// [`Blocked`](SendError::Blocked), [`Event::Writable`] of this peer tells when to try again; of those that wait for it,
+    /// each time another is told first.
     /// [`NotValidated`](SendError::NotValidated) if it is more than [`PeerLimits::amplification`] allows.
     pub fn send(&mut self, key: PeerKey, item: O) -> Result<Accepted, SendError<O>> {
         let Peers { codec, sessions, .. } = self;

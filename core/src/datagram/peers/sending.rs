@@ -121,7 +121,12 @@ impl Sessions {
             self.read_since = self.now;
         }
         if self.outgoing.weight() <= low {
-            for key in std::mem::take(&mut self.refused) {
+            let mut refused = std::mem::take(&mut self.refused);
+            // Whoever is told first may fill the queue again, and is then the first to be refused.
+            if !refused.is_empty() {
+                refused.rotate_left(1);
+            }
+            for key in refused {
                 if self.table.at(key).is_some_and(|peer| !peer.ending) {
                     self.table.cold_mut(key.index).writable_wanted = false;
                     self.tell(key.index, pending::WRITABLE);
