@@ -45,6 +45,9 @@ pub fn explain(reason: &CloseReason) -> String {
             "the peer stopped in the middle of a message".to_owned()
         }
         CloseReason::Timeout(Deadline::WriteStall) => "the peer has stopped reading".to_owned(),
+        CloseReason::Evicted => {
+            "another peer took the place of the one that was silent the longest: raise --peers".to_owned()
+        }
         CloseReason::Io(kind) => kind.to_string(),
         other => other.to_string(),
     }
@@ -56,6 +59,7 @@ pub fn explain_dropped(dropped: &Dropped) -> String {
         DropReason::Oversized { bytes, limit } => {
             format!("{bytes} bytes, more than the limit of {limit}: raise --max-message")
         }
+        DropReason::TooManyNew { limit } => format!("more than {limit} new peers within a second"),
         reason => reason.to_string(),
     };
     match dropped.counts.total() {

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::codec::{CodecOptions, MAX_DATAGRAM, SizeOptions};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
-use crate::serve::EchoServer;
+use crate::serve::{EchoServer, UdpOptions};
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
@@ -227,16 +227,18 @@ struct LocalServer {
 impl LocalServer {
     fn start(transport: Transport, runtime: RuntimeName, options: &Options) -> anyhow::Result<Self> {
         let url = Url::local(transport);
+        let threads = cores().saturating_sub(load_threads()).max(1);
         let codec = CodecOptions { codec: None, size: options.limit };
         let server = EchoServer {
             url,
             codec,
             config: codec.config(transport).build()?,
+            udp: UdpOptions::default(),
+            threads,
             websocket: options.websocket.clone(),
             origin: OriginPolicy::Same,
             totals: None,
         };
-        let threads = cores().saturating_sub(load_threads()).max(1);
         let (stop, stopped) = oneshot::channel();
         let (send_url, found) = mpsc::channel();
         let thread = thread::spawn(move || on_runtime!(runtime, serve(threads, server, send_url, stopped)));

@@ -10,10 +10,11 @@ use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
 use getty_driver::core::{Close, CloseReason, Config, Idle, Opened, Stats};
-use getty_driver::{Context, Items, Listener, Refuse, Shutdown};
+use getty_driver::{Context, Items, Listener, Refuse};
 
 use super::page::Site;
 use super::totals::Totals;
+use super::udp::{self, UdpOptions};
 use crate::codec::{Codec, CodecOptions, Lines};
 use crate::payload::Payload;
 use crate::runtime::{BuiltIn, server};
@@ -26,6 +27,9 @@ pub struct EchoServer {
     pub url: Url,
     pub codec: CodecOptions,
     pub config: Arc<Config>,
+    pub udp: UdpOptions,
+    /// How many threads run the sessions.
+    pub threads: usize,
     pub websocket: WebSocketOptions,
     pub origin: OriginPolicy,
     pub totals: Option<Arc<Totals>>,
@@ -53,15 +57,18 @@ impl EchoServer {
         C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
     {
         let echo = self.echo()?;
-        let made = echo.clone();
-        let listener = move || made.clone();
-        let builder = server::<R>().config(self.config);
+        let listener = move || echo.clone();
+        let builder = server::<R>().config(self.config.clone());
         let address = self.url.address();
         Ok(match self.url.transport {
             Transport::Tcp => Server::Port(builder.tcp(address, codec, listener).await?),
             #[cfg(unix)]
             Transport::Unix => Server::Path(builder.unix(address, codec, listener)?),
-            Transport::Udp => Server::Port(builder.udp(address, codec(), echo).await?),
+            Transport::Udp => {
+                let starting =
+                    self.udp.start(address, self.threads, self.config, self.totals, codec, listener);
+                Server::Sockets(starting.await?)
+            }
             Transport::WebSocket => {
                 let options = self.websocket.server(self.origin);
                 let codec = move || Packages::new(codec());
@@ -82,6 +89,8 @@ impl EchoServer {
 /// A running echo server.
 pub enum Server<R: BuiltIn> {
     Port(getty_driver::Server<R>),
+    /// Several on one port, at least one.
+    Sockets(Vec<getty_driver::Server<R>>),
     #[cfg(unix)]
     Path(getty_driver::Server<R, PathBuf>),
 }
@@ -91,16 +100,19 @@ impl<R: BuiltIn> Server<R> {
     pub fn url(&self, asked: &Url) -> Url {
         match self {
             Server::Port(server) => asked.at(server.local_addr()),
+            Server::Sockets(servers) => asked.at(servers[0].local_addr()),
             #[cfg(unix)]
             Server::Path(_) => asked.clone(),
         }
     }
 
-    pub async fn shutdown(self, grace: Duration) -> Shutdown {
+    /// Gives how many sessions had to be aborted.
+    pub async fn shutdown(self, grace: Duration) -> usize {
         match self {
-            Server::Port(server) => server.shutdown(grace).await,
+            Server::Port(server) => server.shutdown(grace).await.aborted,
+            Server::Sockets(servers) => udp::shut_down(servers, grace).await,
             #[cfg(unix)]
-            Server::Path(server) => server.shutdown(grace).await,
+            Server::Path(server) => server.shutdown(grace).await.aborted,
         }
     }
 }

@@ -4,6 +4,7 @@ mod echo;
 mod page;
 mod signals;
 mod totals;
+mod udp;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::websocket::{self, Origin, WebSocketOptions};
 pub use echo::{EchoServer, Server};
 use signals::Signals;
 use totals::Totals;
+pub use udp::UdpOptions;
 
 /// Echo every message to its sender
 ///
@@ -43,7 +45,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = RuntimeName::Tokio)]
     runtime: RuntimeName,
 
-    /// Threads that run the sessions [default: the number of cores]
+    /// Threads that run the sessions [default: the number of cores]. On Linux a port of udp has a socket for each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 
@@ -55,7 +57,8 @@ pub struct Options {
     #[arg(long, value_name = "SECS", value_parser = units::period)]
     cron: Option<Duration>,
 
-    /// Closes sessions on which nothing was received for so long; not over udp, where all peers share one
+    /// Closes sessions on which nothing was received for so long; over udp only with --peers, since all peers share one
+    /// otherwise
     #[arg(long, value_name = "SECS", value_parser = units::period)]
     idle: Option<Duration>,
 
@@ -66,6 +69,9 @@ pub struct Options {
     /// Prints sessions, rates and errors on standard error, once a second
     #[arg(long)]
     stats: bool,
+
+    #[command(flatten)]
+    udp: UdpOptions,
 
     #[command(flatten)]
     websocket: WebSocketOptions,
@@ -87,6 +93,7 @@ impl Options {
             websocket::check_used("--origin", &self.urls)?;
         }
         Origin::policy(&self.origin)?;
+        self.udp.check(&self.urls)?;
         self.websocket.check(&self.urls)
     }
 }
@@ -98,10 +105,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 fn run_on<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
     let cores = || available_parallelism().map_or(1, usize::from);
     let threads = options.threads.map_or_else(cores, usize::from);
-    R::block_on(threads, serve::<R>(options))?
+    R::block_on(threads, serve::<R>(threads, options))?
 }
 
-async fn serve<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
+async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("can't listen to signals")?;
     let totals = options.stats.then(Arc::<Totals>::default);
     let mut servers = Vec::new();
@@ -111,12 +118,16 @@ async fn serve<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
             .config(url.transport)
             .cron_period(options.cron)
             .heartbeat_period(options.websocket.ping)
-            .idle_read(options.idle.filter(|_| url.transport != Transport::Udp))
+            .idle_read(
+                options.idle.filter(|_| url.transport != Transport::Udp || options.udp.peers.is_some()),
+            )
             .close_timeout(options.grace.max(Duration::from_secs(5)));
         let server = EchoServer {
             url: url.clone(),
             codec: options.codec,
             config: config.build()?,
+            udp: options.udp,
+            threads,
             websocket: options.websocket.clone(),
             origin: Origin::policy(&options.origin).map_err(anyhow::Error::msg)?,
             totals: totals.clone(),
@@ -145,7 +156,7 @@ fn announce<R: BuiltIn>(urls: &[Url], servers: &[Server<R>]) -> io::Result<()> {
 
 async fn shut_down<R: BuiltIn>(servers: Vec<Server<R>>, grace: Duration) {
     let ends = join_all(servers.into_iter().map(|server| server.shutdown(grace))).await;
-    let aborted: usize = ends.iter().map(|end| end.aborted).sum();
+    let aborted: usize = ends.into_iter().sum();
     if aborted > 0 {
         eprintln!("getty: aborted {aborted} sessions that did not close within {grace:?} (see --grace)");
     }

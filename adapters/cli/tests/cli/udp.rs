@@ -179,6 +179,94 @@ fn the_server_goes_on_whatever_comes_and_tells() {
 }
 
 #[test]
+fn each_peer_has_a_session_that_ends_when_it_is_idle() {
+    for runtime in RUNTIMES {
+        let options = ["--peers", "--idle", "0.1", "--stats", "--runtime", runtime];
+        let mut server = Server::start_on("udp://127.0.0.1:0", &options);
+        let peers: Vec<UdpSocket> = (0..3).map(|_| socket().0).collect();
+        for (number, peer) in peers.iter().enumerate() {
+            peer.send_to(&[number as u8], server.authority()).unwrap();
+            assert_eq!(next(peer).0, [number as u8]);
+        }
+        server.wait_for_stats("sessions 0, opened 3, messages/s 0, MB/s 0.00, errors 0");
+        peers[0].send_to(b"again", server.authority()).unwrap();
+        assert_eq!(next(&peers[0]).0, b"again");
+        server.wait_for_stats("opened 4");
+    }
+}
+
+#[test]
+fn who_loses_its_session_and_what_is_dropped_is_told() {
+    let options = ["--peers=2", "--threads", "1", "--stats", "--codec", "length"];
+    let mut server = Server::start_on("udp://127.0.0.1:0", &options);
+    let peers: Vec<UdpSocket> = (0..3).map(|_| socket().0).collect();
+    for peer in &peers {
+        peer.send_to(&frame(b"hello"), server.authority()).unwrap();
+        assert_eq!(next(peer).0, frame(b"hello"));
+    }
+    server
+        .wait_for_stats("errors 1 (last: another peer took the place of the one that was silent the longest");
+    peers[2].send_to(b"x", server.authority()).unwrap();
+    server.wait_for_stats(
+        "sessions 2, opened 3, messages/s 0, MB/s 0.00, errors 2 (last: a datagram was dropped",
+    );
+}
+
+/// Each socket holds a part of the flood.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_flood_of_new_peers_is_told() {
+    let options = ["--peers", "--threads", "16", "--stats"];
+    let mut server = Server::start_on("udp://127.0.0.1:0", &options);
+    for _ in 0..4000 {
+        socket().0.send_to(b"hello", server.authority()).unwrap();
+    }
+    server.wait_for_stats("the latest: more than 62 new peers within a second)");
+}
+
+#[test]
+fn peers_are_for_udp() {
+    run(&["serve", "--peers", "tcp://127.0.0.1:0"], "")
+        .failed(2, "--peers is for udp URLs, and there is none");
+    run(&["serve", "--peers=0", "udp://127.0.0.1:0"], "").failed(2, "0 is not in 1..");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn each_thread_has_a_socket_of_the_one_port() {
+    for runtime in RUNTIMES {
+        for peers in [&[][..], &["--peers"]] {
+            let options = [&["--runtime", runtime, "--threads", "3"], peers].concat();
+            let server = Server::start_on("udp://127.0.0.1:0", &options);
+            let address: SocketAddr = server.authority().parse().unwrap();
+            assert_eq!(sockets_at(address.port()), 3);
+            for number in 0..50 {
+                let (peer, _) = socket();
+                peer.send_to(&[number], address).unwrap();
+                assert_eq!(next(&peer), (vec![number], address));
+            }
+            for threads in ["1", "3"] {
+                run(&["serve", "--threads", threads, &server.url], "")
+                    .failed(1, "can't listen on 127.0.0.1:");
+            }
+            server.running.signal(rustix::process::Signal::TERM);
+            server.running.finish().succeeded();
+        }
+    }
+    let server = Server::start_on("udp://127.0.0.1:0", &["--threads", "3", "--peers=2"]);
+    let address: SocketAddr = server.authority().parse().unwrap();
+    assert_eq!(sockets_at(address.port()), 2, "each has room for a peer");
+}
+
+/// How many sockets are bound to `port`.
+#[cfg(target_os = "linux")]
+fn sockets_at(port: u16) -> usize {
+    let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let bound = |socket: &&str| socket.split_whitespace().nth(1).unwrap().ends_with(&format!(":{port:04X}"));
+    sockets.lines().skip(1).filter(bound).count()
+}
+
+#[test]
 fn addresses_that_can_not_be() {
     for runtime in RUNTIMES {
         let (_taken, url) = socket();
