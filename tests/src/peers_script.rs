@@ -64,6 +64,8 @@ struct Known {
     done: u64,
     sent_bytes: u64,
     refused: bool,
+    /// There has been room since it was refused, which it was not told.
+    writable: bool,
     /// What `Flushed` was asked for and not told.
     flush_wanted: Vec<Seq>,
 }
@@ -249,6 +251,8 @@ impl Run {
         while self.poll_event(how) {}
         assert!(self.peers.poll_event().is_none(), "an event after there was none");
         assert!(!self.peers.wants_poll(), "a poll is wanted, and there is nothing");
+        let untold = self.known.values().filter(|known| known.writable && !known.closing).count();
+        assert!(self.closing || untold == 0, "there is room, and who was refused was not told");
         if !self.closing && self.peers.wants_read() {
             self.handed_in.clear();
             let dropped = self.peers.dropped();
@@ -304,7 +308,7 @@ impl Run {
             Event::Open(opened) => assert_eq!(opened.peer, Some(path(known.port).peer)),
             Event::Message(message) => self.got(key, &message),
             Event::Writable => {
-                assert!(std::mem::take(&mut known.refused), "Writable, and nothing was refused");
+                assert!(std::mem::take(&mut known.writable), "Writable, and nothing was refused");
                 assert!(!known.closing && !closing);
             }
             Event::Flushed(seq) => {
@@ -395,6 +399,16 @@ impl Run {
             known.done += 1;
             known.sent_bytes += datagram.len() as u64;
         }
+        self.relieve();
+    }
+
+    /// Who was refused is told once there is room, and again if it was refused again before it was told.
+    fn relieve(&mut self) {
+        if self.weight() <= self.peers.config().low_watermark() {
+            for known in self.known.values_mut() {
+                known.writable |= std::mem::take(&mut known.refused);
+            }
+        }
     }
 
     /// What waits is what was accepted.
@@ -422,6 +436,7 @@ impl Run {
                     let account = self.accounts.entry(known.port).or_default();
                     account.accepted = account.accepted.saturating_sub(datagram.len() as u64);
                 }
+                self.relieve();
             }
             4..=6 => {
                 self.peers.handle_unreachable(now, None, io::ErrorKind::ConnectionRefused);
