@@ -2,9 +2,9 @@
 
 mod driver_common;
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
 use driver_common::recorder::{Happening, Log, Recorder, Then};
@@ -12,8 +12,8 @@ use driver_common::runtimes::{TestRuntime, blocking, server, until};
 use driver_common::*;
 use getty_core::Close;
 use getty_core::codec::Raw;
-use getty_core::datagram::PeerLimits;
-use getty_driver::{Handle, Server};
+use getty_core::datagram::{Path, PeerLimits};
+use getty_driver::{Handle, Server, UdpOptions};
 
 on_every_runtime!(
     each_peer_has_a_session_of_its_own,
@@ -26,6 +26,8 @@ on_every_runtime!(
     cron_and_idle_are_each_peers_own,
     evicted_peers_are_told,
     a_reply_is_no_larger_than_allowed_before_the_peer_is_validated,
+    who_opens_while_the_server_shuts_down_is_told_too,
+    several_servers_share_a_port,
 );
 
 /// A client that waits for answers as long as it takes.
@@ -259,5 +261,104 @@ fn a_reply_is_no_larger_than_allowed_before_the_peer_is_validated<R: TestRuntime
         let client = socket(&server);
         assert_eq!(ask(&client, "hello").await.len(), 15);
         assert_eq!(ask(&client, "secret").await.len(), 1000);
+    });
+}
+
+/// Who is not let in.
+const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9));
+
+/// Whose messages hold all others up.
+const HOLD_UP: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1)), IpAddr::V4(Ipv4Addr::new(127, 2, 0, 2))];
+
+/// A turn has so many events, and a peer that is let in makes several of them: with some of those that are not let in, the
+/// turn ends between its being let in and its opening.
+fn who_opens_while_the_server_shuts_down_is_told_too<R: TestRuntime>() {
+    if UdpSocket::bind("127.1.0.1:0").is_err() {
+        return eprintln!("not tested: the loopback interface has one address");
+    }
+    for refused in 0..4 {
+        R::block_on(async {
+            let log = Log::default();
+            let kept = log.clone();
+            let (go_on, gate) = mpsc::channel();
+            let (tell, held_up) = mpsc::channel();
+            let gate = Arc::new(Mutex::new((tell, gate)));
+            let listener = move |path: Path| {
+                let gate = gate.clone();
+                let holds_up = HOLD_UP.contains(&path.peer.ip());
+                let quiet = Recorder::new(move |_, happening| {
+                    if let (Happening::Message(_), true) = (happening, holds_up) {
+                        let (tell, gate) = &*gate.lock().unwrap();
+                        tell.send(()).unwrap();
+                        gate.recv().unwrap();
+                    }
+                    Then::Default
+                });
+                (path.peer.ip() != STRANGER).then(|| quiet.0.log_to(&kept))
+            };
+            let server =
+                server::<R>().udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, listener).await.unwrap();
+            let send = |from: IpAddr| {
+                UdpSocket::bind((from, 0)).unwrap().send_to(b"x", server.local_addr()).unwrap();
+            };
+            send(HOLD_UP[0]);
+            // Without a timer, which may be waiting too.
+            let wait = |held_up: mpsc::Receiver<()>| {
+                blocking(move || {
+                    held_up.recv().unwrap();
+                    held_up
+                })
+            };
+            let held_up = wait(held_up).await;
+            (0..refused).for_each(|_| send(STRANGER));
+            send(HOLD_UP[1]);
+            // More than the events of a turn, and no more than the socket holds.
+            for number in 0..500u16 {
+                let [high, low] = number.to_be_bytes();
+                send(IpAddr::from([127, 1, high, low]));
+            }
+            go_on.send(()).unwrap();
+            wait(held_up).await; // in a turn that finds the rest
+            let release = async { go_on.send(()).unwrap() };
+            let (end, ()) = futures::join!(server.shutdown(secs(10)), release);
+            let opened = log.count("on_open");
+            assert!((300..500).contains(&opened), "{opened}");
+            assert_eq!((end.aborted, log.count("on_shutdown")), (0, opened));
+            assert_eq!(log.count("on_close: closed by this end"), opened);
+        });
+    }
+}
+
+#[cfg(not(unix))]
+fn several_servers_share_a_port<R: TestRuntime>() {}
+
+#[cfg(unix)]
+fn several_servers_share_a_port<R: TestRuntime>() {
+    R::block_on(async {
+        let mut servers = Vec::<Server<R>>::new();
+        for _ in 0..3 {
+            let address = servers.first().map_or("127.0.0.1:0".parse().unwrap(), Server::local_addr);
+            let builder = server::<R>().udp_options(UdpOptions::new().reuse_port(true));
+            let echo = |_| Some(Recorder::echo().0);
+            servers
+                .push(builder.udp_peers(&address.to_string(), PeerLimits::new(), Raw, echo).await.unwrap());
+        }
+        let clients: Vec<UdpSocket> = (0..60).map(|_| socket(&servers[0])).collect();
+        for round in ["one", "two"] {
+            for client in &clients {
+                assert_eq!(ask(client, round).await, round.as_bytes());
+            }
+        }
+        let sessions: Vec<usize> = servers.iter().map(Server::sessions).collect();
+        assert_eq!(sessions.iter().sum::<usize>(), 60, "each came to the same server twice");
+        if cfg!(target_os = "linux") {
+            assert!(sessions.iter().all(|&sessions| sessions > 0), "{sessions:?}");
+        }
+        let address = servers[0].local_addr();
+        for server in servers {
+            assert_eq!(server.shutdown(secs(10)).await.aborted, 0);
+        }
+        assert!(UdpSocket::bind(address).is_ok(), "the port is free");
     });
 }

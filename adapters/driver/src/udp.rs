@@ -72,8 +72,14 @@ impl UdpOptions {
     }
 
     /// Several sockets may have one port (`SO_REUSEPORT`), if all of them say so and belong to one user: one for each
-    /// worker. Linux shares datagrams out by the peer's address, and gives those of a multicast group to all. Off by
-    /// default. Only on Unix; Windows has no such thing.
+    /// worker. Linux shares datagrams out by the peer's address, and gives those of a multicast group to all; other
+    /// systems may give all to one. Off by default. Only on Unix; Windows has no such thing.
+    ///
+    /// One socket keeps one thread busy at the most. For more, start as many servers as there are threads, the first at
+    /// port 0 or the port that is wanted, the others at the first one's [`local_addr`](crate::Server::local_addr); each
+    /// has limits of its own, and is shut down by itself. What comes from one peer comes to the same socket as long as
+    /// there are the same ones: when a socket is closed or opened, a peer may be somebody new to another. A port that is
+    /// shared is not refused to the same program started once more: try first to bind without this option.
     #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
     #[must_use]
     pub fn reuse_port(mut self, on: bool) -> Self {
