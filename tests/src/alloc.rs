@@ -13,6 +13,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The system's allocator with a count kept by each thread. Set it as `#[global_allocator]`.
 #[derive(Debug)]
@@ -45,6 +46,13 @@ pub fn measure<R>(code: impl FnOnce() -> R) -> (R, Usage) {
     (result, usage)
 }
 
+/// Bytes that all threads together hold. Zero unless [`Counting`] is the allocator.
+pub fn held_by_all_threads() -> i64 {
+    HELD.load(Ordering::Relaxed)
+}
+
+static HELD: AtomicI64 = AtomicI64::new(0);
+
 #[derive(Debug, Clone, Copy)]
 struct Counts {
     allocations: u64,
@@ -57,6 +65,7 @@ thread_local! {
 }
 
 fn count(allocations: u64, bytes: i64) {
+    HELD.fetch_add(bytes, Ordering::Relaxed);
     // A thread that is ending has no counts any more, and nobody who would ask for them.
     let _ = COUNTS.try_with(|counts| {
         let mut c = counts.get();
