@@ -33,6 +33,8 @@ on_every_runtime!(
     one_port_serves_several_sockets,
     a_group_is_heard_and_answered,
     waiting_wakes,
+    a_burst_waits_in_the_receive_buffer,
+    a_small_send_buffer_loses_nothing,
 );
 
 /// A socket of the runtime's, and a session that says what to send and reads what came.
@@ -534,5 +536,48 @@ fn waiting_wakes<R: TestRuntime>() {
             let (got, _) = futures::join!(end.receive_all(1), sending);
             assert_eq!(got[0].1, pattern(n, 10));
         }
+    });
+}
+
+fn a_burst_waits_in_the_receive_buffer<R: TestRuntime>() {
+    R::block_on(async {
+        let (mut end, peer) = (End::<R>::bind("127.0.0.1"), Peer::bind("127.0.0.1"));
+        for n in 0..500 {
+            peer.0.send_to(&pattern(n, 16), end.address()).unwrap();
+        }
+        for (n, (_, bytes)) in end.receive_all(500).await.into_iter().enumerate() {
+            assert_eq!(bytes, pattern(n, 16));
+        }
+        end.expect_nothing().await;
+    });
+    let size = |options: UdpOptions| {
+        let socket = options.bind(at("127.0.0.1", 0)).unwrap();
+        socket2::SockRef::from(&socket).recv_buffer_size().unwrap()
+    };
+    let of_the_system =
+        socket2::SockRef::from(&UdpSocket::bind("127.0.0.1:0").unwrap()).recv_buffer_size().unwrap();
+    assert_eq!(size(UdpOptions::new().receive_buffer(None)), of_the_system);
+    assert!(size(UdpOptions::new()) > of_the_system);
+    assert!(size(UdpOptions::new().receive_buffer(20_000)) < of_the_system);
+}
+
+/// What the system takes while a buffer is small depends on the interface; over loopback it passes each datagram on at
+/// once, so that the buffer may hold up sending or not. Nothing is lost in either case.
+fn a_small_send_buffer_loses_nothing<R: TestRuntime>() {
+    R::block_on(async {
+        let peer = Peer::bind("127.0.0.1");
+        let mut end = End::<R>::bind_by(&UdpOptions::new().send_buffer(1), "127.0.0.1");
+        for round in 0..20 {
+            for n in 0..40 {
+                // Single ones and runs, in all more than the buffer.
+                end.push(peer.address(), pattern(n, [1_000, 1_000, 20, 1_000, 3_000][n / 4 % 5]));
+            }
+            end.flush().await.unwrap();
+            for n in 0..40 {
+                let expected = pattern(n, [1_000, 1_000, 20, 1_000, 3_000][n / 4 % 5]);
+                assert_eq!(peer.recv(), (expected, end.address()), "{n} of round {round}");
+            }
+        }
+        assert_eq!(end.packets.dropped().total(), 0);
     });
 }
