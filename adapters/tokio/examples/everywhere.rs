@@ -14,9 +14,10 @@
 
 use std::time::Duration;
 
+pub use getty_tokio::Server;
 use getty_tokio::core::codec::Lines;
 use getty_tokio::core::websocket::{Packages, ServerOptions};
-use getty_tokio::{Context, Items, Listener, Server};
+use getty_tokio::{Context, Items, Listener};
 
 struct Shout;
 
@@ -29,17 +30,29 @@ impl Listener<Items<String>> for Shout {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> std::io::Result<()> {
+/// One server for each transport: TCP, WebSocket, UDP.
+pub async fn serve() -> std::io::Result<[Server; 3]> {
     let any = "127.0.0.1:0";
     let packages = || Packages::new(Lines::new());
     let tcp = Server::builder().tcp(any, Lines::new, || Shout).await?;
     let ws = Server::builder().websocket_of(any, ServerOptions::new(), packages, || Shout).await?;
     let udp = Server::builder().udp(any, Lines::new(), Shout).await?;
-    println!("tcp://{}\nws://{}\nudp://{}", tcp.local_addr(), ws.local_addr(), udp.local_addr());
-    tokio::signal::ctrl_c().await?;
-    for server in [tcp, ws, udp] {
+    Ok([tcp, ws, udp])
+}
+
+/// Ends them, one after the other.
+pub async fn shut_down(servers: [Server; 3]) {
+    for server in servers {
         server.shutdown(Duration::from_secs(1)).await;
     }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::io::Result<()> {
+    let servers = serve().await?;
+    let [tcp, ws, udp] = servers.each_ref().map(Server::local_addr);
+    println!("tcp://{tcp}\nws://{ws}\nudp://{udp}");
+    tokio::signal::ctrl_c().await?;
+    shut_down(servers).await;
     Ok(())
 }
