@@ -41,7 +41,7 @@ impl PeerLimits {
     }
 
     /// How many times the bytes that a peer has sent may be sent to it before it is
-    /// [validated](Peers::validate). Default 3, as in QUIC (RFC 9000, section 8): whoever writes another's address on
+    /// [validated](super::Peers::validate). Default 3, as in QUIC (RFC 9000, section 8): whoever writes another's address on
     /// their datagrams gains little by it. What it has not been sent of that is remembered up to 4 GiB.
     #[must_use]
     pub fn amplification(mut self, factor: u32) -> Self {
