@@ -55,6 +55,9 @@ pub enum CloseReason {
     /// A callback of the listener panicked, or the codec did.
     #[error("the listener or the codec panicked")]
     Panicked,
+    /// The layer below the protocol failed, such as TLS: the peer is not to be trusted, broke its rules, or cut it off.
+    #[error("{0}")]
+    Layer(Arc<dyn Error + Send + Sync>),
     /// The transport failed.
     #[error("transport: {0}")]
     Io(io::ErrorKind),

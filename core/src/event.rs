@@ -53,6 +53,9 @@ pub struct Opened {
     pub local: Option<SocketAddr>,
     /// The peer's address, where the transport has one.
     pub peer: Option<SocketAddr>,
+    /// What the two sides of a TLS connection agreed on.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Box<crate::layer::tls::TlsFacts>>,
     /// What the two sides of a WebSocket agreed on.
     #[cfg(feature = "websocket")]
     pub upgrade: Option<crate::websocket::Upgrade>,

@@ -123,6 +123,7 @@ pub mod embedding {}
 mod error;
 mod event;
 mod framed;
+pub mod layer;
 mod memory;
 mod protocol;
 mod session;

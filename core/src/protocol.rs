@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::codec::{Decoded, Sink, Source};
+use crate::layer::Layer;
 use crate::session::Inner;
 use crate::{CloseReason, Config, Opened};
 
@@ -34,8 +35,8 @@ pub type In<P> = <<P as Protocol>::Messages as Messages>::In;
 /// A message to send over protocol `P`.
 pub type Out<P> = <<P as Protocol>::Messages as Messages>::Out;
 
-/// How messages lie on the wire. Implemented here only: for [`Framed`](crate::Framed) and, with the feature
-/// `websocket`, for `WebSocket`.
+/// How messages lie on the wire. Implemented here only: for [`Framed`](crate::Framed), with the feature `websocket` for
+/// `WebSocket`, and for either of them [`Layered`](crate::layer::Layered) over something.
 pub trait Protocol: Sealed {
     /// What the application sees.
     type Messages: Messages;
@@ -69,6 +70,12 @@ pub trait StreamProtocol: Protocol {
     #[doc(hidden)]
     fn is_mid_frame(&self) -> bool {
         false
+    }
+
+    /// The layer below, which changes all bytes on their way.
+    #[doc(hidden)]
+    fn layer(&mut self) -> Option<&mut dyn Layer> {
+        None
     }
 
     /// The session begins. A protocol with an opening handshake says so to `session`.

@@ -21,8 +21,9 @@ pub struct Flow {
 /// How far the messages that were sent have come.
 ///
 /// Messages are numbered in the order in which they were accepted. Those up to `flushed` are with the
-/// transport as a whole, those after `accepted` never were in the session. Of those between, the first one
-/// was partly written if `partly_written` says so, the others not at all.
+/// transport as a whole, those after `accepted` never were in the session. Of those between, the ones up to `unknown`
+/// may have gone or not; where that is `None`, the first one was partly written if `partly_written` says so, and the others
+/// not at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -33,6 +34,9 @@ pub struct Progress {
     pub flushed: Option<Seq>,
     /// Whether the transport has some but not all bytes of the message after `flushed`.
     pub partly_written: bool,
+    /// The session ended while a batch was under way that a [`Layer`](crate::layer::Layer) (such as TLS) had sealed: the
+    /// transport has a part of it, and which of the messages up to this one the peer can make out is not known.
+    pub unknown: Option<Seq>,
 }
 
 /// What a session has done so far. `Display` gives it as one line.

@@ -408,6 +408,7 @@ impl Socket {
                 accepted: Seq::new(self.accepted),
                 flushed: Seq::new(self.flushed),
                 partly_written: false,
+                unknown: None,
             },
         }
     }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::deadlines::Deadline;
 use super::inner::{Inner, pending};
+use super::layering::LayerState;
 #[cfg(feature = "websocket")]
 use crate::websocket::CloseFrame;
 use crate::{CloseReason, Idle, Timestamp};
@@ -188,7 +189,9 @@ impl Inner {
                 self.phase = Phase::Flushing;
                 self.due = self.shakes_hands;
                 self.await_peer(self.shakes_hands);
+                self.layer_ends = self.layer != LayerState::None;
             }
+            Phase::LastMessages if self.layer_speaks => self.flush_last_word(),
             Phase::LastMessages => self.end(),
             _ => self.await_peer(false),
         }
@@ -239,7 +242,12 @@ impl Inner {
     }
 
     pub(crate) fn wants_shutdown(&self) -> bool {
-        self.phase == Phase::Flushing && self.outbox.is_empty() && !self.due && !self.hold_shutdown
+        self.has_said_all() && self.outbox.is_empty() && !self.layer_ends && !self.layer_speaks
+    }
+
+    /// Whether nothing is added any more to what waits to be written.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.phase == Phase::Flushing && !self.due && !self.hold_shutdown
     }
 
     pub(crate) fn handle_eof(&mut self, now: Timestamp) {
@@ -274,7 +282,7 @@ impl Inner {
     }
 
     /// Ends at once. A close that was under way stays the reason; a clean one only as far as it is true.
-    fn cut_short(&mut self, unflushed: CloseReason) {
+    pub(super) fn cut_short(&mut self, unflushed: CloseReason) {
         let flushed = self.outbox.is_empty();
         match self.reason.as_deref_mut() {
             None => self.reason = Some(Box::new(CloseReason::Local { flushed })),
@@ -294,7 +302,7 @@ impl Inner {
         self.end();
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.discard_output();
         self.due = false;
         if let Some(buffers) = &mut self.buffers {
@@ -306,13 +314,27 @@ impl Inner {
         self.phase = Phase::Closed;
     }
 
-    fn discard_output(&mut self) {
-        self.outbox.discard();
-        self.blocked = false;
+    pub(super) fn discard_output(&mut self) {
+        self.discard_messages();
+        self.layer_speaks = false;
+        self.layer_ends = false;
         if let Some(buffers) = &mut self.buffers {
+            buffers.layer.clear_sealed();
+        }
+    }
+
+    /// Gives up what is queued, but for what a layer has sealed.
+    pub(super) fn discard_messages(&mut self) {
+        if let Some(buffers) = &mut self.buffers {
+            if buffers.layer.partly_written {
+                self.outbox.lose_sight(&buffers.sizes, buffers.layer.sealed_plain);
+            }
+            buffers.layer.sealed_plain = 0;
             buffers.segments.gathered.clear();
             buffers.segments.chained.clear();
             buffers.sizes.clear();
         }
+        self.outbox.discard();
+        self.blocked = false;
     }
 }

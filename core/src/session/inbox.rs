@@ -79,6 +79,11 @@ impl Inbox {
         }
     }
 
+    /// Nothing is incomplete.
+    pub(crate) fn end_partial(&mut self) {
+        self.partial_since = None;
+    }
+
     /// Decodes one message from what is left at the end of the stream.
     pub(crate) fn decode_eof<P: StreamProtocol>(
         &mut self,

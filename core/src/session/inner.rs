@@ -10,6 +10,7 @@ use bytes::{BufMut, BytesMut};
 use super::close::Phase;
 use super::deadlines::{Deadline, Deadlines};
 use super::inbox::Inbox;
+use super::layering::LayerState;
 use super::outbox::Outbox;
 use crate::memory::{Buffers, READ_ARENA};
 use crate::protocol::Found;
@@ -19,7 +20,7 @@ use crate::websocket::CloseFrame;
 use crate::{CloseReason, Config, DecoderFault, Event, Idle, SendError, Seq, Stats, Timestamp};
 
 /// The smallest step in which a receive buffer of a session's own grows.
-const READ_STEP: usize = 4 * 1024;
+pub(super) const READ_STEP: usize = 4 * 1024;
 
 /// Everything that does not depend on the protocol. Public for the sake of a sealed trait; nobody can name it.
 #[derive(Debug)]
@@ -78,6 +79,12 @@ pub struct Inner {
     pub(crate) hold_shutdown: bool,
     /// Both sides have agreed to close: that what follows takes too long changes nothing.
     pub(crate) close_agreed: bool,
+    /// What there is between the protocol and the wire.
+    pub(super) layer: LayerState,
+    /// The layer has something for the wire, or may have.
+    pub(super) layer_speaks: bool,
+    /// The layer is to be ended before the transport is.
+    pub(super) layer_ends: bool,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +149,9 @@ impl Inner {
             verdict_due: false,
             hold_shutdown: false,
             close_agreed: false,
+            layer: LayerState::None,
+            layer_speaks: false,
+            layer_ends: false,
         }
     }
 
@@ -242,7 +252,7 @@ impl Inner {
             }
             Deadline::WriteStall => {
                 let Some(period) = self.config.write_stall_timeout() else { return };
-                if !self.outbox.is_empty() {
+                if self.wants_write() {
                     let since = *self.waiting_since.get_or_insert(self.now);
                     self.expire_stall(deadline, since + period);
                 }
@@ -292,7 +302,7 @@ impl Inner {
     /// Watches over queued bytes, from the first time that the transport does not take all.
     pub(crate) fn watch_stall(&mut self) {
         let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::WriteStall);
-        if self.outbox.is_empty() || watched {
+        if !self.wants_write() || watched {
             return;
         }
         if let Some(period) = self.config.write_stall_timeout() {
@@ -432,6 +442,9 @@ impl Inner {
     }
 
     pub(super) fn recv_buf(&mut self) -> Limit<&mut BytesMut> {
+        if self.layer != LayerState::None {
+            return self.layer_recv_buf();
+        }
         let lent = self.lent;
         let buffers = self.buffers.get_or_insert_default();
         let inbox = &mut self.inbox;
@@ -462,9 +475,13 @@ impl Inner {
 
     /// The transport took `n` bytes.
     pub(crate) fn count_written(&mut self, n: usize) {
-        let n = n.min(self.outbox.queued());
+        let n = n.min(self.layer_sealed().map_or(self.outbox.queued(), <[u8]>::len));
         let Some(buffers) = self.buffers.as_mut().filter(|_| n > 0) else { return };
-        self.outbox.advance(buffers, n);
+        if self.layer == LayerState::None {
+            self.outbox.advance(buffers, n);
+        } else {
+            self.layer_written(n);
+        }
         self.sent.bytes += n as u64;
         self.sent.operations += 1;
         self.write_since = self.now;
@@ -584,8 +601,8 @@ impl Inner {
         Stats {
             received: flow(&self.received, self.received.messages, self.received_at),
             sent: flow(&self.sent, progress.accepted.map_or(0, Seq::get), self.write_since),
-            queued: self.outbox.queued(),
-            buffered: self.buffers.as_ref().map_or(0, |b| b.received.len()),
+            queued: self.queued(),
+            buffered: self.buffers.as_ref().map_or(0, |b| b.received.len() + b.layer.wire.received.len()),
             refused: self.refused,
             progress,
         }

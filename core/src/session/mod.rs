@@ -6,6 +6,7 @@ mod control;
 mod deadlines;
 mod inbox;
 mod inner;
+mod layering;
 mod outbound;
 mod outbox;
 
@@ -188,9 +189,15 @@ impl<P: Protocol> Session<P> {
         self.inner.last_active
     }
 
-    /// Bytes accepted for sending that the transport has not taken yet.
+    /// Bytes accepted for sending that the transport has not taken yet; of those that a layer has sealed, the sealed ones.
     pub fn queued(&self) -> usize {
-        self.inner.outbox.queued()
+        self.inner.queued()
+    }
+
+    /// Whether [`outbound`](Session::outbound) has something to write. What is queued may have to wait for a layer's
+    /// handshake.
+    pub fn wants_write(&self) -> bool {
+        self.inner.wants_write()
     }
 
     /// What the session has done so far.
@@ -220,9 +227,7 @@ impl<P: StreamProtocol> Session<P> {
     pub fn new(mut protocol: P, config: Arc<Config>, now: Timestamp) -> Self {
         let mut inner = Inner::new(config, now);
         protocol.begin(&mut inner);
-        if !inner.shakes_hands {
-            inner.open();
-        }
+        inner.open_without_handshake();
         Session { protocol, inner }
     }
 
@@ -230,6 +235,10 @@ impl<P: StreamProtocol> Session<P> {
     /// [`wants_read`](Self::wants_read) is false.
     pub fn handle_input(&mut self, now: Timestamp, bytes: &[u8]) {
         self.inner.clock(now);
+        if self.protocol.layer().is_some() {
+            self.inner.buffers.get_or_insert_default().layer.wire.received.extend_from_slice(bytes);
+            return self.receive_through_layer(bytes.len());
+        }
         if self.inner.keeps_input() {
             self.inner.buffers.get_or_insert_default().received.append(bytes);
         }
@@ -251,6 +260,10 @@ impl<P: StreamProtocol> Session<P> {
         let Some(buffers) = &mut self.inner.buffers else { return };
         // No mark is above every length: the same bytes are not counted twice.
         let mark = std::mem::replace(&mut self.inner.inbox.mark, usize::MAX);
+        if self.protocol.layer().is_some() {
+            let n = buffers.layer.wire.received.len().saturating_sub(mark);
+            return self.receive_through_layer(n);
+        }
         let n = buffers.received.len().saturating_sub(mark);
         if keeps {
             buffers.received.appended(n);
@@ -260,9 +273,21 @@ impl<P: StreamProtocol> Session<P> {
         self.inner.count_read(n);
     }
 
+    /// `n` bytes came for the layer.
+    fn receive_through_layer(&mut self, n: usize) {
+        self.inner.count_read(n);
+        if let Some(layer) = self.protocol.layer() {
+            self.inner.open_layer(layer);
+        }
+        self.inner.watch_unopened(self.protocol.is_mid_frame());
+    }
+
     /// The peer has ended its stream.
     pub fn handle_eof(&mut self, now: Timestamp) {
-        self.inner.handle_eof(now);
+        match self.protocol.layer() {
+            Some(layer) => self.inner.handle_layer_eof(layer, now),
+            None => self.inner.handle_eof(now),
+        }
     }
 
     /// The sending side of the transport has been ended, as [`wants_shutdown`](Self::wants_shutdown) asked.
@@ -288,6 +313,9 @@ impl<P: StreamProtocol> Session<P> {
         self.inner.clock(now);
         self.inner.answering = false;
         self.settle();
+        if let Some(layer) = self.protocol.layer() {
+            self.inner.seal(layer);
+        }
         self.inner.waiting_since.get_or_insert(self.inner.now);
         Outbound::new(&mut self.inner)
     }

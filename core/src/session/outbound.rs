@@ -23,15 +23,28 @@ impl<'a> Outbound<'a> {
 
 impl Buf for Outbound<'_> {
     fn remaining(&self) -> usize {
-        self.inner.outbox.queued()
+        match self.inner.layer_sealed() {
+            Some(sealed) => sealed.len(),
+            None => self.inner.outbox.queued(),
+        }
     }
 
     fn chunk(&self) -> &[u8] {
-        self.inner.buffers.as_ref().map_or(&[], |b| b.segments.chunk())
+        match self.inner.layer_sealed() {
+            Some(sealed) => sealed,
+            None => self.inner.buffers.as_ref().map_or(&[], |b| b.segments.chunk()),
+        }
     }
 
     fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
-        self.inner.buffers.as_ref().map_or(0, |b| b.segments.chunks_vectored(dst))
+        match (self.inner.layer_sealed(), dst) {
+            (Some([]), _) | (_, []) => 0,
+            (Some(sealed), [first, ..]) => {
+                *first = IoSlice::new(sealed);
+                1
+            }
+            (None, dst) => self.inner.buffers.as_ref().map_or(0, |b| b.segments.chunks_vectored(dst)),
+        }
     }
 
     /// Counts `n` bytes as written; more than there are count as all.

@@ -1,5 +1,6 @@
 //! The send queue of a session: what is queued, and how far each message has come.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Buf;
@@ -23,6 +24,8 @@ pub(crate) struct Outbox {
     front_written: usize,
     /// That piece is no message.
     front_is_control: bool,
+    /// How many messages after the flushed ones a layer sealed, when the session ended in the middle of that batch.
+    unknown: u32,
     /// The latest messages, as long as they are of one size and kind; those before them are with the bytes.
     latest: Run,
 }
@@ -58,6 +61,7 @@ impl Outbox {
             accepted: self.accepted(),
             flushed: self.flushed(),
             partly_written: self.front_written > 0 && !self.front_is_control,
+            unknown: if self.unknown > 0 { Seq::new(self.flushed + u64::from(self.unknown)) } else { None },
         }
     }
 
@@ -95,20 +99,41 @@ impl Outbox {
 
     /// Counts `n` more bytes as written and drops them.
     pub(crate) fn advance(&mut self, buffers: &mut Buffers, n: usize) {
+        buffers.segments.advance(n.min(self.queued));
+        self.written(&mut buffers.sizes, n);
+    }
+
+    /// Counts `n` more bytes as written, which are no longer with the others.
+    pub(crate) fn written(&mut self, sizes: &mut VecDeque<Run>, n: usize) {
         let n = n.min(self.queued);
         self.queued -= n;
-        buffers.segments.advance(n);
         self.front_written += n;
-        while let Some(run) = buffers.sizes.front_mut() {
+        while let Some(run) = sizes.front_mut() {
             self.flushed += run.flush(&mut self.front_written, &mut self.answers);
             if run.count > 0 {
                 self.front_is_control = run.is_control();
                 return;
             }
-            buffers.sizes.pop_front();
+            sizes.pop_front();
         }
         self.flushed += self.latest.flush(&mut self.front_written, &mut self.answers);
         self.front_is_control = self.latest.is_control();
+    }
+
+    /// Nobody knows what becomes of the first `n` queued bytes, a message that begins there included: a layer sealed
+    /// them, and the transport took a part.
+    pub(crate) fn lose_sight(&mut self, sizes: &VecDeque<Run>, n: usize) {
+        let mut left = self.front_written + n.min(self.queued);
+        let mut messages = 0;
+        for run in sizes.iter().chain([&self.latest]) {
+            let touched = if run.size == 0 { run.count } else { run.count.min(left.div_ceil(run.size)) };
+            left = left.saturating_sub(touched * run.size);
+            messages += if run.is_control() { 0 } else { touched as u64 };
+            if left == 0 {
+                break;
+            }
+        }
+        self.unknown = u32::try_from(messages).unwrap_or(u32::MAX);
     }
 
     /// Gives up what is queued; the counts of what became of the messages stay.
@@ -174,7 +199,7 @@ impl Segments {
         filled
     }
 
-    fn advance(&mut self, mut n: usize) {
+    pub(crate) fn advance(&mut self, mut n: usize) {
         while n > 0 {
             let step = match self.chained.front_mut() {
                 None => self.skip_gathered(n),

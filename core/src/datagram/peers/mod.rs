@@ -441,6 +441,7 @@ where
                 accepted: Seq::new(peer.accepted),
                 flushed: Seq::new(peer.done()),
                 partly_written: false,
+                unknown: None,
             },
         }
     }

@@ -1,0 +1,234 @@
+//! A layer below the protocol: how a session takes bytes through it, opens and ends with it.
+
+use bytes::buf::Limit;
+use bytes::{BufMut, BytesMut};
+
+use super::Phase;
+use super::deadlines::Deadline;
+use super::inner::{Inner, READ_STEP};
+use crate::CloseReason;
+use crate::layer::{Layer, LayerError, Plain};
+use crate::memory::READ_ARENA;
+use crate::{Timestamp, session::pending};
+
+/// How many bytes are sealed at a time: what a socket takes in one write or two.
+const BATCH: usize = 64 * 1024;
+
+/// How many received bytes may wait until a layer can use them. A handshake message of TLS has 64 KiB at the most.
+const MAX_UNOPENED: usize = 128 * 1024;
+
+/// What there is between the protocol and the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LayerState {
+    None,
+    /// Its handshake is under way.
+    Opening,
+    Open,
+    /// It has failed: nothing goes through it any more.
+    Failed,
+}
+
+/// The peer sends what a layer can't use.
+#[derive(Debug, thiserror::Error)]
+#[error("the layer can't use {held} bytes that came, more than may wait: {MAX_UNOPENED}")]
+struct TooMuchUnopened {
+    held: usize,
+}
+
+impl Inner {
+    /// The session has a layer, which begins with a handshake unless it is open already.
+    pub(crate) fn begin_layer(&mut self, is_open: bool) {
+        if is_open {
+            self.layer = LayerState::Open;
+        } else {
+            self.layer = LayerState::Opening;
+            self.layer_speaks = true;
+            self.deadlines.set(Deadline::Handshake, self.now + self.config.handshake_timeout());
+        }
+    }
+
+    /// Opens the session if no handshake is left, of the layer or of the protocol.
+    pub(super) fn open_without_handshake(&mut self) {
+        let layer_is_ready = matches!(self.layer, LayerState::None | LayerState::Open);
+        if self.phase == Phase::Opening && layer_is_ready && !self.shakes_hands {
+            self.open();
+        }
+    }
+
+    /// Bytes that wait for the transport.
+    pub(super) fn queued(&self) -> usize {
+        let (plain, sealed) =
+            self.buffers.as_ref().map_or((0, 0), |b| (b.layer.sealed_plain, b.layer.wire.sealed.len()));
+        (self.outbox.queued() - plain.min(self.outbox.queued())) + sealed
+    }
+
+    /// Whether there is something that can be written.
+    pub(super) fn wants_write(&self) -> bool {
+        match self.layer {
+            LayerState::None => !self.outbox.is_empty(),
+            LayerState::Open => {
+                self.layer_speaks || !self.outbox.is_empty() || self.layer_ends && self.has_said_all()
+            }
+            LayerState::Opening | LayerState::Failed => self.layer_speaks || self.layer_ends,
+        }
+    }
+
+    /// What the layer has for the wire; `None` without a layer.
+    pub(super) fn layer_sealed(&self) -> Option<&[u8]> {
+        (self.layer != LayerState::None)
+            .then(|| self.buffers.as_ref().map_or(&[] as &[u8], |b| b.layer.wire.sealed.as_slice()))
+    }
+
+    /// Room for bytes of the wire.
+    pub(super) fn layer_recv_buf(&mut self) -> Limit<&mut BytesMut> {
+        let room = if self.lent { READ_ARENA } else { READ_STEP };
+        let received = &mut self.buffers.get_or_insert_default().layer.wire.received;
+        self.inbox.mark = received.len();
+        received.reserve(room.saturating_sub(received.len()).max(READ_STEP));
+        let spare = received.capacity() - received.len();
+        received.limit(spare.min(READ_ARENA))
+    }
+
+    /// Takes what was received through the layer.
+    pub(super) fn open_layer(&mut self, layer: &mut dyn Layer) {
+        let keeps = self.keeps_input();
+        let buffers = self.buffers.get_or_insert_default();
+        if matches!(self.layer, LayerState::None | LayerState::Failed) || self.phase >= Phase::Closed {
+            return buffers.layer.wire.received.clear();
+        }
+        let mut plain = Plain::new(keeps.then_some(&mut buffers.received));
+        let result = layer.open(&mut buffers.layer.wire, &mut plain);
+        let held = buffers.layer.wire.received.len();
+        self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+        match result {
+            Err(error) => return self.fail_layer(error),
+            Ok(_) if held > MAX_UNOPENED => {
+                return self.fail_layer(std::sync::Arc::new(TooMuchUnopened { held }));
+            }
+            Ok(true) => {
+                self.buffers.get_or_insert_default().layer.wire.received.clear();
+                self.handle_eof(self.now);
+            }
+            Ok(false) => {}
+        }
+        if layer.is_open() && self.layer == LayerState::Opening {
+            self.layer = LayerState::Open;
+            self.open_without_handshake();
+        }
+    }
+
+    /// Watches over a piece of the layer's that has begun as over a frame.
+    pub(super) fn watch_unopened(&mut self, is_mid_frame: bool) {
+        let Some(buffers) = &self.buffers else { return };
+        if !buffers.layer.wire.received.is_empty() {
+            self.inbox.begin_partial(self.received.bytes, self.now);
+            self.watch_partial();
+        } else if buffers.received.is_empty() && !is_mid_frame {
+            self.inbox.end_partial();
+        }
+    }
+
+    /// The transport has ended.
+    pub(super) fn handle_layer_eof(&mut self, layer: &mut dyn Layer, now: Timestamp) {
+        self.clock(now);
+        let counts = matches!(self.phase, Phase::Open | Phase::Draining) && !self.read_ended;
+        match layer.handle_eof() {
+            Err(error) if counts && self.layer == LayerState::Open => self.fail_layer(error),
+            _ => self.handle_eof(now),
+        }
+    }
+
+    /// Seals what waits, if what was sealed before is written.
+    pub(super) fn seal(&mut self, layer: &mut dyn Layer) {
+        if self.layer == LayerState::Opening {
+            self.open_layer(layer);
+        }
+        let is_open = self.layer == LayerState::Open;
+        if self.layer_ends && !is_open {
+            // There is nobody yet to tell, nor a way to send what the protocol has to say.
+            self.layer_ends = false;
+            self.discard_messages();
+        }
+        let ends = self.layer_ends;
+        let Some(buffers) = self.buffers.as_mut().filter(|b| is_open && b.layer.wire.sealed.is_empty())
+        else {
+            return;
+        };
+        let mut room = BATCH;
+        while room > 0 && !buffers.segments.is_empty() {
+            let chunk = buffers.segments.chunk();
+            let n = chunk.len().min(room);
+            if let Err(error) = layer.seal(&chunk[..n], &mut buffers.layer.wire) {
+                self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+                return self.fail_layer(error);
+            }
+            buffers.segments.advance(n);
+            buffers.layer.sealed_plain += n;
+            room -= n;
+        }
+        self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+        let all_sealed = buffers.segments.is_empty();
+        if ends && all_sealed && self.has_said_all() {
+            self.end_layer(layer);
+        }
+    }
+
+    fn end_layer(&mut self, layer: &mut dyn Layer) {
+        let buffers = self.buffers.get_or_insert_default();
+        layer.close(&mut buffers.layer.wire);
+        self.layer_ends = false;
+        self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+    }
+
+    /// The transport took `n` sealed bytes.
+    pub(super) fn layer_written(&mut self, n: usize) {
+        let Some(buffers) = &mut self.buffers else { return };
+        buffers.layer.wire.sealed.advance(n);
+        buffers.layer.partly_written = true;
+        if buffers.layer.wire.sealed.is_empty() {
+            self.outbox.written(&mut buffers.sizes, buffers.layer.sealed_plain);
+            buffers.layer.clear_sealed();
+            self.layer_speaks = false;
+        }
+    }
+
+    /// The layer has failed. Messages that had come before are still delivered; the layer's last word is written.
+    fn fail_layer(&mut self, error: LayerError) {
+        self.layer = LayerState::Failed;
+        self.layer_ends = false;
+        match self.phase {
+            Phase::Open | Phase::Draining => {
+                self.reason = Some(Box::new(CloseReason::Layer(error)));
+                self.discard_messages();
+                self.deadlines.clear_all();
+                self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
+                self.pending &= pending::OPEN | pending::FLUSHED;
+                self.phase = Phase::LastMessages;
+                if self.paused || self.buffers.as_ref().is_none_or(|b| b.received.is_empty()) {
+                    self.end_drain();
+                }
+            }
+            Phase::Opening => {
+                self.reason = Some(Box::new(CloseReason::Layer(error)));
+                self.discard_messages();
+                self.deadlines.clear_all();
+                self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
+                self.flush_last_word();
+            }
+            // A close that is under way stays the reason; nothing more can be read or written.
+            Phase::Flushing | Phase::HalfClosed => self.cut_short(CloseReason::Layer(error)),
+            Phase::LastMessages | Phase::Closed | Phase::Ended => {}
+        }
+    }
+
+    /// Writes what the failed layer has to say, then ends.
+    pub(super) fn flush_last_word(&mut self) {
+        if self.layer_speaks {
+            self.phase = Phase::Flushing;
+            self.due = false;
+            self.await_peer(false);
+        } else {
+            self.end();
+        }
+    }
+}
