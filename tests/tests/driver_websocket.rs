@@ -37,7 +37,7 @@ on_every_runtime!(
     large_messages_come_and_go_in_parts,
     a_plain_request_gets_its_page,
     compression_is_agreed_on,
-    wss_says_that_it_is_not_there,
+    wss_needs_tls,
 );
 
 async fn serve<R: TestRuntime>(paths: Paths<getty_core::Items<Message>>) -> Server<R> {
@@ -391,10 +391,11 @@ fn compression_is_agreed_on<R: TestRuntime>() {
     });
 }
 
-fn wss_says_that_it_is_not_there<R: TestRuntime>() {
+fn wss_needs_tls<R: TestRuntime>() {
     R::block_on(async {
         let request = ClientRequest::new("wss://127.0.0.1:1/").unwrap();
         let error = Client::<R>::builder().websocket_connection(request).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("ClientBuilder::tls"), "{error}");
     });
 }

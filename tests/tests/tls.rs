@@ -300,7 +300,8 @@ fn an_end_in_due_form_is_one_wherever_it_is_cut_into_reads() {
 #[test]
 fn garbage_and_changed_records_end_the_session_with_an_alert() {
     let world = World::new();
-    let changes: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(&str, Change); 4] = [
         ("a changed byte", |wire| *wire.last_mut().unwrap() ^= 1),
         ("a length of 64 KiB", |wire| wire[3..5].copy_from_slice(&[0xff; 2])),
         ("a type that is none", |wire| wire[0] = 99),

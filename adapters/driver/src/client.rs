@@ -20,8 +20,8 @@ use crate::actor::OnPanic;
 use crate::receiver::{Forward, Receiver};
 use crate::server::first_good;
 use crate::{
-    AddressError, Connection, Driver, Handle, Io, Listener, PacketDriver, Runtime, SessionId, Spawn,
-    TcpOptions, Timer, UdpOptions, clock,
+    AddressError, Connection, Driver, Handle, Io, Listener, PacketDriver, Plaintext, Runtime, Security,
+    SessionId, Spawn, TcpOptions, Timer, UdpOptions, clock,
 };
 #[cfg(unix)]
 use crate::{UnixRuntime, unix};
@@ -46,6 +46,7 @@ impl<R: Runtime> Client<R> {
             connect_timeout: Duration::from_secs(10),
             spawner: R::Spawner::default(),
             on_panic: None,
+            security: Plaintext,
             runtime: PhantomData,
         }
     }
@@ -53,7 +54,7 @@ impl<R: Runtime> Client<R> {
 
 /// Makes client sessions.
 #[must_use = "a builder does nothing until it connects"]
-pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
+pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext> {
     config: Arc<Config>,
     tcp: TcpOptions,
     udp: UdpOptions,
@@ -61,10 +62,11 @@ pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
     connect_timeout: Duration,
     spawner: S,
     on_panic: Option<OnPanic>,
+    pub(crate) security: T,
     runtime: PhantomData<fn(R)>,
 }
 
-impl<R: Runtime, S> ClientBuilder<R, S> {
+impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     /// Limits and periods of the session. Default: [`Config::default`].
     pub fn config(mut self, config: Arc<Config>) -> Self {
         self.config = config;
@@ -96,9 +98,30 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     }
 
     /// What runs the session's task. By default the runtime's own; another one may be local to a thread.
-    pub fn spawner<T>(self, spawner: T) -> ClientBuilder<R, T> {
-        let ClientBuilder { config, tcp, udp, packets, connect_timeout, on_panic, runtime, .. } = self;
-        ClientBuilder { config, tcp, udp, packets, connect_timeout, spawner, on_panic, runtime }
+    pub fn spawner<N>(self, spawner: N) -> ClientBuilder<R, N, T> {
+        let ClientBuilder { config, tcp, udp, packets, connect_timeout, on_panic, security, runtime, .. } =
+            self;
+        ClientBuilder { config, tcp, udp, packets, connect_timeout, spawner, on_panic, security, runtime }
+    }
+
+    /// Speaks TLS with the server, over TCP, Unix sockets and WebSocket (with a `wss` URL). The server's certificate must
+    /// be for the host of the address that is connected to; over a Unix socket, name it
+    /// ([`ClientTlsBuilder::server_name`](crate::tls::ClientTlsBuilder::server_name)). Datagrams stay as they are.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: crate::tls::ClientTls) -> ClientBuilder<R, S, crate::tls::ClientTls> {
+        let ClientBuilder { config, tcp, udp, packets, connect_timeout, spawner, on_panic, runtime, .. } =
+            self;
+        ClientBuilder {
+            config,
+            tcp,
+            udp,
+            packets,
+            connect_timeout,
+            spawner,
+            on_panic,
+            security: tls,
+            runtime,
+        }
     }
 
     /// Is told when a callback of the listener panics. The session is ended in any case.
@@ -119,10 +142,11 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     where
         C: Decoder + Encoder<O>,
         L: Listener<Items<C::Item, O>>,
-        S: Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>,
+        S: Spawn<Driver<R, R::TcpStream, T::Over<Framed<C, O>>, L>>,
     {
+        let protocol = self.security.cover(host(address), Framed::new(codec))?;
         let stream = self.connect_tcp(address).await?;
-        Ok(self.spawn(stream, Framed::new(codec), listener))
+        Ok(self.spawn(stream, protocol, listener))
     }
 
     /// Connects to `address` (`HOST:PORT`) and gives a [`Connection`], from which messages are pulled; no
@@ -137,12 +161,13 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         self,
         address: &str,
         codec: C,
-    ) -> io::Result<Connection<R, R::TcpStream, Framed<C, O>>>
+    ) -> io::Result<Connection<R, R::TcpStream, T::Over<Framed<C, O>>>>
     where
         C: Decoder + Encoder<O>,
     {
+        let protocol = self.security.cover(host(address), Framed::new(codec))?;
         let stream = self.connect_tcp(address).await?;
-        Ok(self.connection(stream, Framed::new(codec)))
+        Ok(self.connection(stream, protocol))
     }
 
     /// The same as [`tcp`](Self::tcp) over the Unix socket at `path`.
@@ -158,10 +183,11 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         R: UnixRuntime,
         C: Decoder + Encoder<O>,
         L: Listener<Items<C::Item, O>>,
-        S: Spawn<Driver<R, R::UnixStream, Framed<C, O>, L>>,
+        S: Spawn<Driver<R, R::UnixStream, T::Over<Framed<C, O>>, L>>,
     {
+        let protocol = self.security.cover("", Framed::new(codec))?;
         let stream = self.connect_unix(path.as_ref()).await?;
-        Ok(self.spawn(stream, Framed::new(codec), listener))
+        Ok(self.spawn(stream, protocol, listener))
     }
 
     /// The same as [`tcp_connection`](Self::tcp_connection) over the Unix socket at `path`.
@@ -176,13 +202,14 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         self,
         path: impl AsRef<Path>,
         codec: C,
-    ) -> io::Result<Connection<R, R::UnixStream, Framed<C, O>>>
+    ) -> io::Result<Connection<R, R::UnixStream, T::Over<Framed<C, O>>>>
     where
         R: UnixRuntime,
         C: Decoder + Encoder<O>,
     {
+        let protocol = self.security.cover("", Framed::new(codec))?;
         let stream = self.connect_unix(path.as_ref()).await?;
-        Ok(self.connection(stream, Framed::new(codec)))
+        Ok(self.connection(stream, protocol))
     }
 
     /// Connects a UDP socket to `address` (`HOST:PORT`) and spawns a session with `listener`: it sends to that peer and
@@ -301,7 +328,7 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     }
 
     /// The result of `connecting`, unless it takes longer than connecting may.
-    async fn in_time<T>(&self, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    async fn in_time<N>(&self, connecting: impl Future<Output = io::Result<N>>) -> io::Result<N> {
         let mut connecting = pin!(connecting);
         let mut timer = R::timer(clock::after::<R>(self.connect_timeout));
         poll_fn(|cx| {
@@ -317,7 +344,7 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     }
 }
 
-impl<R: Runtime, S> fmt::Debug for ClientBuilder<R, S> {
+impl<R: Runtime, S, T> fmt::Debug for ClientBuilder<R, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("config", &self.config)
@@ -325,4 +352,10 @@ impl<R: Runtime, S> fmt::Debug for ClientBuilder<R, S> {
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }
+}
+
+/// The host in `HOST:PORT`.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }

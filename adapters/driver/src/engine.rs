@@ -72,7 +72,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
 
     /// Whether there is something to write, or written bytes to hand on.
     pub(crate) fn wants_write(&self) -> bool {
-        self.unflushed || self.session.queued() > 0
+        self.unflushed || self.session.wants_write()
     }
 
     /// How the stream failed, if that was before it had taken everything that was accepted.

@@ -60,8 +60,11 @@ mod peers_driver;
 mod receiver;
 mod runtime;
 mod scratch;
+mod security;
 mod server;
 mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod udp;
 #[cfg(unix)]
 mod unix;
@@ -87,7 +90,8 @@ pub use receiver::{Forward, Receiver};
 #[cfg(unix)]
 pub use runtime::UnixRuntime;
 pub use runtime::{Accept, Runtime, Spawn};
-pub use server::{AcceptTask, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
+pub use security::{Plaintext, Security};
+pub use server::{AcceptTask, Covered, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
 pub use tcp::{TcpIncoming, TcpOptions};
 pub use udp::{BatchSocket, UdpOptions};
 #[cfg(unix)]

@@ -28,8 +28,8 @@ use crate::tcp::TcpIncoming;
 #[cfg(unix)]
 use crate::unix::{UnixIncoming, UnixOptions};
 use crate::{
-    Accept, AddressError, Driver, Listener, PacketDriver, PeersDriver, Runtime, SessionId, Spawn, TcpOptions,
-    Timer, UdpOptions, clock,
+    Accept, AddressError, Driver, Listener, PacketDriver, PeersDriver, Plaintext, Runtime, Security,
+    SessionId, Spawn, TcpOptions, Timer, UdpOptions, clock,
 };
 
 /// How many connections are accepted before other tasks have their turn.
@@ -60,6 +60,7 @@ impl<R: Runtime> Server<R> {
             spawner: R::Spawner::default(),
             on_panic: None,
             on_dropped: None,
+            security: Plaintext,
             runtime: PhantomData,
         }
     }
@@ -131,7 +132,7 @@ pub struct Shutdown {
 
 /// Makes a [`Server`].
 #[must_use = "a builder does nothing until it is bound"]
-pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
+pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext> {
     config: Arc<Config>,
     tcp: TcpOptions,
     #[cfg(unix)]
@@ -141,10 +142,11 @@ pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner> {
     spawner: S,
     on_panic: Option<OnPanic>,
     on_dropped: Option<OnDropped>,
+    security: T,
     runtime: PhantomData<fn(R)>,
 }
 
-impl<R: Runtime, S> ServerBuilder<R, S> {
+impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// Limits and periods of every session. Default: [`Config::default`].
     pub fn config(mut self, config: Arc<Config>) -> Self {
         self.config = config;
@@ -177,7 +179,7 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
     }
 
     /// What runs the tasks. By default the runtime's own; another one may be local to a thread.
-    pub fn spawner<T>(self, spawner: T) -> ServerBuilder<R, T> {
+    pub fn spawner<N>(self, spawner: N) -> ServerBuilder<R, N, T> {
         ServerBuilder {
             config: self.config,
             tcp: self.tcp,
@@ -188,6 +190,26 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
             spawner,
             on_panic: self.on_panic,
             on_dropped: self.on_dropped,
+            security: self.security,
+            runtime: self.runtime,
+        }
+    }
+
+    /// Speaks TLS with whoever connects, over TCP, Unix sockets and WebSocket (then `wss`). Datagrams stay as they are.
+    /// The [`ServerTls`](crate::tls::ServerTls) may be kept, to replace its certificate while the server runs.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: crate::tls::ServerTls) -> ServerBuilder<R, S, crate::tls::ServerTls> {
+        ServerBuilder {
+            config: self.config,
+            tcp: self.tcp,
+            #[cfg(unix)]
+            unix: self.unix,
+            udp: self.udp,
+            packets: self.packets,
+            spawner: self.spawner,
+            on_panic: self.on_panic,
+            on_dropped: self.on_dropped,
+            security: tls,
             runtime: self.runtime,
         }
     }
@@ -217,8 +239,8 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         ML: Fn() -> L,
         C: Decoder + Encoder<O>,
         L: Listener<Items<C::Item, O>>,
-        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, FramedBy<MC, O>, ML>>
-            + Spawn<Driver<R, R::TcpStream, Framed<C, O>, L>>
+        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, Covered<T, FramedBy<MC, O>>, ML>>
+            + Spawn<Driver<R, R::TcpStream, T::Over<Framed<C, O>>, L>>
             + Clone,
     {
         self.serve_tcp(address, FramedBy { codec, out: PhantomData }, listener).await
@@ -246,8 +268,8 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         ML: Fn() -> L,
         C: Decoder + Encoder<O>,
         L: Listener<Items<C::Item, O>>,
-        S: Spawn<AcceptTask<R, UnixIncoming<R>, S, FramedBy<MC, O>, ML>>
-            + Spawn<Driver<R, R::UnixStream, Framed<C, O>, L>>
+        S: Spawn<AcceptTask<R, UnixIncoming<R>, S, Covered<T, FramedBy<MC, O>>, ML>>
+            + Spawn<Driver<R, R::UnixStream, T::Over<Framed<C, O>>, L>>
             + Clone,
     {
         let path = path.as_ref();
@@ -329,8 +351,8 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         M: MakeProtocol,
         ML: Fn() -> L,
         L: Listener<<M::Protocol as Protocol>::Messages>,
-        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, M, ML>>
-            + Spawn<Driver<R, R::TcpStream, M::Protocol, L>>
+        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, Covered<T, M>, ML>>
+            + Spawn<Driver<R, R::TcpStream, T::Over<M::Protocol>, L>>
             + Clone,
     {
         let named = |error| AddressError::wrap("listen on", address, error);
@@ -347,7 +369,9 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         M: MakeProtocol,
         ML: Fn() -> L,
         L: Listener<<M::Protocol as Protocol>::Messages>,
-        S: Spawn<AcceptTask<R, I, S, M, ML>> + Spawn<Driver<R, I::Stream, M::Protocol, L>> + Clone,
+        S: Spawn<AcceptTask<R, I, S, Covered<T, M>, ML>>
+            + Spawn<Driver<R, I::Stream, T::Over<M::Protocol>, L>>
+            + Clone,
     {
         let endpoint = Arc::new(Endpoint::default());
         let task = AcceptTask {
@@ -355,19 +379,19 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
             config: self.config,
             spawner: self.spawner.clone(),
             on_panic: self.on_panic,
-            protocol,
+            protocol: Covered { security: self.security, protocol },
             listener,
             endpoint: endpoint.clone(),
             member: endpoint.join(Role::Acceptor),
             backoff: ACCEPT_BACKOFF.0,
             resting: None,
         };
-        Spawn::<AcceptTask<R, I, S, M, ML>>::spawn(&self.spawner, task);
+        Spawn::<AcceptTask<R, I, S, Covered<T, M>, ML>>::spawn(&self.spawner, task);
         Server { address, endpoint, runtime: PhantomData }
     }
 }
 
-impl<R: Runtime, S> fmt::Debug for ServerBuilder<R, S> {
+impl<R: Runtime, S, T> fmt::Debug for ServerBuilder<R, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
             .field("config", &self.config)
@@ -397,7 +421,25 @@ pub trait MakeProtocol {
     type Protocol: StreamProtocol;
 
     /// The protocol of the next session.
-    fn make(&self) -> Self::Protocol;
+    ///
+    /// # Errors
+    /// There can be none: the connection is given up.
+    fn make(&self) -> io::Result<Self::Protocol>;
+}
+
+/// Makes sessions of what `M` makes, on top of what lies below. It appears in bounds of [`ServerBuilder`]'s methods only.
+#[derive(Debug)]
+pub struct Covered<T, M> {
+    security: T,
+    protocol: M,
+}
+
+impl<T: Security, M: MakeProtocol> MakeProtocol for Covered<T, M> {
+    type Protocol = T::Over<M::Protocol>;
+
+    fn make(&self) -> io::Result<Self::Protocol> {
+        self.security.cover("", self.protocol.make()?)
+    }
 }
 
 /// Makes sessions of a codec. It appears in bounds of [`ServerBuilder::tcp`] only.
@@ -414,8 +456,8 @@ where
 {
     type Protocol = Framed<C, O>;
 
-    fn make(&self) -> Framed<C, O> {
-        Framed::new((self.codec)())
+    fn make(&self) -> io::Result<Framed<C, O>> {
+        Ok(Framed::new((self.codec)()))
     }
 }
 
@@ -450,7 +492,8 @@ where
     fn begin(&self, stream: I::Stream) {
         let made = catch_unwind(AssertUnwindSafe(|| (self.protocol.make(), (self.listener)())));
         let (protocol, listener) = match made {
-            Ok(made) => made,
+            Ok((Ok(protocol), listener)) => (protocol, listener),
+            Ok((Err(_), _)) => return,
             Err(panic) => return actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
         };
         let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));

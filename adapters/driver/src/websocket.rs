@@ -12,11 +12,11 @@ use getty_core::websocket::{
 use getty_core::{CloseReason, Idle, Items, Messages, Opened, Out, SendError, Seq, Stats, StreamProtocol};
 
 use crate::{
-    AcceptTask, ClientBuilder, Connection, Context, Driver, Handle, Listener, MakeProtocol, Refuse, Runtime,
-    Server, ServerBuilder, Spawn, TcpIncoming,
+    AcceptTask, ClientBuilder, Connection, Context, Covered, Driver, Handle, Listener, MakeProtocol, Refuse,
+    Runtime, Security, Server, ServerBuilder, Spawn, TcpIncoming,
 };
 
-impl<R: Runtime, S> ServerBuilder<R, S> {
+impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// Listens on `address` (`HOST:PORT`; port 0 takes a free one) for WebSocket clients, and gives each a session of
     /// whole messages with the listener that the function makes. `options` say who is let in; the listener has its say
     /// in [`Listener::on_request`]. For several paths, see [`Paths`].
@@ -32,8 +32,8 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
     where
         ML: Fn() -> L,
         L: Listener<Items<Message>>,
-        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, WebSockets<fn() -> Whole>, ML>>
-            + Spawn<Driver<R, R::TcpStream, WebSocket, L>>
+        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, Covered<T, WebSockets<fn() -> Whole>>, ML>>
+            + Spawn<Driver<R, R::TcpStream, T::Over<WebSocket>, L>>
             + Clone,
     {
         let form: fn() -> Whole = || Whole;
@@ -58,8 +58,8 @@ impl<R: Runtime, S> ServerBuilder<R, S> {
         F: Form,
         WebSocket<F>: StreamProtocol<Messages = F::Messages>,
         L: Listener<F::Messages>,
-        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, WebSockets<MF>, ML>>
-            + Spawn<Driver<R, R::TcpStream, WebSocket<F>, L>>
+        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, Covered<T, WebSockets<MF>>, ML>>
+            + Spawn<Driver<R, R::TcpStream, T::Over<WebSocket<F>>, L>>
             + Clone,
     {
         self.serve_tcp(address, WebSockets { form, options: options.into() }, listener).await
@@ -81,28 +81,31 @@ where
 {
     type Protocol = WebSocket<F>;
 
-    fn make(&self) -> WebSocket<F> {
-        WebSocket::server_of((self.form)(), self.options.clone())
+    fn make(&self) -> io::Result<WebSocket<F>> {
+        Ok(WebSocket::server_of((self.form)(), self.options.clone()))
     }
 }
 
-impl<R: Runtime, S> ClientBuilder<R, S> {
+impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     /// Connects to a WebSocket server and spawns a session with `listener`. What is posted to the handle before the
     /// session is open waits; [`Listener::on_open`] tells when it is, and [`Listener::on_close`] if it never is.
     ///
     /// # Errors
-    /// The address can't be resolved or connected to in time; the error names it. [`io::ErrorKind::Unsupported`] if the
-    /// request is a `wss` one.
+    /// The address can't be resolved or connected to in time; the error names it. [`io::ErrorKind::InvalidInput`] if the
+    /// request is a `wss` one and there is no [`tls`](Self::tls), or the other way round.
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.
     pub async fn websocket<L>(self, request: ClientRequest, listener: L) -> io::Result<Handle<Message>>
     where
         L: Listener<Items<Message>>,
-        S: Spawn<Driver<R, R::TcpStream, WebSocket, L>>,
+        S: Spawn<Driver<R, R::TcpStream, T::Over<WebSocket>, L>>,
     {
-        let stream = self.connect_tcp(&address(&request)?).await?;
-        Ok(self.spawn(stream, WebSocket::client(request, system_random), listener))
+        let (host, address) = (request.host().to_owned(), address::<T>(&request)?);
+        let protocol = WebSocket::client(request, system_random);
+        let protocol = self.security.cover(&host, protocol)?;
+        let stream = self.connect_tcp(&address).await?;
+        Ok(self.spawn(stream, protocol, listener))
     }
 
     /// The same for messages of another form: [`Packages`](getty_core::websocket::Packages) of a codec, or
@@ -123,10 +126,13 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         F: Form,
         WebSocket<F>: StreamProtocol<Messages = F::Messages>,
         L: Listener<F::Messages>,
-        S: Spawn<Driver<R, R::TcpStream, WebSocket<F>, L>>,
+        S: Spawn<Driver<R, R::TcpStream, T::Over<WebSocket<F>>, L>>,
     {
-        let stream = self.connect_tcp(&address(&request)?).await?;
-        Ok(self.spawn(stream, WebSocket::client_of(form, request, system_random), listener))
+        let (host, address) = (request.host().to_owned(), address::<T>(&request)?);
+        let protocol = WebSocket::client_of(form, request, system_random);
+        let protocol = self.security.cover(&host, protocol)?;
+        let stream = self.connect_tcp(&address).await?;
+        Ok(self.spawn(stream, protocol, listener))
     }
 
     /// Connects to a WebSocket server and gives a [`Connection`], from which messages are pulled; no task is spawned.
@@ -140,9 +146,12 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
     pub async fn websocket_connection(
         self,
         request: ClientRequest,
-    ) -> io::Result<Connection<R, R::TcpStream, WebSocket>> {
-        let stream = self.connect_tcp(&address(&request)?).await?;
-        Ok(self.connection(stream, WebSocket::client(request, system_random)))
+    ) -> io::Result<Connection<R, R::TcpStream, T::Over<WebSocket>>> {
+        let (host, address) = (request.host().to_owned(), address::<T>(&request)?);
+        let protocol = WebSocket::client(request, system_random);
+        let protocol = self.security.cover(&host, protocol)?;
+        let stream = self.connect_tcp(&address).await?;
+        Ok(self.connection(stream, protocol))
     }
 
     /// The same for messages of another form: [`Packages`](getty_core::websocket::Packages) of a codec, or
@@ -157,22 +166,29 @@ impl<R: Runtime, S> ClientBuilder<R, S> {
         self,
         request: ClientRequest,
         form: F,
-    ) -> io::Result<Connection<R, R::TcpStream, WebSocket<F>>>
+    ) -> io::Result<Connection<R, R::TcpStream, T::Over<WebSocket<F>>>>
     where
         F: Form,
         WebSocket<F>: StreamProtocol,
     {
-        let stream = self.connect_tcp(&address(&request)?).await?;
-        Ok(self.connection(stream, WebSocket::client_of(form, request, system_random)))
+        let (host, address) = (request.host().to_owned(), address::<T>(&request)?);
+        let protocol = WebSocket::client_of(form, request, system_random);
+        let protocol = self.security.cover(&host, protocol)?;
+        let stream = self.connect_tcp(&address).await?;
+        Ok(self.connection(stream, protocol))
     }
 }
 
 /// Where to connect for a request, for which there are random bytes.
-fn address(request: &ClientRequest) -> io::Result<String> {
+fn address<T: Security>(request: &ClientRequest) -> io::Result<String> {
     POOL.with_borrow_mut(|pool| fill_pool(pool, HANDSHAKE_KEY))?;
-    if request.is_secure() {
-        let text = "wss is not there yet: use a ws URL";
-        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    if request.is_secure() != T::IS_SECURE {
+        let text = if T::IS_SECURE {
+            "the client has TLS (ClientBuilder::tls), but the URL is a ws one: use wss"
+        } else {
+            "the URL is a wss one: give the client TLS (ClientBuilder::tls, with the feature `tls`)"
+        };
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let (host, port) = (request.host(), request.port());
     Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
