@@ -225,7 +225,7 @@ impl Connection {
 
     fn write(&mut self, now: Timestamp) -> bool {
         let mut written = false;
-        while self.session.queued() > 0 {
+        while self.session.wants_write() {
             let mut outbound = self.session.outbound(now);
             let result = if outbound.chunk().len() == outbound.remaining() {
                 self.stream.write(outbound.chunk()) // cheaper than a vector of one

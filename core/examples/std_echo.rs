@@ -65,7 +65,7 @@ fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> 
         }
         // Each of these may block, and bring news: so only one of them, then the events again. Nothing is paused here, so
         // that a session which has nothing to write wants to read.
-        let result = if session.queued() > 0 {
+        let result = if session.wants_write() {
             write(&mut session, stream, now())
         } else if session.wants_shutdown() {
             let _ = stream.shutdown(Shutdown::Write); // if that fails, so will reading
