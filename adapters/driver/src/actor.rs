@@ -14,7 +14,8 @@ use getty_core::{Close, CloseReason, Config, Event, Messages, Opened, SendError,
 use crate::context::{Commands, Holds, Side};
 use crate::endpoint::Phase;
 use crate::handle::{Entry, Handle, SessionId, Shared};
-use crate::{Context, Listener, Refuse, listener};
+use crate::limits::SessionInfo;
+use crate::{Context, Listener, Refuse, clock, listener};
 
 /// How many messages and other events are delivered in one turn.
 const TURN_MESSAGES: u32 = 128;
@@ -39,6 +40,8 @@ pub(crate) struct Actor<L, M: Messages> {
     listener: L,
     side: Side<M::Out>,
     on_panic: Option<OnPanic>,
+    /// Since when there is the session.
+    since: Timestamp,
     /// How many more items of handles may be sent in this turn.
     posts: u32,
     /// Items of handles wait for room in the session.
@@ -60,6 +63,7 @@ where
         listener: L,
         [local, peer]: [Option<SocketAddr>; 2],
         config: &Config,
+        since: Timestamp,
         opened: bool,
     ) -> Self {
         let side = Side {
@@ -75,6 +79,7 @@ where
             listener,
             side,
             on_panic: None,
+            since,
             posts: 0,
             backlog: false,
             close_asked: None,
@@ -352,6 +357,19 @@ where
     pub(crate) fn tell_unsent(&self, seq: Seq, kind: ErrorKind) {
         if let Some(shared) = &self.side.shared {
             shared.unsent(seq, kind);
+        }
+    }
+
+    /// The session, as the endpoint tells of it.
+    pub(crate) fn info(&self, session: &impl Commands<M>) -> SessionInfo {
+        SessionInfo {
+            id: self.side.id,
+            local: self.side.local,
+            peer: self.side.peer,
+            is_open: session.is_open(),
+            since: clock::instant(self.since),
+            last_active: clock::instant(session.last_active()),
+            stats: session.stats(),
         }
     }
 

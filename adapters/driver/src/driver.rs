@@ -61,7 +61,13 @@ where
     /// Goes on with a session; `opened` says that nobody waits for its opening any more.
     pub(crate) fn from_engine(engine: Engine<R, I, P>, listener: L, opened: bool) -> Self {
         let Engine { session, io, .. } = &engine;
-        let actor = Actor::new(listener, [io.local_addr(), io.peer_addr()], session.config(), opened);
+        let actor = Actor::new(
+            listener,
+            [io.local_addr(), io.peer_addr()],
+            session.config(),
+            session.last_active(),
+            opened,
+        );
         Driver { engine, actor, membership: Membership::none() }
     }
 
@@ -97,8 +103,11 @@ where
             if let Some(reason) = self.deliver(now) {
                 return Poll::Ready(self.finish(reason));
             }
-            if self.actor.is_opened() != opened && self.actor.has_backlog() {
-                continue; // what was posted meanwhile comes after what the listener sent when it opened
+            if self.actor.is_opened() != opened {
+                self.membership.open();
+                if self.actor.has_backlog() {
+                    continue; // what was posted meanwhile comes after what the listener sent when it opened
+                }
             }
             if self.obey_endpoint(now) {
                 continue;
@@ -191,7 +200,7 @@ where
         if self.engine.poll_timer(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
-        self.membership.end_turn(cx.waker());
+        self.membership.end_turn(cx.waker(), || vec![self.actor.info(&self.engine.session)]);
         if !self.actor.end_turn(&self.engine.session, cx.waker()) {
             cx.waker().wake_by_ref();
         }

@@ -1,16 +1,20 @@
 //! [`Endpoint`]: what the sessions of one server or client have in common.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use event_listener::Event;
 use slab::Slab;
 
+use crate::limits::{Counted, ServerLimits, ServerStats, SessionInfo};
+
 /// Where an endpoint is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Running,
     /// Nothing new; sessions are asked to close.
@@ -19,44 +23,139 @@ pub(crate) enum Phase {
     Aborting,
 }
 
-/// What the tasks of one endpoint have in common: they can be told to end, and waited for.
+/// The word that tells the tasks of an endpoint what is wanted of them: a [`Phase`], and how often they were asked about
+/// themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Wanted(u32);
+
+impl Wanted {
+    const PHASE_BITS: u32 = 2;
+
+    fn phase(self) -> Phase {
+        match self.0 & ((1 << Self::PHASE_BITS) - 1) {
+            0 => Phase::Running,
+            1 => Phase::ShuttingDown,
+            _ => Phase::Aborting,
+        }
+    }
+
+    fn round(self) -> u32 {
+        self.0 >> Self::PHASE_BITS
+    }
+}
+
+/// What the tasks of one endpoint have in common: they can be told to end, asked about themselves, and waited for.
 #[derive(Default)]
 pub(crate) struct Endpoint {
-    phase: AtomicU8,
+    wanted: AtomicU32,
     members: Mutex<Members>,
     /// The last task has left.
     empty: Event,
+    /// A session has answered, or left.
+    answered: Event,
 }
 
 #[derive(Default)]
 struct Members {
-    /// The tasks, by the waker that each left.
-    wakers: Slab<Option<Waker>>,
+    slots: Slab<Slot>,
     /// How many of them are sessions.
     sessions: usize,
+    /// How many of those are not open yet.
+    opening: usize,
+    /// How many sessions each address has, where that is limited.
+    by_address: HashMap<IpAddr, u32>,
+    counted: Counted,
+}
+
+/// One task.
+struct Slot {
+    waker: Option<Waker>,
+    role: Role,
+    /// What it says of itself, and in which round it was asked.
+    answer: Option<(u32, Vec<SessionInfo>)>,
 }
 
 /// What a task does for its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
+    /// Brings sessions into being.
     Acceptor,
+    /// Is a session.
     Session,
+    /// Drives sessions that are not tasks themselves.
+    Host,
+    /// Is a session that a host drives, and tells of.
+    Guest,
+}
+
+impl Role {
+    fn is_session(self) -> bool {
+        matches!(self, Role::Session | Role::Guest)
+    }
+
+    /// Whether it tells of sessions when it is asked.
+    fn answers(self) -> bool {
+        matches!(self, Role::Session | Role::Host)
+    }
 }
 
 impl Endpoint {
     /// Makes a task a member of the endpoint until the result is dropped.
     pub(crate) fn join(self: &Arc<Self>, role: Role) -> Member {
+        self.insert(&mut self.lock(), role, None)
+    }
+
+    /// Makes the session of an accepted connection a member, if the limits allow one more.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        limits: &ServerLimits,
+        peer: impl FnOnce() -> Option<SocketAddr>,
+    ) -> Option<Member> {
+        let address = limits.max_sessions_per_address.and_then(|_| peer()).map(|peer| network(peer.ip()));
         let mut members = self.lock();
-        members.sessions += usize::from(role == Role::Session);
-        let key = members.wakers.insert(None);
-        drop(members);
-        Member { endpoint: self.clone(), key, role }
+        members.counted.accepted += 1;
+        let of_address = address.and_then(|address| members.by_address.get(&address)).copied().unwrap_or(0);
+        let over = if members.sessions >= limits.max_sessions {
+            &mut members.counted.refused.too_many
+        } else if members.opening >= limits.max_opening {
+            &mut members.counted.refused.too_many_opening
+        } else if limits.max_sessions_per_address.is_some_and(|max| of_address >= max) {
+            &mut members.counted.refused.too_many_of_address
+        } else {
+            return Some(self.insert(&mut members, Role::Session, address));
+        };
+        *over += 1;
+        None
+    }
+
+    fn insert(self: &Arc<Self>, members: &mut Members, role: Role, address: Option<IpAddr>) -> Member {
+        let is_session = role.is_session();
+        members.sessions += usize::from(is_session);
+        members.opening += usize::from(is_session);
+        if let Some(address) = address {
+            *members.by_address.entry(address).or_default() += 1;
+        }
+        let key = members.slots.insert(Slot { waker: None, role, answer: None });
+        Member { endpoint: self.clone(), key, role, opening: is_session, address }
+    }
+
+    /// Accepting failed, and not because of one connection.
+    pub(crate) fn count_failure(&self) {
+        self.lock().counted.failures += 1;
     }
 
     /// Goes on to a later phase and wakes every task, so that each sees it.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
-        let wakers: Vec<Waker> = self.lock().wakers.iter().filter_map(|(_, waker)| waker.clone()).collect();
+        let _ = self.wanted.fetch_update(Ordering::AcqRel, Ordering::Acquire, |wanted| {
+            (Wanted(wanted).phase() < phase)
+                .then_some(Wanted(wanted).round() << Wanted::PHASE_BITS | phase as u32)
+        });
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        let wakers: Vec<Waker> =
+            self.lock().slots.iter().filter_map(|(_, slot)| slot.waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -65,23 +164,40 @@ impl Endpoint {
         self.lock().sessions
     }
 
+    pub(crate) fn stats(&self) -> ServerStats {
+        let members = self.lock();
+        let Counted { accepted, refused, failures } = members.counted;
+        ServerStats { sessions: members.sessions, opening: members.opening, accepted, refused, failures }
+    }
+
+    /// Asks every session about itself, and waits until each has answered or is over.
+    pub(crate) async fn list(&self) -> Vec<SessionInfo> {
+        let one = 1 << Wanted::PHASE_BITS;
+        let round = Wanted(self.wanted.fetch_add(one, Ordering::AcqRel).wrapping_add(one)).round();
+        self.wake_all();
+        loop {
+            let listener = self.answered.listen();
+            let all = self.lock().answers(round);
+            match all {
+                Some(all) => return all,
+                None => listener.await,
+            }
+        }
+    }
+
     /// Waits until no task is left.
     pub(crate) async fn wait_empty(&self) {
         loop {
             let listener = self.empty.listen();
-            if self.lock().wakers.is_empty() {
+            if self.lock().slots.is_empty() {
                 return;
             }
             listener.await;
         }
     }
 
-    pub(crate) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Running,
-            1 => Phase::ShuttingDown,
-            _ => Phase::Aborting,
-        }
+    fn wanted(&self) -> Wanted {
+        Wanted(self.wanted.load(Ordering::Acquire))
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
@@ -89,9 +205,35 @@ impl Endpoint {
     }
 }
 
+impl Members {
+    /// What all sessions say of themselves, unless one has not answered in this round or a later one.
+    fn answers(&self, round: u32) -> Option<Vec<SessionInfo>> {
+        let mut all = Vec::with_capacity(self.sessions);
+        for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.role.answers()) {
+            match &slot.answer {
+                // Rounds wrap around, but nobody is asked so often while somebody waits.
+                Some((answered, told)) if answered.wrapping_sub(round) < u32::MAX / 8 => {
+                    all.extend_from_slice(told)
+                }
+                _ => return None,
+            }
+        }
+        Some(all)
+    }
+}
+
+/// The part of an address by which its sessions are counted: all of IPv4, the /64 of IPv6, which one host may have to itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("phase", &self.phase()).field("sessions", &self.sessions()).finish()
+        let phase = self.wanted().phase();
+        f.debug_struct("Endpoint").field("phase", &phase).field("sessions", &self.sessions()).finish()
     }
 }
 
@@ -101,29 +243,56 @@ pub(crate) struct Member {
     endpoint: Arc<Endpoint>,
     key: usize,
     role: Role,
+    /// It counts among the sessions that are not open yet.
+    opening: bool,
+    /// The address that it is counted by.
+    address: Option<IpAddr>,
 }
 
 impl Member {
     pub(crate) fn phase(&self) -> Phase {
-        self.endpoint.phase()
+        self.endpoint.wanted().phase()
     }
 
-    /// Leaves a waker for when the phase changes, and gives the phase as it is then: look at once if that is not
-    /// the one you saw.
-    pub(crate) fn register(&self, waker: &Waker) -> Phase {
-        let before = self.endpoint.lock().wakers[self.key].replace(waker.clone());
+    /// The session is open.
+    pub(crate) fn open(&mut self) {
+        if std::mem::take(&mut self.opening) {
+            self.endpoint.lock().opening -= 1;
+        }
+    }
+
+    /// Leaves a waker for when something is wanted.
+    pub(crate) fn register(&self, waker: &Waker) {
+        let before = self.endpoint.lock().slots[self.key].waker.replace(waker.clone());
         drop(before);
-        self.phase()
+    }
+
+    fn answer(&self, round: u32, told: Vec<SessionInfo>) {
+        let before = self.endpoint.lock().slots[self.key].answer.replace((round, told));
+        drop(before);
+        self.endpoint.answered.notify(usize::MAX);
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         let mut members = self.endpoint.lock();
-        members.wakers.remove(self.key);
-        members.sessions -= usize::from(self.role == Role::Session);
-        if members.wakers.is_empty() {
-            drop(members);
+        let slot = members.slots.remove(self.key);
+        members.sessions -= usize::from(self.role.is_session());
+        members.opening -= usize::from(self.opening);
+        if let Some(address) = self.address {
+            if let Some(sessions) = members.by_address.get_mut(&address) {
+                *sessions -= 1;
+                if *sessions == 0 {
+                    members.by_address.remove(&address);
+                }
+            }
+        }
+        let is_empty = members.slots.is_empty();
+        drop(members);
+        drop(slot);
+        self.endpoint.answered.notify(usize::MAX);
+        if is_empty {
             self.endpoint.empty.notify(usize::MAX);
         }
     }
@@ -132,24 +301,35 @@ impl Drop for Member {
 /// A task's place in its endpoint, if it has one, and what it last saw there.
 pub(crate) struct Membership {
     member: Option<Member>,
-    seen: Phase,
+    seen: Wanted,
+    /// The last round in which it has told of itself.
+    answered: u32,
     /// Whom the endpoint wakes.
     waker: Option<Waker>,
 }
 
 impl Membership {
     pub(crate) fn none() -> Self {
-        Membership { member: None, seen: Phase::Running, waker: None }
+        Membership { member: None, seen: Wanted::default(), answered: 0, waker: None }
     }
 
     pub(crate) fn set(&mut self, member: Member) {
+        // Who comes later than a question is not asked it.
+        self.answered = member.endpoint.wanted().round();
         self.member = Some(member);
     }
 
     /// Where the endpoint is in its life.
     pub(crate) fn look(&mut self) -> Phase {
-        self.seen = self.member.as_ref().map_or(Phase::Running, Member::phase);
-        self.seen
+        self.seen = self.member.as_ref().map_or(Wanted::default(), |member| member.endpoint.wanted());
+        self.seen.phase()
+    }
+
+    /// The session is open.
+    pub(crate) fn open(&mut self) {
+        if let Some(member) = &mut self.member {
+            member.open();
+        }
     }
 
     /// The waker of the task, once it was polled.
@@ -157,14 +337,22 @@ impl Membership {
         self.waker.as_ref()
     }
 
-    /// Sees to it that the task is woken when the phase changes.
-    pub(crate) fn end_turn(&mut self, waker: &Waker) {
+    /// Answers the endpoint if it asks, and sees to it that the task is woken when something is wanted.
+    pub(crate) fn end_turn(&mut self, waker: &Waker, told: impl FnOnce() -> Vec<SessionInfo>) {
+        let round = self.seen.round();
+        if let Some(member) = self.member.as_ref().filter(|_| round != self.answered) {
+            self.answered = round;
+            member.answer(round, told());
+        }
         if self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             return;
         }
         self.waker = Some(waker.clone());
-        if self.member.as_ref().is_some_and(|member| member.register(waker) != self.seen) {
-            waker.wake_by_ref();
+        if let Some(member) = &self.member {
+            member.register(waker);
+            if member.endpoint.wanted() != self.seen {
+                waker.wake_by_ref();
+            }
         }
     }
 }

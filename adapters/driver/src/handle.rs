@@ -114,6 +114,7 @@ impl<T> Handle<T> {
         match poll_fn(|cx| ticket.poll(cx)).await {
             Fate::Flushed(seq) => Ok(seq),
             Fate::Partly(seq) => Err(NotFlushed::Partly(seq)),
+            Fate::Unknown(seq) => Err(NotFlushed::Unknown(seq)),
             Fate::Unwritten(seq) => Err(NotFlushed::Unwritten(seq)),
             Fate::NotTaken => Err(NotFlushed::Dropped),
             Fate::Unsent(seq, kind) => Err(NotFlushed::Unsent(seq, kind)),
@@ -288,6 +289,12 @@ pub enum NotFlushed<T> {
     /// The socket could not send its datagram. The session goes on.
     #[error("not sent: the socket did not take the datagram of message {0}: {1}")]
     Unsent(Seq, io::ErrorKind),
+    /// A layer (TLS) had sealed it together with others, and the transport took a part of that: whether the peer can make it
+    /// out is not known.
+    #[error(
+        "not known whether it was sent: the session ended while message {0} was written, sealed with others"
+    )]
+    Unknown(Seq),
 }
 
 impl<T> fmt::Debug for NotFlushed<T> {
@@ -298,6 +305,7 @@ impl<T> fmt::Debug for NotFlushed<T> {
             NotFlushed::Unwritten(seq) => f.debug_tuple("Unwritten").field(seq).finish(),
             NotFlushed::Partly(seq) => f.debug_tuple("Partly").field(seq).finish(),
             NotFlushed::Unsent(seq, kind) => f.debug_tuple("Unsent").field(seq).field(kind).finish(),
+            NotFlushed::Unknown(seq) => f.debug_tuple("Unknown").field(seq).finish(),
         }
     }
 }
@@ -316,6 +324,7 @@ struct Waiting {
 enum Fate {
     Flushed(Seq),
     Partly(Seq),
+    Unknown(Seq),
     Unwritten(Seq),
     NotTaken,
     Unsent(Seq, io::ErrorKind),
@@ -601,6 +610,7 @@ impl<T> Shared<T> {
         for (seq, ticket) in tickets {
             ticket.settle(match seq {
                 _ if Some(seq) <= progress.flushed => Fate::Flushed(seq),
+                _ if Some(seq) <= progress.unknown => Fate::Unknown(seq),
                 _ if seq == next && progress.partly_written => Fate::Partly(seq),
                 _ => Fate::Unwritten(seq),
             });

@@ -48,7 +48,13 @@ where
 {
     /// Drives `packets` over `io`.
     pub fn new(packets: Packets<C, O>, io: I, listener: L) -> Self {
-        let actor = Actor::new(listener, [io.local_addr(), io.peer_addr()], packets.config(), false);
+        let actor = Actor::new(
+            listener,
+            [io.local_addr(), io.peer_addr()],
+            packets.config(),
+            packets.last_active(),
+            false,
+        );
         let engine = PacketEngine::new(packets, io);
         PacketDriver { engine, actor, membership: Membership::none() }
     }
@@ -58,8 +64,10 @@ where
         self.actor.handle(&self.engine.machine, self.membership.waker())
     }
 
+    /// Makes it a session of an endpoint; there is nobody to shake hands with.
     pub(crate) fn set_member(&mut self, member: Member) {
         self.membership.set(member);
+        self.membership.open();
     }
 
     pub(crate) fn set_on_panic(&mut self, on_panic: Option<OnPanic>) {
@@ -147,7 +155,7 @@ where
         if self.engine.poll_timer(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
-        self.membership.end_turn(cx.waker());
+        self.membership.end_turn(cx.waker(), || vec![self.actor.info(&self.engine.machine)]);
         if !self.actor.end_turn(&self.engine.machine, cx.waker()) {
             cx.waker().wake_by_ref();
         }

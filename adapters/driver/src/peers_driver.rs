@@ -117,7 +117,7 @@ where
 {
     pub(crate) fn new(peers: Peers<C, O>, io: I, make: ML, endpoint: Arc<Endpoint>) -> Self {
         let mut membership = Membership::none();
-        membership.set(endpoint.join(Role::Acceptor));
+        membership.set(endpoint.join(Role::Host));
         PeersDriver {
             engine: PacketEngine::new(peers, io),
             make,
@@ -183,7 +183,7 @@ where
         while *events > 0 && self.engine.machine.wants_poll() {
             *events -= 1;
             match self.engine.machine.poll_event()? {
-                PeersEvent::Unknown(path) => self.meet(path),
+                PeersEvent::Unknown(path) => self.meet(now, path),
                 PeersEvent::Peer(key, event) => self.handle_event(now, key, event),
                 PeersEvent::Dropped(dropped) => {
                     if let Some(on_dropped) = &self.on_dropped {
@@ -198,7 +198,7 @@ where
     }
 
     /// Somebody unknown: asks whether to let them in.
-    fn meet(&mut self, path: Path) {
+    fn meet(&mut self, now: Timestamp, path: Path) {
         let made = if self.closing { Ok(None) } else { catch_unwind(AssertUnwindSafe(|| (self.make)(path))) };
         let listener = made.unwrap_or_else(|panic| {
             actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic);
@@ -207,12 +207,14 @@ where
         let admitted = self.engine.machine.admit(listener.is_some());
         let (Some(key), Some(listener)) = (admitted, listener) else { return };
         let addresses = [self.engine.io.local_addr(), Some(path.peer)];
-        let mut actor = Actor::new(listener, addresses, self.engine.machine.config(), false);
+        let since = self.engine.machine.last_active(key).unwrap_or(now);
+        let mut actor = Actor::new(listener, addresses, self.engine.machine.config(), since, false);
         actor.set_on_panic(self.on_panic.clone());
         if self.tended.len() <= key.index() {
             self.tended.resize_with(key.index() + 1, || None);
         }
-        let _member = self.endpoint.join(Role::Session);
+        let mut _member = self.endpoint.join(Role::Guest);
+        _member.open(); // there is nobody to shake hands with
         self.tended[key.index()] =
             Some(Tended { key, actor, waker: None, touched: false, waits: false, _member });
         self.live += 1;
@@ -305,7 +307,11 @@ where
         if self.engine.poll_timer(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
-        self.membership.end_turn(cx.waker());
+        let Self { membership, tended, engine, .. } = self;
+        membership.end_turn(cx.waker(), || {
+            let tended = tended.iter().flatten();
+            tended.map(|t| t.actor.info(&PeerSession { peers: &mut engine.machine, key: t.key })).collect()
+        });
     }
 
     /// Something other than a callback panicked, a codec as a rule: ends all sessions.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Dropped, PacketOptions, Packets, Path as PacketPath, PeerLimits, Peers};
@@ -28,8 +28,8 @@ use crate::tcp::TcpIncoming;
 #[cfg(unix)]
 use crate::unix::{UnixIncoming, UnixOptions};
 use crate::{
-    Accept, AddressError, Driver, Listener, PacketDriver, PeersDriver, Plaintext, Runtime, Security,
-    SessionId, Spawn, TcpOptions, Timer, UdpOptions, clock,
+    Accept, AddressError, Driver, Io, Listener, PacketDriver, PeersDriver, Plaintext, Runtime, Security,
+    ServerLimits, ServerStats, SessionId, SessionInfo, Spawn, TcpOptions, Timer, UdpOptions, clock,
 };
 
 /// How many connections are accepted before other tasks have their turn.
@@ -58,6 +58,7 @@ impl<R: Runtime> Server<R> {
             udp: UdpOptions::default(),
             packets: PacketOptions::unconnected(),
             spawner: R::Spawner::default(),
+            limits: ServerLimits::default(),
             on_panic: None,
             on_dropped: None,
             security: Plaintext,
@@ -83,6 +84,20 @@ impl<R: Runtime, A> Server<R, A> {
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
         self.endpoint.sessions()
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> ServerStats {
+        self.endpoint.stats()
+    }
+
+    /// Every session that there is now, in no order. Each is asked and tells at the end of its turn, so that nothing is kept
+    /// up to date that nobody looks at; one whose listener does not return holds up the answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future forgets the question.
+    pub async fn list(&self) -> Vec<SessionInfo> {
+        self.endpoint.list().await
     }
 
     /// Stops accepting, tells every listener (`on_shutdown`, which by default closes gracefully after the
@@ -140,6 +155,7 @@ pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext>
     udp: UdpOptions,
     packets: PacketOptions,
     spawner: S,
+    limits: ServerLimits,
     on_panic: Option<OnPanic>,
     on_dropped: Option<OnDropped>,
     security: T,
@@ -150,6 +166,13 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// Limits and periods of every session. Default: [`Config::default`].
     pub fn config(mut self, config: Arc<Config>) -> Self {
         self.config = config;
+        self
+    }
+
+    /// How many connections are taken, over TCP and Unix sockets. For datagrams, see
+    /// [`PeerLimits`].
+    pub fn limits(mut self, limits: ServerLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -188,6 +211,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
             udp: self.udp,
             packets: self.packets,
             spawner,
+            limits: self.limits,
             on_panic: self.on_panic,
             on_dropped: self.on_dropped,
             security: self.security,
@@ -207,6 +231,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
             udp: self.udp,
             packets: self.packets,
             spawner: self.spawner,
+            limits: self.limits,
             on_panic: self.on_panic,
             on_dropped: self.on_dropped,
             security: tls,
@@ -378,6 +403,8 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
             incoming,
             config: self.config,
             spawner: self.spawner.clone(),
+            accepts: self.limits.accepts_per_second.map(|rate| Accepts::new(rate, R::now())),
+            limits: self.limits,
             on_panic: self.on_panic,
             protocol: Covered { security: self.security, protocol },
             listener,
@@ -467,14 +494,40 @@ pub struct AcceptTask<R: Runtime, I, S, M, ML> {
     incoming: I,
     config: Arc<Config>,
     spawner: S,
+    limits: ServerLimits,
+    accepts: Option<Accepts>,
     on_panic: Option<OnPanic>,
     protocol: M,
     listener: ML,
     endpoint: Arc<Endpoint>,
     member: Member,
     backoff: Duration,
-    /// Accepting failed: it is tried again when this fires.
+    /// Accepting failed, or is too fast: it goes on when this fires.
     resting: Option<R::Timer>,
+}
+
+/// How many connections may be accepted now: so many a second, and as many at once.
+#[derive(Debug)]
+struct Accepts {
+    /// How long one connection takes.
+    each: Duration,
+    /// Until when those that were accepted take, as if they had come one after the other.
+    until: Instant,
+}
+
+impl Accepts {
+    fn new(per_second: u32, now: Instant) -> Self {
+        // A second's worth may come at once.
+        let until = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+        Accepts { each: Duration::from_secs(1) / per_second, until }
+    }
+
+    /// Counts one; says when the next may be accepted if that is later than now.
+    fn count(&mut self, now: Instant) -> Option<Instant> {
+        let earliest = now.checked_sub(Duration::from_secs(1)).unwrap_or(self.until);
+        self.until = self.until.max(earliest) + self.each;
+        (self.until > now).then_some(self.until)
+    }
 }
 
 // No field is ever pinned.
@@ -490,6 +543,8 @@ where
     S: Spawn<Driver<R, I::Stream, M::Protocol, L>>,
 {
     fn begin(&self, stream: I::Stream) {
+        // One that is refused is closed here, and never becomes a task.
+        let Some(member) = self.endpoint.admit(&self.limits, || stream.peer_addr()) else { return };
         let made = catch_unwind(AssertUnwindSafe(|| (self.protocol.make(), (self.listener)())));
         let (protocol, listener) = match made {
             Ok((Ok(protocol), listener)) => (protocol, listener),
@@ -498,7 +553,7 @@ where
         };
         let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));
         let mut driver = Driver::new(session, stream, listener);
-        driver.set_member(self.endpoint.join(Role::Session));
+        driver.set_member(member);
         driver.set_on_panic(self.on_panic.clone());
         self.spawner.spawn(driver);
     }
@@ -523,7 +578,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = &mut *self;
-        if this.member.register(cx.waker()) != Phase::Running {
+        this.member.register(cx.waker());
+        if this.member.phase() != Phase::Running {
             return Poll::Ready(());
         }
         for _ in 0..ACCEPTS_PER_TURN {
@@ -535,10 +591,15 @@ where
                 Ok(stream) => {
                     this.backoff = ACCEPT_BACKOFF.0;
                     this.begin(stream);
+                    let next = this.accepts.as_mut().and_then(|accepts| accepts.count(R::now()));
+                    this.resting = next.map(R::timer);
                 }
                 // This one connection is gone; the next may be there already.
                 Err(error) if is_of_connection(&error) => {}
-                Err(_) => this.rest(),
+                Err(_) => {
+                    this.endpoint.count_failure();
+                    this.rest();
+                }
             }
         }
         cx.waker().wake_by_ref();
