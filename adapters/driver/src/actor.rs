@@ -15,7 +15,7 @@ use crate::context::{Commands, Holds, Side};
 use crate::endpoint::Phase;
 use crate::handle::{Entry, Handle, SessionId, Shared};
 use crate::limits::SessionInfo;
-use crate::{Context, Listener, Refuse, clock, listener};
+use crate::{Context, Listener, Refuse, clock, listener, observe};
 
 /// How many messages and other events are delivered in one turn.
 const TURN_MESSAGES: u32 = 128;
@@ -262,6 +262,7 @@ where
     fn open(&mut self, session: &mut impl Commands<M>, now: Timestamp, mut opened: Box<Opened>) {
         opened.local = self.side.local;
         opened.peer = self.side.peer;
+        observe::opened(self.side.id, opened.local, opened.peer);
         let mut refused = None;
         self.call(session, now, |listener, cx| refused = listener.on_open(cx, &opened).err());
         self.opened = true;
@@ -313,9 +314,10 @@ where
             first.take();
             return;
         }
-        let listener = &mut self.listener;
+        let (listener, id, peer) = (&mut self.listener, self.side.id, self.side.peer);
         let mut cx = Context::new(session, &mut self.side, first, now);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(listener, &mut cx))) {
+        let call = || observe::in_session(id, peer, || callback(listener, &mut cx));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
             first.take();
             session.close(now, Close::panicked());
             self.panic(&*panic);
@@ -340,9 +342,12 @@ where
         reason: Box<CloseReason>,
     ) -> Box<CloseReason> {
         let stats = session.stats();
+        let (id, peer) = (self.side.id, self.side.peer);
+        observe::closed(id, peer, &reason, &stats, self.opened);
         if !self.panicked {
             let listener = &mut self.listener;
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener.on_close(&reason, &stats))) {
+            let call = || observe::in_session(id, peer, || listener.on_close(&reason, &stats));
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
                 self.panic(&*panic);
             }
         }

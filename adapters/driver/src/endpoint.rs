@@ -12,6 +12,7 @@ use event_listener::Event;
 use slab::Slab;
 
 use crate::limits::{Counted, ServerLimits, ServerStats, SessionInfo};
+use crate::observe;
 
 /// Where an endpoint is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,16 +116,18 @@ impl Endpoint {
         let mut members = self.lock();
         members.counted.accepted += 1;
         let of_address = address.and_then(|address| members.by_address.get(&address)).copied().unwrap_or(0);
-        let over = if members.sessions >= limits.max_sessions {
-            &mut members.counted.refused.too_many
+        let (limit, over) = if members.sessions >= limits.max_sessions {
+            ("max_sessions", &mut members.counted.refused.too_many)
         } else if members.opening >= limits.max_opening {
-            &mut members.counted.refused.too_many_opening
+            ("max_opening", &mut members.counted.refused.too_many_opening)
         } else if limits.max_sessions_per_address.is_some_and(|max| of_address >= max) {
-            &mut members.counted.refused.too_many_of_address
+            ("max_sessions_per_address", &mut members.counted.refused.too_many_of_address)
         } else {
             return Some(self.insert(&mut members, Role::Session, address));
         };
         *over += 1;
+        drop(members);
+        observe::refused(limit);
         None
     }
 
@@ -140,8 +143,9 @@ impl Endpoint {
     }
 
     /// Accepting failed, and not because of one connection.
-    pub(crate) fn count_failure(&self) {
+    pub(crate) fn accept_failed(&self, error: &io::Error) {
         self.lock().counted.failures += 1;
+        observe::accept_failed(error);
     }
 
     /// Goes on to a later phase and wakes every task, so that each sees it.

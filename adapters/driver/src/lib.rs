@@ -55,6 +55,7 @@ mod io;
 mod lending;
 mod limits;
 mod listener;
+mod observe;
 mod packet_driver;
 mod packet_engine;
 mod peers_driver;

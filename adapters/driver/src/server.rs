@@ -596,8 +596,8 @@ where
                 }
                 // This one connection is gone; the next may be there already.
                 Err(error) if is_of_connection(&error) => {}
-                Err(_) => {
-                    this.endpoint.count_failure();
+                Err(error) => {
+                    this.endpoint.accept_failed(&error);
                     this.rest();
                 }
             }

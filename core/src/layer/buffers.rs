@@ -1,6 +1,6 @@
 //! What lies between the wire and a layer.
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 
 use crate::memory::Received;
 
@@ -148,9 +148,4 @@ impl<'a> Plain<'a> {
             received.append(bytes);
         }
     }
-}
-
-/// Takes `n` bytes off the front of received ones.
-pub(crate) fn discard(wire: &mut BytesMut, n: usize) {
-    wire.advance(n.min(wire.len()));
 }

@@ -14,6 +14,7 @@ use std::mem;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Buf;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection};
@@ -26,7 +27,7 @@ use rustls::{
     ProtocolVersion, ServerConfig,
 };
 
-use super::{Layer, LayerError, Plain, Sealed, Wire, buffers};
+use super::{Layer, LayerError, Plain, Sealed, Wire};
 use crate::Opened;
 
 /// Why a TLS connection failed.
@@ -295,12 +296,12 @@ fn take<C: Process>(connection: &mut C, wire: &mut Wire, plain: &mut Plain<'_>) 
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => (true, true),
             Ok(_) => (true, false),
             Err(error) => {
-                buffers::discard(received, discard);
+                received.advance(discard.min(received.len()));
                 say_why(connection, wire);
                 return Err(error.into());
             }
         };
-        buffers::discard(received, discard);
+        received.advance(discard.min(received.len()));
         if done {
             return Ok(closed);
         }
