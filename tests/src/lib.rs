@@ -11,6 +11,7 @@
 //! | [`script`] | any order of calls, made from bytes, against the promises of a session; also for fuzzers |
 //! | [`packet_script`] | the same for datagram sessions |
 //! | [`peers_script`] | the same for tables of peers |
+//! | [`tls_script`] | the same for two sessions over TLS, and what somebody between them may do |
 //! | [`websocket`] | WebSocket sessions that are open, or whose peer is written by hand; frames made by other code than getty's |
 //!
 //! Everything is deterministic. Where bytes are cut at random the [`Rng`] is seeded by the caller; a lossy network prints its
@@ -53,6 +54,7 @@ mod rng;
 pub mod script;
 pub mod scripted;
 pub mod split;
+pub mod tls_script;
 pub mod websocket;
 mod wire;
 

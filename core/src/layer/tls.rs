@@ -126,6 +126,8 @@ pub struct Tls {
     server_name: Name,
     /// The peer said that nothing more follows.
     peer_closed: bool,
+    /// This end said so.
+    closed: bool,
     is_open: bool,
 }
 
@@ -171,7 +173,7 @@ impl Tls {
     }
 
     fn new(connection: Connection, server_name: Name) -> Self {
-        Tls { connection, server_name, peer_closed: false, is_open: false }
+        Tls { connection, server_name, peer_closed: false, closed: false, is_open: false }
     }
 
     fn say(&mut self, words: &Words<'_>, wire: &mut Wire) -> Result<(), TlsError> {
@@ -201,7 +203,11 @@ impl fmt::Debug for Tls {
 
 impl Layer for Tls {
     fn open(&mut self, wire: &mut Wire, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
-        if !self.peer_closed {
+        if self.closed {
+            // What comes now is of no interest but for the transport's end; and in builds with debug assertions rustls
+            // panics over what it can't open after it said close_notify.
+            wire.received.clear();
+        } else if !self.peer_closed {
             self.peer_closed = match &mut self.connection {
                 Connection::Client(connection) => take(&mut **connection, wire, plain),
                 Connection::Server(connection) => take(&mut **connection, wire, plain),
@@ -221,6 +227,7 @@ impl Layer for Tls {
     }
 
     fn close(&mut self, wire: &mut Wire) {
+        self.closed = true;
         // If even that can't be said any more, the peer will find the stream cut off.
         let _ = self.say(&Words::Close, wire);
     }

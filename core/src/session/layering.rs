@@ -93,7 +93,8 @@ impl Inner {
     pub(super) fn open_layer(&mut self, layer: &mut dyn Layer) {
         let keeps = self.keeps_input();
         let buffers = self.buffers.get_or_insert_default();
-        if matches!(self.layer, LayerState::None | LayerState::Failed) || self.phase >= Phase::Closed {
+        let unusable = matches!(self.layer, LayerState::None | LayerState::Failed);
+        if unusable || self.read_ended || self.phase >= Phase::Closed {
             return buffers.layer.wire.received.clear();
         }
         let mut plain = Plain::new(keeps.then_some(&mut buffers.received));
