@@ -39,7 +39,7 @@ const MAX_MESSAGE: u32 = u32::MAX - 4;
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CodecOptions {
     /// How messages lie in the stream [default: length; over udp raw: a datagram is a message]. With a udp URL: one
-    /// message of the codec in each datagram. With a ws URL: sends and expects packages of this codec, one in each
+    /// message of the codec in each datagram. With a ws or wss URL: sends and expects packages of this codec, one in each
     /// binary message, instead of text and binary messages as they are
     #[arg(long, value_enum)]
     pub codec: Option<Codec>,
@@ -59,7 +59,7 @@ impl CodecOptions {
     /// The codec over `transport`, or `None` for WebSocket's own messages.
     pub fn codec(self, transport: Transport) -> Option<Codec> {
         match transport {
-            Transport::WebSocket => self.codec,
+            Transport::WebSocket | Transport::SecureWebSocket => self.codec,
             Transport::Udp => Some(self.codec.unwrap_or(Codec::Raw)),
             _ => Some(self.codec.unwrap_or(Codec::Length)),
         }

@@ -1,9 +1,20 @@
-//! Why a session ended or a datagram came to nothing, in the words of this program.
+//! Why something failed, a session ended or a datagram came to nothing, in the words of this program.
 
 use getty_driver::core::codec::{DelimitedError, LengthDelimitedError};
 use getty_driver::core::datagram::{DropReason, Dropped};
+use getty_driver::core::layer::tls::TlsError;
 use getty_driver::core::websocket::{HandshakeError, ProtocolError};
 use getty_driver::core::{CloseReason, Deadline};
+use getty_driver::tls::rustls::{AlertDescription, CertificateError, Error as RustlsError, InvalidMessage};
+
+/// An error and its causes in one line, but for those that it tells of itself.
+pub fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
+        cause if told.is_empty() => cause,
+        cause if told.ends_with(&cause) => told,
+        cause => format!("{told}: {cause}"),
+    })
+}
 
 /// Why a session ended, in the words of this program's options.
 pub fn explain(reason: &CloseReason) -> String {
@@ -17,6 +28,11 @@ pub fn explain(reason: &CloseReason) -> String {
             let limit = limit.saturating_sub(1);
             return format!("the peer sends a line of more than {limit} bytes, the limit: {HINT}");
         }
+    }
+    if let Some(TlsError::Other(RustlsError::InvalidMessage(InvalidMessage::InvalidContentType))) =
+        tls_error(reason)
+    {
+        return "TLS: the peer speaks another protocol".to_owned();
     }
     match reason {
         CloseReason::Protocol(ProtocolError::FrameTooLarge { bytes, limit }) => {
@@ -50,6 +66,33 @@ pub fn explain(reason: &CloseReason) -> String {
         }
         CloseReason::Io(kind) => kind.to_string(),
         other => other.to_string(),
+    }
+}
+
+/// The same in the words of the options that a client has.
+pub fn explain_at_client(reason: &CloseReason) -> String {
+    let option = match tls_error(reason) {
+        Some(TlsError::Certificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+            "--ca"
+        }
+        Some(TlsError::Certificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "--server-name",
+        Some(TlsError::Refused(
+            AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired,
+        )) => "--cert",
+        _ => return explain(reason),
+    };
+    format!("{} (see {option})", explain(reason))
+}
+
+fn tls_error(reason: &CloseReason) -> Option<&TlsError> {
+    match reason {
+        CloseReason::Layer(error) => error.downcast_ref(),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@ mod payload;
 mod runtime;
 mod serve;
 mod stdio;
+mod tls;
 mod units;
 mod url;
 mod websocket;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
+use explain::with_causes;
 
 /// Network sessions on the command line: an echo server, a line client, a load generator.
 ///
@@ -54,15 +56,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error and its causes in one line, but for those that it tells of itself.
-fn with_causes(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
-        cause if told.is_empty() => cause,
-        cause if told.ends_with(&cause) => told,
-        cause => format!("{told}: {cause}"),
-    })
 }
 
 /// Checks options against each other.

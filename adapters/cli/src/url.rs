@@ -16,6 +16,10 @@ pub enum Transport {
     Unix,
     Udp,
     WebSocket,
+    /// As over TCP, in TLS.
+    Tls,
+    /// WebSocket in TLS.
+    SecureWebSocket,
 }
 
 impl Transport {
@@ -25,6 +29,8 @@ impl Transport {
         Transport::Unix,
         Transport::Udp,
         Transport::WebSocket,
+        Transport::Tls,
+        Transport::SecureWebSocket,
     ];
 
     /// The scheme of its URLs.
@@ -35,36 +41,48 @@ impl Transport {
             Transport::Unix => "unix",
             Transport::Udp => "udp",
             Transport::WebSocket => "ws",
+            Transport::Tls => "tls",
+            Transport::SecureWebSocket => "wss",
         }
     }
 
     /// Whether it keeps messages apart by itself, or carries only bytes.
     pub fn has_messages(self) -> bool {
-        matches!(self, Transport::Udp | Transport::WebSocket)
+        self == Transport::Udp || self.is_websocket()
+    }
+
+    /// Whether it is WebSocket, in TLS or not.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Transport::WebSocket | Transport::SecureWebSocket)
+    }
+
+    /// Whether it is in TLS.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::SecureWebSocket)
     }
 
     /// The port of a URL that names none.
     fn default_port(self) -> Option<u16> {
         match self {
             Transport::WebSocket => Some(80),
+            Transport::SecureWebSocket => Some(443),
             _ => None,
         }
     }
 }
 
 /// What is expected of a URL whose transport is not known.
-const ANY: &str = "expected tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH";
+const ANY: &str = "expected tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH, \
+    tls://HOST:PORT or wss://HOST:PORT/PATH";
 
-/// Schemes that are known and not built in yet.
-const LATER: &[&str] = &["tls", "wss"];
-
-/// `tcp://HOST:PORT`, `unix:///PATH`, `udp://HOST:PORT` or `ws://HOST[:PORT][/PATH][?QUERY]`.
+/// `tcp://HOST:PORT`, `unix:///PATH`, `udp://HOST:PORT`, `tls://HOST:PORT`, `ws://HOST[:PORT][/PATH][?QUERY]` or the same
+/// with `wss`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     pub transport: Transport,
     /// `HOST:PORT`, an IPv6 host in brackets; of unix, the path of the socket.
     address: String,
-    /// Of ws, the path and the query, from the slash on. Empty otherwise.
+    /// Of ws and wss, the path and the query, from the slash on. Empty otherwise.
     target: String,
 }
 
@@ -79,7 +97,7 @@ impl Url {
             }
             _ => "127.0.0.1:0".to_owned(),
         };
-        let target = if transport == Transport::WebSocket { "/" } else { "" };
+        let target = if transport.is_websocket() { "/" } else { "" };
         Url { transport, address, target: target.to_owned() }
     }
 
@@ -93,12 +111,18 @@ impl Url {
         &self.address
     }
 
-    /// Of ws, what comes before the query: at least a slash.
+    /// The host, an IPv6 address without its brackets; of unix, nothing that is one.
+    pub fn host(&self) -> &str {
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// Of ws and wss, what comes before the query: at least a slash.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
-    /// Of ws, what follows the first question mark.
+    /// Of ws and wss, what follows the first question mark.
     pub fn query(&self) -> Option<&str> {
         self.target.split_once('?').map(|(_, query)| query)
     }
@@ -120,14 +144,12 @@ impl FromStr for Url {
         let Some(transport) = Transport::ALL.iter().copied().find(|t| t.name() == scheme) else {
             return Err(if cfg!(not(unix)) && scheme == "unix" {
                 "there are no Unix sockets on this system".to_owned()
-            } else if LATER.contains(&scheme) {
-                format!("the transport {scheme} is not built in yet: {ANY}")
             } else {
                 format!("unknown transport {scheme}: {ANY}")
             });
         };
         match transport {
-            Transport::Tcp | Transport::Udp => {
+            Transport::Tcp | Transport::Udp | Transport::Tls => {
                 let address = rest.strip_suffix('/').unwrap_or(rest);
                 Ok(Url { transport, address: complete(address, transport)?, target: String::new() })
             }
@@ -138,7 +160,7 @@ impl FromStr for Url {
                 }
                 Ok(Url { transport, address: rest.to_owned(), target: String::new() })
             }
-            Transport::WebSocket => {
+            Transport::WebSocket | Transport::SecureWebSocket => {
                 let (address, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
                 let slash = if target.starts_with('/') { "" } else { "/" };
                 let address = complete(address, transport)?;
@@ -214,8 +236,11 @@ mod tests {
             let url: Url = text.parse().unwrap();
             assert_eq!((url.transport, url.address()), (Transport::Tcp, address));
             assert_eq!(url.to_string(), text.trim_end_matches('/'));
-            let udp: Url = text.replace("tcp", "udp").parse().unwrap();
-            assert_eq!((udp.transport, udp.address()), (Transport::Udp, address));
+            assert!(["127.0.0.1", "localhost", "::1"].contains(&url.host()), "{}", url.host());
+            for (scheme, transport) in [("udp", Transport::Udp), ("tls", Transport::Tls)] {
+                let other: Url = text.replace("tcp", scheme).parse().unwrap();
+                assert_eq!((other.transport, other.address()), (transport, address));
+            }
         }
     }
 
@@ -245,6 +270,10 @@ mod tests {
             assert_eq!((url.transport, url.address()), (Transport::WebSocket, address));
             assert_eq!((url.path(), url.query()), (path, query));
             assert_eq!(url.to_string().parse(), Ok(url));
+            let secure: Url = text.replace("ws:", "wss:").parse().unwrap();
+            let address = address.replace(":80", ":443");
+            assert_eq!((secure.transport, secure.address()), (Transport::SecureWebSocket, &*address));
+            assert_eq!((secure.path(), secure.query()), (path, query));
         }
         let url: Url = "ws://localhost:0/echo".parse().unwrap();
         assert_eq!(url.at("[::1]:99".parse().unwrap()).to_string(), "ws://[::1]:99/echo");
@@ -259,8 +288,9 @@ mod tests {
         for (text, problem) in [
             ("", "begins with its transport"),
             ("127.0.0.1:80", "begins with its transport"),
-            ("tls://h:1", "tls is not built in yet"),
-            ("wss://h:1", "wss is not built in yet"),
+            ("tls://h", "port is missing: expected tls://HOST:PORT"),
+            ("tls://h:1/path", "\"/path\" has no place in a tls URL"),
+            ("wss:///path", "host is missing: expected wss://HOST:PORT"),
             ("http://h:1", "unknown transport http"),
             ("TCP://h:1", "unknown transport TCP"),
             ("tcp://", "host is missing"),

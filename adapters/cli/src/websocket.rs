@@ -1,4 +1,4 @@
-//! Options on WebSocket.
+//! Options on WebSocket, in TLS or not.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use clap::Args;
 use getty_driver::core::websocket::{ClientRequest, Deflate, OriginPolicy, ServerOptions};
 
 use crate::units;
-use crate::url::{Transport, Url};
+use crate::url::Url;
 
-/// Options on sessions of ws URLs.
+/// Options on sessions of ws and wss URLs.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "WebSocket options")]
 pub struct WebSocketOptions {
@@ -57,12 +57,12 @@ impl WebSocketOptions {
     }
 }
 
-/// Checks that there is a ws URL for the option `name`.
+/// Checks that there is a ws or wss URL for the option `name`.
 pub fn check_used<'a>(name: &str, urls: impl IntoIterator<Item = &'a Url>) -> Result<(), String> {
-    if urls.into_iter().any(|url| url.transport == Transport::WebSocket) {
+    if urls.into_iter().any(|url| url.transport.is_websocket()) {
         return Ok(());
     }
-    Err(format!("{name} is for ws URLs, and there is none"))
+    Err(format!("{name} is for ws and wss URLs, and there is none"))
 }
 
 fn subprotocol(name: &str) -> Result<String, String> {

@@ -11,6 +11,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::Packages;
 use getty_driver::core::{Close, CloseReason, Config, Opened, Stats};
+use getty_driver::tls::ClientTls;
 use getty_driver::{Context, Handle, Items, Listener, Refuse};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -19,8 +20,9 @@ use tokio::sync::{Notify, watch};
 use super::join;
 use super::probe::{Echo, Framing, Probe};
 use super::window::{Echoed, Window};
-use crate::explain::{explain, explain_dropped};
+use crate::explain::{explain_at_client, explain_dropped};
 use crate::runtime::{BuiltIn, RuntimeName, local_client, on_runtime, sleep_until};
+use crate::tls::over;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 
@@ -32,6 +34,8 @@ pub struct Plan {
     pub runtime: RuntimeName,
     pub max_message: usize,
     pub websocket: WebSocketOptions,
+    /// For a tls or wss URL, and only then.
+    pub tls: Option<ClientTls>,
     pub connections: usize,
     pub size: usize,
     pub depth: usize,
@@ -280,15 +284,15 @@ async fn open<R: BuiltIn>(
     listener: Pump,
 ) -> anyhow::Result<Handle<()>> {
     let client = local_client::<R>().config(config);
-    let address = plan.url.address();
+    let (address, tls) = (plan.url.address(), plan.tls.clone());
     Ok(match plan.url.transport {
-        Transport::Tcp => client.tcp(address, codec, listener).await?,
+        Transport::Tcp | Transport::Tls => over!(tls, client, client.tcp(address, codec, listener).await?),
         #[cfg(unix)]
         Transport::Unix => client.unix(address, codec, listener).await?,
         Transport::Udp => client.udp(address, codec, listener).await?,
-        Transport::WebSocket => {
-            let request = plan.websocket.request(&plan.url)?;
-            client.websocket_of(request, Packages::new(codec), listener).await?
+        Transport::WebSocket | Transport::SecureWebSocket => {
+            let (request, codec) = (plan.websocket.request(&plan.url)?, Packages::new(codec));
+            over!(tls, client, client.websocket_of(request, codec, listener).await?)
         }
     })
 }
@@ -465,7 +469,7 @@ impl Listener<Items<Echo, ()>> for Pump {
         if !window.is_empty() {
             let mut outcome = worker.outcome.borrow_mut();
             outcome.lost_connections += 1;
-            outcome.first_lost.get_or_insert_with(|| explain(reason));
+            outcome.first_lost.get_or_insert_with(|| explain_at_client(reason));
         }
         worker.open.set(worker.open.get().saturating_sub(1));
         worker.changed.notify_one();

@@ -16,12 +16,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use getty_driver::core::websocket::OriginPolicy;
+use getty_driver::tls::ClientTls;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::oneshot;
 
 use crate::codec::{CodecOptions, MAX_DATAGRAM, SizeOptions};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
 use crate::serve::{EchoServer, UdpOptions};
+use crate::tls::{self, ClientTlsOptions};
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
@@ -32,12 +34,13 @@ use report::{Report, Row};
 ///
 /// Each connection keeps --depth messages in flight: it sends one for each that comes back. Over tcp messages are
 /// framed by a length of 4 bytes, as getty serve does by default; over ws they are binary messages, over udp datagrams.
+/// tls is tcp in TLS, and wss is ws in it.
 /// Every payload is different, can't be compressed, and is checked when it comes back.
 ///
 /// Without a URL, an echo server is started in this process for every transport and runtime that is built in,
-/// one after the other, with a load on the same runtime, and "CPU us/msg" covers both together (udp is left out
-/// where no datagram holds --size). With a URL it covers
-/// the load.
+/// one after the other, with a load on the same runtime, and "CPU us/msg" covers both together. udp is left out
+/// where no datagram holds --size; tls and wss are, unless --cert and --key give the servers a certificate, which the load
+/// then does not verify. With a URL it covers the load.
 ///
 /// Latency is from handing a message to the session until its echo is handed out. MB/s are payload bytes
 /// (1 MB = 1 000 000 bytes) that came back. Errors are payloads that came back changed, and connections that
@@ -49,8 +52,8 @@ use report::{Report, Row};
 /// number, of fewer than 8 bytes only the last digits: of 1 byte, echoes 256 messages apart can't be told apart.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH?QUERY
-    /// [default: some in this process]
+    /// The server: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH?QUERY, tls://HOST:PORT or
+    /// wss://HOST:PORT/PATH?QUERY [default: some in this process]
     url: Option<Url>,
 
     /// What runs the load [default: what runs the server, or tokio if there is a URL]
@@ -91,6 +94,9 @@ pub struct Options {
 
     #[command(flatten)]
     websocket: WebSocketOptions,
+
+    #[command(flatten)]
+    tls: ClientTlsOptions,
 }
 
 impl Options {
@@ -106,13 +112,27 @@ impl Options {
         if udp && !self.fits(Transport::Udp) {
             return Err(format!("no datagram holds {} bytes: the most is {MAX_DATAGRAM}", self.size));
         }
-        // Without a URL there is a server for each transport.
-        self.url.as_ref().map_or(Ok(()), |url| self.websocket.check([url]))
+        match (&self.url, self.tls.trust_given()) {
+            (Some(url), _) => {
+                self.websocket.check([url])?;
+                self.tls.check(url)
+            }
+            (None, Some(option)) => Err(format!("{option} is for a URL, and there is none")),
+            // There is a server for each transport.
+            (None, None) => Ok(()),
+        }
     }
 
     /// Whether messages of the size can be sent over `transport`.
     fn fits(&self, transport: Transport) -> bool {
         transport != Transport::Udp || self.size as usize <= MAX_DATAGRAM
+    }
+
+    /// What to measure without a URL.
+    fn transports(&self) -> impl Iterator<Item = Transport> {
+        let secure = self.tls.identity.is_given();
+        let all = Transport::ALL.iter().copied();
+        all.filter(move |&transport| self.fits(transport) && (secure || !transport.is_secure()))
     }
 }
 
@@ -122,12 +142,13 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let mut plot = options.plot.as_deref().map(Destination::create).transpose()?;
     let mut rows = Vec::new();
     match &options.url {
-        Some(url) => rows.push(measure(&options, url, None)?),
+        Some(url) => rows.push(measure(&options, url, options.tls.client(url)?, None)?),
         None => {
-            for &transport in Transport::ALL.iter().filter(|&&transport| options.fits(transport)) {
+            for transport in options.transports() {
                 for &runtime in RuntimeName::value_variants() {
                     let server = LocalServer::start(transport, runtime, &options)?;
-                    rows.push(measure(&options, &server.url, Some(runtime))?);
+                    let tls = transport.is_secure().then(tls::to_ourselves).transpose()?;
+                    rows.push(measure(&options, &server.url, tls, Some(runtime))?);
                     server.stop()?;
                 }
             }
@@ -148,12 +169,18 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Puts one server under load; `server` is what runs it, if that is in this process.
-fn measure(options: &Options, url: &Url, server: Option<RuntimeName>) -> anyhow::Result<Row> {
+fn measure(
+    options: &Options,
+    url: &Url,
+    tls: Option<ClientTls>,
+    server: Option<RuntimeName>,
+) -> anyhow::Result<Row> {
     let plan = Plan {
         url: url.clone(),
         runtime: options.runtime.or(server).unwrap_or(RuntimeName::Tokio),
         max_message: options.limit.limit(),
         websocket: options.websocket.clone(),
+        tls,
         connections: options.connections as usize,
         size: options.size as usize,
         depth: options.depth as usize,
@@ -237,6 +264,7 @@ impl LocalServer {
             threads,
             websocket: options.websocket.clone(),
             origin: OriginPolicy::Same,
+            tls: options.tls.identity.server()?.filter(|_| transport.is_secure()),
             totals: None,
         };
         let (stop, stopped) = oneshot::channel();

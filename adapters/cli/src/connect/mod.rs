@@ -16,9 +16,10 @@ use getty_driver::core::{CloseReason, StreamProtocol};
 use getty_driver::{ClientBuilder, Connection, Io, Items};
 
 use crate::codec::{Codec, CodecOptions, Lines};
-use crate::explain::explain;
+use crate::explain::explain_at_client;
 use crate::payload::Payload;
 use crate::runtime::{BuiltIn, RuntimeName, Spawner, client, on_runtime};
+use crate::tls::{ClientTlsOptions, over};
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
@@ -34,17 +35,20 @@ use talk::talk;
 /// With --codec raw nothing is cut or added, either way: standard input is sent as it is, line ends included,
 /// and what comes is printed as it is.
 ///
-/// Over ws a line is sent as a text message, which must be UTF-8, and messages of both kinds are printed.
+/// Over ws and wss a line is sent as a text message, which must be UTF-8, and messages of both kinds are printed.
 ///
 /// Over udp each line is a datagram, also with the codec raw, which is the default there, and each datagram is printed
 /// on a line. Datagrams may be lost, doubled or reordered. What is known to have come to nothing is told on standard
 /// error, and is no failure: that nobody is there, for one.
 ///
+/// tls is tcp in TLS, and wss is ws in it. The server's certificate must be for the host of the URL, and signed by an
+/// authority that the system trusts: see --ca and --server-name for others.
+///
 /// The exit code is 0 after a clean close, otherwise 1, with the reason on standard error.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to connect to: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH?QUERY,
-    /// IPv6 addresses in brackets
+    /// What to connect to: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH?QUERY, tls://HOST:PORT or
+    /// wss://HOST:PORT/PATH?QUERY, IPv6 addresses in brackets
     url: Url,
 
     /// What runs the session
@@ -64,6 +68,9 @@ pub struct Options {
 
     #[command(flatten)]
     websocket: WebSocketOptions,
+
+    #[command(flatten)]
+    tls: ClientTlsOptions,
 }
 
 const UNSENT: &str = "closed by the peer before everything was sent";
@@ -71,7 +78,8 @@ const UNSENT: &str = "closed by the peer before everything was sent";
 impl Options {
     /// Checks what can't be seen from one option alone.
     pub fn check(&self) -> Result<(), String> {
-        self.websocket.check([&self.url])
+        self.websocket.check([&self.url])?;
+        self.tls.check(&self.url)
     }
 }
 
@@ -86,8 +94,10 @@ fn run_on<R: BuiltIn>(options: &Options) -> anyhow::Result<()> {
 async fn connect<R: BuiltIn>(options: &Options) -> anyhow::Result<()> {
     match options.codec.codec(options.url.transport) {
         None => {
-            let request = options.websocket.request(&options.url)?;
-            converse(options, options.client::<R>()?.websocket_connection(request).await?).await
+            let (request, tls) =
+                (options.websocket.request(&options.url)?, options.tls.client(&options.url)?);
+            let client = options.client::<R>()?;
+            over!(tls, client, converse(options, client.websocket_connection(request).await?).await)
         }
         Some(Codec::Length) => connect_with::<R, _>(options, LengthDelimited::new()).await,
         Some(Codec::Lines) => connect_with::<R, _>(options, Lines::new(options.codec.size.limit())).await,
@@ -100,18 +110,20 @@ where
     R: BuiltIn,
     C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
 {
-    let client = options.client::<R>()?;
+    let (client, tls) = (options.client::<R>()?, options.tls.client(&options.url)?);
     let address = options.url.address();
     match options.url.transport {
-        Transport::Tcp => converse(options, client.tcp_connection(address, codec).await?).await,
+        Transport::Tcp | Transport::Tls => {
+            over!(tls, client, converse(options, client.tcp_connection(address, codec).await?).await)
+        }
         #[cfg(unix)]
         Transport::Unix => converse(options, client.unix_connection(address, codec).await?).await,
         Transport::Udp => {
             converse_with::<R, _>(options, Datagrams::connect(client, &options.url, codec).await?).await
         }
-        Transport::WebSocket => {
+        Transport::WebSocket | Transport::SecureWebSocket => {
             let (request, codec) = (options.websocket.request(&options.url)?, Packages::new(codec));
-            converse(options, client.websocket_connection_of(request, codec).await?).await
+            over!(tls, client, converse(options, client.websocket_connection_of(request, codec).await?).await)
         }
     }
 }
@@ -164,5 +176,5 @@ async fn close<M>(peer: impl Peer<M>) -> anyhow::Result<()> {
 }
 
 fn ended(reason: CloseReason) -> anyhow::Error {
-    anyhow!(explain(&reason))
+    anyhow!(explain_at_client(&reason))
 }

@@ -10,6 +10,7 @@ use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
 use getty_driver::core::{Close, CloseReason, Config, Idle, Opened, Stats};
+use getty_driver::tls::ServerTls;
 use getty_driver::{Context, Items, Listener, Refuse};
 
 use super::page::Site;
@@ -18,6 +19,7 @@ use super::udp::{self, UdpOptions};
 use crate::codec::{Codec, CodecOptions, Lines};
 use crate::payload::Payload;
 use crate::runtime::{BuiltIn, server};
+use crate::tls::over;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 
@@ -32,6 +34,8 @@ pub struct EchoServer {
     pub threads: usize,
     pub websocket: WebSocketOptions,
     pub origin: OriginPolicy,
+    /// For a tls or wss URL, and only then.
+    pub tls: Option<ServerTls>,
     pub totals: Option<Arc<Totals>>,
 }
 
@@ -42,8 +46,12 @@ impl EchoServer {
             None => {
                 let (options, echo) = (self.websocket.server(self.origin.clone()), self.echo()?);
                 let builder = server::<R>().config(self.config);
-                let starting = builder.websocket(self.url.address(), options, move || echo.clone());
-                Ok(Server::Port(starting.await?))
+                let (address, listener) = (self.url.address(), move || echo.clone());
+                Ok(Server::Port(over!(
+                    self.tls,
+                    builder,
+                    builder.websocket(address, options, listener).await?
+                )))
             }
             Some(Codec::Length) => self.start_with(LengthDelimited::new).await,
             Some(Codec::Lines) => self.start_with(move || Lines::new(limit)).await,
@@ -61,7 +69,9 @@ impl EchoServer {
         let builder = server::<R>().config(self.config.clone());
         let address = self.url.address();
         Ok(match self.url.transport {
-            Transport::Tcp => Server::Port(builder.tcp(address, codec, listener).await?),
+            Transport::Tcp | Transport::Tls => {
+                Server::Port(over!(self.tls, builder, builder.tcp(address, codec, listener).await?))
+            }
             #[cfg(unix)]
             Transport::Unix => Server::Path(builder.unix(address, codec, listener)?),
             Transport::Udp => {
@@ -69,18 +79,22 @@ impl EchoServer {
                     self.udp.start(address, self.threads, self.config, self.totals, codec, listener);
                 Server::Sockets(starting.await?)
             }
-            Transport::WebSocket => {
+            Transport::WebSocket | Transport::SecureWebSocket => {
                 let options = self.websocket.server(self.origin);
                 let codec = move || Packages::new(codec());
-                Server::Port(builder.websocket_of(address, options, codec, listener).await?)
+                Server::Port(over!(
+                    self.tls,
+                    builder,
+                    builder.websocket_of(address, options, codec, listener).await?
+                ))
             }
         })
     }
 
     fn echo(&self) -> anyhow::Result<Echo> {
-        let site = match self.url.transport {
-            Transport::WebSocket => Some(Arc::new(Site::new(self.url.path(), &self.websocket.subprotocol)?)),
-            _ => None,
+        let site = match self.url.transport.is_websocket() {
+            true => Some(Arc::new(Site::new(self.url.path(), &self.websocket.subprotocol)?)),
+            false => None,
         };
         Ok(Echo { site, totals: self.totals.clone(), opened: false })
     }

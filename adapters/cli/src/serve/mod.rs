@@ -14,14 +14,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
+use getty_driver::tls::ServerTls;
 
 use crate::codec::CodecOptions;
+use crate::explain::with_causes;
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
+use crate::tls::ServerTlsOptions;
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::{self, Origin, WebSocketOptions};
 pub use echo::{EchoServer, Server};
-use signals::Signals;
+use signals::{Signal, Signals};
 use totals::Totals;
 pub use udp::UdpOptions;
 
@@ -29,15 +32,18 @@ pub use udp::UdpOptions;
 ///
 /// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port.
 ///
-/// A ws URL serves its path only; a browser that is sent to / of the same port gets a page to try it. Text comes
+/// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it. Text comes
 /// back as text and binary as binary.
+///
+/// tls is tcp in TLS 1.2 or 1.3, and wss is ws in it: both need --cert and --key. With them SIGHUP reads the two files
+/// again, for sessions that begin after it; what can't be used is told on standard error, and the old certificate stays.
 ///
 /// SIGINT and SIGTERM (Ctrl-C) stop accepting, answer what has been received, close all sessions and end the
 /// program with exit code 0; a second signal ends it at once.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to listen on: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for a free
-    /// one, IPv6 addresses in brackets
+    /// What to listen on: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH, tls://HOST:PORT or
+    /// wss://HOST:PORT/PATH, port 0 for a free one, IPv6 addresses in brackets
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
 
@@ -81,6 +87,9 @@ pub struct Options {
     /// [default: same]
     #[arg(long, value_name = "same|any|URL", help_heading = "WebSocket options")]
     origin: Vec<Origin>,
+
+    #[command(flatten)]
+    tls: ServerTlsOptions,
 }
 
 impl Options {
@@ -94,6 +103,7 @@ impl Options {
         }
         Origin::policy(&self.origin)?;
         self.udp.check(&self.urls)?;
+        self.tls.check(&self.urls)?;
         self.websocket.check(&self.urls)
     }
 }
@@ -109,7 +119,8 @@ fn run_on<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
 }
 
 async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<()> {
-    let mut signals = Signals::new().context("can't listen to signals")?;
+    let tls = options.tls.server()?;
+    let mut signals = Signals::new(tls.is_some()).context("can't listen to signals")?;
     let totals = options.stats.then(Arc::<Totals>::default);
     let mut servers = Vec::new();
     for url in &options.urls {
@@ -130,6 +141,7 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
             threads,
             websocket: options.websocket.clone(),
             origin: Origin::policy(&options.origin).map_err(anyhow::Error::msg)?,
+            tls: tls.clone().filter(|_| url.transport.is_secure()),
             totals: totals.clone(),
         };
         servers.push(server.start::<R>().await?);
@@ -138,11 +150,26 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
     if let Some(totals) = totals {
         R::spawn(totals::report::<R>(totals));
     }
-    signals.recv().await;
+    let tls = tls.map(|server| (server, &options.tls));
+    ended(&mut signals, tls.as_ref()).await;
     tokio::select! {
         biased;
         () = shut_down(servers, options.grace) => Ok(()),
-        code = signals.recv() => std::process::exit(code),
+        code = ended(&mut signals, tls.as_ref()) => std::process::exit(code),
+    }
+}
+
+/// Waits for a signal to end and gives its exit code; meanwhile renews the certificate when it is asked to.
+async fn ended(signals: &mut Signals, tls: Option<&(ServerTls, &ServerTlsOptions)>) -> i32 {
+    loop {
+        match (signals.recv().await, tls) {
+            (Signal::End(code), _) => return code,
+            (Signal::Renew, None) => {}
+            (Signal::Renew, Some((server, options))) => match options.renew(server) {
+                Ok(()) => eprintln!("getty: the certificate was read again"),
+                Err(error) => eprintln!("getty: {}: the old certificate stays", with_causes(&error)),
+            },
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Site`]: what a ws URL serves at which path.
+//! [`Site`]: what a ws or wss URL serves at which path.
 
 use getty_driver::core::websocket::{Accept, Request, Response, Verdict};
 

@@ -1,4 +1,4 @@
-//! [`Signals`]: how the program is asked to end.
+//! [`Signals`]: how the program is asked to do something.
 
 use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -7,43 +7,54 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
-/// The signals that end the program. A thread waits for them, whatever runtime the program is on.
-pub struct Signals(mpsc::UnboundedReceiver<i32>);
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// To end, with the exit code that stands for the signal.
+    End(i32),
+    /// To read files again.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
+    Renew,
+}
+
+/// The signals that are taken. A thread waits for them, whatever runtime the program is on.
+pub struct Signals(mpsc::UnboundedReceiver<Signal>);
 
 impl Signals {
-    /// From here on the signals are taken.
-    pub fn new() -> io::Result<Self> {
+    /// From here on signals are taken: those that end the program, and SIGHUP if something can be `renewed`.
+    pub fn new(renewed: bool) -> io::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (begin, begun) = sync_channel(1);
-        thread::Builder::new().name("signals".to_owned()).spawn(move || take(&sender, &begin))?;
+        let work = move || take(renewed, &sender, &begin);
+        thread::Builder::new().name("signals".to_owned()).spawn(work)?;
         begun.recv().unwrap_or_else(|_| Err(io::Error::other("the thread that takes signals ended")))?;
         Ok(Signals(receiver))
     }
 
-    /// Waits for one and gives the exit code that stands for it.
-    pub async fn recv(&mut self) -> i32 {
+    /// Waits for one.
+    pub async fn recv(&mut self) -> Signal {
         match self.0.recv().await {
-            Some(code) => code,
+            Some(signal) => signal,
             // Without a way to be told there is none to be stopped by either.
             None => std::future::pending().await,
         }
     }
 }
 
-/// Sends the exit code that stands for each signal.
-fn take(codes: &mpsc::UnboundedSender<i32>, begin: &SyncSender<io::Result<()>>) {
+/// Sends what each signal asks for.
+fn take(renewed: bool, signals: &mpsc::UnboundedSender<Signal>, begin: &SyncSender<io::Result<()>>) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(begin.send(Err(error))),
     };
     runtime.block_on(async {
-        let mut source = match Source::new() {
+        let mut source = match Source::new(renewed) {
             Ok(source) => source,
             Err(error) => return drop(begin.send(Err(error))),
         };
         let _ = begin.send(Ok(()));
-        while let Some(code) = source.next().await {
-            if codes.send(code).is_err() {
+        while let Some(signal) = source.next().await {
+            if signals.send(signal).is_err() {
                 return;
             }
         }
@@ -54,31 +65,43 @@ fn take(codes: &mpsc::UnboundedSender<i32>, begin: &SyncSender<io::Result<()>>) 
 struct Source {
     #[cfg(unix)]
     both: [tokio::signal::unix::Signal; 2],
+    #[cfg(unix)]
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Source {
-    fn new() -> io::Result<Self> {
+    fn new(renewed: bool) -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Source { both: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
+        Ok(Source {
+            both: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?],
+            hangup: renewed.then(|| signal(SignalKind::hangup())).transpose()?,
+        })
     }
 
-    async fn next(&mut self) -> Option<i32> {
-        let [interrupt, terminate] = &mut self.both;
+    async fn next(&mut self) -> Option<Signal> {
+        let Source { both: [interrupt, terminate], hangup } = self;
+        let hangup = async {
+            match hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         Some(tokio::select! {
-            _ = interrupt.recv() => 130,
-            _ = terminate.recv() => 143,
+            _ = interrupt.recv() => Signal::End(130),
+            _ = terminate.recv() => Signal::End(143),
+            _ = hangup => Signal::Renew,
         })
     }
 }
 
 #[cfg(not(unix))]
 impl Source {
-    fn new() -> io::Result<Self> {
+    fn new(_renewed: bool) -> io::Result<Self> {
         Ok(Source {})
     }
 
-    async fn next(&mut self) -> Option<i32> {
-        tokio::signal::ctrl_c().await.ok().map(|()| 130)
+    async fn next(&mut self) -> Option<Signal> {
+        tokio::signal::ctrl_c().await.ok().map(|()| Signal::End(130))
     }
 }

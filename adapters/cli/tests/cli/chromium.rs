@@ -4,6 +4,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
+use crate::certificates::Certificates;
 use crate::support::Server;
 use crate::webdriver::Browser;
 
@@ -25,6 +26,11 @@ fn chromium_opens_the_page_and_talks() {
     the_page_works(&browser, &server);
     messages_of_all_sizes(&browser, &server.url);
     server.wait_for_stats("sessions 0, opened 2, messages/s 0, MB/s 0.00, errors 0");
+    let certificates = Certificates::new("chromium");
+    let options = [&certificates.server()[..], &["--deflate", "--subprotocol", "one"]].concat();
+    let secure = Server::start_on("wss://127.0.0.1:0/echo", &options);
+    browser.open(&format!("https://{}/", secure.authority()));
+    the_page_works(&browser, &secure);
     browser.open("about:blank");
     pages_of_other_origins_are_refused(&browser, &server.url);
 }

@@ -1,12 +1,14 @@
 //! Drives the real program, as a user would: loopback only, and a free port each time.
 
 mod bench;
+mod certificates;
 #[cfg(unix)]
 mod chromium;
 mod connect;
 mod runtimes;
 mod serve;
 mod support;
+mod tls;
 mod udp;
 #[cfg(unix)]
 mod unix;

@@ -277,7 +277,8 @@ fn addresses_that_can_not_be() {
                 .failed(1, "can't connect to no-such-host.invalid:1");
         }
     }
-    run(&["connect", "--deflate", "udp://h:1"], "").failed(2, "--deflate is for ws URLs, and there is none");
+    run(&["connect", "--deflate", "udp://h:1"], "")
+        .failed(2, "--deflate is for ws and wss URLs, and there is none");
 }
 
 /// Measures a peer that answers every datagram with as many as `answers` makes of it and its number.

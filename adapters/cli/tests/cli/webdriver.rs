@@ -40,6 +40,7 @@ impl Browser {
         let options = json!({ "binary": browser, "args": arguments });
         let capabilities = json!({ "alwaysMatch": {
             "browserName": "chrome",
+            "acceptInsecureCerts": true, // of tests' authorities
             "timeouts": { "script": DEADLINE.as_millis() as u64 },
             "goog:chromeOptions": options,
         }});

@@ -1,0 +1,328 @@
+//! tls and wss URLs.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+#[cfg(unix)]
+use rustix::process::Signal;
+
+use crate::certificates::{Certificates, write};
+use crate::support::{Done, RUNTIMES, Running, Server, frame, getty, line, run};
+
+const URLS: [&str; 2] = ["tls://127.0.0.1:0", "wss://127.0.0.1:0/echo"];
+
+/// `getty serve` with a certificate.
+fn serve(url: &str, certificates: &Certificates, options: &[&str]) -> Server {
+    Server::start_on(url, &[&certificates.server()[..], options].concat())
+}
+
+/// Sends a line with `getty connect`.
+fn connect(url: &str, options: &[&str]) -> Done {
+    run(&[&["connect", "--wait", "0.2", url][..], options].concat(), "hello\n")
+}
+
+#[track_caller]
+fn comes_back(url: &str, options: &[&str]) {
+    assert_eq!(connect(url, options).succeeded().text(), "hello\n");
+}
+
+#[test]
+fn messages_come_back_on_every_runtime() {
+    let certificates = Certificates::new("round-trip");
+    for runtime in RUNTIMES {
+        for url in URLS {
+            for threads in ["1", "2"] {
+                let server = serve(url, &certificates, &["--runtime", runtime, "--threads", threads]);
+                assert!(server.url.starts_with(&url[..12]), "{}", server.url);
+                comes_back(&server.url, &[&certificates.trusted()[..], &["--runtime", runtime]].concat());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_codec_makes_the_round_trip() {
+    let certificates = Certificates::new("codecs");
+    for url in URLS {
+        for codec in ["length", "lines", "raw"] {
+            let server = serve(url, &certificates, &["--codec", codec]);
+            comes_back(&server.url, &[&certificates.trusted()[..], &["--codec", codec]].concat());
+        }
+    }
+}
+
+#[test]
+fn much_goes_through_in_order() {
+    let certificates = Certificates::new("much");
+    for (url, options) in [(URLS[0], &[][..]), (URLS[1], &[]), (URLS[1], &["--deflate"])] {
+        let server = serve(url, &certificates, options);
+        let text: Vec<u8> = (0..100_000).flat_map(|n| format!("{n:80}\n").into_bytes()).collect();
+        let args = [&["connect", "--wait", "2", &server.url], options, &certificates.trusted()].concat();
+        let done = run(&args, text.clone()).succeeded();
+        assert!(done.out == text, "{} of {} bytes came back", done.out.len(), text.len());
+    }
+}
+
+#[test]
+fn plain_and_secure_urls_are_served_together() {
+    let certificates = Certificates::new("together");
+    let urls = ["tcp://127.0.0.1:0", "tls://localhost:0", "ws://127.0.0.1:0", "wss://localhost:0"];
+    let mut running = Running::start(&[&["serve"], &urls[..], &certificates.server()].concat());
+    for url in urls {
+        let line = running.line();
+        let served = line.trim_end().strip_prefix("listening ").unwrap();
+        assert_eq!(served.split_once(':').unwrap().0, url.split_once(':').unwrap().0);
+        let secure = url.contains("localhost");
+        comes_back(served, &if secure { certificates.trusted().to_vec() } else { Vec::new() });
+    }
+}
+
+#[test]
+fn a_server_that_nobody_trusted_has_signed() {
+    let (certificates, others) = (Certificates::new("wrong"), Certificates::new("wrong-others"));
+    for url in URLS {
+        let mut server = serve(url, &certificates, &["--stats"]);
+        let problem =
+            "TLS: the peer's certificate is not accepted: nobody who is trusted has signed it (see --ca)";
+        let done = connect(&server.url, &others.trusted()).failed(1, problem);
+        assert_eq!(done.err, format!("getty: {}: {problem}\n", server.url));
+        server.wait_for_stats(
+            "errors 1 (last: TLS: the peer refused: it does not trust who signed this end's certificate)",
+        );
+        // At once: nothing is measured.
+        let args = [&["bench", "--duration", "1000", &server.url][..], &others.trusted()].concat();
+        run(&args, "").failed(1, problem);
+        // Without --ca those count that the system trusts.
+        connect(&server.url, &[]).failed(1, "(see --ca)");
+        comes_back(&server.url, &["--insecure"]);
+        comes_back(&server.url, &certificates.trusted());
+    }
+}
+
+#[test]
+fn a_server_of_another_name() {
+    let certificates = Certificates::new("name");
+    for url in URLS {
+        let server = serve(url, &certificates, &[]);
+        let named = |name| [&certificates.trusted()[..], &["--server-name", name]].concat();
+        comes_back(&server.url, &named("localhost"));
+        connect(&server.url, &named("example.com"))
+            .failed(1, "TLS: the peer's certificate is not accepted: it is not for example.com but for");
+        connect(&server.url, &named("example.com")).failed(1, "(see --server-name)");
+    }
+}
+
+#[test]
+fn certificates_of_clients() {
+    let (certificates, others) = (Certificates::new("clients"), Certificates::new("clients-others"));
+    for url in URLS {
+        let mut server = serve(url, &certificates, &["--client-ca", &certificates.ca, "--stats"]);
+        comes_back(&server.url, &certificates.client());
+        connect(&server.url, &certificates.trusted())
+            .failed(1, "TLS: the peer refused: it wants a certificate of this end (see --cert)");
+        server.wait_for_stats("errors 1 (last: TLS: peer sent no certificates)");
+        let mut stranger = others.client();
+        stranger[1] = &certificates.ca;
+        connect(&server.url, &stranger).failed(
+            1,
+            "TLS: the peer refused: it does not trust who signed this end's certificate (see --cert)",
+        );
+        server.wait_for_stats(
+            "(last: TLS: the peer's certificate is not accepted: nobody who is trusted has signed it)",
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_renews_the_certificate() {
+    for runtime in RUNTIMES {
+        let certificates = Certificates::new(&format!("renewed-{runtime}"));
+        let mut server = serve(URLS[0], &certificates, &["--runtime", runtime]);
+        let mut renewed = || {
+            server.running.signal(Signal::HUP);
+            line(server.running.err.as_mut().unwrap())
+        };
+        let mut before = Running::start(&[&["connect", &server.url], &certificates.trusted()[..]].concat());
+        let mut stdin = before.child.stdin.take().unwrap();
+        let mut goes_on = |text: &str| {
+            stdin.write_all(text.as_bytes()).unwrap();
+            assert_eq!(before.line(), text);
+        };
+        goes_on("with the old one\n");
+        certificates.make();
+        connect(&server.url, &certificates.trusted()).failed(1, "nobody who is trusted has signed it");
+        assert_eq!(renewed(), "getty: the certificate was read again\n");
+        comes_back(&server.url, &certificates.trusted());
+        goes_on("still\n");
+        // What can't be used changes nothing.
+        let key = std::fs::read_to_string(&certificates.key).unwrap();
+        write(&certificates.key, "nothing");
+        let told = renewed();
+        assert!(
+            told.contains("expected a private key in PEM") && told.ends_with(": the old certificate stays\n"),
+            "{told}"
+        );
+        write(&certificates.key, &std::fs::read_to_string(&certificates.client_key).unwrap());
+        assert!(
+            renewed()
+                .contains("the private key does not belong to the certificate: the old certificate stays")
+        );
+        comes_back(&server.url, &certificates.trusted());
+        write(&certificates.key, &key);
+        assert_eq!(renewed(), "getty: the certificate was read again\n");
+        drop(stdin);
+        before.finish().succeeded();
+        server.running.signal(Signal::TERM);
+        server.running.finish().succeeded();
+    }
+}
+
+#[test]
+fn openssl_talks_to_the_server() {
+    if !has_openssl() {
+        return;
+    }
+    let certificates = Certificates::new("openssl");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let mut server = serve(URLS[0], &certificates, &["--stats"]);
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", version])
+            .args(["-CAfile", &certificates.ca, "-connect", server.authority()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let sent = frame(&[b'x'; 40_000]);
+        let mut stdin = client.stdin.take().unwrap();
+        stdin.write_all(&sent).unwrap();
+        let mut back = vec![0; sent.len()];
+        client.stdout.as_mut().unwrap().read_exact(&mut back).unwrap();
+        assert!(back == sent);
+        client.kill().unwrap();
+        client.wait().unwrap();
+        server.wait_for_stats("errors 1 (last: TLS: the stream was cut off: it ended without close_notify)");
+    }
+}
+
+#[test]
+fn a_peer_that_speaks_no_tls() {
+    let certificates = Certificates::new("plain");
+    for url in URLS {
+        let mut server = serve(url, &certificates, &["--stats"]);
+        let plain = server.url.replace("tls://", "tcp://").replace("wss://", "ws://");
+        assert_eq!(connect(&plain, &[]).code, Some(1));
+        server.wait_for_stats("errors 1 (last: TLS: the peer speaks another protocol)");
+    }
+    let (url, peer) = crate::support::peer(|mut stream| {
+        stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+        crate::support::rest(&mut stream);
+    });
+    let url = url.replace("tcp://", "tls://");
+    connect(&url, &["--insecure"]).failed(1, &format!("getty: {url}: TLS: the peer speaks another protocol"));
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_server_that_is_killed_has_cut_the_stream_off() {
+    let certificates = Certificates::new("killed");
+    let server = serve(URLS[0], &certificates, &[]);
+    let mut client = Running::start(&[&["connect", &server.url], &certificates.trusted()[..]].concat());
+    let mut stdin = client.child.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").unwrap();
+    assert_eq!(client.line(), "hello\n");
+    drop(server); // which kills it
+    client.finish().failed(1, "TLS: the stream was cut off: it ended without close_notify");
+}
+
+#[test]
+fn files_that_are_none() {
+    let certificates = Certificates::new("files");
+    let Certificates { cert, key, client_key, ca, .. } = &certificates;
+    let empty = &certificates.client;
+    write(empty, "");
+    for (args, problem) in [
+        (["serve", "--cert", "/nowhere.pem", "--key", key], "can't read /nowhere.pem: "),
+        (["serve", "--cert", empty, "--key", key], "expected a certificate in PEM"),
+        (["serve", "--cert", cert, "--key", empty], "expected a private key in PEM"),
+        (
+            ["serve", "--cert", cert, "--key", client_key],
+            "the private key does not belong to the certificate",
+        ),
+        (
+            ["connect", "--cert", cert, "--key", client_key],
+            "the private key does not belong to the certificate",
+        ),
+    ] {
+        let files = format!("getty: {} {} {} {}: ", args[1], args[2], args[3], args[4]);
+        run(&[&args[..], &["tls://127.0.0.1:1"]].concat(), "").failed(1, &format!("{files}{problem}"));
+    }
+    let strict = ["serve", "--cert", cert, "--key", key, "--client-ca", empty, "tls://127.0.0.1:0"];
+    run(&strict, "").failed(1, &format!("getty: --client-ca {empty}: expected a certificate in PEM"));
+    for command in ["connect", "bench"] {
+        run(&[command, "--ca", empty, "tls://127.0.0.1:1"], "")
+            .failed(1, &format!("getty: --ca {empty}: expected a certificate in PEM"));
+        run(&[command, "--ca", "/nowhere.pem", "tls://127.0.0.1:1"], "")
+            .failed(1, "getty: --ca: can't read /nowhere.pem: ");
+        run(&[command, "--ca", ca, "--server-name", "a b", "tls://127.0.0.1:1"], "").failed(
+            1,
+            "getty: no certificate can be for \"a b\": expected a name or an address (see --server-name)",
+        );
+        run(&[command, "--ca", ca, "tls://a b:1"], "").failed(1, "getty: no certificate can be for \"a b\"");
+    }
+    // Where the system trusts nobody.
+    let mut command = getty(&["connect", "tls://127.0.0.1:1"]);
+    let output = command.env("SSL_CERT_FILE", empty).env_remove("SSL_CERT_DIR").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_load_over_tls() {
+    let certificates = Certificates::new("load");
+    for runtime in RUNTIMES {
+        for url in URLS {
+            let server = serve(url, &certificates, &["--runtime", runtime]);
+            for args in [&["--size", "1"][..], &["--size", "100000", "--connections", "2", "--depth", "2"]] {
+                let short =
+                    ["bench", "--duration", "0.2", "--warmup", "0.1", "--runtime", runtime, &server.url];
+                let done = run(&[&short[..], args, &certificates.trusted()].concat(), "").succeeded();
+                let row: Vec<&str> = done.text().lines().last().unwrap().split_whitespace().collect();
+                assert_eq!(row[..3], [&url[..3], "-", runtime], "{row:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_load_of_a_client_with_a_certificate() {
+    let certificates = Certificates::new("load-client");
+    let server = serve(URLS[1], &certificates, &["--client-ca", &certificates.ca]);
+    let bench = ["bench", "--duration", "0.1", "--warmup", "0", "--connections", "5", &server.url];
+    run(&[&bench[..], &certificates.client()].concat(), "").succeeded();
+    run(&[&bench[..], &certificates.trusted()].concat(), "")
+        .failed(1, "it wants a certificate of this end (see --cert)");
+}
+
+#[test]
+fn with_a_certificate_tls_and_wss_are_measured_too() {
+    let certificates = Certificates::new("itself");
+    let bench = ["bench", "--duration", "0.05", "--warmup", "0", "--connections", "2"];
+    let done = run(&[&bench[..], &certificates.server()].concat(), "").succeeded();
+    for transport in ["tcp", "tls", "wss"] {
+        let rows = done.text().lines().filter(|line| line.split_whitespace().next() == Some(transport));
+        assert_eq!(rows.count(), RUNTIMES.len(), "{transport}");
+    }
+}
+
+/// Whether there is an openssl to test with; where there must be, the test fails without.
+fn has_openssl() -> bool {
+    let version = Command::new("openssl").arg("version").stdout(Stdio::null()).status();
+    let found = version.is_ok_and(|status| status.success());
+    assert!(found || std::env::var_os("GETTY_REQUIRE_OPENSSL").is_none(), "no openssl found");
+    if !found {
+        // Not by a macro, whose output is shown of failed tests only.
+        let _ = writeln!(std::io::stderr(), "skipped: no openssl found");
+    }
+    found
+}
