@@ -60,6 +60,7 @@ pub struct Courier {
 }
 
 impl Courier {
+    /// Brings them to `address`.
     pub fn new(address: String) -> Self {
         Courier { address, last: 0, kept: VecDeque::new(), account: Account::default() }
     }
