@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::codec::{CodecOptions, MAX_DATAGRAM, SizeOptions};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
-use crate::serve::{EchoServer, UdpOptions};
+use crate::serve::{EchoServer, LimitOptions, UdpOptions};
 use crate::tls::{self, ClientTlsOptions};
 use crate::units;
 use crate::url::{Transport, Url};
@@ -260,6 +260,7 @@ impl LocalServer {
             url,
             codec,
             config: codec.config(transport).build()?,
+            limits: LimitOptions::default(),
             udp: UdpOptions::default(),
             threads,
             websocket: options.websocket.clone(),

@@ -13,6 +13,7 @@ use getty_driver::core::{Close, CloseReason, Config, Idle, Opened, Stats};
 use getty_driver::tls::ServerTls;
 use getty_driver::{Context, Items, Listener, Refuse};
 
+use super::limits::LimitOptions;
 use super::page::Site;
 use super::totals::Totals;
 use super::udp::{self, UdpOptions};
@@ -29,6 +30,7 @@ pub struct EchoServer {
     pub url: Url,
     pub codec: CodecOptions,
     pub config: Arc<Config>,
+    pub limits: LimitOptions,
     pub udp: UdpOptions,
     /// How many threads run the sessions.
     pub threads: usize,
@@ -45,7 +47,7 @@ impl EchoServer {
         match self.codec.codec(self.url.transport) {
             None => {
                 let (options, echo) = (self.websocket.server(self.origin.clone()), self.echo()?);
-                let builder = server::<R>().config(self.config);
+                let builder = server::<R>().config(self.config).limits(self.limits.limits());
                 let (address, listener) = (self.url.address(), move || echo.clone());
                 Ok(Server::Port(over!(
                     self.tls,
@@ -66,7 +68,7 @@ impl EchoServer {
     {
         let echo = self.echo()?;
         let listener = move || echo.clone();
-        let builder = server::<R>().config(self.config.clone());
+        let builder = server::<R>().config(self.config.clone()).limits(self.limits.limits());
         let address = self.url.address();
         Ok(match self.url.transport {
             Transport::Tcp | Transport::Tls => {
@@ -118,6 +120,17 @@ impl<R: BuiltIn> Server<R> {
             #[cfg(unix)]
             Server::Path(_) => asked.clone(),
         }
+    }
+
+    /// How many connections were refused for a limit, and how often accepting failed.
+    pub fn refused(&self) -> (u64, u64) {
+        let stats = match self {
+            Server::Port(server) => server.stats(),
+            Server::Sockets(_) => return (0, 0), // there are no connections
+            #[cfg(unix)]
+            Server::Path(server) => server.stats(),
+        };
+        (stats.refused.total(), stats.failures)
     }
 
     /// Gives how many sessions had to be aborted.

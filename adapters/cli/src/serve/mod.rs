@@ -1,6 +1,7 @@
 //! `getty serve`: an echo server.
 
 mod echo;
+mod limits;
 mod page;
 mod signals;
 mod totals;
@@ -24,6 +25,7 @@ use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::{self, Origin, WebSocketOptions};
 pub use echo::{EchoServer, Server};
+pub use limits::LimitOptions;
 use signals::{Signal, Signals};
 use totals::Totals;
 pub use udp::UdpOptions;
@@ -75,6 +77,9 @@ pub struct Options {
     /// Prints sessions, rates and errors on standard error, once a second
     #[arg(long)]
     stats: bool,
+
+    #[command(flatten)]
+    limits: LimitOptions,
 
     #[command(flatten)]
     udp: UdpOptions,
@@ -137,6 +142,7 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
             url: url.clone(),
             codec: options.codec,
             config: config.build()?,
+            limits: options.limits,
             udp: options.udp,
             threads,
             websocket: options.websocket.clone(),
@@ -147,11 +153,11 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
         servers.push(server.start::<R>().await?);
     }
     announce(&options.urls, &servers).context("can't write to standard output")?;
-    if let Some(totals) = totals {
-        R::spawn(totals::report::<R>(totals));
-    }
     let tls = tls.map(|server| (server, &options.tls));
-    ended(&mut signals, tls.as_ref()).await;
+    tokio::select! {
+        _ = ended(&mut signals, tls.as_ref()) => {}
+        () = totals::report(totals, &servers) => {}
+    }
     tokio::select! {
         biased;
         () = shut_down(servers, options.grace) => Ok(()),

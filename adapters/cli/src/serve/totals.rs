@@ -9,6 +9,7 @@ use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::HandshakeError;
 use getty_driver::core::{CloseReason, Deadline};
 
+use super::Server;
 use crate::explain::{explain, explain_dropped};
 use crate::runtime::{BuiltIn, sleep_until};
 
@@ -61,8 +62,9 @@ fn is_error(reason: &CloseReason) -> bool {
     }
 }
 
-/// Prints a line a second.
-pub async fn report<R: BuiltIn>(totals: Arc<Totals>) {
+/// Prints a line a second, for ever; nothing without totals.
+pub async fn report<R: BuiltIn>(totals: Option<Arc<Totals>>, servers: &[Server<R>]) {
+    let Some(totals) = totals else { return std::future::pending().await };
     let (mut since, mut messages, mut bytes) = (Instant::now(), 0, 0);
     loop {
         sleep_until::<R>(since + Duration::from_secs(1)).await;
@@ -71,9 +73,15 @@ pub async fn report<R: BuiltIn>(totals: Arc<Totals>) {
         let (messages_before, bytes_before) = (messages, bytes);
         (messages, bytes) = (totals.messages.load(Relaxed), totals.bytes.load(Relaxed));
         let (closed, opened) = (totals.closed.load(Relaxed), totals.opened.load(Relaxed));
+        let (refused, failures) = servers
+            .iter()
+            .map(Server::refused)
+            .fold((0, 0), |(refused, failures), (more, again)| (refused + more, failures + again));
+        let refused = if refused > 0 { format!(", refused {refused}") } else { String::new() };
+        let failures = if failures > 0 { format!(", could not accept {failures}") } else { String::new() };
         let last = totals.last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
         eprintln!(
-            "sessions {}, opened {opened}, messages/s {:.0}, MB/s {:.2}, errors {}{}",
+            "sessions {}, opened {opened}, messages/s {:.0}, MB/s {:.2}{refused}{failures}, errors {}{}",
             opened.saturating_sub(closed),
             (messages - messages_before) as f64 / seconds,
             (bytes - bytes_before) as f64 / seconds / 1e6,

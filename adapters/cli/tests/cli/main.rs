@@ -5,6 +5,8 @@ mod certificates;
 #[cfg(unix)]
 mod chromium;
 mod connect;
+#[cfg(target_os = "linux")]
+mod crowds;
 mod runtimes;
 mod serve;
 mod support;

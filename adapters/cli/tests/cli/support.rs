@@ -173,7 +173,8 @@ impl Server {
     /// Reads lines of standard error until one has `text`.
     pub fn wait_for_stats(&mut self, text: &str) {
         let err = self.running.err.as_mut().unwrap();
-        for _ in 0..10 {
+        // One comes a second, and some may have come before.
+        for _ in 0..60 {
             if line(err).contains(text) {
                 return;
             }

@@ -1,0 +1,133 @@
+//! Many clients at once: more than the server takes, more than it has descriptors for, and a shutdown with all of them.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rustix::process::Signal;
+
+use crate::support::*;
+
+/// Whether the server serves the connection, or has closed it at once.
+fn is_served(stream: &mut TcpStream) -> bool {
+    let sent = frame(b"hello");
+    let mut echoed = vec![0; sent.len()];
+    // One that is closed at once may fail in writing or in reading.
+    stream.write_all(&sent).is_ok() && stream.read_exact(&mut echoed).is_ok() && echoed == sent
+}
+
+#[test]
+fn those_beyond_the_limit_are_refused_at_once_and_cost_no_memory() {
+    for runtime in RUNTIMES {
+        let mut server = Server::start(&["--max-sessions", "1000", "--stats", "--runtime", runtime]);
+        let mut served = Vec::new();
+        for _ in 0..1000 {
+            let mut stream = server.connect();
+            assert!(is_served(&mut stream));
+            served.push(stream);
+        }
+        let before = server.running.peak_memory();
+        let attempts: u32 = std::env::var("GETTY_ATTEMPTS").map_or(2000, |n| n.parse().unwrap());
+        for _ in 0..attempts {
+            assert!(!is_served(&mut server.connect()));
+        }
+        let grown = server.running.peak_memory() - before;
+        assert!(grown < 1 << 20, "{grown} bytes more on {runtime}");
+        assert!(served.iter_mut().all(is_served), "those that were there are served on");
+        server.wait_for_stats(&format!("refused {attempts}, errors 0"));
+        // Who leaves makes room.
+        drop(served.pop());
+        server.wait_for_stats("sessions 999");
+        assert!(is_served(&mut server.connect()));
+    }
+}
+
+#[test]
+fn a_server_without_descriptors_recovers() {
+    for runtime in RUNTIMES {
+        let mut child = Command::new("sh")
+            .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_getty")])
+            .args(["serve", "tcp://127.0.0.1:0", "--threads", "1", "--runtime", runtime])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let running = Running { child, out: None, err: None };
+        let url = line(&mut out);
+        let address = url.trim_end().strip_prefix("listening tcp://").unwrap();
+        // They connect, since the system does that; those beyond the descriptors wait to be accepted.
+        let mut streams: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut last = streams.pop().unwrap();
+        assert!(is_served(&mut streams[0]));
+        drop(streams);
+        assert!(is_served(&mut last), "it is accepted once there are descriptors again");
+        drop(running);
+    }
+}
+
+/// Sends without end and reads what comes. Gives how many bytes were sent and came back, and whether the end was clean.
+fn busy(mut stream: TcpStream, started: &AtomicBool) -> (usize, usize, bool) {
+    let mut reader = stream.try_clone().unwrap();
+    let message = frame(&[7; 1000]);
+    let writer = thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+        let mut sent = 0;
+        loop {
+            match stream.write(&message[sent % message.len()..]) {
+                Ok(n) => sent += n,
+                Err(_) => return sent,
+            }
+        }
+    });
+    let (mut came, mut buffer) = (0, [0; 16 * 1024]);
+    let clean = loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break true,
+            Ok(n) => {
+                let expected = frame(&[7; 1000]);
+                assert!(
+                    buffer[..n]
+                        .iter()
+                        .enumerate()
+                        .all(|(at, &b)| b == expected[(came + at) % expected.len()])
+                );
+                came += n;
+                started.store(true, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break false,
+        }
+    };
+    let _ = reader.shutdown(Shutdown::Both);
+    (writer.unwrap().join().unwrap(), came, clean)
+}
+
+/// Each client gets the echoes of the beginning of what it sent, whole, and then the end of the stream: not a reset.
+#[test]
+fn a_shutdown_of_busy_sessions_is_clean_for_each() {
+    let clients: usize = std::env::var("GETTY_CLIENTS").map_or(200, |n| n.parse().unwrap());
+    for runtime in RUNTIMES {
+        let server = Server::start(&["--grace", "30", "--runtime", runtime]);
+        let started: Vec<_> = (0..clients).map(|_| AtomicBool::new(false)).collect();
+        thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for started in &started {
+                let stream = server.connect();
+                let builder = thread::Builder::new().stack_size(128 * 1024);
+                threads.push(builder.spawn_scoped(scope, move || busy(stream, started)).unwrap());
+            }
+            while !started.iter().all(|started| started.load(Ordering::Relaxed)) {
+                thread::yield_now();
+            }
+            server.running.signal(Signal::TERM);
+            for thread in threads {
+                let (sent, came, clean) = thread.join().unwrap();
+                assert!(clean, "a reset after {came} bytes on {runtime}");
+                assert!(came <= sent && came % frame(&[7; 1000]).len() == 0, "{came} of {sent} on {runtime}");
+            }
+        });
+        server.running.finish().succeeded();
+    }
+}
