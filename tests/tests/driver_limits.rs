@@ -25,6 +25,7 @@ on_every_runtime!(
     more_connections_than_may_be_accepted_at_once_wait,
     sessions_tell_of_themselves,
     sessions_that_end_meanwhile_hold_up_nobody,
+    who_comes_meanwhile_holds_up_nobody,
     peers_of_a_socket_are_listed,
 );
 
@@ -167,6 +168,27 @@ fn sessions_that_end_meanwhile_hold_up_nobody<R: TestRuntime>() {
             until::<R>("all have left", || server.sessions() == 0).await;
         }
         assert!(server.list().await.is_empty());
+    });
+}
+
+fn who_comes_meanwhile_holds_up_nobody<R: TestRuntime>() {
+    R::block_on(async {
+        let server = limited::<R>(ServerLimits::new()).await;
+        let connect = || async {
+            let mut client = connect::<R>(server.local_addr()).await;
+            client.send(Bytes::from("hello")).await.unwrap();
+            client.recv().await.unwrap();
+            client
+        };
+        let _one = connect().await;
+        for _ in 0..20 {
+            let mut list = std::pin::pin!(server.list());
+            let early = futures::poll!(list.as_mut()).is_ready();
+            let _other = connect().await;
+            if !early {
+                assert!(!list.await.is_empty());
+            }
+        }
     });
 }
 

@@ -173,6 +173,37 @@ fn what_limits_refuse_and_what_fails_in_accepting() {
             assert!(!matches!(read, Ok(1..)));
         });
     });
-    assert_eq!(told, ["WARN connection refused limit=\"max_sessions\""]);
+    assert_eq!(told, ["DEBUG connection refused limit=\"max_sessions\""]);
     assert_eq!(counted, expected(&[("getty_connections_refused_total{limit=max_sessions}", 1.0)]));
+}
+
+#[test]
+fn what_was_told_to_be_open_is_told_to_be_closed() {
+    let (told, counted) = observed(|| {
+        let (mut task, _wire) = driver(Config::builder().build().unwrap(), Recorder::quiet().0);
+        task.settle();
+        drop(task);
+    });
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(!counted.contains_key("getty_sessions"), "as many were closed as opened: {counted:?}");
+}
+
+#[test]
+fn a_connection_counts_from_when_it_has_a_task() {
+    let (_, counted) = observed(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let builder = getty_tokio::Client::builder();
+            let codec = getty_core::codec::LengthDelimited::new();
+            let mut connection = builder.tcp_connection::<_, bytes::Bytes>(&address, codec).await.unwrap();
+            connection.opened().await.unwrap();
+            let (handle, _receiver) = connection.spawn(&getty_tokio::Spawner);
+            handle.close(getty_core::Close::abort());
+            handle.closed().await;
+        });
+    });
+    assert_eq!(counted["getty_sessions_opened_total"], 1.0);
+    assert!(!counted.contains_key("getty_sessions"), "{counted:?}");
 }

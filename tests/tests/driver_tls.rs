@@ -423,6 +423,30 @@ fn a_certificate_is_replaced_while_the_server_runs<R: TestRuntime>() {
     });
 }
 
+/// A ticket of before would take up a session again without the new certificate being shown.
+#[test]
+fn tickets_end_with_the_certificate() {
+    getty_tokio::Tokio::block_on(async {
+        let world = World::new();
+        let tls = server_tls(&world);
+        let (server, _) = echo::<getty_tokio::Tokio>(tls.clone()).await;
+        let (address, ours) = (server.local_addr().to_string(), client_tls(&world));
+        let mut resumed = Vec::new();
+        for round in 0..3 {
+            if round == 2 {
+                tls.replace_identity(identity(&world.server)).unwrap();
+            }
+            let builder = getty_tokio::Client::builder().tls(ours.clone());
+            let mut client = builder.tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+            resumed.push(client.opened().await.unwrap().tls.as_ref().unwrap().resumed);
+            client.send(Bytes::from("tickets come before this")).await.unwrap();
+            client.recv().await.unwrap();
+            client.close(Close::graceful()).await;
+        }
+        assert_eq!(resumed, [false, true, false]);
+    });
+}
+
 fn a_stream_that_is_cut_off_is_an_error<R: TestRuntime>() {
     R::block_on(async {
         let world = World::new();
@@ -502,7 +526,7 @@ fn a_name_is_needed_for_the_certificate<R: TestRuntime>() {
         let builder = Client::<R>::builder().tls(tls);
         let error = builder.tcp_connection("not a name:1", LengthDelimited::new()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().contains("server_name"), "{error}");
+        assert!(error.to_string().contains("with_server_name"), "{error}");
         // `localhost` is a name, and has the address of a listening socket.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = format!("localhost:{}", listener.local_addr().unwrap().port());

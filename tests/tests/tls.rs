@@ -1,23 +1,22 @@
 //! TLS below a protocol, in memory and under virtual time: both ends are ours.
 
 mod common;
+#[path = "tls_common/solo.rs"]
+mod solo;
 mod tls_common;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use common::{Plain, plain, secs, words};
-use getty_core::layer::Layered;
-use getty_core::layer::tls::{Tls, TlsError, TlsFacts};
-use getty_core::{Close, CloseReason, Config, Deadline, Event, Memory, Session, StreamProtocol};
+use common::{plain, secs, words};
+use getty_core::layer::tls::{TlsError, TlsFacts};
+use getty_core::{Close, CloseReason, Config, Deadline, Event, Memory, StreamProtocol};
 use rustls::CertificateError;
+use solo::{Secure, Solo, shaken};
 use testkit::Rng;
-use testkit::clock::Clock;
 use testkit::pair::{End, Pair, Split, Wire};
 use tls_common::*;
-
-type Secure = Layered<Tls, Plain>;
 
 fn config() -> Arc<Config> {
     Config::builder().build().unwrap()
@@ -193,52 +192,6 @@ fn a_client_without_the_certificate_that_is_demanded_is_refused() {
     assert!(pair.run_until_closed(secs(1)));
     assert_eq!(tls_error(&pair.b), TlsError::Certificate(CertificateError::UnknownIssuer));
     assert!(told(&pair.b).iter().all(|told| !told.starts_with("Open")));
-}
-
-/// A session and a clock, for tests that are the wire.
-struct Solo {
-    session: Session<Secure>,
-    clock: Clock,
-}
-
-impl Solo {
-    fn new(protocol: Secure) -> Self {
-        let clock = Clock::new();
-        Solo { session: Session::new(protocol, config(), clock.now()), clock }
-    }
-
-    fn written(&mut self) -> Vec<u8> {
-        let mut all = Vec::new();
-        loop {
-            let mut outbound = self.session.outbound(self.clock.now());
-            if !outbound.has_remaining() {
-                return all;
-            }
-            let n = outbound.chunk().len();
-            all.extend_from_slice(outbound.chunk());
-            outbound.advance(n);
-        }
-    }
-
-    fn input(&mut self, bytes: &[u8]) {
-        self.session.handle_input(self.clock.now(), bytes);
-    }
-
-    fn poll(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.session.poll_event()).map(|event| words(&event)).collect()
-    }
-}
-
-/// Two ends whose handshake is done.
-fn shaken(world: &World) -> (Solo, Solo) {
-    let mut client = Solo::new(client(world.client_config(), plain()));
-    let mut server = Solo::new(server(world.server_config(), plain()));
-    for _ in 0..4 {
-        server.input(&client.written());
-        client.input(&server.written());
-    }
-    assert_eq!((client.poll(), server.poll()), (vec!["Open".to_owned()], vec!["Open".to_owned()]));
-    (client, server)
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(crate) struct Actor<L, M: Messages> {
     /// A close that a handle asked for, and that waits for the backlog.
     close_asked: Option<Box<Close>>,
     opened: bool,
+    /// The outside was told of the opening, and not of the end.
+    observed: bool,
     shutdown_told: bool,
     panicked: bool,
 }
@@ -84,6 +86,7 @@ where
             backlog: false,
             close_asked: None,
             opened,
+            observed: false,
             shutdown_told: false,
             panicked: false,
         }
@@ -259,10 +262,16 @@ where
         answer(session, now, verdict);
     }
 
+    /// Tells the outside that the session is open.
+    pub(crate) fn observe_opened(&mut self) {
+        self.observed = true;
+        observe::opened(self.side.id, self.side.local, self.side.peer);
+    }
+
     fn open(&mut self, session: &mut impl Commands<M>, now: Timestamp, mut opened: Box<Opened>) {
         opened.local = self.side.local;
         opened.peer = self.side.peer;
-        observe::opened(self.side.id, opened.local, opened.peer);
+        self.observe_opened();
         let mut refused = None;
         self.call(session, now, |listener, cx| refused = listener.on_open(cx, &opened).err());
         self.opened = true;
@@ -343,7 +352,8 @@ where
     ) -> Box<CloseReason> {
         let stats = session.stats();
         let (id, peer) = (self.side.id, self.side.peer);
-        observe::closed(id, peer, &reason, &stats, self.opened);
+        let observed = std::mem::take(&mut self.observed);
+        observe::closed(id, peer, &reason, &stats, observed);
         if !self.panicked {
             let listener = &mut self.listener;
             let call = || observe::in_session(id, peer, || listener.on_close(&reason, &stats));
@@ -392,12 +402,15 @@ where
 impl<L, M: Messages> Actor<L, M> {
     /// The task is dropped: tells the handles.
     pub(crate) fn abandon(&mut self, session: &impl Commands<M>) {
+        let reason = if std::thread::panicking() {
+            CloseReason::Panicked
+        } else {
+            CloseReason::Local { flushed: false }
+        };
+        if std::mem::take(&mut self.observed) {
+            observe::closed(self.side.id, self.side.peer, &reason, &session.stats(), true);
+        }
         if let Some(shared) = self.side.shared.take() {
-            let reason = if std::thread::panicking() {
-                CloseReason::Panicked
-            } else {
-                CloseReason::Local { flushed: false }
-            };
             shared.end(Box::new(reason), session.last_active(), session.stats());
         }
     }

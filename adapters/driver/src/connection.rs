@@ -278,6 +278,13 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             if let Some(kind) = this.engine.unwritten() {
                 return Poll::Ready(Err(CloseReason::Io(kind)));
             }
+            let session = &this.engine.session;
+            let progress = session.stats().progress;
+            if progress.flushed < progress.accepted && !session.is_open() {
+                // A layer failed, and what was queued went with it.
+                let reason = session.close_reason().cloned();
+                return Poll::Ready(Err(reason.unwrap_or(CloseReason::Local { flushed: false })));
+            }
             Poll::Ready(Ok(()))
         })
     }

@@ -68,7 +68,11 @@ where
             session.last_active(),
             opened,
         );
-        Driver { engine, actor, membership: Membership::none() }
+        let mut driver = Driver { engine, actor, membership: Membership::none() };
+        if opened {
+            driver.actor.observe_opened();
+        }
+        driver
     }
 
     /// Tells the listener and the handles where the two ends are, if the stream does not know: over TLS of another

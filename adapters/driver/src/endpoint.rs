@@ -63,6 +63,8 @@ struct Members {
     sessions: usize,
     /// How many of those are not open yet.
     opening: usize,
+    /// How many wait for what sessions say of themselves.
+    listing: usize,
     /// How many sessions each address has, where that is limited.
     by_address: HashMap<IpAddr, u32>,
     counted: Counted,
@@ -73,7 +75,7 @@ struct Slot {
     waker: Option<Waker>,
     role: Role,
     /// What it says of itself, and in which round it was asked.
-    answer: Option<(u32, Vec<SessionInfo>)>,
+    answer: (u32, Vec<SessionInfo>),
 }
 
 /// What a task does for its endpoint.
@@ -138,8 +140,9 @@ impl Endpoint {
         if let Some(address) = address {
             *members.by_address.entry(address).or_default() += 1;
         }
-        let key = members.slots.insert(Slot { waker: None, role, answer: None });
-        Member { endpoint: self.clone(), key, role, opening: is_session, address }
+        let joined = self.wanted().round(); // who comes later than a question is not asked it
+        let key = members.slots.insert(Slot { waker: None, role, answer: (joined, Vec::new()) });
+        Member { endpoint: self.clone(), key, role, opening: is_session, address, joined }
     }
 
     /// Accepting failed, and not because of one connection.
@@ -176,6 +179,7 @@ impl Endpoint {
 
     /// Asks every session about itself, and waits until each has answered or is over.
     pub(crate) async fn list(&self) -> Vec<SessionInfo> {
+        let _listing = Listing::begin(self);
         let one = 1 << Wanted::PHASE_BITS;
         let round = Wanted(self.wanted.fetch_add(one, Ordering::AcqRel).wrapping_add(one)).round();
         self.wake_all();
@@ -209,18 +213,37 @@ impl Endpoint {
     }
 }
 
+/// Somebody waits for what sessions say of themselves: until they have all been told, that is kept.
+struct Listing<'a>(&'a Endpoint);
+
+impl<'a> Listing<'a> {
+    fn begin(endpoint: &'a Endpoint) -> Self {
+        endpoint.lock().listing += 1;
+        Listing(endpoint)
+    }
+}
+
+impl Drop for Listing<'_> {
+    fn drop(&mut self) {
+        let mut members = self.0.lock();
+        members.listing -= 1;
+        if members.listing == 0 {
+            members.slots.iter_mut().for_each(|(_, slot)| slot.answer.1 = Vec::new());
+        }
+    }
+}
+
 impl Members {
     /// What all sessions say of themselves, unless one has not answered in this round or a later one.
     fn answers(&self, round: u32) -> Option<Vec<SessionInfo>> {
         let mut all = Vec::with_capacity(self.sessions);
         for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.role.answers()) {
-            match &slot.answer {
-                // Rounds wrap around, but nobody is asked so often while somebody waits.
-                Some((answered, told)) if answered.wrapping_sub(round) < u32::MAX / 8 => {
-                    all.extend_from_slice(told)
-                }
-                _ => return None,
+            let (answered, told) = &slot.answer;
+            // Rounds wrap around, but nobody is asked so often while somebody waits.
+            if answered.wrapping_sub(round) >= u32::MAX / 8 {
+                return None;
             }
+            all.extend_from_slice(told);
         }
         Some(all)
     }
@@ -251,6 +274,8 @@ pub(crate) struct Member {
     opening: bool,
     /// The address that it is counted by.
     address: Option<IpAddr>,
+    /// The round in which it came.
+    joined: u32,
 }
 
 impl Member {
@@ -272,7 +297,7 @@ impl Member {
     }
 
     fn answer(&self, round: u32, told: Vec<SessionInfo>) {
-        let before = self.endpoint.lock().slots[self.key].answer.replace((round, told));
+        let before = std::mem::replace(&mut self.endpoint.lock().slots[self.key].answer, (round, told));
         drop(before);
         self.endpoint.answered.notify(usize::MAX);
     }
@@ -318,8 +343,7 @@ impl Membership {
     }
 
     pub(crate) fn set(&mut self, member: Member) {
-        // Who comes later than a question is not asked it.
-        self.answered = member.endpoint.wanted().round();
+        self.answered = member.joined;
         self.member = Some(member);
     }
 

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | session open | debug | id, local, peer |
 //! | session closed | debug; info if it did not end cleanly | id, peer, reason, received and sent messages and bytes |
-//! | connection refused | warn | limit |
+//! | connection refused | debug, since whoever floods a server would flood its log | limit |
 //! | accepting failed | warn | error |
 //!
 //! | metric | kind | labels |
@@ -39,7 +39,7 @@ pub(crate) fn opened(id: SessionId, local: Option<SocketAddr>, peer: Option<Sock
     }
 }
 
-/// A session is over; `opened` says whether it ever was open.
+/// A session is over; `opened` says whether its opening was told.
 pub(crate) fn closed(
     id: SessionId,
     peer: Option<SocketAddr>,
@@ -87,7 +87,7 @@ pub(crate) fn closed(
 /// A connection was closed at once, because of `limit`.
 pub(crate) fn refused(limit: &'static str) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "getty", limit, "connection refused");
+    tracing::debug!(target: "getty", limit, "connection refused");
     #[cfg(feature = "metrics")]
     metrics::counter!("getty_connections_refused_total", "limit" => limit).increment(1);
 }

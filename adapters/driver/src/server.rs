@@ -548,7 +548,7 @@ where
         let made = catch_unwind(AssertUnwindSafe(|| (self.protocol.make(), (self.listener)())));
         let (protocol, listener) = match made {
             Ok((Ok(protocol), listener)) => (protocol, listener),
-            Ok((Err(_), _)) => return,
+            Ok((Err(error), _)) => return self.endpoint.accept_failed(&error),
             Err(panic) => return actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
         };
         let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));

@@ -43,6 +43,9 @@ pub enum TlsError {
     /// The peer told that it does not go on.
     #[error("TLS: the peer refused: {}", alert(.0))]
     Refused(AlertDescription),
+    /// More was sealed than one set of keys is safe for, and TLS 1.2 has no way to change them: connect again.
+    #[error("TLS: the connection has sealed as much as its keys are good for (TLS 1.2): connect again")]
+    KeysExhausted,
     /// Anything else, in the words of rustls.
     #[error("TLS: {0}")]
     Other(rustls::Error),
@@ -208,12 +211,12 @@ impl Layer for Tls {
             // panics over what it can't open after it said close_notify.
             wire.received.clear();
         } else if !self.peer_closed {
-            self.peer_closed = match &mut self.connection {
+            let taken = match &mut self.connection {
                 Connection::Client(connection) => take(&mut **connection, wire, plain),
                 Connection::Server(connection) => take(&mut **connection, wire, plain),
-            }
-            .map_err(failed)?;
+            };
             self.is_open = !self.state().is_handshaking();
+            self.peer_closed = taken.map_err(failed)?;
         }
         Ok(self.peer_closed)
     }
@@ -337,6 +340,14 @@ enum Words<'a> {
 
 /// Says `words`. What was received is shown again, since rustls remembers where in it a handshake message begins.
 fn say<C: Process>(connection: &mut C, words: &Words<'_>, wire: &mut Wire) -> Result<(), TlsError> {
+    let said = try_to_say(connection, words, wire);
+    if said.is_err() {
+        say_why(connection, wire); // that it ends here, where rustls wants that said
+    }
+    said
+}
+
+fn try_to_say<C: Process>(connection: &mut C, words: &Words<'_>, wire: &mut Wire) -> Result<(), TlsError> {
     let Wire { received, sealed, .. } = wire;
     loop {
         match connection.process(received).state? {
@@ -397,7 +408,7 @@ fn put(
                 return Ok(());
             }
             Err(Refusal::Room(required)) if required > len => len = required,
-            Err(_) => return Err(TlsError::Other(rustls::Error::EncryptError)),
+            Err(_) => return Err(TlsError::KeysExhausted),
         }
     }
 }

@@ -315,7 +315,7 @@ impl Inner {
     }
 
     pub(super) fn discard_output(&mut self) {
-        self.discard_messages();
+        self.discard_messages(false);
         self.layer_speaks = false;
         self.layer_ends = false;
         if let Some(buffers) = &mut self.buffers {
@@ -323,11 +323,12 @@ impl Inner {
         }
     }
 
-    /// Gives up what is queued, but for what a layer has sealed.
-    pub(super) fn discard_messages(&mut self) {
+    /// Gives up what is queued, but for what a layer has sealed; `goes_on` says that that is written still.
+    pub(super) fn discard_messages(&mut self, goes_on: bool) {
         if let Some(buffers) = &mut self.buffers {
-            if buffers.layer.partly_written {
-                self.outbox.lose_sight(&buffers.sizes, buffers.layer.sealed_plain);
+            let sealed = buffers.layer.sealed_plain;
+            if sealed > 0 && (goes_on || buffers.layer.partly_written) {
+                self.outbox.lose_sight(&buffers.sizes, sealed);
             }
             buffers.layer.sealed_plain = 0;
             buffers.segments.gathered.clear();

@@ -1,5 +1,7 @@
 //! A layer below the protocol: how a session takes bytes through it, opens and ends with it.
 
+use std::sync::Arc;
+
 use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 
@@ -62,6 +64,10 @@ impl Inner {
         (self.outbox.queued() - plain.min(self.outbox.queued())) + sealed
     }
 
+    pub(super) fn has_layer(&self) -> bool {
+        self.layer != LayerState::None
+    }
+
     /// Whether there is something that can be written.
     pub(super) fn wants_write(&self) -> bool {
         match self.layer {
@@ -89,33 +95,43 @@ impl Inner {
         received.limit(spare.min(READ_ARENA))
     }
 
-    /// Takes what was received through the layer.
-    pub(super) fn open_layer(&mut self, layer: &mut dyn Layer) {
+    /// Takes what was received through the layer; the last `new` bytes are new.
+    pub(super) fn open_layer(&mut self, layer: &mut dyn Layer, new: usize) {
         let keeps = self.keeps_input();
         let buffers = self.buffers.get_or_insert_default();
-        let unusable = matches!(self.layer, LayerState::None | LayerState::Failed);
-        if unusable || self.read_ended || self.phase >= Phase::Closed {
-            return buffers.layer.wire.received.clear();
+        let wire = &mut buffers.layer.wire;
+        if matches!(self.layer, LayerState::None | LayerState::Failed) || self.phase >= Phase::Closed {
+            wire.received.clear();
+            return;
+        }
+        if self.read_ended {
+            // What came before stays as it is: the layer may remember places in it.
+            wire.received.truncate(wire.received.len().saturating_sub(new));
+            self.layer_speaks = !wire.sealed.is_empty();
+            return;
         }
         let mut plain = Plain::new(keeps.then_some(&mut buffers.received));
         let result = layer.open(&mut buffers.layer.wire, &mut plain);
         let held = buffers.layer.wire.received.len();
         self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+        if layer.is_open() && self.layer == LayerState::Opening {
+            self.layer = LayerState::Open;
+            self.open_without_handshake(); // whatever else there is comes after
+        }
         match result {
-            Err(error) => return self.fail_layer(error),
-            Ok(_) if held > MAX_UNOPENED => {
-                return self.fail_layer(std::sync::Arc::new(TooMuchUnopened { held }));
-            }
+            Err(error) => self.fail_layer(error),
+            Ok(_) if held > MAX_UNOPENED => self.fail_layer(Arc::new(TooMuchUnopened { held })),
             Ok(true) => {
                 self.buffers.get_or_insert_default().layer.wire.received.clear();
                 self.handle_eof(self.now);
             }
             Ok(false) => {}
         }
-        if layer.is_open() && self.layer == LayerState::Opening {
-            self.layer = LayerState::Open;
-            self.open_without_handshake();
-        }
+    }
+
+    /// Whether a piece of the layer's has come in part.
+    pub(super) fn has_unopened(&self) -> bool {
+        self.has_layer() && self.buffers.as_ref().is_some_and(|b| !b.layer.wire.received.is_empty())
     }
 
     /// Watches over a piece of the layer's that has begun as over a frame.
@@ -134,23 +150,31 @@ impl Inner {
         self.clock(now);
         let counts = matches!(self.phase, Phase::Open | Phase::Draining) && !self.read_ended;
         match layer.handle_eof() {
-            Err(error) if counts && self.layer == LayerState::Open => self.fail_layer(error),
+            Err(error) if counts && self.layer == LayerState::Open => {
+                self.fail_layer(error);
+                self.read_ended |= self.phase == Phase::Flushing; // nothing more is to be waited for
+            }
             _ => self.handle_eof(now),
         }
     }
 
     /// Seals what waits, if what was sealed before is written.
     pub(super) fn seal(&mut self, layer: &mut dyn Layer) {
-        if self.layer == LayerState::Opening {
-            self.open_layer(layer);
+        if self.layer == LayerState::Opening && !self.layer_ends {
+            self.open_layer(layer, 0);
         }
         let is_open = self.layer == LayerState::Open;
         if self.layer_ends && !is_open {
             // There is nobody yet to tell, nor a way to send what the protocol has to say.
             self.layer_ends = false;
-            self.discard_messages();
+            self.layer = LayerState::Failed;
+            self.layer_speaks = self.buffers.as_ref().is_some_and(|b| !b.layer.wire.sealed.is_empty());
+            self.discard_messages(true);
         }
         let ends = self.layer_ends;
+        if ends {
+            self.buffers.get_or_insert_default();
+        }
         let Some(buffers) = self.buffers.as_mut().filter(|b| is_open && b.layer.wire.sealed.is_empty())
         else {
             return;
@@ -200,7 +224,7 @@ impl Inner {
         match self.phase {
             Phase::Open | Phase::Draining => {
                 self.reason = Some(Box::new(CloseReason::Layer(error)));
-                self.discard_messages();
+                self.discard_messages(true);
                 self.deadlines.clear_all();
                 self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
                 self.pending &= pending::OPEN | pending::FLUSHED;
@@ -211,7 +235,7 @@ impl Inner {
             }
             Phase::Opening => {
                 self.reason = Some(Box::new(CloseReason::Layer(error)));
-                self.discard_messages();
+                self.discard_messages(true);
                 self.deadlines.clear_all();
                 self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
                 self.flush_last_word();

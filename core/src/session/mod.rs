@@ -183,6 +183,11 @@ impl<P: Protocol> Session<P> {
         self.inner.phase == Phase::Ended
     }
 
+    /// Why the session ends, once it is closing: what [`Event::Closed`] will tell, unless something else ends it before.
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.inner.reason.as_deref()
+    }
+
     /// When the peer last gave a sign of life: at the opening, at the last received bytes, or at the last
     /// [`update_active`](Self::update_active) (Go getty's `GetActive`).
     pub fn last_active(&self) -> Timestamp {
@@ -277,7 +282,7 @@ impl<P: StreamProtocol> Session<P> {
     fn receive_through_layer(&mut self, n: usize) {
         self.inner.count_read(n);
         if let Some(layer) = self.protocol.layer() {
-            self.inner.open_layer(layer);
+            self.inner.open_layer(layer, n);
         }
         self.inner.watch_unopened(self.protocol.is_mid_frame());
     }
@@ -335,7 +340,8 @@ impl<P: StreamProtocol> Session<P> {
         if !inner.has_room(known, limit) {
             return Err(inner.refuse(item, known, limit));
         }
-        let chain_over = inner.config.chain_over();
+        // A layer seals what lies together as one piece, and copies in doing so.
+        let chain_over = if inner.has_layer() { usize::MAX } else { inner.config.chain_over() };
         let buffers = inner.buffers.get_or_insert_default();
         let mark = buffers.segments.mark();
         let mut sink = Sink::queue(&mut buffers.segments, chain_over);
@@ -486,7 +492,7 @@ impl<P: StreamProtocol> Session<P> {
         if !inner.is_delivering() {
             return None;
         }
-        if protocol.is_mid_frame() {
+        if protocol.is_mid_frame() || inner.has_unopened() {
             inner.inbox.begin_partial(inner.received.bytes, inner.now);
         }
         inner.watch_partial();

@@ -141,6 +141,9 @@ impl Outbox {
         self.queued = 0;
         self.answers = 0;
         self.latest = Run::default();
+        if self.front_is_control {
+            self.front_written = 0; // no message was written in part
+        }
     }
 }
 

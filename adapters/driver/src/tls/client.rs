@@ -50,6 +50,17 @@ impl ClientTls {
     pub fn from_config(config: Arc<ClientConfig>) -> Self {
         ClientTls { config, server_name: None }
     }
+
+    /// With another name, or address, that the server's certificate must be for, and that is asked for (SNI), instead of the
+    /// host that is connected to.
+    ///
+    /// # Errors
+    /// No certificate can be for that.
+    pub fn with_server_name(mut self, name: impl Into<String>) -> Result<Self, TlsSetupError> {
+        let name = name.into();
+        self.server_name = Some(server_name(&name).map_err(|_| TlsSetupError::ServerName(name))?);
+        Ok(self)
+    }
 }
 
 impl Security for ClientTls {
@@ -79,7 +90,7 @@ impl fmt::Debug for ClientTls {
 fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).map_err(|_| {
         let text =
-            format!("no certificate can be for {host:?}: name the server (ClientTlsBuilder::server_name)");
+            format!("no certificate can be for {host:?}: name the server (ClientTls::with_server_name)");
         io::Error::new(io::ErrorKind::InvalidInput, text)
     })
 }
@@ -184,11 +195,11 @@ impl ClientTlsBuilder {
         if self.key_log {
             config.key_log = Arc::new(KeyLogFile::new());
         }
-        let server_name = match self.server_name {
-            None => None,
-            Some(name) => Some(server_name(&name).map_err(|_| TlsSetupError::ServerName(name))?),
-        };
-        Ok(ClientTls { config: Arc::new(config), server_name })
+        let tls = ClientTls::from_config(Arc::new(config));
+        match self.server_name {
+            None => Ok(tls),
+            Some(name) => tls.with_server_name(name),
+        }
     }
 }
 

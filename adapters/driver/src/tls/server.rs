@@ -8,8 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use getty_core::StreamProtocol;
 use getty_core::layer::Layered;
 use getty_core::layer::tls::Tls;
+use rustls::crypto::ring::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoClientAuth, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoClientAuth, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+    WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{KeyLogFile, ServerConfig};
 
@@ -21,7 +25,7 @@ use crate::Security;
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    current: Option<Arc<Current>>,
+    current: Option<(Arc<Current>, Arc<Tickets>)>,
 }
 
 impl ServerTls {
@@ -47,14 +51,16 @@ impl ServerTls {
         Ok(ServerTls { config, current: None })
     }
 
-    /// From now on proves to be `identity` to whoever connects; sessions that are there go on.
+    /// From now on proves to be `identity` to whoever connects; sessions that are there go on, but none of before is taken
+    /// up again by a ticket.
     ///
     /// # Errors
     /// The key does not belong to the certificate, or this was made [`from_config`](Self::from_config).
     pub fn replace_identity(&self, identity: Identity) -> Result<(), TlsSetupError> {
-        let Some(current) = &self.current else { return Err(TlsSetupError::NotReplaceable) };
-        let certified = identity.certified()?;
+        let Some((current, tickets)) = &self.current else { return Err(TlsSetupError::NotReplaceable) };
+        let (certified, ticketer) = (identity.certified()?, Ticketer::new()?);
         *current.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        *tickets.0.write().unwrap_or_else(PoisonError::into_inner) = ticketer;
         Ok(())
     }
 }
@@ -157,12 +163,14 @@ impl ServerTlsBuilder {
             .with_cert_resolver(current.clone());
         config.alpn_protocols = self.alpn;
         // Tickets hold the session themselves: there is no table that clients could fill.
-        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+        let tickets = Arc::new(Tickets(RwLock::new(Ticketer::new()?)));
+        config.ticketer = tickets.clone();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         if self.key_log {
             config.key_log = Arc::new(KeyLogFile::new());
         }
         let tls = ServerTls::from_config(Arc::new(config))?;
-        Ok(ServerTls { current: Some(current), ..tls })
+        Ok(ServerTls { current: Some((current, tickets)), ..tls })
     }
 }
 
@@ -173,5 +181,38 @@ struct Current(RwLock<Arc<CertifiedKey>>);
 impl ResolvesServerCert for Current {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// What clients come back with. Those of another identity are of no use.
+struct Tickets(RwLock<Arc<dyn ProducesTickets>>);
+
+impl Tickets {
+    fn current(&self) -> Arc<dyn ProducesTickets> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        self.current().enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.current().lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.current().encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.current().decrypt(cipher)
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets").finish_non_exhaustive()
     }
 }
