@@ -115,6 +115,7 @@
 //! not been tried.
 #![forbid(unsafe_code)]
 
+mod backoff;
 pub mod codec;
 mod config;
 pub mod datagram;
@@ -132,6 +133,7 @@ mod time;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
+pub use backoff::{Backoff, Retry};
 pub use config::{Config, ConfigBuilder};
 pub use error::{CloseReason, ConfigError, DecoderFault, EncodedTooLarge, SendError};
 pub use event::{Accepted, Event, Idle, Opened, Seq};
