@@ -15,7 +15,12 @@ use getty_core::Close;
 use getty_core::codec::LengthDelimited;
 use getty_driver::{Client, Runtime, TcpOptions};
 
-on_every_runtime!(a_client_with_a_listener, an_address_that_does_not_answer_is_named, socket_options);
+on_every_runtime!(
+    a_client_with_a_listener,
+    an_address_that_does_not_answer_is_named,
+    nobody_talks_to_himself,
+    socket_options,
+);
 
 fn a_client_with_a_listener<R: TestRuntime>() {
     R::block_on(async {
@@ -57,6 +62,23 @@ fn an_address_that_does_not_answer_is_named<R: TestRuntime>() {
     });
 }
 
+/// Whoever connects to a free port of those from which the system takes ports for connections may be given that very one,
+/// and is connected to himself. Here, that is tried until the system does it, and is no connection.
+fn nobody_talks_to_himself<R: TestRuntime>() {
+    R::block_on(async {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for _ in 0..2000 {
+            let client = Client::<R>::builder();
+            let error = client.tcp_connection::<_, Bytes>(&free.to_string(), LengthDelimited::new()).await;
+            let error = error.expect_err("nobody listens there");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            if error.to_string().ends_with("connected to itself: nobody listens there") {
+                return;
+            }
+        }
+    });
+}
+
 fn socket_options<R: TestRuntime>() {
     R::block_on(async {
         let options =
@@ -95,6 +117,45 @@ fn connecting_gives_up_in_time() {
             );
             assert_eq!(Fake::now() - start, timeout);
         }
+    });
+}
+
+/// A name with addresses of both families, and where and when it was tried.
+const NAME: &str = "192.0.2.1:7,192.0.2.2:7,[2001:db8::1]:7";
+
+async fn connect_to_name(timeout: Duration) -> (std::io::Result<()>, Vec<(String, Duration)>) {
+    let start = Fake::now();
+    let client = Client::<Fake>::builder().connect_timeout(timeout);
+    let result = client.tcp_connection::<_, Bytes>(NAME, LengthDelimited::new()).await;
+    let attempts = fake::take_attempts().into_iter();
+    (result.map(drop), attempts.map(|(address, at)| (address.to_string(), at - start)).collect())
+}
+
+#[test]
+fn an_address_that_does_not_answer_is_not_waited_for() {
+    let tried = |at: [u64; 3]| -> Vec<(String, Duration)> {
+        let in_turn = ["192.0.2.1:7", "[2001:db8::1]:7", "192.0.2.2:7"];
+        in_turn.map(str::to_owned).into_iter().zip(at.map(Duration::from_millis)).collect()
+    };
+    fake::block_on(async {
+        let (result, attempts) = connect_to_name(secs(10)).await;
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(attempts, tried([0, 250, 500]));
+        // The first to answer is taken.
+        fake::connects_to("[2001:db8::1]:7", Ok(wire().0));
+        let (result, attempts) = connect_to_name(secs(10)).await;
+        assert!(result.is_ok());
+        assert_eq!(attempts, tried([0, 250, 500])[..2]);
+        // One that refuses is not waited for at all.
+        fake::connects_to("192.0.2.1:7", Err(ErrorKind::ConnectionRefused.into()));
+        let (_, attempts) = connect_to_name(secs(10)).await;
+        assert_eq!(attempts, tried([0, 0, 250]));
+        for address in ["[2001:db8::1]:7", "192.0.2.1:7", "192.0.2.2:7"] {
+            fake::connects_to(address, Err(ErrorKind::ConnectionRefused.into()));
+        }
+        let (result, attempts) = connect_to_name(secs(10)).await;
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(attempts, tried([0, 0, 0]));
     });
 }
 

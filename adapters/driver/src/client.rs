@@ -17,6 +17,7 @@ use getty_core::datagram::{PacketOptions, Packets};
 use getty_core::{Config, Framed, Items, Out, Session, StreamProtocol};
 
 use crate::actor::OnPanic;
+use crate::connect::ConnectTcp;
 use crate::receiver::{Forward, Receiver};
 use crate::server::first_good;
 use crate::{
@@ -24,12 +25,7 @@ use crate::{
     SessionId, Spawn, TcpOptions, Timer, UdpOptions, clock,
 };
 #[cfg(unix)]
-use crate::{UnixRuntime, unix};
-
-/// How long a client waits before it tries a Unix socket again where too many wait to be accepted, since the system does
-/// not tell when there is room: at first, and at the most.
-#[cfg(unix)]
-const FULL_QUEUE_WAIT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+use crate::{UnixRuntime, connect::ConnectUnix};
 
 /// Connects to servers: one session to one address at a time.
 #[derive(Debug)]
@@ -55,13 +51,13 @@ impl<R: Runtime> Client<R> {
 /// Makes client sessions.
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext> {
-    config: Arc<Config>,
-    tcp: TcpOptions,
+    pub(crate) config: Arc<Config>,
+    pub(crate) tcp: TcpOptions,
     udp: UdpOptions,
     packets: PacketOptions,
-    connect_timeout: Duration,
-    spawner: S,
-    on_panic: Option<OnPanic>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) spawner: S,
+    pub(crate) on_panic: Option<OnPanic>,
     pub(crate) security: T,
     runtime: PhantomData<fn(R)>,
 }
@@ -91,7 +87,9 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         self
     }
 
-    /// How long resolving the name and connecting may take together. Default 10 s.
+    /// How long resolving the name and connecting may take together, with all the addresses that the name has: over TCP,
+    /// the next one is tried beside the others when one has failed or has not answered within 250 ms (RFC 8305, "Happy
+    /// Eyeballs"). Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -287,23 +285,8 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     }
 
     pub(crate) async fn connect_tcp(&self, address: &str) -> io::Result<R::TcpStream> {
-        let connecting = self.in_time(self.connect_any(address));
+        let connecting = ConnectTcp::<R>::new(address, self.connect_timeout, self.tcp.clone());
         connecting.await.map_err(|error| AddressError::wrap("connect to", address, error))
-    }
-
-    /// Connects to the first of the name's addresses that answers.
-    async fn connect_any(&self, address: &str) -> io::Result<R::TcpStream> {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in R::resolve(address).await? {
-            match R::tcp_connect(address).await {
-                Ok(stream) => {
-                    R::apply(&stream, &self.tcp)?;
-                    return Ok(stream);
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
     }
 
     #[cfg(unix)]
@@ -311,19 +294,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     where
         R: UnixRuntime,
     {
-        let connecting = self.in_time(async {
-            let mut wait = FULL_QUEUE_WAIT.0;
-            loop {
-                match unix::connect(path) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        let mut timer = R::timer(clock::after::<R>(wait));
-                        poll_fn(|cx| timer.poll(cx)).await;
-                        wait = (wait * 2).min(FULL_QUEUE_WAIT.1);
-                    }
-                    result => return R::unix_stream(result?),
-                }
-            }
-        });
+        let connecting = ConnectUnix::<R>::new(path, self.connect_timeout);
         connecting.await.map_err(|error| AddressError::wrap("connect to", path.display(), error))
     }
 
@@ -355,7 +326,7 @@ impl<R: Runtime, S, T> fmt::Debug for ClientBuilder<R, S, T> {
 }
 
 /// The host in `HOST:PORT`.
-fn host(address: &str) -> &str {
+pub(crate) fn host(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }

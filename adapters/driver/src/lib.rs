@@ -44,6 +44,7 @@ mod actor;
 mod alarm;
 mod client;
 mod clock;
+mod connect;
 mod connection;
 mod context;
 mod driver;

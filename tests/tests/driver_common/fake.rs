@@ -26,10 +26,18 @@ thread_local! {
     static ACCEPTS: RefCell<VecDeque<io::Result<MemIo>>> = const { RefCell::new(VecDeque::new()) };
     static ACCEPT_WAKER: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static ACCEPT_CALLS: Cell<usize> = const { Cell::new(0) };
-    static CONNECTS: RefCell<VecDeque<io::Result<MemIo>>> = const { RefCell::new(VecDeque::new()) };
+    static CONNECTS: RefCell<VecDeque<Connects>> = const { RefCell::new(VecDeque::new()) };
+    static CONNECT_WAKERS: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+    static ATTEMPTS: RefCell<Vec<(SocketAddr, Instant)>> = const { RefCell::new(Vec::new()) };
     static UDP_SOCKETS: RefCell<VecDeque<PacketWire>> = const { RefCell::new(VecDeque::new()) };
     static TASKS: RefCell<Vec<Option<Spawned>>> = const { RefCell::new(Vec::new()) };
     static READY: Arc<Mutex<VecDeque<usize>>> = Arc::default();
+}
+
+/// What becomes of an attempt to connect, to this address or any.
+struct Connects {
+    to: Option<SocketAddr>,
+    result: io::Result<MemIo>,
 }
 
 struct Spawned {
@@ -94,7 +102,22 @@ pub fn accept_calls() -> usize {
 
 /// The next attempt to connect has this result; without any it hangs.
 pub fn connects(result: io::Result<MemIo>) {
-    CONNECTS.with_borrow_mut(|connects| connects.push_back(result));
+    push_connects(Connects { to: None, result });
+}
+
+/// The next attempt to connect to `address` has this result.
+pub fn connects_to(address: &str, result: io::Result<MemIo>) {
+    push_connects(Connects { to: Some(address.parse().unwrap()), result });
+}
+
+fn push_connects(connects: Connects) {
+    CONNECTS.with_borrow_mut(|all| all.push_back(connects));
+    CONNECT_WAKERS.take().into_iter().for_each(Waker::wake);
+}
+
+/// The attempts to connect since the last time: where to, and when.
+pub fn take_attempts() -> Vec<(SocketAddr, Instant)> {
+    ATTEMPTS.take()
 }
 
 /// The wire of the next UDP socket that was made.
@@ -186,18 +209,28 @@ impl Runtime for Fake {
         })
     }
 
+    /// A name is a list of addresses.
     async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-        address.parse().map(|address| vec![address]).map_err(|_| io::ErrorKind::NotFound.into())
+        let addresses = address.split(',').map(|address| address.parse());
+        addresses.collect::<Result<_, _>>().map_err(|_| io::ErrorKind::NotFound.into())
     }
 
     fn tcp_listener(listener: TcpListener) -> io::Result<FakeListener> {
         Ok(FakeListener { _socket: listener })
     }
 
-    async fn tcp_connect(_address: SocketAddr) -> io::Result<MemIo> {
-        poll_fn(|_| match CONNECTS.with_borrow_mut(VecDeque::pop_front) {
-            Some(result) => Poll::Ready(result),
-            None => Poll::Pending,
+    async fn tcp_connect(address: SocketAddr) -> io::Result<MemIo> {
+        ATTEMPTS.with_borrow_mut(|attempts| attempts.push((address, NOW.get())));
+        poll_fn(|cx| {
+            let result = CONNECTS.with_borrow_mut(|all| {
+                let place = all.iter().position(|connects| connects.to.is_none_or(|to| to == address));
+                place.and_then(|place| all.remove(place)).map(|connects| connects.result)
+            });
+            if let Some(result) = result {
+                return Poll::Ready(result);
+            }
+            CONNECT_WAKERS.with_borrow_mut(|wakers| wakers.push(cx.waker().clone()));
+            Poll::Pending
         })
         .await
     }
