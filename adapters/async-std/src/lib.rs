@@ -47,6 +47,9 @@ pub type Server = getty_async_io::getty_driver::Server<AsyncStd>;
 /// A client on async-std. See [`getty_driver::Client`](getty_async_io::getty_driver::Client).
 pub type Client = getty_async_io::getty_driver::Client<AsyncStd>;
 
+/// Client sessions on async-std that are kept up, for messages `O` to send. See [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
+pub type Pool<O> = getty_async_io::getty_driver::Pool<AsyncStd, O>;
+
 /// A session over TCP from which messages are pulled, of codec `C`. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
 pub type Connection<C, O = <C as core::codec::Decoder>::Item> =

@@ -193,7 +193,7 @@ where
                 return false;
             }
             self.posts -= 1;
-            let Some(Entry { item, to, ticket }) = shared.pop() else { return true };
+            let Some(Entry { item, to, ticket, pooled }) = shared.pop() else { return true };
             let sent = match to {
                 None => session.send(item),
                 Some(peer) => session.send_to(peer.into(), item),
@@ -205,7 +205,7 @@ where
                     }
                 }
                 Err(SendError::Blocked(item) | SendError::Closed(item) | SendError::NotOpen(item)) => {
-                    shared.put_back(Entry { item, to, ticket });
+                    shared.put_back(Entry { item, to, ticket, pooled });
                     return true; // what is left is for `take_unsent`
                 }
                 Err(error) => {

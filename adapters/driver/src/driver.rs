@@ -87,6 +87,11 @@ where
         self.actor.handle(&self.engine.session, self.membership.waker())
     }
 
+    /// Whether the listener was told of the opening, and the session takes messages.
+    pub(crate) fn is_open(&self) -> bool {
+        self.actor.is_opened() && self.engine.session.is_open()
+    }
+
     pub(crate) fn set_member(&mut self, member: Member) {
         self.membership.set(member);
     }

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use event_listener::Event;
 use slab::Slab;
 
 use crate::limits::{Counted, ServerLimits, ServerStats, SessionInfo};
-use crate::observe;
+use crate::{Runtime, Timer, clock, observe};
 
 /// Where an endpoint is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,6 +207,30 @@ impl Endpoint {
         }
     }
 
+    /// Asks all tasks to end, waits up to `grace`, then aborts what is left; says how many sessions that were.
+    pub(crate) async fn shut_down<R: Runtime>(&self, grace: Duration) -> usize {
+        self.enter(Phase::ShuttingDown);
+        let mut timer = R::timer(clock::after::<R>(grace));
+        let mut empty = pin!(self.wait_empty());
+        let in_time = poll_fn(|cx| {
+            if empty.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            timer.poll(cx).map(|()| false)
+        });
+        if in_time.await {
+            return 0;
+        }
+        let aborted = self.sessions();
+        self.enter(Phase::Aborting);
+        self.wait_empty().await;
+        aborted
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.wanted().phase()
+    }
+
     fn wanted(&self) -> Wanted {
         Wanted(self.wanted.load(Ordering::Acquire))
     }
@@ -259,7 +286,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = self.wanted().phase();
+        let phase = self.phase();
         f.debug_struct("Endpoint").field("phase", &phase).field("sessions", &self.sessions()).finish()
     }
 }
@@ -280,7 +307,7 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn phase(&self) -> Phase {
-        self.endpoint.wanted().phase()
+        self.endpoint.phase()
     }
 
     /// The session is open.

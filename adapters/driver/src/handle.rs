@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
 
-use event_listener::Event;
+use event_listener::{Event, EventListener};
 #[cfg(feature = "websocket")]
 use getty_core::websocket::Verdict;
 use getty_core::{Close, CloseReason, SendError, Seq, Stats, Timestamp};
@@ -65,7 +65,7 @@ impl<T> Handle<T> {
     /// [`SendError::Blocked`] if the queue is full or the session is above its high watermark,
     /// [`SendError::Closed`] if the session is over, or a handle has asked to close it. Both give the item back.
     pub fn try_send(&self, item: T) -> Result<(), SendError<T>> {
-        self.shared.post(Entry { item, to: None, ticket: None })
+        self.shared.post(Entry::new(item))
     }
 
     /// The same for a session of a datagram socket that is not connected: the item is for `peer`.
@@ -74,7 +74,7 @@ impl<T> Handle<T> {
     /// As for [`try_send`](Self::try_send). That the session has one peer only is told to
     /// [`Listener::on_send_error`](crate::Listener::on_send_error).
     pub fn try_send_to(&self, peer: SocketAddr, item: T) -> Result<(), SendError<T>> {
-        self.shared.post(Entry { item, to: Some(peer), ticket: None })
+        self.shared.post(Entry { to: Some(peer), ..Entry::new(item) })
     }
 
     /// Posts an item, and waits for room if there is none.
@@ -85,7 +85,7 @@ impl<T> Handle<T> {
     /// # Cancel safety
     /// An item whose future is dropped before it is ready was not posted, and is dropped with it.
     pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
-        self.post_when_there_is_room(Entry { item, to: None, ticket: None }).await
+        self.post_when_there_is_room(Entry::new(item)).await
     }
 
     /// The same for a session of a datagram socket that is not connected: the item is for `peer`.
@@ -96,7 +96,7 @@ impl<T> Handle<T> {
     /// # Cancel safety
     /// As for [`send`](Self::send).
     pub async fn send_to(&self, peer: SocketAddr, item: T) -> Result<(), SendError<T>> {
-        self.post_when_there_is_room(Entry { item, to: Some(peer), ticket: None }).await
+        self.post_when_there_is_room(Entry { to: Some(peer), ..Entry::new(item) }).await
     }
 
     /// Posts an item and waits until the transport has all of it, or until it is known that it will not.
@@ -108,7 +108,7 @@ impl<T> Handle<T> {
     /// Once the item is posted, dropping the future does not take it back.
     pub async fn send_flushed(&self, item: T) -> Result<Seq, NotFlushed<T>> {
         let ticket = Arc::new(Ticket::default());
-        self.post_when_there_is_room(Entry { item, to: None, ticket: Some(ticket.clone()) })
+        self.post_when_there_is_room(Entry { ticket: Some(ticket.clone()), ..Entry::new(item) })
             .await
             .map_err(NotFlushed::NotSent)?;
         match poll_fn(|cx| ticket.poll(cx)).await {
@@ -122,10 +122,10 @@ impl<T> Handle<T> {
     }
 
     async fn post_when_there_is_room(&self, entry: Entry<T>) -> Result<(), SendError<T>> {
-        let Entry { mut item, to, ticket } = entry;
+        let Entry { mut item, to, ticket, pooled } = entry;
         let mut listener = None;
         loop {
-            match self.shared.post(Entry { item, to, ticket: ticket.clone() }) {
+            match self.shared.post(Entry { item, to, ticket: ticket.clone(), pooled }) {
                 Err(SendError::Blocked(back)) => item = back,
                 result => return result,
             }
@@ -193,13 +193,50 @@ impl<T> Handle<T> {
     }
 
     /// Takes the items that were posted but never reached the session, in order. Empty until the session is
-    /// over.
+    /// over. What was posted to a [`Pool`](crate::Pool) is none of these: the pool gives it to another session.
     pub fn take_unsent(&self) -> Vec<T> {
         let mut state = self.shared.lock();
         if state.closed.is_none() {
             return Vec::new();
         }
-        std::mem::take(&mut state.items).into_iter().map(|entry| entry.item).collect()
+        let mut items = std::mem::take(&mut state.items);
+        if items.iter().any(|entry| entry.pooled) {
+            (state.items, items) = items.into_iter().partition(|entry| entry.pooled);
+        }
+        items.into_iter().map(|entry| entry.item).collect()
+    }
+
+    /// Posts an item of a pool: it is not with [`take_unsent`](Self::take_unsent), but with
+    /// [`take_pooled`](Self::take_pooled).
+    pub(crate) fn post_pooled(&self, item: T) -> Result<(), SendError<T>> {
+        self.shared.post(Entry { pooled: true, ..Entry::new(item) })
+    }
+
+    /// Takes the items of a pool that never reached the session, which is over.
+    pub(crate) fn take_pooled(&self) -> Vec<T> {
+        let mut state = self.shared.lock();
+        if state.closed.is_none() {
+            return Vec::new();
+        }
+        let (pooled, others) =
+            std::mem::take(&mut state.items).into_iter().partition(|entry: &Entry<T>| entry.pooled);
+        state.items = others;
+        drop(state);
+        let pooled: VecDeque<Entry<T>> = pooled;
+        pooled.into_iter().map(|entry| entry.item).collect()
+    }
+
+    /// How much waits to be sent: bytes that the peer has not taken, and an item that is not encoded yet as one. `None` if
+    /// nothing more can be posted.
+    pub(crate) fn load(&self) -> Option<usize> {
+        let state = self.shared.lock();
+        let takes = !state.closing && state.closed.is_none();
+        takes.then(|| state.stats.queued + state.items.len())
+    }
+
+    /// Hears of room, or that there will be none.
+    pub(crate) fn listen_for_room(&self) -> EventListener {
+        self.shared.room.listen()
     }
 
     /// When the peer last gave a sign of life, as of the session's last turn.
@@ -398,6 +435,14 @@ pub(crate) struct Entry<T> {
     pub(crate) to: Option<SocketAddr>,
     /// What its sender waits for.
     pub(crate) ticket: Option<Arc<Ticket>>,
+    /// It was posted to a pool, which gives it to another session if this one does not take it.
+    pub(crate) pooled: bool,
+}
+
+impl<T> Entry<T> {
+    fn new(item: T) -> Self {
+        Entry { item, to: None, ticket: None, pooled: false }
+    }
 }
 
 #[derive(Default)]

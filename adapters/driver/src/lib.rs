@@ -12,6 +12,8 @@
 //! * **Messages are pulled** ([`Connection`]): it owns the session, has no task and no queue, and is a
 //!   `Stream` and a `Sink` too. [`Connection::spawn`] moves it to a task and splits it in two halves.
 //!
+//! A [`Pool`] is a client with several sessions, to one address or more, that connects again whenever one ends.
+//!
 //! # A stream of one's own
 //!
 //! Whatever implements [`Io`] can carry a session, and [`FuturesIo`] makes one of any stream of the `futures-io` traits:
@@ -60,6 +62,7 @@ mod observe;
 mod packet_driver;
 mod packet_engine;
 mod peers_driver;
+mod pool;
 mod receiver;
 mod runtime;
 mod scratch;
@@ -79,6 +82,9 @@ pub use getty_core::{Items, Messages};
 
 pub use client::{Client, ClientBuilder};
 pub use clock::now;
+pub use connect::ConnectTcp;
+#[cfg(unix)]
+pub use connect::ConnectUnix;
 pub use connection::{Connection, SinkError};
 pub use context::Context;
 pub use driver::Driver;
@@ -90,6 +96,14 @@ pub use limits::{Refused, ServerLimits, ServerStats, SessionInfo};
 pub use listener::{Listener, Refuse};
 pub use packet_driver::PacketDriver;
 pub use peers_driver::PeersDriver;
+#[cfg(unix)]
+pub use pool::DialUnix;
+#[cfg(feature = "websocket")]
+pub use pool::DialWebSocket;
+pub use pool::{
+    AddressStats, Dial, DialTcp, NotReady, NotReadyWhy, Pool, PoolBuilder, PoolClosed, PoolOptions,
+    PoolStats, PoolTask, Select,
+};
 pub use receiver::{Forward, Receiver};
 #[cfg(unix)]
 pub use runtime::UnixRuntime;

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
@@ -106,21 +106,7 @@ impl<R: Runtime, A> Server<R, A> {
     /// # Cancel safety
     /// Dropping the future drops the server: what is left is aborted.
     pub async fn shutdown(self, grace: Duration) -> Shutdown {
-        self.endpoint.enter(Phase::ShuttingDown);
-        let mut timer = R::timer(clock::after::<R>(grace));
-        let mut empty = pin!(self.endpoint.wait_empty());
-        let in_time = poll_fn(|cx| {
-            if empty.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(true);
-            }
-            timer.poll(cx).map(|()| false)
-        });
-        if in_time.await {
-            return Shutdown { aborted: 0 };
-        }
-        let aborted = self.endpoint.sessions();
-        self.endpoint.enter(Phase::Aborting);
-        self.endpoint.wait_empty().await;
+        let aborted = self.endpoint.shut_down::<R>(grace).await;
         Shutdown { aborted }
     }
 }
@@ -442,7 +428,7 @@ pub(crate) fn first_good<T>(
     Err(failure)
 }
 
-/// Makes the protocol of each session of a [`Server`]. It appears in bounds only.
+/// Makes the protocol of each session of a [`Server`] or a [`Pool`](crate::Pool). It appears in bounds only.
 pub trait MakeProtocol {
     /// What the sessions speak.
     type Protocol: StreamProtocol;
@@ -469,11 +455,11 @@ impl<T: Security, M: MakeProtocol> MakeProtocol for Covered<T, M> {
     }
 }
 
-/// Makes sessions of a codec. It appears in bounds of [`ServerBuilder::tcp`] only.
+/// Makes sessions of a codec. It appears in bounds of builders' methods only.
 #[derive(Debug)]
 pub struct FramedBy<MC, O> {
-    codec: MC,
-    out: PhantomData<fn(O)>,
+    pub(crate) codec: MC,
+    pub(crate) out: PhantomData<fn(O)>,
 }
 
 impl<MC, C, O> MakeProtocol for FramedBy<MC, O>

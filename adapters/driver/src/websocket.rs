@@ -180,7 +180,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
 }
 
 /// Where to connect for a request, for which there are random bytes.
-fn address<T: Security>(request: &ClientRequest) -> io::Result<String> {
+pub(crate) fn address<T: Security>(request: &ClientRequest) -> io::Result<String> {
     POOL.with_borrow_mut(|pool| fill_pool(pool, HANDSHAKE_KEY))?;
     if request.is_secure() != T::IS_SECURE {
         let text = if T::IS_SECURE {

@@ -44,6 +44,9 @@ pub type Server = getty_async_io::getty_driver::Server<Smol>;
 /// A client on smol. See [`getty_driver::Client`](getty_async_io::getty_driver::Client).
 pub type Client = getty_async_io::getty_driver::Client<Smol>;
 
+/// Client sessions on smol that are kept up, for messages `O` to send. See [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
+pub type Pool<O> = getty_async_io::getty_driver::Pool<Smol, O>;
+
 /// A session over TCP from which messages are pulled, of codec `C`. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
 pub type Connection<C, O = <C as core::codec::Decoder>::Item> =

@@ -70,6 +70,9 @@ pub type Server = getty_driver::Server<Tokio>;
 /// A client on tokio. See [`getty_driver::Client`].
 pub type Client = getty_driver::Client<Tokio>;
 
+/// Client sessions on tokio that are kept up, for messages `O` to send. See [`getty_driver::Pool`].
+pub type Pool<O> = getty_driver::Pool<Tokio, O>;
+
 /// A session over TCP from which messages are pulled, of codec `C`. See [`getty_driver::Connection`].
 pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
     getty_driver::Connection<Tokio, TcpStream, core::Framed<C, O>>;

@@ -1,0 +1,239 @@
+//! [`Roster`]: what the sessions of a pool and the [`Pool`](crate::Pool) itself share.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::{Event, EventListener};
+use getty_core::{SendError, Timestamp};
+
+use super::Select;
+use super::addresses::{Addresses, Attempt, Choice};
+use super::stats::{AddressStats, PoolStats};
+use crate::Handle;
+use crate::endpoint::{Endpoint, Phase};
+
+/// The sessions that are open, what is known of the addresses, and the items that wait for a session.
+pub(super) struct Roster<O> {
+    select: Select,
+    /// How many sessions there are to be.
+    sessions: usize,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// A session has opened or ended, or an attempt failed.
+    changed: Event,
+    /// How many items wait for a session: what a session looks at in each turn.
+    carried: AtomicUsize,
+    state: Mutex<State<O>>,
+}
+
+struct State<O> {
+    addresses: Addresses,
+    ready: Vec<Handle<O>>,
+    /// Whose turn it is.
+    next: usize,
+    /// Items that were posted to sessions which ended before they took them. There are no more than fit into the queues of
+    /// all sessions, since a session is given these first.
+    carried: VecDeque<O>,
+}
+
+impl<O> Roster<O> {
+    pub(super) fn new(select: Select, sessions: usize, addresses: Addresses) -> Self {
+        Roster {
+            select,
+            sessions,
+            endpoint: Arc::new(Endpoint::default()),
+            changed: Event::new(),
+            carried: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                addresses,
+                ready: Vec::with_capacity(sessions),
+                next: 0,
+                carried: VecDeque::new(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<O>> {
+        // Nothing of the user's runs under this lock, but wakers being cloned.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears of the next change.
+    pub(super) fn listen(&self) -> EventListener {
+        self.changed.listen()
+    }
+
+    /// Tells everybody who listens that something has changed.
+    pub(super) fn tell(&self) {
+        self.changed.notify(usize::MAX);
+    }
+
+    pub(super) fn choose(&self, now: Timestamp) -> Choice {
+        self.lock().addresses.choose(now)
+    }
+
+    /// A session is open: what waits for one goes to it first.
+    pub(super) fn opened(&self, attempt: &mut Attempt, handle: &Handle<O>, now: Timestamp) {
+        self.feed(handle);
+        let mut state = self.lock();
+        state.addresses.opened(attempt, now);
+        state.ready.push(handle.clone());
+        drop(state);
+        self.tell();
+    }
+
+    /// A session takes nothing any more.
+    pub(super) fn withdraw(&self, handle: &Handle<O>) {
+        let mut state = self.lock();
+        let place = state.ready.iter().position(|ready| ready.id() == handle.id());
+        let withdrawn = place.map(|place| state.ready.remove(place));
+        drop(state);
+        if withdrawn.is_some() {
+            self.tell();
+        }
+    }
+
+    /// An attempt failed, or its session is over.
+    pub(super) fn over(&self, attempt: &Attempt, now: Timestamp, error: String) {
+        self.lock().addresses.over(attempt, now, error);
+        self.tell();
+    }
+
+    /// An attempt or a session was given up.
+    pub(super) fn left(&self, attempt: &Attempt) {
+        self.lock().addresses.left(attempt);
+        self.tell();
+    }
+
+    /// Finds other sessions for items that one did not take, as far as they have room.
+    pub(super) fn carry(&self, items: Vec<O>) {
+        if items.is_empty() {
+            return;
+        }
+        let mut waiting = VecDeque::new();
+        for item in items {
+            match if waiting.is_empty() { self.post(item) } else { Err(SendError::NotOpen(item)) } {
+                Ok(()) => {}
+                Err(error) => waiting.extend(error.into_item()),
+            }
+        }
+        let mut state = self.lock();
+        state.carried.extend(waiting);
+        self.carried.store(state.carried.len(), Ordering::Relaxed);
+    }
+
+    /// Gives a session as many of the items that wait for one as it has room for.
+    pub(super) fn feed(&self, handle: &Handle<O>) {
+        while self.carried.load(Ordering::Relaxed) > 0 {
+            let Some(item) = self.change_carried(VecDeque::pop_front) else { return };
+            let refused = handle.post_pooled(item).err().and_then(SendError::into_item);
+            if let Some(item) = refused {
+                return self.change_carried(|carried| carried.push_front(item));
+            }
+        }
+    }
+
+    fn change_carried<T>(&self, change: impl FnOnce(&mut VecDeque<O>) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state.carried);
+        self.carried.store(state.carried.len(), Ordering::Relaxed);
+        result
+    }
+
+    /// Takes the items that no session took.
+    pub(super) fn take_carried(&self) -> Vec<O> {
+        self.change_carried(std::mem::take).into()
+    }
+
+    /// One of the open sessions, by the selection; each `turn` gives another one, until there are no more.
+    fn pick(&self, turn: usize) -> Option<Handle<O>> {
+        let mut state = self.lock();
+        let ready = &state.ready;
+        let place = match (self.select, turn) {
+            (Select::RoundRobin, _) if turn < ready.len() => state.next % ready.len(),
+            (Select::LeastLoaded, 0) => {
+                let loads = ready.iter().enumerate().filter_map(|(i, ready)| Some((ready.load()?, i)));
+                loads.min()?.1
+            }
+            (Select::LeastLoaded, _) if turn <= ready.len() => turn - 1,
+            _ => return None,
+        };
+        let picked = ready[place].clone();
+        if self.select == Select::RoundRobin {
+            state.next = place + 1;
+        }
+        Some(picked)
+    }
+
+    /// An open session that is not closing.
+    pub(super) fn get(&self) -> Option<Handle<O>> {
+        let picked = (0..).map_while(|turn| self.pick(turn));
+        picked.into_iter().find(|handle| handle.load().is_some())
+    }
+
+    /// The open sessions.
+    pub(super) fn ready(&self) -> Vec<Handle<O>> {
+        self.lock().ready.clone()
+    }
+
+    /// How many sessions there are to be.
+    pub(super) fn wanted(&self) -> usize {
+        self.sessions
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.lock().ready.len()
+    }
+
+    /// Posts an item to one of the sessions that has room.
+    pub(super) fn post(&self, mut item: O) -> Result<(), SendError<O>> {
+        let mut is_blocked = false;
+        for turn in 0.. {
+            let Some(handle) = self.pick(turn) else { break };
+            match handle.post_pooled(item) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Blocked(back)) => {
+                    is_blocked = true;
+                    item = back;
+                }
+                Err(SendError::Closed(back)) => item = back,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(match self.is_over() {
+            true => SendError::Closed(item),
+            false if is_blocked => SendError::Blocked(item),
+            false => SendError::NotOpen(item),
+        })
+    }
+
+    /// Whether there is no session and will be none.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_closed() || self.is_given_up()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.endpoint.phase() != Phase::Running
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.lock().addresses.are_given_up()
+    }
+
+    pub(super) fn address_stats(&self, now: Timestamp) -> Vec<AddressStats> {
+        self.lock().addresses.stats(now)
+    }
+
+    pub(super) fn stats(&self, now: Timestamp) -> PoolStats {
+        let state = self.lock();
+        let (open, connecting) = (state.addresses.open(), state.addresses.connecting());
+        PoolStats {
+            open: state.ready.len(),
+            closing: open.saturating_sub(state.ready.len()),
+            connecting,
+            waiting: self.sessions.saturating_sub(open + connecting),
+            carried: state.carried.len(),
+            addresses: state.addresses.stats(now),
+        }
+    }
+}
