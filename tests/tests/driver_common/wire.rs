@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
@@ -47,6 +48,7 @@ struct State {
     on_write: Option<Box<dyn FnMut() + Send>>,
     shut_down: bool,
     dropped: bool,
+    addresses: Option<[SocketAddr; 2]>,
 }
 
 /// The driver's end.
@@ -153,6 +155,12 @@ impl Wire {
 }
 
 impl MemIo {
+    /// It says that it has these addresses: this end's, and the peer's.
+    pub fn with_addresses(self, local: &str, peer: &str) -> Self {
+        self.0.lock().unwrap().addresses = Some([local, peer].map(|address| address.parse().unwrap()));
+        self
+    }
+
     /// Counts the call and gives the answer that waits for it, if any.
     fn call(&mut self, op: Op, cx: &Context<'_>) -> Option<Poll<io::Result<usize>>> {
         let mut state = self.0.lock().unwrap();
@@ -170,6 +178,14 @@ impl MemIo {
 }
 
 impl Io for MemIo {
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.lock().unwrap().addresses.map(|[local, _]| local)
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.0.lock().unwrap().addresses.map(|[_, peer]| peer)
+    }
+
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.call(Op::Readable, cx).map_or(Poll::Ready(Ok(())), |answer| answer.map_ok(drop))
     }

@@ -105,21 +105,14 @@ impl<O> Roster<O> {
         self.tell();
     }
 
-    /// Finds other sessions for items that one did not take, as far as they have room.
+    /// Finds other sessions for items that one did not take: those that have room now, then whichever has room first.
     pub(super) fn carry(&self, items: Vec<O>) {
         if items.is_empty() {
             return;
         }
-        let mut waiting = VecDeque::new();
-        for item in items {
-            match if waiting.is_empty() { self.post(item) } else { Err(SendError::NotOpen(item)) } {
-                Ok(()) => {}
-                Err(error) => waiting.extend(error.into_item()),
-            }
-        }
-        let mut state = self.lock();
-        state.carried.extend(waiting);
-        self.carried.store(state.carried.len(), Ordering::Relaxed);
+        self.change_carried(|carried| carried.extend(items));
+        // One that is full now has a turn when it has room, and looks then.
+        self.ready().iter().for_each(|handle| self.feed(handle));
     }
 
     /// Gives a session as many of the items that wait for one as it has room for.
