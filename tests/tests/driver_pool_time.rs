@@ -256,12 +256,10 @@ fn what_a_session_did_not_take_goes_to_another_that_is_open() {
     fake::block_on(async {
         let (pool, _) = pool(&[ONE], PoolOptions::new().sessions(2));
         let servers = [accept(), accept()];
-        (0..4).for_each(|i| pool.try_send(Bytes::from(i.to_string())).unwrap());
-        pool.sessions()[0].close(Close::abort()); // before it has had its turn
+        pool.try_send(Bytes::from("hello")).unwrap();
+        pool.sessions()[0].close(Close::abort()); // whose turn it was; the other one has nothing to do
         fake::run();
-        let mut frames = servers[1].take_frames();
-        frames.sort();
-        assert_eq!(frames, ["0", "1", "2", "3"]);
+        assert_eq!(servers.map(|server| server.take_frames().concat()), ["", "hello"]);
         assert_eq!(pool.stats().carried, 0);
     });
 }
