@@ -19,10 +19,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use event_listener::EventListener;
+#[cfg(feature = "websocket")]
+use getty_core::StreamProtocol;
 use getty_core::codec::{Decoder, Encoder, Raw};
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{ClientRequest, Form, Message, WebSocket, Whole};
-use getty_core::{Backoff, Framed, Items, Out, Protocol, SendError, StreamProtocol};
+use getty_core::{Backoff, Framed, Items, Out, Protocol, SendError};
 
 #[cfg(unix)]
 use crate::UnixRuntime;
