@@ -1,6 +1,8 @@
 //! `--runtime`: servers and clients on every runtime, with each other.
 
-use crate::support::{RUNTIMES, Running, Server, rest, run};
+use std::io::Write;
+
+use crate::support::{RUNTIMES, Running, Server, frame, read_frame, rest, run};
 
 const TEXT: &str = "hello\n\nlast, without an end";
 
@@ -59,6 +61,9 @@ fn signals_end_the_server_on_every_runtime() {
         for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
             let server = Server::start(&["--runtime", runtime]);
             let mut client = server.connect();
+            // One that waits to be accepted would be reset.
+            client.write_all(&frame(b"hello")).unwrap();
+            assert_eq!(read_frame(&mut client).unwrap(), b"hello");
             server.running.signal(signal);
             assert_eq!(rest(&mut client), b"");
             drop(client); // whose end the server waits for
