@@ -91,7 +91,7 @@ fn standard_input_may_stay_open_on_every_runtime() {
         let mut client = Running::start(&["connect", "--runtime", runtime, &server.url]);
         let mut stdin = client.child.stdin.take().unwrap();
         for text in ["first\n", "\n", "third\n"] {
-            std::io::Write::write_all(&mut stdin, text.as_bytes()).unwrap();
+            stdin.write_all(text.as_bytes()).unwrap();
             assert_eq!(client.line(), text);
         }
         drop(stdin);
