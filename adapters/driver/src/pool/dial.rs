@@ -7,9 +7,9 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use getty_core::StreamProtocol;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{ClientRequest, Form, WebSocket};
-use getty_core::{Protocol, StreamProtocol};
 
 use crate::client::host;
 use crate::connect::ConnectTcp;
@@ -108,7 +108,7 @@ where
     T: Security,
     MF: Fn() -> F,
     F: Form,
-    WebSocket<F>: StreamProtocol + Protocol<Messages = F::Messages>,
+    WebSocket<F>: StreamProtocol<Messages = F::Messages>,
 {
     /// The request, and `HOST:PORT` of it.
     type Address = (ClientRequest, String);
