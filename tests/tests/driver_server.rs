@@ -21,6 +21,7 @@ on_every_runtime!(
     a_shutdown_aborts_who_ignores_it,
     dropping_a_server_aborts_and_closes_the_port,
     an_address_that_can_not_be_is_named,
+    servers_may_share_a_port,
 );
 
 async fn echo_server<R: TestRuntime>() -> (Server<R>, Log) {
@@ -156,4 +157,34 @@ fn a_local_spawner_takes_listeners_that_are_not_send() {
         assert_eq!(server.shutdown(secs(10)).await.aborted, 0);
     });
     assert_eq!(*seen.borrow(), ["hello"]);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn servers_may_share_a_port<R: TestRuntime>() {}
+
+#[cfg(target_os = "linux")]
+fn servers_may_share_a_port<R: TestRuntime>() {
+    R::block_on(async {
+        let options = || getty_driver::TcpOptions::new().reuse_port(true);
+        let listener = || Recorder::echo().0;
+        let one = server::<R>().tcp_options(options());
+        let one = one.tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap();
+        let address = one.local_addr().to_string();
+        let two = server::<R>().tcp_options(options());
+        let two = two.tcp(&address, LengthDelimited::new, listener).await.unwrap();
+        let without = server::<R>().tcp(&address, LengthDelimited::new, listener).await;
+        assert_eq!(without.unwrap_err().kind(), std::io::ErrorKind::AddrInUse, "all of them have to say so");
+        let mut clients = Vec::new();
+        while one.sessions() == 0 || two.sessions() == 0 {
+            let mut client = connect::<R>(one.local_addr()).await;
+            client.send(Bytes::from("hello")).await.unwrap();
+            assert_eq!(client.recv().await.unwrap().unwrap(), "hello");
+            clients.push(client);
+            assert!(clients.len() < 200, "all come to one of them");
+        }
+        one.shutdown(secs(0)).await;
+        let mut client = connect::<R>(two.local_addr()).await;
+        client.send(Bytes::from("to the other")).await.unwrap();
+        assert_eq!(client.recv().await.unwrap().unwrap(), "to the other");
+    });
 }

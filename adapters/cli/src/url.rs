@@ -61,6 +61,16 @@ impl Transport {
         matches!(self, Transport::Tls | Transport::SecureWebSocket)
     }
 
+    /// Whether it goes over TCP.
+    pub fn is_over_tcp(self) -> bool {
+        match self {
+            Transport::Tcp | Transport::Tls | Transport::WebSocket | Transport::SecureWebSocket => true,
+            #[cfg(unix)]
+            Transport::Unix => false,
+            Transport::Udp => false,
+        }
+    }
+
     /// The port of a URL that names none.
     fn default_port(self) -> Option<u16> {
         match self {

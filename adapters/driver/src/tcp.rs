@@ -45,11 +45,19 @@ pub struct TcpOptions {
     receive_buffer: Option<usize>,
     send_buffer: Option<usize>,
     backlog: i32,
+    reuse_port: bool,
 }
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        TcpOptions { nodelay: true, keepalive: None, receive_buffer: None, send_buffer: None, backlog: 1024 }
+        TcpOptions {
+            nodelay: true,
+            keepalive: None,
+            receive_buffer: None,
+            send_buffer: None,
+            backlog: 1024,
+            reuse_port: false,
+        }
     }
 }
 
@@ -96,6 +104,16 @@ impl TcpOptions {
         self
     }
 
+    /// Several servers may listen on one port (`SO_REUSEPORT`), if all of them say so and belong to one user: one for each
+    /// thread, say, each with a runtime of its own. Linux shares connections out by the peer's address and port; those that
+    /// wait to be accepted by a server that ends are reset. Off by default. Only on Unix; Windows has no such thing.
+    #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+    #[must_use]
+    pub fn reuse_port(mut self, on: bool) -> Self {
+        self.reuse_port = on;
+        self
+    }
+
     /// Makes a listening, non-blocking socket. Port 0 takes a free one.
     ///
     /// # Errors
@@ -105,6 +123,10 @@ impl TcpOptions {
         // On Windows the option means something else: that another process may take the address over.
         if cfg!(unix) {
             socket.set_reuse_address(true)?;
+        }
+        #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+        if self.reuse_port {
+            socket.set_reuse_port(true)?;
         }
         self.size_buffers(&SockRef::from(&socket))?;
         socket.bind(&address.into())?;

@@ -261,6 +261,7 @@ impl LocalServer {
             codec,
             config: codec.config(transport).build()?,
             limits: LimitOptions::default(),
+            shares_port: false,
             udp: UdpOptions::default(),
             threads,
             websocket: options.websocket.clone(),

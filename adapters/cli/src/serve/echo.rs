@@ -11,7 +11,7 @@ use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
 use getty_driver::core::{Close, CloseReason, Config, Idle, Opened, Stats};
 use getty_driver::tls::ServerTls;
-use getty_driver::{Context, Items, Listener, Refuse};
+use getty_driver::{Context, Items, Listener, Refuse, ServerBuilder, TcpOptions};
 
 use super::limits::LimitOptions;
 use super::page::Site;
@@ -19,18 +19,20 @@ use super::totals::Totals;
 use super::udp::{self, UdpOptions};
 use crate::codec::{Codec, CodecOptions, Lines};
 use crate::payload::Payload;
-use crate::runtime::{BuiltIn, server};
+use crate::runtime::{BuiltIn, Spawner, server};
 use crate::tls::over;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 
 /// An echo server on one URL, before it is started.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EchoServer {
     pub url: Url,
     pub codec: CodecOptions,
     pub config: Arc<Config>,
     pub limits: LimitOptions,
+    /// Other servers of this program listen on the same port.
+    pub shares_port: bool,
     pub udp: UdpOptions,
     /// How many threads run the sessions.
     pub threads: usize,
@@ -47,7 +49,7 @@ impl EchoServer {
         match self.codec.codec(self.url.transport) {
             None => {
                 let (options, echo) = (self.websocket.server(self.origin.clone()), self.echo()?);
-                let builder = server::<R>().config(self.config).limits(self.limits.limits());
+                let builder = self.builder::<R>();
                 let (address, listener) = (self.url.address(), move || echo.clone());
                 Ok(Server::Port(over!(
                     self.tls,
@@ -68,7 +70,7 @@ impl EchoServer {
     {
         let echo = self.echo()?;
         let listener = move || echo.clone();
-        let builder = server::<R>().config(self.config.clone()).limits(self.limits.limits());
+        let builder = self.builder::<R>();
         let address = self.url.address();
         Ok(match self.url.transport {
             Transport::Tcp | Transport::Tls => {
@@ -91,6 +93,13 @@ impl EchoServer {
                 ))
             }
         })
+    }
+
+    fn builder<R: BuiltIn>(&self) -> ServerBuilder<R, Spawner<R>> {
+        let options = TcpOptions::new();
+        #[cfg(target_os = "linux")]
+        let options = options.reuse_port(self.shares_port);
+        server::<R>().config(self.config.clone()).limits(self.limits.limits()).tcp_options(options)
     }
 
     fn echo(&self) -> anyhow::Result<Echo> {

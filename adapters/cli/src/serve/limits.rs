@@ -21,6 +21,12 @@ pub struct LimitOptions {
 }
 
 impl LimitOptions {
+    /// What each of so many servers takes of them. One address may have as many sessions at each.
+    pub fn shared_out(self, servers: usize) -> Self {
+        let accept_rate = self.accept_rate.map(|rate| (rate / servers as u32).max(1));
+        LimitOptions { max_sessions: self.max_sessions.div_ceil(servers), accept_rate, ..self }
+    }
+
     pub fn limits(self) -> ServerLimits {
         ServerLimits::new()
             .max_sessions(self.max_sessions)

@@ -1,5 +1,6 @@
 //! `getty serve`: an echo server.
 
+mod cores;
 mod echo;
 mod limits;
 mod page;
@@ -9,13 +10,14 @@ mod udp;
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
 use getty_driver::tls::ServerTls;
+use tokio::sync::oneshot;
 
 use crate::codec::CodecOptions;
 use crate::explain::with_causes;
@@ -24,6 +26,7 @@ use crate::tls::ServerTlsOptions;
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::{self, Origin, WebSocketOptions};
+use cores::Cores;
 pub use echo::{EchoServer, Server};
 pub use limits::LimitOptions;
 use signals::{Signal, Signals};
@@ -56,6 +59,11 @@ pub struct Options {
     /// Threads that run the sessions [default: the number of cores]. On Linux a port of udp has a socket for each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+
+    /// Threads share nothing: each has a runtime, listening sockets and sessions of its own, and the system shares
+    /// connections out. On Linux, on tokio, and for tcp, tls, ws and wss. Limits are shared out too
+    #[arg(long)]
+    per_core: bool,
 
     #[command(flatten)]
     codec: CodecOptions,
@@ -108,8 +116,58 @@ impl Options {
         }
         Origin::policy(&self.origin)?;
         self.udp.check(&self.urls)?;
+        if self.per_core {
+            self.check_per_core()?;
+        }
         self.tls.check(&self.urls)?;
         self.websocket.check(&self.urls)
+    }
+
+    fn check_per_core(&self) -> Result<(), String> {
+        if !cfg!(target_os = "linux") {
+            return Err("--per-core is for Linux, which shares connections out".to_owned());
+        }
+        if self.runtime != RuntimeName::Tokio {
+            return Err("--per-core is for --runtime tokio".to_owned());
+        }
+        match self.urls.iter().find(|url| !url.transport.is_over_tcp()) {
+            Some(url) => Err(format!("--per-core is for tcp, tls, ws and wss URLs, and not for {url}")),
+            None => Ok(()),
+        }
+    }
+
+    /// What is served at each URL.
+    fn servers(
+        &self,
+        threads: usize,
+        tls: Option<&ServerTls>,
+        totals: Option<&Arc<Totals>>,
+    ) -> anyhow::Result<Vec<EchoServer>> {
+        let mut servers = Vec::with_capacity(self.urls.len());
+        for url in &self.urls {
+            let config = self
+                .codec
+                .config(url.transport)
+                .cron_period(self.cron)
+                .heartbeat_period(self.websocket.ping)
+                .idle_read(self.idle.filter(|_| url.transport != Transport::Udp || self.udp.peers.is_some()))
+                .close_timeout(self.grace.max(Duration::from_secs(5)));
+            let server = EchoServer {
+                url: url.clone(),
+                codec: self.codec,
+                config: config.build()?,
+                limits: self.limits,
+                shares_port: false,
+                udp: self.udp,
+                threads,
+                websocket: self.websocket.clone(),
+                origin: Origin::policy(&self.origin).map_err(anyhow::Error::msg)?,
+                tls: tls.cloned().filter(|_| url.transport.is_secure()),
+                totals: totals.cloned(),
+            };
+            servers.push(server);
+        }
+        Ok(servers)
     }
 }
 
@@ -120,47 +178,62 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 fn run_on<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
     let cores = || available_parallelism().map_or(1, usize::from);
     let threads = options.threads.map_or_else(cores, usize::from);
-    R::block_on(threads, serve::<R>(threads, options))?
+    // Per core, this thread only waits for signals.
+    let here = if options.per_core { 1 } else { threads };
+    R::block_on(here, serve::<R>(threads, options))?
 }
 
 async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<()> {
     let tls = options.tls.server()?;
     let mut signals = Signals::new(tls.is_some()).context("can't listen to signals")?;
     let totals = options.stats.then(Arc::<Totals>::default);
-    let mut servers = Vec::new();
-    for url in &options.urls {
-        let config = options
-            .codec
-            .config(url.transport)
-            .cron_period(options.cron)
-            .heartbeat_period(options.websocket.ping)
-            .idle_read(
-                options.idle.filter(|_| url.transport != Transport::Udp || options.udp.peers.is_some()),
-            )
-            .close_timeout(options.grace.max(Duration::from_secs(5)));
-        let server = EchoServer {
-            url: url.clone(),
-            codec: options.codec,
-            config: config.build()?,
-            limits: options.limits,
-            udp: options.udp,
-            threads,
-            websocket: options.websocket.clone(),
-            origin: Origin::policy(&options.origin).map_err(anyhow::Error::msg)?,
-            tls: tls.clone().filter(|_| url.transport.is_secure()),
-            totals: totals.clone(),
-        };
-        servers.push(server.start::<R>().await?);
+    let servers = options.servers(threads, tls.as_ref(), totals.as_ref())?;
+    if options.per_core {
+        return serve_per_core::<R>(threads, &options, servers, signals, tls, totals).await;
     }
-    announce(&options.urls, &servers).context("can't write to standard output")?;
+    let mut running = Vec::with_capacity(servers.len());
+    for server in servers {
+        running.push(server.start::<R>().await?);
+    }
+    let urls = options.urls.iter().zip(&running).map(|(url, server)| server.url(url));
+    announce(urls).context("can't write to standard output")?;
     let tls = tls.map(|server| (server, &options.tls));
     tokio::select! {
         _ = ended(&mut signals, tls.as_ref()) => {}
-        () = totals::report(totals, &servers) => {}
+        () = totals::report::<R>(totals, &running) => {}
     }
     tokio::select! {
         biased;
-        () = shut_down(servers, options.grace) => Ok(()),
+        () = shut_down(running, options.grace) => Ok(()),
+        code = ended(&mut signals, tls.as_ref()) => std::process::exit(code),
+    }
+}
+
+/// Serves in threads that share nothing.
+async fn serve_per_core<R: BuiltIn>(
+    threads: usize,
+    options: &Options,
+    servers: Vec<EchoServer>,
+    mut signals: Signals,
+    tls: Option<ServerTls>,
+    totals: Option<Arc<Totals>>,
+) -> anyhow::Result<()> {
+    let cores = Cores::start(servers, threads)?;
+    announce(cores.urls.iter().cloned()).context("can't write to standard output")?;
+    let tls = tls.map(|server| (server, &options.tls));
+    tokio::select! {
+        _ = ended(&mut signals, tls.as_ref()) => {}
+        () = totals::report::<R>(totals, &[]) => {}
+    }
+    let grace = options.grace;
+    let (done, joined) = oneshot::channel();
+    thread::spawn(move || done.send(cores.join(grace)));
+    tokio::select! {
+        biased;
+        aborted = joined => {
+            tell_aborted(aborted??, grace);
+            Ok(())
+        }
         code = ended(&mut signals, tls.as_ref()) => std::process::exit(code),
     }
 }
@@ -179,10 +252,10 @@ async fn ended(signals: &mut Signals, tls: Option<&(ServerTls, &ServerTlsOptions
     }
 }
 
-fn announce<R: BuiltIn>(urls: &[Url], servers: &[Server<R>]) -> io::Result<()> {
+fn announce(urls: impl Iterator<Item = Url>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for (url, server) in urls.iter().zip(servers) {
-        writeln!(out, "listening {}", server.url(url))?;
+    for url in urls {
+        writeln!(out, "listening {url}")?;
     }
     out.flush()
 }
@@ -190,6 +263,10 @@ fn announce<R: BuiltIn>(urls: &[Url], servers: &[Server<R>]) -> io::Result<()> {
 async fn shut_down<R: BuiltIn>(servers: Vec<Server<R>>, grace: Duration) {
     let ends = join_all(servers.into_iter().map(|server| server.shutdown(grace))).await;
     let aborted: usize = ends.into_iter().sum();
+    tell_aborted(aborted, grace);
+}
+
+fn tell_aborted(aborted: usize, grace: Duration) {
     if aborted > 0 {
         eprintln!("getty: aborted {aborted} sessions that did not close within {grace:?} (see --grace)");
     }
