@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use common::{plain, secs};
-use getty_core::{Close, Memory};
+use getty_core::{Close, Config, Memory};
 use solo::{Solo, shaken};
+use testkit::pair::Pair;
 use tls_common::*;
 
 /// Of no type that a record has.
@@ -173,4 +174,19 @@ fn empty_reads_and_writes_are_nothing() {
     client.session.send(Bytes::new()).unwrap();
     server.input(&client.written());
     assert_eq!(server.poll(), ["Message "]);
+}
+
+/// What `openssl req -x509` makes by default is one, and rustls does not take it for a server's.
+#[test]
+fn a_certificate_of_an_authority_is_named_as_such() {
+    let authority = Authority::new("localhost");
+    let server_config = server_config(&authority.itself(), &rustls::version::TLS13);
+    let ours = client_config(&authority, &rustls::version::TLS13);
+    let mut pair =
+        Pair::new(client(ours, plain()), server(server_config, plain()), Config::builder().build().unwrap());
+    assert!(pair.run_until_closed(secs(1)));
+    assert_eq!(
+        pair.a.close_reason().unwrap().to_string(),
+        "TLS: the peer's certificate is not accepted: it is that of an authority (CA:TRUE), which can only sign others"
+    );
 }

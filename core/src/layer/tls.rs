@@ -73,6 +73,10 @@ fn reason(error: &CertificateError) -> String {
             format!("it is not for {} but for {}", expected.to_str(), presented.join(", "))
         }
         CertificateError::Revoked => "it was revoked".to_owned(),
+        // What `openssl req -x509` makes unless it is told otherwise.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is that of an authority (CA:TRUE), which can only sign others".to_owned()
+        }
         error => error.to_string(),
     }
 }

@@ -41,6 +41,16 @@ impl Authority {
         Arc::new(roots)
     }
 
+    /// Its own certificate, as if it were a server's.
+    pub fn itself(&self) -> Signed {
+        Signed {
+            certificate: self.0.pem(),
+            key: self.0.key().serialize_pem(),
+            der: self.0.der().clone(),
+            key_der: self.0.key().serialize_der(),
+        }
+    }
+
     pub fn sign(&self, names: &[&str]) -> Signed {
         self.sign_with(names, |_| {})
     }
