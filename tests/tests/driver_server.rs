@@ -173,7 +173,7 @@ fn servers_may_share_a_port<R: TestRuntime>() {
         let two = server::<R>().tcp_options(options());
         let two = two.tcp(&address, LengthDelimited::new, listener).await.unwrap();
         let without = server::<R>().tcp(&address, LengthDelimited::new, listener).await;
-        assert_eq!(without.unwrap_err().kind(), std::io::ErrorKind::AddrInUse, "all of them have to say so");
+        assert_eq!(without.unwrap_err().kind(), ErrorKind::AddrInUse, "all of them have to say so");
         let mut clients = Vec::new();
         while one.sessions() == 0 || two.sessions() == 0 {
             let mut client = connect::<R>(one.local_addr()).await;
