@@ -1,17 +1,16 @@
 //! The example of at-least-once delivery, with a receiver that is killed again and again.
 #![cfg(unix)]
 
+mod killed_common;
+
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::fs;
+use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
 use getty_core::codec::LengthDelimited;
+use killed_common::{Receiver, free_address, serve_until_killed};
 use tokio::sync::mpsc;
 
 #[path = "../../adapters/tokio/examples/at_least_once.rs"]
@@ -20,64 +19,28 @@ mod example;
 
 use example::{Account, Courier, Desk};
 
-/// With this in the environment, the test `receiver` is one: it has the address, and the file for what came.
-const ROLE: &str = "GETTY_TEST_RECEIVER";
-
 #[test]
 fn receiver() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let (address, file) = role.split_once(' ').unwrap();
-    let log = File::options().append(true).create(true).open(file).unwrap();
-    let log = Arc::new(Mutex::new(log));
+    let Some((address, written)) = killed_common::role() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let desk = move || {
-            let log = log.clone();
-            // One write for each line: what is written is there, whenever this is killed.
+            let written = written.clone();
             Desk(move |number, repeated, _| {
                 let line = format!("{number} {}\n", u8::from(repeated));
-                log.lock().unwrap().write_all(line.as_bytes()).unwrap();
+                written.lock().unwrap().write_all(line.as_bytes()).unwrap();
             })
         };
-        let _server = getty_tokio::Server::builder().tcp(address, LengthDelimited::new, desk).await.unwrap();
-        println!("\nready");
-        std::future::pending::<()>().await;
+        let _server = getty_tokio::Server::builder().tcp(&address, LengthDelimited::new, desk).await.unwrap();
+        serve_until_killed().await;
     });
-}
-
-struct Receiver(Child);
-
-impl Receiver {
-    fn start(address: &str, file: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "receiver", "--nocapture"])
-            .env(ROLE, format!("{address} {}", file.display()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let ready = BufReader::new(stdout).lines().any(|line| line.is_ok_and(|line| line == "ready"));
-        assert!(ready, "the receiver does not come up");
-        Receiver(child)
-    }
-}
-
-impl Drop for Receiver {
-    /// As `kill -9` does.
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
 }
 
 #[test]
 fn nothing_is_lost_and_what_was_surely_not_sent_is_not_doubled() {
     let kills: u64 = std::env::var("GETTY_KILLS").map_or(5, |kills| kills.parse().unwrap());
     let file = std::env::temp_dir().join(format!("getty-at-least-once-{}", std::process::id()));
-    let address = {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let address = free_address();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let account: Account = runtime.block_on(async {
         let (orders, incoming) = mpsc::channel(100);

@@ -1,12 +1,11 @@
 //! A pool whose server is killed and started again: what became of every message is known, and adds up.
 #![cfg(target_os = "linux")]
 
+mod killed_common;
+
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,18 +14,16 @@ use bytes::{Buf, Bytes};
 use getty_core::Backoff;
 use getty_core::codec::LengthDelimited;
 use getty_tokio::{Client, Context, Items, Listener, NotFlushed, Pool, PoolOptions, Server};
+use killed_common::{Receiver, Written, free_address, serve_until_killed};
 
-/// With this in the environment, the test `receiver` is one: it has the address, and the file for what came.
-const ROLE: &str = "GETTY_TEST_POOL_RECEIVER";
 const SESSIONS: usize = 100;
 const CAP: Duration = Duration::from_millis(500);
 
 /// Writes down what came, then answers.
-struct Desk(Arc<Mutex<File>>);
+struct Desk(Written);
 
 impl Listener<Items<Bytes>> for Desk {
     fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, message: Bytes) {
-        // One write for each line: what is written is there, whenever this is killed.
         let line = format!("{}\n", message.clone().get_u64());
         self.0.lock().unwrap().write_all(line.as_bytes()).unwrap();
         let _ = cx.send(message);
@@ -35,41 +32,13 @@ impl Listener<Items<Bytes>> for Desk {
 
 #[test]
 fn receiver() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let (address, file) = role.split_once(' ').unwrap();
-    let log = Arc::new(Mutex::new(File::options().append(true).create(true).open(file).unwrap()));
+    let Some((address, written)) = killed_common::role() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let desk = move || Desk(log.clone());
-        let _server = Server::builder().tcp(address, LengthDelimited::new, desk).await.unwrap();
-        println!("\nready");
-        std::future::pending::<()>().await;
+        let desk = move || Desk(written.clone());
+        let _server = Server::builder().tcp(&address, LengthDelimited::new, desk).await.unwrap();
+        serve_until_killed().await;
     });
-}
-
-struct Receiver(Child);
-
-impl Receiver {
-    fn start(address: &str, file: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "receiver", "--nocapture"])
-            .env(ROLE, format!("{address} {}", file.display()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let ready = BufReader::new(stdout).lines().any(|line| line.is_ok_and(|line| line == "ready"));
-        assert!(ready, "the receiver does not come up");
-        Receiver(child)
-    }
-}
-
-impl Drop for Receiver {
-    /// As `kill -9` does.
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
 }
 
 /// Counts what comes back.
@@ -123,10 +92,7 @@ fn count(path: &str) -> usize {
 fn every_message_is_accounted_for_and_nothing_leaks() {
     let kills: u32 = std::env::var("GETTY_KILLS").map_or(3, |kills| kills.parse().unwrap());
     let file = std::env::temp_dir().join(format!("getty-pool-restart-{}", std::process::id()));
-    let address = {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let address = free_address();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (account, acknowledged) = (Arc::default(), Arc::new(AtomicU64::new(0)));

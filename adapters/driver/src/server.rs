@@ -189,6 +189,19 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
 
     /// What runs the tasks. By default the runtime's own; another one may be local to a thread.
     pub fn spawner<N>(self, spawner: N) -> ServerBuilder<R, N, T> {
+        self.exchange(|_, security| (spawner, security))
+    }
+
+    /// Speaks TLS with whoever connects, over TCP, Unix sockets and WebSocket (then `wss`). Datagrams stay as they are.
+    /// The [`ServerTls`](crate::tls::ServerTls) may be kept, to replace its certificate while the server runs.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: crate::tls::ServerTls) -> ServerBuilder<R, S, crate::tls::ServerTls> {
+        self.exchange(|spawner, _| (spawner, tls))
+    }
+
+    /// The same with another spawner, or with something else between sockets and protocols.
+    fn exchange<N, U>(self, exchange: impl FnOnce(S, T) -> (N, U)) -> ServerBuilder<R, N, U> {
+        let (spawner, security) = exchange(self.spawner, self.security);
         ServerBuilder {
             config: self.config,
             tcp: self.tcp,
@@ -200,27 +213,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
             limits: self.limits,
             on_panic: self.on_panic,
             on_dropped: self.on_dropped,
-            security: self.security,
-            runtime: self.runtime,
-        }
-    }
-
-    /// Speaks TLS with whoever connects, over TCP, Unix sockets and WebSocket (then `wss`). Datagrams stay as they are.
-    /// The [`ServerTls`](crate::tls::ServerTls) may be kept, to replace its certificate while the server runs.
-    #[cfg(feature = "tls")]
-    pub fn tls(self, tls: crate::tls::ServerTls) -> ServerBuilder<R, S, crate::tls::ServerTls> {
-        ServerBuilder {
-            config: self.config,
-            tcp: self.tcp,
-            #[cfg(unix)]
-            unix: self.unix,
-            udp: self.udp,
-            packets: self.packets,
-            spawner: self.spawner,
-            limits: self.limits,
-            on_panic: self.on_panic,
-            on_dropped: self.on_dropped,
-            security: tls,
+            security,
             runtime: self.runtime,
         }
     }

@@ -1,0 +1,59 @@
+//! A server in a process of its own, to be killed: the test binary runs itself, with only the test that is the server.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// With this in the environment, the test `receiver` of a file is one: it has the address, and the file for what came.
+const ROLE: &str = "GETTY_TEST_RECEIVER";
+
+/// Where to write what comes, one write for each line: what is written is there, whenever this is killed.
+pub type Written = Arc<Mutex<File>>;
+
+/// In the test `receiver`: the address and the file, if this process is one.
+pub fn role() -> Option<(String, Written)> {
+    let role = std::env::var(ROLE).ok()?;
+    let (address, file) = role.split_once(' ').unwrap();
+    let file = File::options().append(true).create(true).open(file).unwrap();
+    Some((address.to_owned(), Arc::new(Mutex::new(file))))
+}
+
+/// In the test `receiver`: it serves from now on, until it is killed.
+pub async fn serve_until_killed() {
+    println!("\nready");
+    std::future::pending::<()>().await;
+}
+
+pub struct Receiver(Child);
+
+impl Receiver {
+    pub fn start(address: &str, file: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "receiver", "--nocapture"])
+            .env(ROLE, format!("{address} {}", file.display()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let ready = BufReader::new(stdout).lines().any(|line| line.is_ok_and(|line| line == "ready"));
+        assert!(ready, "the receiver does not come up");
+        Receiver(child)
+    }
+}
+
+impl Drop for Receiver {
+    /// As `kill -9` does.
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// An address that is free now.
+pub fn free_address() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().to_string()
+}
