@@ -437,3 +437,27 @@ fn a_hello_in_fragments_is_as_good() {
     pair.settle();
     assert_eq!(pair.a.messages(), [vec![5; 3000]]);
 }
+
+/// For programs that choose when they run: nothing is as good as no layer, and something as the layer itself.
+#[test]
+fn a_layer_may_be_there_or_not() {
+    use getty_core::layer::Layered;
+    use getty_core::layer::tls::Tls;
+
+    let world = World::new();
+    for secure in [false, true] {
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let ours = secure.then(|| Tls::client(Arc::new(world.client_config()), name).unwrap());
+        let theirs = secure.then(|| Tls::server(&Arc::new(world.server_config())).unwrap());
+        let mut pair = Pair::new(Layered::new(ours, plain()), Layered::new(theirs, plain()), config());
+        closes_on_read_end(&mut pair.b);
+        pair.settle();
+        pair.a.session.send(Bytes::from("hello")).unwrap();
+        pair.a.session.close(pair.clock.now(), Close::graceful());
+        assert!(pair.run_until_closed(secs(1)));
+        assert_eq!(pair.b.messages(), ["hello"]);
+        assert!(pair.a.close_reason().unwrap().is_clean() && pair.b.close_reason().unwrap().is_clean());
+        let bare = pair.a.session.stats().sent.bytes == 9;
+        assert_eq!(bare, !secure, "nothing is added where there is no layer");
+    }
+}
