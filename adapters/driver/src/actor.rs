@@ -13,9 +13,9 @@ use getty_core::{Close, CloseReason, Config, Event, Messages, Opened, SendError,
 
 use crate::context::{Commands, Holds, Side};
 use crate::endpoint::Phase;
-use crate::handle::{Entry, Handle, SessionId, Shared};
 use crate::limits::SessionInfo;
-use crate::{Context, Listener, Refuse, clock, listener, observe};
+use crate::shared::{Entry, Shared};
+use crate::{Context, Handle, Listener, Refuse, SessionId, clock, listener, observe};
 
 /// How many messages and other events are delivered in one turn.
 const TURN_MESSAGES: u32 = 128;
@@ -193,25 +193,23 @@ where
                 return false;
             }
             self.posts -= 1;
-            let Some(Entry { item, to, ticket, pooled }) = shared.pop() else { return true };
+            let Some(Entry { item, to, teller, pooled }) = shared.pop() else { return true };
             let sent = match to {
                 None => session.send(item),
                 Some(peer) => session.send_to(peer.into(), item),
             };
             match sent {
                 Ok(accepted) => {
-                    if let Some(ticket) = ticket {
-                        shared.accepted(ticket, accepted.seq);
+                    if let Some(teller) = teller {
+                        shared.taken(teller, accepted.seq);
                     }
                 }
                 Err(SendError::Blocked(item) | SendError::Closed(item) | SendError::NotOpen(item)) => {
-                    shared.put_back(Entry { item, to, ticket, pooled });
+                    shared.put_back(Entry { item, to, teller, pooled });
                     return true; // what is left is for `take_unsent`
                 }
                 Err(error) => {
-                    if let Some(ticket) = ticket {
-                        Shared::<M::Out>::refused(&ticket);
-                    }
+                    drop(teller); // which tells the sender so
                     self.call(session, now, |listener, cx| listener.on_send_error(cx, error));
                 }
             }

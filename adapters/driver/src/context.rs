@@ -12,8 +12,8 @@ use getty_core::{
     Accepted, Close, In, Messages, Out, Protocol, SendError, Seq, Session, Stats, StreamProtocol, Timestamp,
 };
 
-use crate::clock;
-use crate::handle::{Handle, SessionId, Shared};
+use crate::shared::Shared;
+use crate::{Handle, SessionId, clock};
 
 /// The session of a callback: commands and facts. The same type over every transport.
 pub struct Context<'a, M: Messages> {

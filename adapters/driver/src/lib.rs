@@ -25,6 +25,24 @@
 //! [`PacketDriver`] drives one session for a whole socket, [`PeersDriver`] one for each of its peers; listeners, contexts and
 //! handles are the same. A socket implements [`PacketIo`], with [`BatchSocket`] as what does the system calls.
 //!
+//! # How long things may take
+//!
+//! Each limit is for what it names, and changes none of the others.
+//!
+//! | what | set by | after it |
+//! |---|---|---|
+//! | posting an item | any timer around [`Handle::send`] | dropping the future posts nothing |
+//! | sending one | [`Handle::send_flushed_until`] | the item is back, or known to be under way; the session goes on |
+//! | connecting: names, every address | [`ClientBuilder::connect_timeout`] | an error |
+//! | handshakes (TLS, WebSocket) | [`Config::handshake_timeout`] | the session ends, and says why |
+//! | silence, half a message, a peer that does not read or answer | [`Config`](core::Config): `idle_read`, `partial_frame_timeout`, `write_stall_timeout`, `pong_timeout` | an event for idleness; else the session ends, and says why |
+//! | closing | [`Config::close_timeout`] | the session is aborted |
+//! | waiting for a pool's sessions | [`Pool::wait_ready`] | an error; the pool goes on |
+//! | shutting down | [`Server::shutdown`], [`Pool::close`] | what is left is aborted, and counted |
+//!
+//! [`Config::handshake_timeout`]: core::Config::handshake_timeout
+//! [`Config::close_timeout`]: core::Config::close_timeout
+//!
 //! # What a turn costs
 //!
 //! One poll of a session's task reads the clock once, reads once, calls the listener for everything that came,
@@ -52,6 +70,7 @@ mod context;
 mod driver;
 mod endpoint;
 mod engine;
+mod fate;
 mod futures;
 mod handle;
 mod io;
@@ -68,6 +87,7 @@ mod runtime;
 mod scratch;
 mod security;
 mod server;
+mod shared;
 mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;
