@@ -1,0 +1,134 @@
+//! A layer of somebody's own below the framing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use getty_core::codec::LengthDelimited;
+use getty_core::layer::{Layer, LayerError, Layered, Plain, Wire};
+use getty_core::{Close, CloseReason, Config, Event, Framed, Opened, Session, Timestamp};
+use testkit::pair::{Pair, Split, Wire as Link};
+
+/// Flips all bits and sends blocks, each with its length before it; a block of nothing is the end.
+#[derive(Debug, Default)]
+struct Blocks;
+
+#[derive(Debug, thiserror::Error)]
+#[error("blocks: cut off")]
+struct CutOff;
+
+fn flip(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().map(|byte| !byte).collect()
+}
+
+fn block(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_be_bytes(), &flip(bytes)[..]].concat()
+}
+
+impl Layer for Blocks {
+    fn open(&mut self, wire: &mut Wire, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+        while let Some((length, rest)) = wire.received.split_first_chunk::<4>() {
+            let length = u32::from_be_bytes(*length) as usize;
+            if length == 0 {
+                return Ok(true);
+            }
+            let Some(bytes) = rest.get(..length) else { break };
+            plain.put_slice(&flip(bytes));
+            wire.received.advance(4 + length);
+        }
+        Ok(false)
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    fn seal(&mut self, plain: &[u8], wire: &mut Wire) -> Result<(), LayerError> {
+        wire.sealed.put_slice(&block(plain));
+        Ok(())
+    }
+
+    fn close(&mut self, wire: &mut Wire) {
+        wire.sealed.put_slice(&block(b""));
+    }
+
+    fn handle_eof(&mut self) -> Result<(), LayerError> {
+        Err(Arc::new(CutOff))
+    }
+
+    fn describe(&mut self, _: &mut Opened) {}
+}
+
+type Plainly = Framed<LengthDelimited>;
+
+fn layered<L: Layer>(layer: L) -> Layered<L, Plainly> {
+    Layered::new(layer, Framed::new(LengthDelimited::new()))
+}
+
+fn session() -> Session<Layered<Blocks, Plainly>> {
+    let mut session = Session::new(layered(Blocks), Arc::new(Config::default()), Timestamp::ORIGIN);
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+    session
+}
+
+#[test]
+fn messages_and_a_graceful_close_go_through_it() {
+    for split in [Split::Whole, Split::Every(1)] {
+        let mut pair = Pair::new(layered(Blocks), layered(Blocks), Arc::default())
+            .wires(Link { split, ..Link::default() });
+        pair.settle();
+        let sent = [Bytes::from("hello"), Bytes::new(), Bytes::from(vec![7; 200_000])];
+        for message in &sent {
+            pair.a.session.send(message.clone()).unwrap();
+        }
+        pair.settle();
+        assert_eq!(pair.b.messages(), sent);
+        let now = pair.clock.now();
+        pair.b.session.send(Bytes::from("bye")).unwrap();
+        pair.b.session.close(now, Close::graceful());
+        pair.settle();
+        pair.a.session.close(now, Close::graceful()); // it was told that its peer has ended
+        assert!(pair.run_until_closed(Duration::from_secs(1)));
+        assert_eq!(pair.a.messages(), ["bye"]);
+        for reason in [pair.a.close_reason(), pair.b.close_reason()] {
+            assert!(reason.is_some_and(CloseReason::is_clean), "{reason:?}");
+        }
+    }
+}
+
+/// What `session` says in the end.
+fn reason(session: &mut Session<Layered<Blocks, Plainly>>) -> Box<CloseReason> {
+    loop {
+        match session.poll_event() {
+            Some(Event::Closed(reason)) => return reason,
+            Some(_) => {}
+            None => panic!("it goes on"),
+        }
+    }
+}
+
+#[test]
+fn a_stream_without_the_layers_end_is_cut_off() {
+    let mut session = session();
+    session.handle_input(Timestamp::ORIGIN, &block(&[0, 0, 0, 1, b'x']));
+    session.handle_eof(Timestamp::ORIGIN);
+    assert!(matches!(session.poll_event(), Some(Event::Message(message)) if message == "x"));
+    let reason = reason(&mut session);
+    assert!(matches!(&*reason, CloseReason::Layer(error) if error.is::<CutOff>()), "{reason}");
+}
+
+#[test]
+fn what_a_layer_cannot_use_is_not_kept_without_bound() {
+    let mut session = session();
+    // A block that claims to be as large as can be: the layer waits for all of it.
+    session.handle_input(Timestamp::ORIGIN, &u32::MAX.to_be_bytes());
+    let piece = [0; 1024];
+    let mut held = 4;
+    while session.wants_read() && held < 1024 * 1024 {
+        session.handle_input(Timestamp::ORIGIN, &piece);
+        held += piece.len();
+    }
+    assert_eq!(held, 128 * 1024 + 4, "the first piece past the limit ends it");
+    let reason = reason(&mut session).to_string();
+    assert!(reason.contains("the layer can't use 131076 bytes"), "{reason}");
+}
