@@ -198,7 +198,9 @@ impl<T> Handle<T> {
         }
     }
 
-    /// Ends the session. A graceful close comes after what was posted before it; nothing can be posted after.
+    /// Ends the session. A graceful close comes after what was posted before it; nothing can be posted after. While a
+    /// handshake is under way (TLS, WebSocket) nothing can be sent: what was posted is then given back by
+    /// [`take_unsent`](Self::take_unsent).
     pub fn close(&self, how: Close) {
         self.shared.close(how);
     }
