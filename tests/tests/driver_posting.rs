@@ -10,7 +10,7 @@ use driver_common::wire::wire;
 use driver_common::*;
 use getty_core::codec::{Decoded, Decoder, Encoder, Sink, Source};
 use getty_core::{Close, CloseReason, Config, Framed, Session, Stats};
-use getty_driver::{Context, Driver, Handle, Items, Listener};
+use getty_driver::{Context, Driver, Handle, Items, Listener, NotFlushed};
 
 /// The driver must look at the queue though no handle is left when the turn ends.
 #[test]
@@ -157,6 +157,35 @@ fn a_panic_of_a_codec_ends_its_session_and_is_told() {
         assert_eq!(closes.try_iter().collect::<Vec<_>>(), told);
         assert!(!Task::new(handle.closed()).finish().is_clean());
     }
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("a bug in an attribute"));
+    }
+}
+
+#[test]
+fn an_attribute_that_panics_when_it_is_dropped_keeps_nobody_waiting() {
+    let (listener, log) = Recorder::quiet();
+    let (mut task, wire) = driver(Config::default().into(), listener);
+    let handle = task.get_mut().handle();
+    handle.set_attribute(Bomb);
+    task.settle();
+    wire.room(0);
+    let mut sending = Task::new(handle.send_flushed(Bytes::from("unwritten")));
+    let mut closed = Task::new(handle.closed());
+    sending.settle();
+    closed.settle();
+    task.settle();
+    wire.fail(std::io::ErrorKind::ConnectionReset);
+    assert!(matches!(*task.finish(), CloseReason::Io(_)));
+    assert!(matches!(sending.finish(), Err(NotFlushed::Unwritten(_))));
+    assert!(matches!(closed.finish(), CloseReason::Io(_)));
+    assert_eq!(log.count("on_close"), 1);
 }
 
 #[test]

@@ -331,17 +331,6 @@ where
         }
     }
 
-    #[cold]
-    fn panic(&mut self, panic: &(dyn Any + Send)) {
-        self.panicked = true;
-        self.tell_panic(panic);
-    }
-
-    /// Tells the endpoint of a panic that was none of the listener.
-    pub(crate) fn tell_panic(&self, panic: &(dyn Any + Send)) {
-        tell_panic(self.on_panic.as_ref(), self.side.id, panic);
-    }
-
     /// The session is over: tells the listener and the handles.
     pub(crate) fn finish(
         &mut self,
@@ -360,7 +349,8 @@ where
             }
         }
         if let Some(shared) = self.side.shared.take() {
-            shared.end(reason.clone(), session.last_active(), stats);
+            let left = shared.end(reason.clone(), session.last_active(), stats);
+            self.discard(left);
         }
         reason
     }
@@ -409,8 +399,27 @@ impl<L, M: Messages> Actor<L, M> {
             observe::closed(self.side.id, self.side.peer, &reason, &session.stats(), true);
         }
         if let Some(shared) = self.side.shared.take() {
-            shared.end(Box::new(reason), session.last_active(), session.stats());
+            let left = shared.end(Box::new(reason), session.last_active(), session.stats());
+            self.discard(left);
         }
+    }
+
+    /// Drops what is the user's, which may panic in that.
+    fn discard<T>(&mut self, left: T) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(left))) {
+            self.panic(&*panic);
+        }
+    }
+
+    #[cold]
+    fn panic(&mut self, panic: &(dyn Any + Send)) {
+        self.panicked = true;
+        self.tell_panic(panic);
+    }
+
+    /// Tells the endpoint of a panic that was none of the listener.
+    pub(crate) fn tell_panic(&self, panic: &(dyn Any + Send)) {
+        tell_panic(self.on_panic.as_ref(), self.side.id, panic);
     }
 }
 

@@ -338,8 +338,14 @@ impl<T> Shared<T> {
         !self.was_posted()
     }
 
-    /// For the driver: the session is over.
-    pub(crate) fn end(&self, reason: Box<CloseReason>, last_active: Timestamp, stats: Stats) {
+    /// For the driver: the session is over. Gives what is left of it, to be dropped when everybody has been told: that is the
+    /// user's, and may panic.
+    pub(crate) fn end(
+        &self,
+        reason: Box<CloseReason>,
+        last_active: Timestamp,
+        stats: Stats,
+    ) -> impl Sized + use<T> {
         self.last_active.store(last_active.as_nanos(), Ordering::Relaxed);
         let mut state = self.lock();
         *state.stats = stats;
@@ -351,7 +357,7 @@ impl<T> Shared<T> {
         // An attribute may hold a handle of this very session, which would keep both for ever.
         let attributes = state.extras.as_mut().map(|extras| std::mem::take(&mut extras.attributes));
         drop(state);
-        drop((waker, asked, attributes));
+        drop(waker);
         let progress = stats.progress;
         let next = progress.flushed.map_or(Seq::FIRST, Seq::next);
         for (seq, teller) in tellers {
@@ -365,6 +371,7 @@ impl<T> Shared<T> {
         drop(not_taken); // which tells their senders so
         self.room.notify(usize::MAX);
         self.over.notify(usize::MAX);
+        (asked, attributes)
     }
 
     pub(crate) fn name(&self) -> Option<Arc<str>> {
