@@ -177,28 +177,38 @@ fn a_dropped_server_aborts<R: TestRuntime>() {
 }
 
 fn a_panic_ends_its_session_only<R: TestRuntime>() {
-    R::block_on(async {
-        let panics = Arc::new(AtomicUsize::new(0));
-        let count = panics.clone();
-        let builder = server::<R>().on_panic(move |_, _| {
-            count.fetch_add(1, Ordering::SeqCst);
+    for callback in ["on_message", "drop"] {
+        R::block_on(async {
+            let panics = Arc::new(AtomicUsize::new(0));
+            let count = panics.clone();
+            let builder = server::<R>().on_panic(move |_, _| {
+                count.fetch_add(1, Ordering::SeqCst);
+            });
+            let log = Log::default();
+            let kept = log.clone();
+            let first = AtomicUsize::new(0);
+            let listener = move |_| {
+                let bad = first.fetch_add(1, Ordering::SeqCst) == 0;
+                let recorder = Recorder::new(move |cx, happening| {
+                    match happening {
+                        Happening::Message(_) if bad => cx.close(Close::abort()),
+                        Happening::Message(message) => drop(cx.send(message).unwrap()),
+                        _ => {}
+                    }
+                    Then::Default
+                });
+                let recorder = recorder.0.log_to(&kept);
+                Some(if bad { recorder.panics_in(callback) } else { recorder })
+            };
+            let server = builder.udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, listener).await.unwrap();
+            let (bad, good) = (socket(&server), socket(&server));
+            bad.send(b"boom").unwrap();
+            until::<R>("it is told", || panics.load(Ordering::SeqCst) == 1).await;
+            assert_eq!(ask(&good, "hello").await, b"hello");
+            assert_eq!(ask(&bad, "again").await, b"again", "as a new peer");
+            assert_eq!(server.sessions(), 2);
         });
-        let log = Log::default();
-        let kept = log.clone();
-        let first = AtomicUsize::new(0);
-        let listener = move |_| {
-            let recorder = Recorder::echo().0.log_to(&kept);
-            let bad = first.fetch_add(1, Ordering::SeqCst) == 0;
-            Some(if bad { recorder.panics_in("on_message") } else { recorder })
-        };
-        let server = builder.udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, listener).await.unwrap();
-        let (bad, good) = (socket(&server), socket(&server));
-        bad.send(b"boom").unwrap();
-        until::<R>("it is told", || panics.load(Ordering::SeqCst) == 1).await;
-        assert_eq!(ask(&good, "hello").await, b"hello");
-        assert_eq!(ask(&bad, "again").await, b"again", "as a new peer");
-        assert_eq!(server.sessions(), 2);
-    });
+    }
 }
 
 fn cron_and_idle_are_each_peers_own<R: TestRuntime>() {

@@ -193,6 +193,30 @@ fn a_factory_that_panics_costs_one_connection() {
     });
 }
 
+/// Executors end the process when a task panics while it is dropped.
+#[test]
+fn a_listener_that_panics_when_it_is_dropped_ends_its_session_and_nothing_else() {
+    fake::block_on(async {
+        let told = Arc::new(Mutex::new(0));
+        let count = told.clone();
+        let server = Server::<Fake>::builder()
+            .on_panic(move |_, _| *count.lock().unwrap() += 1)
+            .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0.panics_in("drop"))
+            .await
+            .unwrap();
+        for panics in 1..=3 {
+            let client = fake_client();
+            client.eof();
+            fake::run();
+            assert!(client.is_dropped());
+            assert_eq!((server.sessions(), *told.lock().unwrap()), (0, panics));
+        }
+        let _client = fake_client();
+        fake::drop_tasks();
+        assert_eq!((server.sessions(), *told.lock().unwrap()), (0, 4));
+    });
+}
+
 type Spawned = Rc<std::cell::RefCell<Vec<Task<std::pin::Pin<Box<dyn Future<Output = ()>>>>>>>;
 
 /// Hands what is spawned to the test, to be polled by hand.

@@ -37,7 +37,8 @@ pub(crate) fn tell_panic(on_panic: Option<&OnPanic>, id: SessionId, panic: &(dyn
 /// The listener of one session and what its handles asked for: all of a session's task that is the same over every
 /// transport. The session itself is an argument, as [`Commands`].
 pub(crate) struct Actor<L, M: Messages> {
-    listener: L,
+    /// Until the session is over.
+    listener: Option<L>,
     side: Side<M::Out>,
     on_panic: Option<OnPanic>,
     /// Since when there is the session.
@@ -78,7 +79,7 @@ where
             holds: Holds::default(),
         };
         Actor {
-            listener,
+            listener: Some(listener),
             side,
             on_panic: None,
             since,
@@ -317,11 +318,11 @@ where
         first: &mut Option<M::In>,
         callback: impl FnOnce(&mut L, &mut Context<'_, M>),
     ) {
-        if self.panicked {
+        let Some(listener) = self.listener.as_mut().filter(|_| !self.panicked) else {
             first.take();
             return;
-        }
-        let (listener, id, peer) = (&mut self.listener, self.side.id, self.side.peer);
+        };
+        let (id, peer) = (self.side.id, self.side.peer);
         let mut cx = Context::new(session, &mut self.side, first, now);
         let call = || observe::in_session(id, peer, || callback(listener, &mut cx));
         if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
@@ -341,8 +342,7 @@ where
         let (id, peer) = (self.side.id, self.side.peer);
         let observed = std::mem::take(&mut self.observed);
         observe::closed(id, peer, &reason, &stats, observed);
-        if !self.panicked {
-            let listener = &mut self.listener;
+        if let Some(listener) = self.listener.as_mut().filter(|_| !self.panicked) {
             let call = || observe::in_session(id, peer, || listener.on_close(&reason, &stats));
             if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
                 self.panic(&*panic);
@@ -352,6 +352,7 @@ where
             let left = shared.end(reason.clone(), session.last_active(), stats);
             self.discard(left);
         }
+        self.discard_listener();
         reason
     }
 
@@ -402,6 +403,13 @@ impl<L, M: Messages> Actor<L, M> {
             let left = shared.end(Box::new(reason), session.last_active(), session.stats());
             self.discard(left);
         }
+        self.discard_listener();
+    }
+
+    /// Executors end the process when a task panics while it is dropped, so a listener that does is dropped before.
+    fn discard_listener(&mut self) {
+        let listener = self.listener.take();
+        self.discard(listener);
     }
 
     /// Drops what is the user's, which may panic in that.

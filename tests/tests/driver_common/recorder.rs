@@ -93,7 +93,7 @@ impl Recorder {
         self
     }
 
-    /// Panics in that callback, once it is written down.
+    /// Panics in that callback, once it is written down; also in `"drop"`.
     pub fn panics_in(mut self, callback: &'static str) -> Self {
         self.panics_in = Some(callback);
         self
@@ -176,5 +176,13 @@ impl Listener<Messages> for Recorder {
 
     fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
         self.note("on_close", reason.to_string());
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.panics_in == Some("drop") {
+            self.note("drop", String::new());
+        }
     }
 }
