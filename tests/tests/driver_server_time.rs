@@ -13,7 +13,7 @@ use driver_common::task::Task;
 use driver_common::wire::{Wire, wire};
 use driver_common::*;
 use getty_core::codec::LengthDelimited;
-use getty_driver::{Runtime, Server, Spawn};
+use getty_driver::{Runtime, Server, ServerLimits, Spawn};
 
 async fn fake_server(listener: impl Fn() -> Recorder + 'static) -> Server<Fake> {
     Server::<Fake>::builder().tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap()
@@ -214,6 +214,29 @@ fn a_listener_that_panics_when_it_is_dropped_ends_its_session_and_nothing_else()
         let _client = fake_client();
         fake::drop_tasks();
         assert_eq!((server.sessions(), *told.lock().unwrap()), (0, 4));
+    });
+}
+
+/// Handshakes are what is limited, and there are none over plain TCP.
+#[test]
+fn connections_without_a_handshake_are_never_opening() {
+    fake::block_on(async {
+        let server = Server::<Fake>::builder()
+            .limits(ServerLimits::new().max_opening(1))
+            .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0)
+            .await
+            .unwrap();
+        let clients: Vec<Wire> = (0..3)
+            .map(|_| {
+                let (io, wire) = wire();
+                fake::incoming(Ok(io)); // all are there when the server looks
+                wire
+            })
+            .collect();
+        fake::run();
+        let stats = server.stats();
+        assert_eq!((stats.sessions, stats.opening, stats.refused.total()), (3, 0, 0));
+        assert!(!clients.iter().any(Wire::is_dropped));
     });
 }
 

@@ -523,7 +523,7 @@ where
 {
     fn begin(&self, stream: I::Stream) {
         // One that is refused is closed here, and never becomes a task.
-        let Some(member) = self.endpoint.admit(&self.limits, || stream.peer_addr()) else { return };
+        let Some(mut member) = self.endpoint.admit(&self.limits, || stream.peer_addr()) else { return };
         let made = catch_unwind(AssertUnwindSafe(|| (self.protocol.make(), (self.listener)())));
         let (protocol, listener) = match made {
             Ok((Ok(protocol), listener)) => (protocol, listener),
@@ -531,6 +531,9 @@ where
             Err(panic) => return actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
         };
         let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));
+        if !session.is_opening() {
+            member.open(); // without a handshake, it must not wait for its first turn
+        }
         let mut driver = Driver::new(session, stream, listener);
         driver.set_member(member);
         driver.set_on_panic(self.on_panic.clone());
