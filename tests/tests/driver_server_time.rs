@@ -240,6 +240,35 @@ fn connections_without_a_handshake_are_never_opening() {
     });
 }
 
+#[test]
+fn as_many_are_accepted_at_once_as_in_a_second() {
+    for rate in [1, 2, 20] {
+        fake::block_on(async {
+            let server = Server::<Fake>::builder()
+                .limits(ServerLimits::new().accepts_per_second(rate))
+                .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0)
+                .await
+                .unwrap();
+            let _clients: Vec<Wire> = (0..rate + 3).map(|_| fake_client()).collect();
+            let each = secs(1) / rate;
+            let accepted = || server.stats().accepted - u64::from(rate);
+            assert_eq!(accepted(), 0);
+            fake::sleep(each - Duration::from_nanos(1)).await;
+            assert_eq!(accepted(), 0);
+            for more in 1..=3 {
+                fake::sleep(each).await;
+                fake::run();
+                assert_eq!(accepted(), more);
+            }
+            // Who was quiet for long may have as many at once again, and no more.
+            fake::sleep(secs(3600)).await;
+            let _more: Vec<Wire> = (0..rate + 3).map(|_| fake_client()).collect();
+            assert_eq!(accepted(), 3 + u64::from(rate));
+            fake::sleep(secs(4)).await; // those that wait are not for the next server
+        });
+    }
+}
+
 type Spawned = Rc<std::cell::RefCell<Vec<Task<std::pin::Pin<Box<dyn Future<Output = ()>>>>>>>;
 
 /// Hands what is spawned to the test, to be polled by hand.

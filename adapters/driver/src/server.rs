@@ -505,7 +505,8 @@ impl Accepts {
     fn count(&mut self, now: Instant) -> Option<Instant> {
         let earliest = now.checked_sub(Duration::from_secs(1)).unwrap_or(self.until);
         self.until = self.until.max(earliest) + self.each;
-        (self.until > now).then_some(self.until)
+        let next = self.until + self.each;
+        (next > now).then_some(next)
     }
 }
 
