@@ -4,6 +4,7 @@ mod driver_common;
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -334,6 +335,32 @@ fn the_least_loaded_session_is_taken() {
             fake::run();
         }
         assert_eq!(servers[1].take_frames(), ["goes"; 3]);
+    });
+}
+
+/// While one thread goes from session to session, another one moves whose turn it is.
+#[test]
+fn who_posts_while_others_do_finds_the_session_that_has_room() {
+    const ITEMS: usize = 50_000;
+    fake::block_on(async {
+        let client = Client::builder().config(config(|c| c.watermarks(1, 8).handle_queue(ITEMS)));
+        let (pool, _) = pool_of(client, &[ONE], PoolOptions::new().sessions(2));
+        let (full, _free) = (accept(), accept());
+        full.room(0);
+        pool.sessions()[0].try_send(Bytes::from("more than eight bytes")).unwrap();
+        fake::run();
+        let done = AtomicBool::new(false);
+        let blocked = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    pool.get();
+                }
+            });
+            let blocked = (0..ITEMS).filter(|_| pool.try_send(Bytes::new()).is_err()).count();
+            done.store(true, Ordering::Relaxed);
+            blocked
+        });
+        assert_eq!(blocked, 0);
     });
 }
 

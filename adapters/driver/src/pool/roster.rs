@@ -36,6 +36,19 @@ struct State<O> {
     carried: VecDeque<O>,
 }
 
+impl<O> State<O> {
+    /// The session that is taken first.
+    fn first(&self, select: Select) -> usize {
+        match select {
+            Select::RoundRobin => self.next,
+            Select::LeastLoaded => {
+                let loads = self.ready.iter().enumerate().filter_map(|(i, ready)| Some((ready.load()?, i)));
+                loads.min().map_or(self.next, |(_, i)| i)
+            }
+        }
+    }
+}
+
 impl<O> Roster<O> {
     pub(super) fn new(select: Select, sessions: usize, addresses: Addresses) -> Self {
         Roster {
@@ -138,30 +151,27 @@ impl<O> Roster<O> {
         self.change_carried(std::mem::take).into()
     }
 
-    /// One of the open sessions, by the selection; each `turn` gives another one, until there are no more.
-    fn pick(&self, turn: usize) -> Option<Handle<O>> {
+    /// The open sessions, each once, beginning with the one that the selection says.
+    fn in_turn(&self) -> impl Iterator<Item = Handle<O>> {
+        let mut first = None; // of this round: others, at the same time, move whose turn it is
+        (0..).map_while(move |turn| self.pick(turn, &mut first))
+    }
+
+    fn pick(&self, turn: usize, first: &mut Option<usize>) -> Option<Handle<O>> {
         let mut state = self.lock();
-        let ready = &state.ready;
-        let place = match (self.select, turn) {
-            (Select::RoundRobin, _) if turn < ready.len() => state.next % ready.len(),
-            (Select::LeastLoaded, 0) => {
-                let loads = ready.iter().enumerate().filter_map(|(i, ready)| Some((ready.load()?, i)));
-                loads.min()?.1
-            }
-            (Select::LeastLoaded, _) if turn <= ready.len() => turn - 1,
-            _ => return None,
-        };
-        let picked = ready[place].clone();
-        if self.select == Select::RoundRobin {
-            state.next = place + 1;
+        let sessions = state.ready.len();
+        if turn >= sessions {
+            return None;
         }
-        Some(picked)
+        let first = *first.get_or_insert_with(|| state.first(self.select));
+        let place = (first + turn) % sessions;
+        state.next = place + 1;
+        Some(state.ready[place].clone())
     }
 
     /// An open session that is not closing.
     pub(super) fn get(&self) -> Option<Handle<O>> {
-        let picked = (0..).map_while(|turn| self.pick(turn));
-        picked.into_iter().find(|handle| handle.load().is_some())
+        self.in_turn().find(|handle| handle.load().is_some())
     }
 
     /// The open sessions.
@@ -181,8 +191,7 @@ impl<O> Roster<O> {
     /// Posts an item to one of the sessions that has room.
     pub(super) fn post(&self, mut item: O) -> Result<(), SendError<O>> {
         let mut is_blocked = false;
-        for turn in 0.. {
-            let Some(handle) = self.pick(turn) else { break };
+        for handle in self.in_turn() {
             match handle.post_pooled(item) {
                 Ok(()) => return Ok(()),
                 Err(SendError::Blocked(back)) => {
