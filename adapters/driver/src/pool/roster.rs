@@ -42,8 +42,10 @@ impl<O> State<O> {
         match select {
             Select::RoundRobin => self.next,
             Select::LeastLoaded => {
-                let loads = self.ready.iter().enumerate().filter_map(|(i, ready)| Some((ready.load()?, i)));
-                loads.min().map_or(self.next, |(_, i)| i)
+                let sessions = self.ready.len();
+                let in_turn = (0..sessions).map(|i| (self.next + i) % sessions);
+                let loads = in_turn.filter_map(|i| Some((self.ready[i].load()?, i)));
+                loads.min_by_key(|(load, _)| *load).map_or(self.next, |(_, i)| i)
             }
         }
     }
