@@ -259,6 +259,11 @@ impl<T> Handle<T> {
         self.shared.take_items(true)
     }
 
+    /// Whether an item could be posted now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.has_room()
+    }
+
     /// How much waits to be sent: bytes that the peer has not taken, and an item that is not encoded yet as one. `None` if
     /// nothing more can be posted.
     pub(crate) fn load(&self) -> Option<usize> {

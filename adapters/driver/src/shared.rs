@@ -215,6 +215,12 @@ impl<T> Shared<T> {
         taken.into_iter().map(|entry| entry.item).collect()
     }
 
+    /// For handles: whether an item could be posted now.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.lock();
+        !state.closing && state.closed.is_none() && !state.above_high && state.items.len() < self.queue_limit
+    }
+
     /// For handles: how much waits to be sent, if more can be posted.
     pub(crate) fn load(&self) -> Option<usize> {
         let state = self.lock();

@@ -94,6 +94,7 @@ impl<O> Roster<O> {
         state.addresses.opened(attempt, now);
         state.ready.push(handle.clone());
         drop(state);
+        self.feed(handle); // what was left over meanwhile was offered to others only
         self.tell();
     }
 
@@ -132,7 +133,8 @@ impl<O> Roster<O> {
 
     /// Gives a session as many of the items that wait for one as it has room for.
     pub(super) fn feed(&self, handle: &Handle<O>) {
-        while self.carried.load(Ordering::Relaxed) > 0 {
+        // One that has no room must not even look: another one that has might find nothing meanwhile.
+        while self.carried.load(Ordering::Relaxed) > 0 && handle.has_room() {
             let Some(item) = self.change_carried(VecDeque::pop_front) else { return };
             let refused = handle.post_pooled(item).err().and_then(SendError::into_item);
             if let Some(item) = refused {
@@ -239,5 +241,79 @@ impl<O> Roster<O> {
             carried: state.carried.len(),
             addresses: state.addresses.stats(now),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use getty_core::Backoff;
+
+    use super::*;
+    use crate::SessionId;
+    use crate::shared::Shared;
+
+    fn roster() -> Roster<usize> {
+        Roster::new(Select::RoundRobin, 2, Addresses::new(vec!["a".to_owned()], &Backoff::new(), 0))
+    }
+
+    /// A session with room for so many items.
+    fn session(room: usize) -> Handle<usize> {
+        Handle::new(Arc::new(Shared::new(SessionId::next(), None, None, room)))
+    }
+
+    /// Waits until both threads have come here so often.
+    fn meet(arrived: &AtomicUsize, times: usize) {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < 2 * times {
+            thread::yield_now(); // there may be one core only
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_while_a_session_opens_goes_there() {
+        let rounds: Vec<_> = (0..20_000).map(|_| (roster(), session(4))).collect();
+        let arrived = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for (i, (roster, session)) in rounds.iter().enumerate() {
+                    let Choice::Connect(mut attempt) = roster.choose(Timestamp::ORIGIN) else { return };
+                    meet(&arrived, i + 1);
+                    (0..i % 64).for_each(|_| std::hint::spin_loop());
+                    roster.opened(&mut attempt, session, Timestamp::ORIGIN);
+                }
+            });
+            for (i, (roster, _)) in rounds.iter().enumerate() {
+                meet(&arrived, i + 1);
+                (0..i / 64 % 64).for_each(|_| std::hint::spin_loop());
+                roster.carry(vec![1]);
+            }
+        });
+        let stuck = rounds.iter().filter(|(_, session)| session.load() != Some(1)).count();
+        assert_eq!(stuck, 0);
+    }
+
+    #[test]
+    fn a_session_without_room_keeps_nothing_from_one_that_has_room() {
+        let (roster, full, done) = (roster(), session(0), AtomicBool::new(false));
+        let stuck = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    roster.feed(&full);
+                }
+            });
+            let missed = |_: &usize| {
+                let free = session(1);
+                roster.change_carried(|carried| carried.push_back(1));
+                roster.feed(&free);
+                free.load() != Some(1)
+            };
+            let stuck = (0..100_000).filter(missed).count();
+            done.store(true, Ordering::Relaxed);
+            stuck
+        });
+        assert_eq!(stuck, 0);
     }
 }
