@@ -5,10 +5,8 @@ mod driver_common;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, thread};
 
 use bytes::Bytes;
 use driver_common::runtimes::{TestRuntime, blocking, server};
@@ -25,45 +23,18 @@ on_every_runtime!(
     answers_to_many_questions_arrive,
 );
 
-/// Set in the process whose network is slow.
-const SLOW: &str = "GETTY_TEST_SLOW_NETWORK";
-
 /// 20 Mbit/s, with a queue that takes all that is sent.
 const SETUP: &str = "ip link set lo up && tc qdisc add dev lo root tbf rate 20mbit burst 5kb limit 8mb";
 
 /// Whether the network is slow. If not, runs the test in a process where it is.
 fn is_slow() -> bool {
-    if env::var_os(SLOW).is_some() {
+    let is_slow = namespace::is_inside(SETUP);
+    if is_slow {
         let probe = UdpOptions::new().send_buffer(1).bind(([127, 0, 0, 1], 0).into()).unwrap();
         let mut sent = (0..1000).map(|_| probe.send_to(&[0; SIZE], probe.local_addr().unwrap()));
         assert!(sent.any(|sent| sent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)));
-        return true;
     }
-    let in_namespace = |command: &str| {
-        let mut unshare = Command::new("unshare");
-        unshare.args([
-            "--user",
-            "--map-root-user",
-            "--net",
-            "sh",
-            "-c",
-            &format!("{SETUP} && {command}"),
-            "sh",
-        ]);
-        unshare
-    };
-    if !in_namespace("true").output().is_ok_and(|done| done.status.success()) {
-        eprintln!("not tested: there is no slow network to be had");
-        return false;
-    }
-    let status = in_namespace("exec \"$@\"")
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", thread::current().name().unwrap()])
-        .env(SLOW, "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "on a slow network: {status}");
-    false
+    is_slow
 }
 
 /// Bytes of an answer.

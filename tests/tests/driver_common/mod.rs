@@ -8,11 +8,15 @@
 //! | [`fake`] | a runtime of one thread, with a clock that moves only when told and timers that count |
 //! | [`recorder`] | a listener that writes down its callbacks, and acts or panics where the test says |
 //! | [`socket`] | the same for WebSocket |
+//! | [`proxy`] | what stands between two ends, and lets them lose each other |
+//! | [`namespace`] | a network of the test's own |
 //! | [`runtimes`] | real runtimes: what a test needs to run on each of them, from one source |
 #![allow(dead_code, unused_imports)]
 
 pub mod fake;
+pub mod namespace;
 pub mod packets;
+pub mod proxy;
 pub mod recorder;
 pub mod runtimes;
 pub mod socket;
