@@ -28,9 +28,9 @@ pub(crate) const WRITE_AT: usize = 64 * 1024;
 /// The task of one session: a future that drives it over a stream and calls its listener, and that is ready
 /// when the session is over.
 ///
-/// One turn (one poll): what handles posted, the clock once, deadlines; then read once, call the listener for
-/// all that came, write once, as often as the stream allows and up to 128 events, 1024 posted items, or 1 MiB
-/// either way; then the task wakes itself again, so that others have their turn.
+/// One turn (one poll): the clock once, what handles posted; then read once, call the listener for all that came,
+/// write once, as often as the stream allows and up to 128 events, 1024 posted items, or 1 MiB either way; then
+/// deadlines, and the task wakes itself again if there is more to do, so that others have their turn.
 ///
 /// # Cancel safety
 /// Dropping the future ends the session at once without a callback: the stream is dropped with it, and
@@ -41,6 +41,17 @@ pub struct Driver<R: Runtime, I, P: StreamProtocol, L> {
     actor: Actor<L, P::Messages>,
     /// Dropped after the stream and the listener: whoever waits for the members waits for those.
     membership: Membership,
+}
+
+/// How far a turn has come.
+struct Turn {
+    /// How many more reads there may be.
+    reads: u32,
+    /// Bytes that were read, and written.
+    read: usize,
+    written: usize,
+    /// The stream has no more input for now.
+    exhausted: bool,
 }
 
 // No field is ever pinned.
@@ -100,12 +111,20 @@ where
         self.actor.set_on_panic(on_panic);
     }
 
-    /// Everything that can be done now.
+    /// Everything that can be done now. Deadlines come last: a task that had no turn for long, since the machine slept or
+    /// was busy, is not to take its own lateness for the peer's. What that did in time may be waiting in the stream.
     fn turn(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Box<CloseReason>> {
         self.actor.begin_turn();
-        let (mut reads, mut bytes, mut written) = (TURN_READS, 0, 0);
-        let mut exhausted = false; // the stream has no more input for now
-        self.engine.expire(now);
+        let mut turn = Turn { reads: TURN_READS, read: 0, written: 0, exhausted: false };
+        let worked = self.work(cx, now, &mut turn);
+        if worked.is_ready() || !self.engine.expire(now) {
+            return worked;
+        }
+        turn.exhausted = true;
+        self.work(cx, now, &mut turn)
+    }
+
+    fn work(&mut self, cx: &mut TaskContext<'_>, now: Timestamp, turn: &mut Turn) -> Poll<Box<CloseReason>> {
         loop {
             self.actor.take_posted(&mut self.engine.session, now);
             let opened = self.actor.is_opened();
@@ -121,12 +140,12 @@ where
             if self.obey_endpoint(now) {
                 continue;
             }
-            let counts_spent = self.actor.is_spent() || reads == 0;
-            let spent = counts_spent || bytes >= TURN_BYTES || written >= TURN_BYTES;
+            let counts_spent = self.actor.is_spent() || turn.reads == 0;
+            let spent = counts_spent || turn.read >= TURN_BYTES || turn.written >= TURN_BYTES;
             let session = &self.engine.session;
-            let due = exhausted || spent || !session.wants_read() || session.queued() >= WRITE_AT;
+            let due = turn.exhausted || spent || !session.wants_read() || session.queued() >= WRITE_AT;
             let writes = self.engine.wants_write() || session.wants_shutdown();
-            if due && writes && self.write(cx, now, &mut written) && !spent {
+            if due && writes && self.write(cx, now, &mut turn.written) && !spent {
                 continue; // room for messages that were held back, or the end
             }
             if spent {
@@ -136,18 +155,18 @@ where
             if !self.engine.session.wants_read() {
                 return Poll::Pending;
             }
-            reads -= 1;
+            turn.reads -= 1;
             match self.engine.poll_read(cx, now) {
-                Poll::Ready(Read::Full(n)) => bytes += n,
+                Poll::Ready(Read::Full(n)) => turn.read += n,
                 Poll::Ready(Read::Short(n)) => {
-                    bytes += n;
-                    exhausted = true;
+                    turn.read += n;
+                    turn.exhausted = true;
                 }
-                Poll::Ready(Read::Ended) => exhausted = true,
+                Poll::Ready(Read::Ended) => turn.exhausted = true,
                 // Once there is no input, it is time to write, and to end our side of the stream if that is due.
-                Poll::Pending if exhausted => return Poll::Pending,
+                Poll::Pending if turn.exhausted => return Poll::Pending,
                 Poll::Pending if self.engine.wants_write() || self.engine.session.wants_shutdown() => {
-                    exhausted = true;
+                    turn.exhausted = true;
                 }
                 Poll::Pending => return Poll::Pending,
             }
