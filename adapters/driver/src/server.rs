@@ -490,23 +490,27 @@ pub struct AcceptTask<R: Runtime, I, S, M, ML> {
 struct Accepts {
     /// How long one connection takes.
     each: Duration,
-    /// Until when those that were accepted take, as if they had come one after the other.
-    until: Instant,
+    /// When the next may be accepted, as if they came one after the other; in the past for those that may come at once.
+    next: Instant,
 }
 
 impl Accepts {
     fn new(per_second: u32, now: Instant) -> Self {
-        // A second's worth may come at once.
-        let until = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-        Accepts { each: Duration::from_secs(1) / per_second, until }
+        let each = Duration::from_secs(1) / per_second;
+        Accepts { each, next: Self::earliest(each, now) }
+    }
+
+    /// A second's worth may come at once.
+    fn earliest(each: Duration, now: Instant) -> Instant {
+        now.checked_sub(Duration::from_secs(1) - each).unwrap_or(now)
     }
 
     /// Counts one; says when the next may be accepted if that is later than now.
     fn count(&mut self, now: Instant) -> Option<Instant> {
-        let earliest = now.checked_sub(Duration::from_secs(1)).unwrap_or(self.until);
-        self.until = self.until.max(earliest) + self.each;
-        let next = self.until + self.each;
-        (next > now).then_some(next)
+        // It has come, or this one would not have been accepted: it is later than now only if the clock has gone back.
+        let due = self.next.max(Self::earliest(self.each, now)).min(now);
+        self.next = due + self.each;
+        (self.next > now).then_some(self.next)
     }
 }
 
