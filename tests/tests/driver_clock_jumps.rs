@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use driver_common::fake::{self, Fake};
 use driver_common::packets::PacketWire;
 use driver_common::recorder::{Log, Recorder};
@@ -19,7 +20,7 @@ use driver_common::*;
 use getty_core::codec::{LengthDelimited, Raw};
 use getty_core::datagram::{Path, PeerLimits};
 use getty_core::websocket::{ServerOptions, WebSocket};
-use getty_core::{Backoff, Session};
+use getty_core::{Backoff, Event, Session};
 use getty_driver::{Client, Driver, Pool, PoolOptions, Runtime, Server, ServerLimits};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -113,6 +114,22 @@ fn what_the_socket_takes_after_the_sleep_is_no_stall() {
     task.settle();
     assert_eq!(wire.take_written(), frame(b"hello"));
     assert_eq!(log.take(), ["on_open", "on_message: hello"]);
+}
+
+/// A connection's deadlines run only while it is asked for something. That may have been long ago.
+#[test]
+fn what_came_before_a_connection_was_asked_again_counts() {
+    let (mut connection, wire) = connection(config(|c| c.idle_read(secs(10)).idle_both(secs(10))));
+    wire.room(3);
+    assert!(Task::new(connection.send(Bytes::from("unwritten"))).run().is_pending());
+    wire.room(None);
+    wire.send_frame("hello");
+    fake::advance(HOUR);
+    let mut next = || Task::new(connection.event()).finish().unwrap();
+    assert!(matches!(next(), Event::Open(_)));
+    let event = next();
+    assert!(matches!(&event, Event::Message(message) if message == "hello"), "{event:?}");
+    assert_eq!(wire.take_written(), frame(b"unwritten"));
 }
 
 /// A server's session that has sent a ping, which is not answered yet.
@@ -254,7 +271,7 @@ fn a_clock_that_goes_back_does_not_keep_a_server_from_accepting() {
 }
 
 /// A pool of three sessions whose waits are at most 8 s.
-fn pool() -> (Pool<Fake, bytes::Bytes>, Log) {
+fn pool() -> (Pool<Fake, Bytes>, Log) {
     let log = Log::default();
     let kept = log.clone();
     let options = PoolOptions::new().sessions(3).backoff(Backoff::new().first(secs(8)).cap(secs(8)));

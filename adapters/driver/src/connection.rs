@@ -371,6 +371,10 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         let before = (self.engine.session.is_open(), self.engine.session.is_over());
         let (cramped, unwritten) = (!self.has_room(), self.engine.wants_write());
         self.engine.session.lend(lending::take());
+        if self.engine.is_due(now) {
+            // Nobody may have asked for long: what the stream has held since counts, and then the deadlines.
+            let _ = self.poll_transport(cx, now);
+        }
         let expired = self.engine.expire(now);
         let result = work(self, cx, now);
         lending::give_back(self.engine.session.take_back());

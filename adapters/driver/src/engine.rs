@@ -41,9 +41,14 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
         Engine { session, io, alarm: Alarm::new(), unflushed: false, unwritten: None }
     }
 
+    /// Whether a deadline of the session has come.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.session.poll_timeout().is_some_and(|at| at <= now)
+    }
+
     /// Tells the session what time it is, if that matters to it; says whether it did.
     pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
-        let due = self.session.poll_timeout().is_some_and(|at| at <= now);
+        let due = self.is_due(now);
         if due {
             self.session.handle_timeout(now);
         }

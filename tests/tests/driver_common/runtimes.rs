@@ -158,8 +158,13 @@ pub async fn connect<R: Runtime>(address: std::net::SocketAddr) -> Connection<R,
 
 /// `future`, which must be done long before the end of the test run.
 pub async fn in_time<R: Runtime, F: Future>(future: F) -> F::Output {
+    within::<R, F>(secs(30), future).await
+}
+
+/// `future`, which must be done within `limit`.
+pub async fn within<R: Runtime, F: Future>(limit: Duration, future: F) -> F::Output {
     let mut future = pin!(future);
-    let mut timer = R::timer(R::now() + secs(30));
+    let mut timer = R::timer(R::now() + limit);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Pending => timer.poll(cx).map(|()| panic!("it hangs")),
         ready => ready,
