@@ -74,12 +74,19 @@ where
         self.actor.set_on_panic(on_panic);
     }
 
-    /// Everything that can be done now.
+    /// Everything that can be done now. Deadlines come last, as for [`Driver`](crate::Driver).
     fn turn(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Box<CloseReason>> {
         self.actor.begin_turn();
         let mut reads = TURN_READS;
+        let worked = self.work(cx, now, &mut reads);
+        if worked.is_ready() || !self.engine.expire(now) {
+            return worked;
+        }
+        self.work(cx, now, &mut reads)
+    }
+
+    fn work(&mut self, cx: &mut TaskContext<'_>, now: Timestamp, reads: &mut u32) -> Poll<Box<CloseReason>> {
         let mut exhausted = false; // there is nothing more to receive for now
-        self.engine.expire(now);
         loop {
             self.actor.take_posted(&mut self.engine.machine, now);
             let opened = self.actor.is_opened();
@@ -92,7 +99,7 @@ where
             if self.obey_endpoint(now) {
                 continue;
             }
-            let spent = self.actor.is_spent() || reads == 0;
+            let spent = self.actor.is_spent() || *reads == 0;
             let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
             let actor = &self.actor;
             let unsent = |seq, kind| actor.tell_unsent(seq, kind);
@@ -106,7 +113,7 @@ where
             if exhausted || !self.engine.machine.wants_read() {
                 return Poll::Pending;
             }
-            reads -= 1;
+            *reads -= 1;
             exhausted = self.engine.poll_receive(cx, now).is_pending();
         }
     }

@@ -42,11 +42,13 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         PacketEngine { machine, io, alarm: Alarm::new() }
     }
 
-    /// Tells the machine what time it is, if that matters to it.
-    pub(crate) fn expire(&mut self, now: Timestamp) {
-        if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+    /// Tells the machine what time it is, if that matters to it; says whether it did.
+    pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
+        let due = self.machine.poll_timeout().is_some_and(|at| at <= now);
+        if due {
             self.machine.handle_timeout(now);
         }
+        due
     }
 
     /// Receives once. Ready if anything came, an error among others.

@@ -139,15 +139,28 @@ where
         (self.on_panic, self.on_dropped) = (on_panic, on_dropped);
     }
 
-    /// Everything that can be done now.
+    /// Everything that can be done now. Deadlines come last, as for [`Driver`](crate::Driver).
     fn turn(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Box<CloseReason>> {
         let (mut reads, mut events) = (TURN_READS, TURN_EVENTS);
-        let mut exhausted = false; // there is nothing more to receive for now
-        self.engine.expire(now);
         self.take_posted(now);
         self.obey_endpoint(now);
+        let worked = self.work(cx, now, &mut reads, &mut events);
+        if worked.is_ready() || !self.engine.expire(now) {
+            return worked;
+        }
+        self.work(cx, now, &mut reads, &mut events)
+    }
+
+    fn work(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        now: Timestamp,
+        reads: &mut u32,
+        events: &mut u32,
+    ) -> Poll<Box<CloseReason>> {
+        let mut exhausted = false; // there is nothing more to receive for now
         loop {
-            if let Some(reason) = self.deliver(now, &mut events) {
+            if let Some(reason) = self.deliver(now, events) {
                 return Poll::Ready(reason);
             }
             if self.closing && self.live == 0 && !self.closed {
@@ -155,7 +168,7 @@ where
                 self.engine.machine.close(now, Close::graceful());
                 continue; // to hear that all is over
             }
-            let spent = events == 0 || reads == 0;
+            let spent = *events == 0 || *reads == 0;
             let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
             let sessions = &mut self.tended;
             let unsent = |(key, seq), kind| {
@@ -173,7 +186,7 @@ where
             if exhausted || !self.engine.machine.wants_read() {
                 return Poll::Pending;
             }
-            reads -= 1;
+            *reads -= 1;
             exhausted = self.engine.poll_receive(cx, now).is_pending();
         }
     }
