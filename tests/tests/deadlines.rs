@@ -338,3 +338,52 @@ fn clock_steps() {
         assert_eq!(solo.at(step + secs(10)), each_once);
     }
 }
+
+/// All at once, after hours of sleep: the session ends for one of them, once.
+#[test]
+fn of_many_deadlines_that_passed_one_ends_the_session() {
+    let mut solo = Solo::with(|c| c.cron_period(secs(1)).idle_both(secs(1)).idle_write(secs(1)));
+    solo.input(&frame(b"abc")[..5]);
+    solo.send(100);
+    solo.write(1);
+    assert_eq!(solo.poll(), NONE);
+    solo.session.close(solo.clock.now(), Close::graceful());
+    assert_eq!(
+        solo.at(10 * HOUR),
+        ["Closed: timed out: the close was not done in time (Config::close_timeout)"]
+    );
+    solo.assert_over();
+
+    let mut solo = Solo::with(|c| c.cron_period(secs(1)).idle_both(secs(1)).idle_write(secs(1)));
+    solo.input(&frame(b"abc")[..5]);
+    solo.send(100);
+    solo.write(1);
+    assert_eq!(solo.poll(), NONE);
+    let told = solo.at(10 * HOUR);
+    let ends = told.iter().filter(|event| event.starts_with("Closed: timed out: a frame stayed incomplete"));
+    assert_eq!((ends.count(), told.iter().filter(|event| event.starts_with("Closed")).count()), (1, 1));
+    assert!(told.last().unwrap().starts_with("Closed"), "{told:?}");
+    assert!(solo.session.stats().progress.partly_written);
+    solo.assert_over();
+}
+
+/// Between any two steps of the clock, forward or back, a deadline comes when the time that has been seen says so.
+#[test]
+fn a_clock_that_goes_to_and_fro() {
+    let mut solo = Solo::with(|c| c.cron_period(secs(2)).idle_read(secs(5)));
+    for (at, told) in [
+        (1, &[][..]),
+        (0, &[]),
+        (2, &["Cron"]),
+        (1, &[]),
+        (2, &[]),
+        (4, &["Cron"]),
+        (0, &[]),
+        (5, &["Idle::Read"]),
+        (3, &[]),
+        (6, &["Cron"]),
+    ] {
+        assert_eq!(solo.at(secs(at)), told, "at {at}");
+        assert!(solo.session.poll_timeout().is_some_and(|next| next > solo.clock.at(secs(at))));
+    }
+}

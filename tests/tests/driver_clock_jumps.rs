@@ -365,6 +365,29 @@ fn hours_of_sleep_save_up_no_new_peers() {
     assert_eq!(server.sessions(), 25);
 }
 
+/// They sent in time; it is this end that was late.
+#[test]
+fn datagrams_that_came_before_the_sleep_count() {
+    let log = Log::default();
+    let (_server, wire) = peers(&log);
+    come(&wire, &log, 1..6);
+    fake::jump_unnoticed(Fake::now() + HOUR);
+    come(&wire, &log, 1..6);
+    fake::advance(Duration::ZERO);
+    fake::run();
+    assert_eq!((log.count("on_message"), log.count("on_cron"), log.count("on_idle")), (10, 5, 0));
+
+    let (recorder, log) = Recorder::echo();
+    let builder = Server::<Fake>::builder().config(config(|c| c.idle_read(secs(10)).idle_both(secs(10))));
+    let _server = fake::block_on(builder.udp("127.0.0.1:0", Raw, recorder)).unwrap();
+    fake::run();
+    let wire = fake::udp_wire();
+    fake::jump_unnoticed(Fake::now() + HOUR);
+    wire.receives([(Path::new(SocketAddr::from(([192, 0, 2, 1], 1))), b"hello".to_vec())]);
+    fake::run();
+    assert_eq!(log.take(), ["on_open", "on_message: hello"]);
+}
+
 /// As for a session, time stands still for a table of peers: those that it knows are served, and it lets in as many as it
 /// would in that moment.
 #[test]

@@ -6,6 +6,7 @@ mod solo;
 mod tls_common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -13,6 +14,8 @@ use common::{plain, secs, words};
 use getty_core::layer::tls::{TlsError, TlsFacts};
 use getty_core::{Close, CloseReason, Config, Deadline, Event, Memory, StreamProtocol};
 use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
 use solo::{Secure, Solo, shaken};
 use testkit::Rng;
 use testkit::pair::{End, Pair, Split, Wire};
@@ -459,5 +462,56 @@ fn a_layer_may_be_there_or_not() {
         assert!(pair.a.close_reason().unwrap().is_clean() && pair.b.close_reason().unwrap().is_clean());
         let bare = pair.a.session.stats().sent.bytes == 9;
         assert_eq!(bare, !secure, "nothing is added where there is no layer");
+    }
+}
+
+/// A wall clock that the test sets.
+#[derive(Debug, Default)]
+struct WallClock(AtomicU64);
+
+impl TimeProvider for WallClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(secs(self.0.load(Ordering::SeqCst))))
+    }
+}
+
+/// A certificate is looked at when a session begins, by the clock that was passed in; nothing else asks what day it is.
+#[test]
+fn a_wall_clock_that_jumps_matters_to_new_sessions_only() {
+    const YEAR: u64 = 365 * 86_400;
+    let world = World::new();
+    let clock = Arc::<WallClock>::default();
+    let pair = || {
+        let config = rustls::ClientConfig::builder_with_details(
+            Arc::new(rustls::crypto::ring::default_provider()),
+            clock.clone(),
+        )
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(world.authority.roots())
+        .with_no_client_auth();
+        let mut pair =
+            Pair::new(client(config, plain()), server(world.server_config(), plain()), self::config());
+        echoes(&mut pair.b);
+        pair.settle();
+        pair
+    };
+    clock.0.store(50 * YEAR, Ordering::SeqCst);
+    let mut before = pair();
+    // Certificates made for tests are good from 1975 to 4096.
+    for (years, end) in [(5000, Some("it has expired")), (0, Some("it is not valid yet")), (51, None)] {
+        clock.0.store(years * YEAR, Ordering::SeqCst);
+        let new = pair();
+        match end {
+            None => assert_eq!(told(&new.a), ["Open"]),
+            Some(words) => {
+                let reason = new.a.close_reason().unwrap().to_string();
+                assert!(reason.contains(words), "{reason}");
+            }
+        }
+        before.a.session.send(Bytes::from("still")).unwrap();
+        before.settle();
+        assert_eq!(told(&before.a).last().unwrap(), "Message still");
+        before.a.events.clear();
     }
 }
