@@ -47,7 +47,7 @@ fn nothing_is_lost_and_what_was_surely_not_sent_is_not_doubled() {
         let courier = tokio::spawn(Courier::new(address.clone()).run(incoming));
         let mut sent = 0u64;
         for _ in 0..kills {
-            let receiver = Receiver::start(&address, &file);
+            let receiver = Receiver::start("receiver", &address, &file);
             // It is killed in the middle of this.
             for _ in 0..3000 {
                 sent += 1;
@@ -55,7 +55,7 @@ fn nothing_is_lost_and_what_was_surely_not_sent_is_not_doubled() {
             }
             drop(receiver);
         }
-        let _receiver = Receiver::start(&address, &file);
+        let _receiver = Receiver::start("receiver", &address, &file);
         drop(orders);
         let account = tokio::time::timeout(Duration::from_secs(60), courier).await;
         let account = account.expect("everything is acknowledged in the end").unwrap();

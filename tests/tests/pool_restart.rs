@@ -1,6 +1,7 @@
 //! A pool whose server is killed and started again: what became of every message is known, and adds up.
 #![cfg(target_os = "linux")]
 
+mod driver_common;
 mod killed_common;
 
 use std::collections::HashSet;
@@ -11,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use driver_common::runtimes::{TestRuntime, client, server, sleep, until};
 use getty_core::Backoff;
 use getty_core::codec::LengthDelimited;
-use getty_tokio::{Client, Context, Items, Listener, NotFlushed, Pool, PoolOptions, Server};
+use getty_driver::{Context, Handle, Items, Listener, NotFlushed, Pool, PoolOptions};
 use killed_common::{Receiver, Written, free_address, serve_until_killed};
 
 const SESSIONS: usize = 100;
@@ -30,13 +32,13 @@ impl Listener<Items<Bytes>> for Desk {
     }
 }
 
-#[test]
-fn receiver() {
+on_every_runtime!(receiver);
+
+fn receiver<R: TestRuntime>() {
     let Some((address, written)) = killed_common::role() else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    R::run(async {
         let desk = move || Desk(written.clone());
-        let _server = Server::builder().tcp(&address, LengthDelimited::new, desk).await.unwrap();
+        let _server = server::<R>().tcp(&address, LengthDelimited::new, desk).await.unwrap();
         serve_until_killed().await;
     });
 }
@@ -58,85 +60,111 @@ struct Account {
     unknown: Vec<u64>,
 }
 
-/// Sends by one session after the other, each message as a task of its own, for `time`.
-async fn load(pool: &Arc<Pool<Bytes>>, next: &mut u64, time: Duration, account: &Arc<Mutex<Account>>) {
-    let mut tasks = Vec::new();
+impl Account {
+    fn total(&self) -> u64 {
+        (self.flushed.len() + self.unsent.len() + self.unknown.len()) as u64
+    }
+}
+
+/// Sends by one session after the other, each message as a task of its own, for `time`. Ends when all fates are known.
+async fn load<R: TestRuntime>(
+    pool: &Pool<R, Bytes>,
+    next: &mut u64,
+    time: Duration,
+    account: &Arc<Mutex<Account>>,
+) {
     let end = Instant::now() + time;
-    let mut tick = tokio::time::interval(Duration::from_millis(1));
     while Instant::now() < end {
-        tick.tick().await;
-        let Some(handle) = pool.get() else { continue };
-        let (number, account) = (*next, account.clone());
-        *next += 1;
-        tasks.push(tokio::spawn(async move {
-            let message = Bytes::from([&number.to_be_bytes()[..], &[0; 100]].concat());
-            let fate = handle.send_flushed(message).await;
-            let mut account = account.lock().unwrap();
-            match fate {
-                Ok(_) => account.flushed.push(number),
-                Err(NotFlushed::Partly(_) | NotFlushed::Unknown(_)) => account.unknown.push(number),
-                Err(_) => account.unsent.push(number),
-            }
-        }));
+        sleep::<R>(Duration::from_millis(1)).await;
+        for _ in 0..5 {
+            let Some(handle) = pool.get() else { break };
+            let (number, account) = (*next, account.clone());
+            *next += 1;
+            R::spawn(send(handle, number, account));
+        }
     }
-    for task in tasks {
-        task.await.unwrap();
+    until::<R>("what became of each message is known", || account.lock().unwrap().total() == *next).await;
+}
+
+async fn send(handle: Handle<Bytes>, number: u64, account: Arc<Mutex<Account>>) {
+    let message = Bytes::from([&number.to_be_bytes()[..], &[0; 100]].concat());
+    let fate = handle.send_flushed(message).await;
+    let mut account = account.lock().unwrap();
+    match fate {
+        Ok(_) => account.flushed.push(number),
+        Err(NotFlushed::Partly(_) | NotFlushed::Unknown(_)) => account.unknown.push(number),
+        Err(_) => account.unsent.push(number),
     }
 }
 
-fn count(path: &str) -> usize {
-    fs::read_dir(path).unwrap().count()
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// How many threads there are, but for those of smol's and async-std's pool for calls that block, which resolve names: it
+/// grows when many sessions connect at once, up to a limit of its own, and keeps them.
+fn threads() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    // One that has just ended has no name.
+    let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| !name.starts_with("blocking-")).count()
+}
+
+/// One runtime after the other, since threads and descriptors are counted, which are the process's.
 #[test]
 fn every_message_is_accounted_for_and_nothing_leaks() {
+    accounted_for::<getty_tokio::Tokio>();
+    accounted_for::<getty_smol::Smol>();
+    accounted_for::<getty_async_std::AsyncStd>();
+}
+
+fn accounted_for<R: TestRuntime>() {
     let kills: u32 = std::env::var("GETTY_KILLS").map_or(3, |kills| kills.parse().unwrap());
-    let file = std::env::temp_dir().join(format!("getty-pool-restart-{}", std::process::id()));
+    let file = std::env::temp_dir().join(format!("getty-pool-restart-{}-{}", R::NAME, std::process::id()));
     let address = free_address();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    let start = || Receiver::start(&format!("on_{}::receiver", R::NAME), &address, &file);
+    R::run(async {
         let (account, acknowledged) = (Arc::default(), Arc::new(AtomicU64::new(0)));
-        let mut receiver = Receiver::start(&address, &file);
+        let mut receiver = start();
         let backoff = Backoff::new().first(Duration::from_millis(50)).cap(CAP);
         let options = PoolOptions::new().sessions(SESSIONS).backoff(backoff);
         let counted = acknowledged.clone();
         let listener = move || Acknowledged(counted.clone());
-        let builder = Client::builder().pool(options);
-        let pool = Arc::new(builder.tcp([address.clone()], LengthDelimited::new, listener).unwrap());
+        let builder = client::<R>().pool(options);
+        let pool = builder.tcp([address.clone()], LengthDelimited::new, listener).unwrap();
         pool.wait_all(Duration::from_secs(60)).await.unwrap();
-        let (descriptors, threads) = (count("/proc/self/fd"), count("/proc/self/task"));
+        let (descriptors_before, threads_before) = (descriptors(), threads());
         let (mut next, mut slowest) = (0, Duration::ZERO);
         for _ in 0..kills {
-            let (loaded, ()) = tokio::join!(
-                load(&pool, &mut next, Duration::from_millis(400), &account),
-                async {
-                    tokio::time::sleep(Duration::from_millis(200)).await; // in the middle of it
-                    drop(receiver);
-                }
-            );
-            let () = loaded;
-            receiver = Receiver::start(&address, &file);
+            futures::join!(load(&pool, &mut next, Duration::from_millis(400), &account), async {
+                sleep::<R>(Duration::from_millis(200)).await; // in the middle of it
+                drop(receiver);
+            });
+            receiver = start();
             let started = Instant::now();
             pool.wait_all(Duration::from_secs(60)).await.unwrap();
             slowest = slowest.max(started.elapsed());
         }
         load(&pool, &mut next, Duration::from_millis(100), &account).await;
-        assert_eq!(count("/proc/self/task"), threads, "threads");
-        assert!(count("/proc/self/fd") <= descriptors + 5, "descriptors: {descriptors} before");
+        assert_eq!(threads(), threads_before, "threads on {}", R::NAME);
+        let (before, after) = (descriptors_before, descriptors());
+        assert!(after <= before + 5, "descriptors on {}: {before} before, {after} now", R::NAME);
         let closed = pool.close(Duration::from_secs(10)).await;
         assert_eq!(closed.aborted, 0);
         drop(receiver);
 
-        let Account { flushed, unsent, unknown } = &*account.lock().unwrap();
+        let account = account.lock().unwrap();
+        let Account { flushed, unsent, unknown } = &*account;
         let acknowledged = acknowledged.load(Ordering::Relaxed);
         println!(
-            "sent {next}: flushed {}, given back {}, unknown {}; acknowledged {acknowledged}; all sessions back after \
-             {slowest:?} at the most, with a cap of {CAP:?}",
+            "{}: sent {next}: flushed {}, given back {}, unknown {}; acknowledged {acknowledged}; all sessions back \
+             after {slowest:?} at the most, with a cap of {CAP:?}; {threads_before} threads",
+            R::NAME,
             flushed.len(),
             unsent.len(),
             unknown.len()
         );
-        assert_eq!((flushed.len() + unsent.len() + unknown.len()) as u64, next, "it adds up");
+        assert_eq!(account.total(), next, "it adds up");
         let text = fs::read_to_string(&file).unwrap();
         fs::remove_file(&file).unwrap();
         let came: HashSet<u64> = text.lines().map(|line| line.parse().unwrap()).collect();

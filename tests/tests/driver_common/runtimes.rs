@@ -25,6 +25,9 @@ pub trait TestRuntime:
         UnixListener: Send,
     >
 {
+    /// What it is called, in the names of tests too: see [`on_every_runtime`].
+    const NAME: &str;
+
     /// Runs `future` on all threads of a runtime of its own.
     fn run<F: Future>(future: F) -> F::Output;
 
@@ -41,6 +44,8 @@ pub trait TestRuntime:
 }
 
 impl TestRuntime for getty_tokio::Tokio {
+    const NAME: &str = "tokio";
+
     fn run<F: Future>(future: F) -> F::Output {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(2).enable_all().build().unwrap().block_on(future)
@@ -56,6 +61,8 @@ impl TestRuntime for getty_tokio::Tokio {
 }
 
 impl TestRuntime for getty_smol::Smol {
+    const NAME: &str = "smol";
+
     fn run<F: Future>(future: F) -> F::Output {
         smol::block_on(future)
     }
@@ -70,6 +77,8 @@ impl TestRuntime for getty_smol::Smol {
 }
 
 impl TestRuntime for getty_async_std::AsyncStd {
+    const NAME: &str = "async_std";
+
     fn run<F: Future>(future: F) -> F::Output {
         async_std::task::block_on(future)
     }

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// With this in the environment, the test `receiver` of a file is one: it has the address, and the file for what came.
+/// With this in the environment, a test that can be a receiver is one: it has the address, and the file for what came.
 const ROLE: &str = "GETTY_TEST_RECEIVER";
 
 /// Where to write what comes, one write for each line: what is written is there, whenever this is killed.
 pub type Written = Arc<Mutex<File>>;
 
-/// In the test `receiver`: the address and the file, if this process is one.
+/// In the test that is the receiver: the address and the file, if this process is one.
 pub fn role() -> Option<(String, Written)> {
     let role = std::env::var(ROLE).ok()?;
     let (address, file) = role.split_once(' ').unwrap();
@@ -21,7 +21,7 @@ pub fn role() -> Option<(String, Written)> {
     Some((address.to_owned(), Arc::new(Mutex::new(file))))
 }
 
-/// In the test `receiver`: it serves from now on, until it is killed.
+/// In the test that is the receiver: it serves from now on, until it is killed.
 pub async fn serve_until_killed() {
     println!("\nready");
     std::future::pending::<()>().await;
@@ -30,9 +30,10 @@ pub async fn serve_until_killed() {
 pub struct Receiver(Child);
 
 impl Receiver {
-    pub fn start(address: &str, file: &Path) -> Self {
+    /// `test` is the name of the test that is the receiver.
+    pub fn start(test: &str, address: &str, file: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "receiver", "--nocapture"])
+            .args(["--exact", test, "--nocapture"])
             .env(ROLE, format!("{address} {}", file.display()))
             .stdout(Stdio::piped())
             .spawn()
