@@ -4,11 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use rustix::process::Signal;
 
 use crate::support::*;
+use crate::ws::{self, BINARY, CLOSE, FIN};
 
 /// Whether the server serves the connection, or has closed it at once.
 fn is_served(stream: &mut TcpStream) -> bool {
@@ -104,30 +106,94 @@ fn busy(mut stream: TcpStream, started: &AtomicBool) -> (usize, usize, bool) {
     (writer.unwrap().join().unwrap(), came, clean)
 }
 
+/// So many clients do `work`; when each of them has got something back, the server is told to end. What each made of it.
+fn busy_until_shutdown<T: Send>(
+    server: &Server,
+    clients: usize,
+    connect: impl Fn(&Server) -> TcpStream,
+    work: fn(TcpStream, &AtomicBool) -> T,
+) -> Vec<T> {
+    let streams: Vec<_> = (0..clients).map(|_| connect(server)).collect();
+    let started: Vec<_> = (0..clients).map(|_| AtomicBool::new(false)).collect();
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (stream, started) in streams.into_iter().zip(&started) {
+            let builder = thread::Builder::new().stack_size(128 * 1024);
+            threads.push(builder.spawn_scoped(scope, move || work(stream, started)).unwrap());
+        }
+        while !started.iter().all(|started| started.load(Ordering::Relaxed)) {
+            thread::yield_now();
+        }
+        server.running.signal(Signal::TERM);
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
 /// Each client gets the echoes of the beginning of what it sent, whole, and then the end of the stream: not a reset.
 #[test]
 fn a_shutdown_of_busy_sessions_is_clean_for_each() {
     let clients: usize = std::env::var("GETTY_CLIENTS").map_or(200, |n| n.parse().unwrap());
     for runtime in RUNTIMES {
         let server = Server::start(&["--grace", "30", "--runtime", runtime]);
-        let started: Vec<_> = (0..clients).map(|_| AtomicBool::new(false)).collect();
-        thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for started in &started {
-                let stream = server.connect();
-                let builder = thread::Builder::new().stack_size(128 * 1024);
-                threads.push(builder.spawn_scoped(scope, move || busy(stream, started)).unwrap());
-            }
-            while !started.iter().all(|started| started.load(Ordering::Relaxed)) {
-                thread::yield_now();
-            }
-            server.running.signal(Signal::TERM);
-            for thread in threads {
-                let (sent, came, clean) = thread.join().unwrap();
-                assert!(clean, "a reset after {came} bytes on {runtime}");
-                assert!(came <= sent && came % frame(&[7; 1000]).len() == 0, "{came} of {sent} on {runtime}");
-            }
-        });
+        for (sent, came, clean) in busy_until_shutdown(&server, clients, Server::connect, busy) {
+            assert!(clean, "a reset after {came} bytes on {runtime}");
+            assert!(came <= sent && came % frame(&[7; 1000]).len() == 0, "{came} of {sent} on {runtime}");
+        }
+        server.running.finish().succeeded();
+    }
+}
+
+/// How many messages of a WebSocket session are under way.
+const UNDER_WAY: usize = 32;
+
+/// A message of a WebSocket session: its number, and more.
+fn numbered(number: u64) -> Vec<u8> {
+    [&number.to_be_bytes()[..], &[7; 992]].concat()
+}
+
+/// Keeps messages under way over WebSocket and checks what comes, up to the close frame, to which it answers. Gives how
+/// many messages were sent and came back, and whether the end was clean.
+fn busy_socket(mut stream: TcpStream, started: &AtomicBool) -> (u64, u64, bool) {
+    let mut writer = stream.try_clone().unwrap();
+    let (room, has_room) = mpsc::channel();
+    (0..UNDER_WAY).for_each(|_| room.send(()).unwrap());
+    let writing = thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+        let mut sent = 0;
+        // After the close frame came, this still sends for what room was left.
+        while has_room.recv().is_ok() {
+            writer.write_all(&ws::masked(FIN | BINARY, &numbered(sent)))?;
+            sent += 1;
+        }
+        writer.write_all(&ws::masked(FIN | CLOSE, &ws::close(1001, "")))?;
+        std::io::Result::Ok(sent)
+    });
+    let mut came = 0;
+    loop {
+        let (first, payload) = ws::read_frame(&mut stream);
+        if first == FIN | CLOSE {
+            assert_eq!(payload[..2], 1001u16.to_be_bytes());
+            break;
+        }
+        assert!(first == FIN | BINARY && payload == numbered(came), "what was sent, whole and in order");
+        came += 1;
+        started.store(true, Ordering::Relaxed);
+        let _ = room.send(()); // a writer that has failed says so itself
+    }
+    drop(room);
+    let sent = writing.unwrap().join().unwrap().expect("what is sent late is read too");
+    (sent, came, rest(&mut stream).is_empty())
+}
+
+/// Each client gets the echoes of the beginning of what it sent, then a close frame, and the end of the stream: no reset.
+#[test]
+fn a_shutdown_of_busy_web_sockets_is_clean_for_each() {
+    let clients: usize = std::env::var("GETTY_CLIENTS").map_or(200, |n| n.parse().unwrap());
+    for runtime in RUNTIMES {
+        let server = Server::start_on("ws://127.0.0.1:0", &["--grace", "30", "--runtime", runtime]);
+        let ends = busy_until_shutdown(&server, clients, ws::open, busy_socket);
+        for (sent, came, clean) in ends {
+            assert!(clean && came <= sent, "{came} of {sent} on {runtime}");
+        }
         server.running.finish().succeeded();
     }
 }
