@@ -78,6 +78,19 @@ impl Running {
         })
     }
 
+    /// Writes `input`, reads as much of standard output, however long that takes, and only then ends standard input.
+    pub fn exchange(&mut self, input: Vec<u8>) -> Vec<u8> {
+        let mut output = vec![0; input.len()];
+        let mut stdin = self.child.stdin.take().unwrap();
+        let feeding = thread::spawn(move || {
+            stdin.write_all(&input).unwrap();
+            stdin
+        });
+        self.out.as_mut().unwrap().read_exact(&mut output).unwrap();
+        drop(feeding.join().unwrap());
+        output
+    }
+
     /// The next line of standard output.
     pub fn line(&mut self) -> String {
         line(self.out.as_mut().unwrap())
