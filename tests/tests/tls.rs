@@ -314,7 +314,10 @@ fn the_handshake_has_a_deadline_and_its_end_is_no_truncation() {
     let hello = Solo::new(client(world.client_config(), plain())).written();
     server_end.input(&hello[..hello.len() / 2]);
     server_end.session.handle_eof(server_end.clock.now());
-    assert_eq!(server_end.poll(), ["Closed: closed by the peer: something was cut off"]);
+    assert_eq!(
+        server_end.poll(),
+        ["Closed: TLS: the peer ended the stream during the handshake: does it speak TLS?"]
+    );
 }
 
 #[test]

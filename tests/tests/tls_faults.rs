@@ -18,6 +18,8 @@ use tls_common::*;
 /// Of no type that a record has.
 const GARBAGE: &[u8] = &[99; 40];
 
+const ENDED: &str = "Closed: TLS: the peer ended the stream during the handshake: does it speak TLS?";
+
 /// What was sealed is written all the same, since the alert comes behind it: nobody knows what the peer makes of it.
 #[test]
 fn what_was_sealed_before_a_fault_is_not_told_as_unsent() {
@@ -86,10 +88,67 @@ fn an_end_and_a_close_before_the_first_write_leave_nothing_to_write() {
     let mut client = Solo::new(client(world.client_config(), plain()));
     client.session.handle_eof(client.clock.now());
     client.session.close(client.clock.now(), Close::graceful());
+    assert_eq!(client.poll(), [ENDED]);
+    client.written();
+    assert!(!client.session.wants_write() && !client.session.wants_shutdown(), "nothing more is wanted");
+
+    let mut client = Solo::new(self::client(world.client_config(), plain()));
+    client.session.close(client.clock.now(), Close::graceful());
+    client.session.handle_eof(client.clock.now());
     client.poll();
     client.written();
     assert!(!client.session.wants_write());
     assert!(client.session.wants_shutdown());
+}
+
+/// A server that speaks no TLS ends so, and a client that only looks whether somebody is there.
+#[test]
+fn an_end_in_the_handshake_is_named() {
+    let world = World::new();
+    let mut theirs = Solo::new(server(world.server_config(), plain()));
+    let hello = Solo::new(client(world.client_config(), plain())).written();
+    theirs.input(&hello);
+    let answer = theirs.written();
+    for cut in 0..answer.len() {
+        let mut client = Solo::new(client(world.client_config(), plain()));
+        client.written();
+        client.input(&answer[..cut]);
+        client.session.handle_eof(client.clock.now());
+        assert_eq!(client.poll(), [ENDED], "cut at {cut}");
+    }
+    for cut in 0..=hello.len() {
+        let mut server = Solo::new(server(world.server_config(), plain()));
+        server.input(&hello[..cut]);
+        server.session.handle_eof(server.clock.now());
+        assert_eq!(server.poll(), [ENDED], "cut at {cut}");
+        assert!(!server.session.wants_write());
+    }
+}
+
+/// A peer that speaks something else is named as such; after the handshake the same bytes are only wrong.
+#[test]
+fn a_peer_that_speaks_no_tls_is_named() {
+    let world = World::new();
+    const OTHER: &str = "Closed: TLS: the peer speaks another protocol";
+    for words in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"220 mail.example ESMTP\r\n", b"\0\0\0\x05hello", GARBAGE]
+    {
+        let mut client = Solo::new(client(world.client_config(), plain()));
+        let mut server = Solo::new(server(world.server_config(), plain()));
+        client.written();
+        for end in [&mut client, &mut server] {
+            end.input(words);
+            assert!(!end.written().is_empty(), "an alert");
+            end.session.handle_shutdown(end.clock.now());
+            end.session.handle_eof(end.clock.now());
+            assert_eq!(end.poll(), [OTHER]);
+        }
+    }
+    let (mut client, _server) = shaken(&world);
+    client.input(GARBAGE);
+    client.written();
+    client.session.handle_shutdown(client.clock.now());
+    client.session.handle_eof(client.clock.now());
+    assert_eq!(client.poll(), ["Closed: TLS: received corrupt message of type InvalidContentType"]);
 }
 
 #[test]

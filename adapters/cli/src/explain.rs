@@ -1,11 +1,13 @@
 //! Why something failed, a session ended or a datagram came to nothing, in the words of this program.
 
+use std::io::ErrorKind;
+
 use getty_driver::core::codec::{DelimitedError, LengthDelimitedError};
 use getty_driver::core::datagram::{DropReason, Dropped};
 use getty_driver::core::layer::tls::TlsError;
 use getty_driver::core::websocket::{HandshakeError, ProtocolError};
 use getty_driver::core::{CloseReason, Deadline};
-use getty_driver::tls::rustls::{AlertDescription, CertificateError, Error as RustlsError, InvalidMessage};
+use getty_driver::tls::rustls::{AlertDescription, CertificateError};
 
 /// An error and its causes in one line, but for those that it tells of itself.
 pub fn with_causes(error: &anyhow::Error) -> String {
@@ -22,17 +24,15 @@ pub fn explain(reason: &CloseReason) -> String {
     if let CloseReason::Codec(error) = reason {
         if let Some(&LengthDelimitedError::TooLong { length, limit }) = error.downcast_ref() {
             let (length, limit) = (length.saturating_sub(4), limit.saturating_sub(4));
+            if is_begin_of_tls(length) {
+                return "the peer speaks TLS, it seems: see tls:// URLs".to_owned();
+            }
             return format!("the peer sends a message of {length} bytes, the limit is {limit}: {HINT}");
         }
         if let Some(&DelimitedError::TooLong { limit }) = error.downcast_ref() {
             let limit = limit.saturating_sub(1);
             return format!("the peer sends a line of more than {limit} bytes, the limit: {HINT}");
         }
-    }
-    if let Some(TlsError::Other(RustlsError::InvalidMessage(InvalidMessage::InvalidContentType))) =
-        tls_error(reason)
-    {
-        return "TLS: the peer speaks another protocol".to_owned();
     }
     match reason {
         CloseReason::Protocol(ProtocolError::FrameTooLarge { bytes, limit }) => {
@@ -89,11 +89,27 @@ pub fn explain_at_client(reason: &CloseReason) -> String {
     format!("{} (see {option})", explain(reason))
 }
 
+/// Why a session did not open, in the same words.
+pub fn explain_unopened(reason: &CloseReason, over_tls: bool) -> String {
+    match reason {
+        // As `TlsError::EndedInHandshake`, but that the peer did not read all that was sent.
+        CloseReason::Io(kind @ (ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)) if over_tls => {
+            format!("{kind} during the handshake: does the peer speak TLS?")
+        }
+        reason => explain_at_client(reason),
+    }
+}
+
 fn tls_error(reason: &CloseReason) -> Option<&TlsError> {
     match reason {
         CloseReason::Layer(error) => error.downcast_ref(),
         _ => None,
     }
+}
+
+/// Whether a message of so many bytes is the first four of a TLS record of a handshake: an alert, or a client's hello.
+fn is_begin_of_tls(length: u64) -> bool {
+    matches!(length >> 16, 0x1503 | 0x1603)
 }
 
 /// What came to nothing, in the words of this program's options.

@@ -24,7 +24,7 @@ use rustls::unbuffered::{
 };
 use rustls::{
     AlertDescription, CertificateError, CipherSuite, ClientConfig, CommonState, HandshakeKind,
-    ProtocolVersion, ServerConfig,
+    InvalidMessage, ProtocolVersion, ServerConfig,
 };
 
 use super::{Layer, LayerError, Plain, Sealed, Wire};
@@ -37,6 +37,12 @@ pub enum TlsError {
     /// The peer ended the stream without saying so (`close_notify`): somebody may have cut it off.
     #[error("TLS: the stream was cut off: it ended without close_notify")]
     Truncated,
+    /// The peer ended the stream before the handshake was done: it may not speak TLS, or have gone away.
+    #[error("TLS: the peer ended the stream during the handshake: does it speak TLS?")]
+    EndedInHandshake,
+    /// What the peer began with is no TLS.
+    #[error("TLS: the peer speaks another protocol")]
+    NotTls,
     /// The peer's certificate was not accepted.
     #[error("TLS: the peer's certificate is not accepted: {}", reason(.0))]
     Certificate(CertificateError),
@@ -220,7 +226,14 @@ impl Layer for Tls {
                 Connection::Server(connection) => take(&mut **connection, wire, plain),
             };
             self.is_open = !self.state().is_handshaking();
-            self.peer_closed = taken.map_err(failed)?;
+            self.peer_closed = match taken {
+                Err(TlsError::Other(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+                    if !self.is_open =>
+                {
+                    return Err(failed(TlsError::NotTls));
+                }
+                taken => taken.map_err(failed)?,
+            };
         }
         Ok(self.peer_closed)
     }
@@ -240,7 +253,11 @@ impl Layer for Tls {
     }
 
     fn handle_eof(&mut self) -> Result<(), LayerError> {
-        if self.peer_closed { Ok(()) } else { Err(Arc::new(TlsError::Truncated)) }
+        match (self.peer_closed, self.is_open) {
+            (true, _) => Ok(()),
+            (false, true) => Err(failed(TlsError::Truncated)),
+            (false, false) => Err(failed(TlsError::EndedInHandshake)),
+        }
     }
 
     fn describe(&mut self, opened: &mut Opened) {

@@ -154,6 +154,9 @@ impl Inner {
                 self.fail_layer(error);
                 self.read_ended |= self.phase == Phase::Flushing; // nothing more is to be waited for
             }
+            Err(error) if self.phase == Phase::Opening && self.layer == LayerState::Opening => {
+                self.finish(CloseReason::Layer(error));
+            }
             _ => self.handle_eof(now),
         }
     }

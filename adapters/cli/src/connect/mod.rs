@@ -16,7 +16,7 @@ use getty_driver::core::{CloseReason, StreamProtocol};
 use getty_driver::{ClientBuilder, Connection, Io, Items};
 
 use crate::codec::{Codec, CodecOptions, Lines};
-use crate::explain::explain_at_client;
+use crate::explain::{explain_at_client, explain_unopened};
 use crate::payload::Payload;
 use crate::runtime::{BuiltIn, RuntimeName, Spawner, client, on_runtime};
 use crate::tls::{ClientTlsOptions, over};
@@ -142,7 +142,8 @@ where
     P: StreamProtocol<Messages = Items<M>>,
     M: Payload,
 {
-    let opened = connection.opened().await.map_err(ended);
+    let over_tls = options.url.transport.is_secure();
+    let opened = connection.opened().await.map_err(|reason| anyhow!(explain_unopened(&reason, over_tls)));
     opened.with_context(|| options.url.to_string())?;
     converse_with::<R, M>(options, connection).await
 }

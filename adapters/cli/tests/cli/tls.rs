@@ -225,6 +225,52 @@ fn a_peer_that_speaks_no_tls() {
     peer.join().unwrap();
 }
 
+/// A server that speaks no TLS may wait for words that it knows, or not for anything.
+#[test]
+fn a_peer_that_ends_in_the_handshake() {
+    for reads in [true, false] {
+        for scheme in ["tls", "wss"] {
+            let (url, peer) = crate::support::peer(move |mut stream| {
+                let mut hello = [0; 16 * 1024];
+                // What was not read when it closes makes the system reset the connection.
+                let read = if reads { hello.len() } else { 1 };
+                assert!(stream.read(&mut hello[..read]).unwrap() > 0);
+            });
+            let url = url.replace("tcp", scheme) + if scheme == "wss" { "/" } else { "" };
+            let problem = match reads {
+                true => "TLS: the peer ended the stream during the handshake: does it speak TLS?",
+                false => "connection reset during the handshake: does the peer speak TLS?",
+            };
+            let done = connect(&url, &["--insecure"]).failed(1, problem);
+            assert_eq!(done.err, format!("getty: {url}: {problem}\n"));
+            peer.join().unwrap();
+        }
+    }
+    // Who only looks whether the port is open.
+    let certificates = Certificates::new("probe");
+    let mut server = serve(URLS[0], &certificates, &["--stats"]);
+    drop(server.connect());
+    server.wait_for_stats("errors 1 (last: TLS: the peer ended the stream during the handshake");
+}
+
+/// One of the two URLs is for the protocol without TLS.
+#[test]
+fn a_peer_that_speaks_tls_where_none_is_expected() {
+    const HINT: &str = "the peer speaks TLS, it seems: see tls:// URLs";
+    let certificates = Certificates::new("unexpected");
+    let server = serve(URLS[0], &certificates, &[]);
+    connect(&server.url.replace("tls://", "tcp://"), &[]).failed(1, HINT);
+    let mut server = Server::start(&["--stats"]);
+    connect(&server.url.replace("tcp://", "tls://"), &["--insecure"]).failed(1, "getty: tls://");
+    server.wait_for_stats(&format!("errors 1 (last: {HINT})"));
+
+    let server = serve(URLS[1], &certificates, &[]);
+    connect(&server.url.replace("wss://", "ws://"), &[]).failed(1, "is it TLS, or another protocol?");
+    let server = Server::start_on("ws://127.0.0.1:0", &[]);
+    connect(&server.url.replace("ws://", "wss://"), &["--insecure"])
+        .failed(1, "TLS: the peer speaks another protocol");
+}
+
 #[test]
 fn a_server_that_is_killed_has_cut_the_stream_off() {
     let certificates = Certificates::new("killed");
