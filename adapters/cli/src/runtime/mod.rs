@@ -95,7 +95,8 @@ pub trait Executor {
     /// The system refuses what the runtime needs.
     fn block_on<F: Future>(threads: usize, future: F) -> anyhow::Result<F::Output>;
 
-    /// Runs `future` as a task, on any thread. Called within [`block_on`](Self::block_on).
+    /// Runs `future` as a task, on any thread; within [`block_on_local`](Self::block_on_local) on that thread, but on
+    /// async-std, which has no executor of a thread for such futures. Called within one of the two.
     fn spawn<F>(future: F)
     where
         F: Future + Send + 'static,

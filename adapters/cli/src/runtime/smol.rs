@@ -38,7 +38,10 @@ impl Executor for Smol {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        TASKS.spawn(future).detach();
+        LOCAL_TASKS.with_borrow(|tasks| match tasks {
+            Some(tasks) => tasks.spawn(future).detach(),
+            None => TASKS.spawn(future).detach(),
+        });
     }
 
     fn block_on_local<F: Future>(future: F) -> anyhow::Result<F::Output> {
@@ -56,6 +59,26 @@ impl Executor for Smol {
         LOCAL_TASKS.with_borrow(|tasks| {
             let tasks = tasks.as_ref().expect("called within block_on_local");
             tasks.spawn(future).detach();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spawned_within_block_on_local_stays_in_the_thread() {
+        thread::scope(|scope| {
+            let (_stop, stopped) = smol::channel::bounded::<()>(1);
+            scope.spawn(move || smol::block_on(TASKS.run(stopped.recv())));
+            let (tell, told) = smol::channel::bounded(1);
+            let task = async move { tell.send(thread::current().id()).await };
+            let here = Smol::block_on_local(async {
+                Smol::spawn(task);
+                told.recv().await
+            });
+            assert_eq!(here.unwrap(), Ok(thread::current().id()));
         });
     }
 }

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use futures_util::future::join_all;
-use getty_tokio::Tokio;
 use tokio::sync::oneshot;
 
 use super::echo::EchoServer;
-use crate::runtime::Executor;
+use crate::runtime::BuiltIn;
 use crate::url::Url;
 
 /// The threads, each of which serves all URLs.
@@ -27,7 +26,7 @@ struct Core {
 
 impl Cores {
     /// Starts so many threads; all of them listen when this returns.
-    pub fn start(mut servers: Vec<EchoServer>, threads: usize) -> anyhow::Result<Self> {
+    pub fn start<R: BuiltIn>(mut servers: Vec<EchoServer>, threads: usize) -> anyhow::Result<Self> {
         for server in &mut servers {
             server.shares_port = true;
             server.limits = server.limits.shared_out(threads);
@@ -41,7 +40,7 @@ impl Cores {
         let cores = (0..threads).map(|number| {
             let (stop, stopped) = oneshot::channel();
             let (servers, ready) = (servers.clone(), ready.clone());
-            let serve = move || Tokio::block_on(1, serve(servers, ready, stopped))?;
+            let serve = move || R::block_on_local(serve::<R>(servers, ready, stopped))?;
             let thread = thread::Builder::new().name(format!("core {number}")).spawn(serve)?;
             Ok(Core { stop, thread })
         });
@@ -73,14 +72,14 @@ impl Cores {
     }
 }
 
-async fn serve(
+async fn serve<R: BuiltIn>(
     servers: Vec<EchoServer>,
     ready: mpsc::Sender<()>,
     stopped: oneshot::Receiver<Duration>,
 ) -> anyhow::Result<usize> {
     let mut running = Vec::with_capacity(servers.len());
     for server in servers {
-        running.push(server.start::<Tokio>().await?);
+        running.push(server.start::<R>().await?);
     }
     let _ = ready.send(());
     drop(ready);

@@ -61,7 +61,8 @@ pub struct Options {
     threads: Option<u16>,
 
     /// Threads share nothing: each has a runtime, listening sockets and sessions of its own, and the system shares
-    /// connections out. On Linux, on tokio, and for tcp, tls, ws and wss. Limits are shared out too
+    /// connections out. On Linux, on tokio and smol (where threads still share the reactor, which waits for sockets and
+    /// timers), and for tcp, tls, ws and wss. Limits are shared out too
     #[arg(long)]
     per_core: bool,
 
@@ -127,8 +128,9 @@ impl Options {
         if !cfg!(target_os = "linux") {
             return Err("--per-core is for Linux, which shares connections out".to_owned());
         }
-        if self.runtime != RuntimeName::Tokio {
-            return Err("--per-core is for --runtime tokio".to_owned());
+        if self.runtime == RuntimeName::AsyncStd {
+            return Err("--per-core is for --runtime tokio and smol: async-std has no executor of a thread"
+                .to_owned());
         }
         match self.urls.iter().find(|url| !url.transport.is_over_tcp()) {
             Some(url) => Err(format!("--per-core is for tcp, tls, ws and wss URLs, and not for {url}")),
@@ -218,7 +220,7 @@ async fn serve_per_core<R: BuiltIn>(
     tls: Option<ServerTls>,
     totals: Option<Arc<Totals>>,
 ) -> anyhow::Result<()> {
-    let cores = Cores::start(servers, threads)?;
+    let cores = Cores::start::<R>(servers, threads)?;
     announce(cores.urls.iter().cloned()).context("can't write to standard output")?;
     let tls = tls.map(|server| (server, &options.tls));
     tokio::select! {

@@ -200,22 +200,29 @@ fn a_shutdown_of_busy_web_sockets_is_clean_for_each() {
 
 #[test]
 fn threads_that_share_nothing_share_a_port() {
-    let server = Server::start(&["--per-core", "--threads", "3", "--grace", "10"]);
-    let tasks = format!("/proc/{}/task", server.running.child.id());
-    let names = std::fs::read_dir(tasks)
-        .unwrap()
-        .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap().trim().to_owned());
-    assert_eq!(names.filter(|name| name.starts_with("core ")).count(), 3);
-    let mut streams: Vec<_> = (0..60).map(|_| server.connect()).collect();
-    assert!(streams.iter_mut().all(is_served));
-    server.running.signal(Signal::TERM);
-    for mut stream in streams {
-        assert_eq!(rest(&mut stream), b"", "a clean end");
+    for runtime in ["tokio", "smol"] {
+        let args = ["--per-core", "--threads", "3", "--grace", "10", "--runtime", runtime];
+        let server = Server::start(&args);
+        let tasks = format!("/proc/{}/task", server.running.child.id());
+        let names = std::fs::read_dir(tasks).unwrap().map(|task| {
+            std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap().trim().to_owned()
+        });
+        assert_eq!(names.filter(|name| name.starts_with("core ")).count(), 3, "{runtime}");
+        let mut streams: Vec<_> = (0..60).map(|_| server.connect()).collect();
+        assert!(streams.iter_mut().all(is_served));
+        server.running.signal(Signal::TERM);
+        for mut stream in streams {
+            assert_eq!(rest(&mut stream), b"", "a clean end");
+        }
+        server.running.finish().succeeded();
     }
-    server.running.finish().succeeded();
 
     let taken = Server::start(&[]);
-    run(&["serve", "--per-core", &taken.url], "").failed(1, "can't listen on 127.0.0.1:");
+    for runtime in ["tokio", "smol"] {
+        run(&["serve", "--per-core", "--runtime", runtime, &taken.url], "")
+            .failed(1, "can't listen on 127.0.0.1:");
+    }
     run(&["serve", "--per-core", "udp://127.0.0.1:0"], "").failed(2, "not for udp://");
-    run(&["serve", "--per-core", "--runtime", "smol", "tcp://127.0.0.1:0"], "").failed(2, "--runtime tokio");
+    run(&["serve", "--per-core", "--runtime", "async-std", "tcp://127.0.0.1:0"], "")
+        .failed(2, "--per-core is for --runtime tokio and smol");
 }
