@@ -1,15 +1,15 @@
 //! [`Cores`]: threads that share nothing, each with a runtime, listening sockets and sessions of its own.
 
 use std::net::TcpListener;
-use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
+use getty_driver::SessionInfo;
+use tokio::sync::{mpsc, oneshot};
 
-use super::echo::EchoServer;
+use super::echo::{EchoServer, list};
 use crate::runtime::BuiltIn;
 use crate::url::Url;
 
@@ -20,8 +20,16 @@ pub struct Cores {
 }
 
 struct Core {
-    stop: oneshot::Sender<Duration>,
+    orders: mpsc::UnboundedSender<Order>,
     thread: JoinHandle<anyhow::Result<usize>>,
+}
+
+/// What a thread is told.
+enum Order {
+    /// To tell what sessions it has.
+    List(oneshot::Sender<Vec<SessionInfo>>),
+    /// To close its sessions, within so long.
+    Stop(Duration),
 }
 
 impl Cores {
@@ -36,13 +44,13 @@ impl Cores {
             server.url = server.url.at(free.with_context(|| format!("can't listen on {address}"))?);
         }
         let urls = servers.iter().map(|server| server.url.clone()).collect();
-        let (ready, started) = mpsc::channel();
+        let (ready, started) = std::sync::mpsc::channel();
         let cores = (0..threads).map(|number| {
-            let (stop, stopped) = oneshot::channel();
+            let (orders, ordered) = mpsc::unbounded_channel();
             let (servers, ready) = (servers.clone(), ready.clone());
-            let serve = move || R::block_on_local(serve::<R>(servers, ready, stopped))?;
+            let serve = move || R::block_on_local(serve::<R>(servers, ready, ordered))?;
             let thread = thread::Builder::new().name(format!("core {number}")).spawn(serve)?;
-            Ok(Core { stop, thread })
+            Ok(Core { orders, thread })
         });
         let threads = cores.collect::<anyhow::Result<Vec<Core>>>()?;
         drop(ready);
@@ -54,13 +62,24 @@ impl Cores {
         Ok(cores)
     }
 
+    /// Every session that there is now. A thread that has ended has none.
+    pub async fn list(&self) -> Vec<SessionInfo> {
+        let asked = self.threads.iter().map(|core| {
+            let (tell, told) = oneshot::channel();
+            let _ = core.orders.send(Order::List(tell));
+            told
+        });
+        let told = join_all(asked.collect::<Vec<_>>()).await;
+        told.into_iter().flatten().flatten().collect()
+    }
+
     /// Closes all sessions, and gives how many had to be aborted.
     pub fn join(self, grace: Duration) -> anyhow::Result<usize> {
         let threads: Vec<_> = self
             .threads
             .into_iter()
             .map(|core| {
-                let _ = core.stop.send(grace); // one that has ended needs not be told
+                let _ = core.orders.send(Order::Stop(grace)); // one that has ended needs not be told
                 core.thread
             })
             .collect();
@@ -74,8 +93,8 @@ impl Cores {
 
 async fn serve<R: BuiltIn>(
     servers: Vec<EchoServer>,
-    ready: mpsc::Sender<()>,
-    stopped: oneshot::Receiver<Duration>,
+    ready: std::sync::mpsc::Sender<()>,
+    mut ordered: mpsc::UnboundedReceiver<Order>,
 ) -> anyhow::Result<usize> {
     let mut running = Vec::with_capacity(servers.len());
     for server in servers {
@@ -83,7 +102,13 @@ async fn serve<R: BuiltIn>(
     }
     let _ = ready.send(());
     drop(ready);
-    let grace = stopped.await.unwrap_or_default();
+    let grace = loop {
+        match ordered.recv().await {
+            Some(Order::List(tell)) => drop(tell.send(list(&running).await)),
+            Some(Order::Stop(grace)) => break grace,
+            None => break Duration::ZERO,
+        }
+    };
     let ends = join_all(running.into_iter().map(|server| server.shutdown(grace))).await;
     Ok(ends.into_iter().sum())
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
 use getty_driver::core::{Close, CloseReason, Config, Idle, Opened, Stats};
 use getty_driver::tls::ServerTls;
-use getty_driver::{Context, Items, Listener, Refuse, ServerBuilder, TcpOptions};
+use getty_driver::{Context, Items, Listener, Refuse, ServerBuilder, SessionInfo, TcpOptions};
 
 use super::limits::LimitOptions;
 use super::page::Site;
@@ -142,6 +143,16 @@ impl<R: BuiltIn> Server<R> {
         (stats.refused.total(), stats.failures)
     }
 
+    /// Every session that there is now.
+    pub async fn list(&self) -> Vec<SessionInfo> {
+        match self {
+            Server::Port(server) => server.list().await,
+            Server::Sockets(servers) => join_all(servers.iter().map(|server| server.list())).await.concat(),
+            #[cfg(unix)]
+            Server::Path(server) => server.list().await,
+        }
+    }
+
     /// Gives how many sessions had to be aborted.
     pub async fn shutdown(self, grace: Duration) -> usize {
         match self {
@@ -151,6 +162,11 @@ impl<R: BuiltIn> Server<R> {
             Server::Path(server) => server.shutdown(grace).await.aborted,
         }
     }
+}
+
+/// Every session that there is now.
+pub async fn list<R: BuiltIn>(servers: &[Server<R>]) -> Vec<SessionInfo> {
+    join_all(servers.iter().map(Server::list)).await.concat()
 }
 
 /// Sends back what comes.

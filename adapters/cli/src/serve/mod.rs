@@ -7,6 +7,7 @@ mod page;
 mod signals;
 mod totals;
 mod udp;
+mod who;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
+use getty_driver::SessionInfo;
 use getty_driver::tls::ServerTls;
 use tokio::sync::oneshot;
 
@@ -42,6 +44,10 @@ pub use udp::UdpOptions;
 ///
 /// tls is tcp in TLS 1.2 or 1.3, and wss is ws in it: both need --cert and --key. With them SIGHUP reads the two files
 /// again, for sessions that begin after it; what can't be used is told on standard error, and the old certificate stays.
+///
+/// SIGUSR1 prints who is there on standard error: a line for each session, 1000 at the most, with its number, the addresses
+/// of both ends, whether it is open, for how long it has been there, when the peer last gave a sign of life, how many bytes
+/// wait to be sent, and how many messages came and went.
 ///
 /// SIGINT and SIGTERM (Ctrl-C) stop accepting, answer what has been received, close all sessions and end the
 /// program with exit code 0; a second signal ends it at once.
@@ -201,13 +207,13 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
     announce(urls).context("can't write to standard output")?;
     let tls = tls.map(|server| (server, &options.tls));
     tokio::select! {
-        _ = ended(&mut signals, tls.as_ref()) => {}
+        _ = ended(&mut signals, tls.as_ref(), async || Some(echo::list(&running).await)) => {}
         () = totals::report::<R>(totals, &running) => {}
     }
     tokio::select! {
         biased;
         () = shut_down(running, options.grace) => Ok(()),
-        code = ended(&mut signals, tls.as_ref()) => std::process::exit(code),
+        code = ended(&mut signals, tls.as_ref(), async || None) => std::process::exit(code),
     }
 }
 
@@ -224,7 +230,7 @@ async fn serve_per_core<R: BuiltIn>(
     announce(cores.urls.iter().cloned()).context("can't write to standard output")?;
     let tls = tls.map(|server| (server, &options.tls));
     tokio::select! {
-        _ = ended(&mut signals, tls.as_ref()) => {}
+        _ = ended(&mut signals, tls.as_ref(), async || Some(cores.list().await)) => {}
         () = totals::report::<R>(totals, &[]) => {}
     }
     let grace = options.grace;
@@ -236,15 +242,24 @@ async fn serve_per_core<R: BuiltIn>(
             tell_aborted(aborted??, grace);
             Ok(())
         }
-        code = ended(&mut signals, tls.as_ref()) => std::process::exit(code),
+        code = ended(&mut signals, tls.as_ref(), async || None) => std::process::exit(code),
     }
 }
 
-/// Waits for a signal to end and gives its exit code; meanwhile renews the certificate when it is asked to.
-async fn ended(signals: &mut Signals, tls: Option<&(ServerTls, &ServerTlsOptions)>) -> i32 {
+/// Waits for a signal to end and gives its exit code; meanwhile renews the certificate and tells of the sessions when it
+/// is asked to. Those that are being closed can't be listed.
+async fn ended(
+    signals: &mut Signals,
+    tls: Option<&(ServerTls, &ServerTlsOptions)>,
+    sessions: impl AsyncFn() -> Option<Vec<SessionInfo>>,
+) -> i32 {
     loop {
         match (signals.recv().await, tls) {
             (Signal::End(code), _) => return code,
+            (Signal::List, _) => match sessions().await {
+                Some(sessions) => who::tell(sessions),
+                None => eprintln!("getty: the sessions are being closed"),
+            },
             (Signal::Renew, None) => {}
             (Signal::Renew, Some((server, options))) => match options.renew(server) {
                 Ok(()) => eprintln!("getty: the certificate was read again"),

@@ -15,13 +15,16 @@ pub enum Signal {
     /// To read files again.
     #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
     Renew,
+    /// To tell who is there.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
+    List,
 }
 
 /// The signals that are taken. A thread waits for them, whatever runtime the program is on.
 pub struct Signals(mpsc::UnboundedReceiver<Signal>);
 
 impl Signals {
-    /// From here on signals are taken: those that end the program, and SIGHUP if something can be `renewed`.
+    /// From here on signals are taken: those that end the program, SIGUSR1, and SIGHUP if something can be `renewed`.
     pub fn new(renewed: bool) -> io::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (begin, begun) = sync_channel(1);
@@ -67,6 +70,9 @@ struct Source {
     both: [tokio::signal::unix::Signal; 2],
     #[cfg(unix)]
     hangup: Option<tokio::signal::unix::Signal>,
+    /// Taken always: who asks a server who is there does not mean to end it.
+    #[cfg(unix)]
+    user: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
@@ -76,11 +82,12 @@ impl Source {
         Ok(Source {
             both: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?],
             hangup: renewed.then(|| signal(SignalKind::hangup())).transpose()?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
     async fn next(&mut self) -> Option<Signal> {
-        let Source { both: [interrupt, terminate], hangup } = self;
+        let Source { both: [interrupt, terminate], hangup, user } = self;
         let hangup = async {
             match hangup {
                 Some(hangup) => hangup.recv().await,
@@ -91,6 +98,7 @@ impl Source {
             _ = interrupt.recv() => Signal::End(130),
             _ = terminate.recv() => Signal::End(143),
             _ = hangup => Signal::Renew,
+            _ = user.recv() => Signal::List,
         })
     }
 }

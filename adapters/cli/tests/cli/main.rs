@@ -18,4 +18,6 @@ mod usage;
 #[cfg(unix)]
 mod webdriver;
 mod websocket;
+#[cfg(unix)]
+mod who;
 mod ws;
