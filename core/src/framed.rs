@@ -40,7 +40,7 @@ impl<C, O> StreamProtocol for Framed<C, O>
 where
     C: Decoder + Encoder<O>,
 {
-    #[inline]
+    #[inline(always)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<C::Item>, Box<CloseReason>> {
         self.codec.decode(src).map(Found::from).map_err(refused)
     }

@@ -118,6 +118,7 @@
 mod backoff;
 pub mod codec;
 mod config;
+mod copy;
 pub mod datagram;
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}

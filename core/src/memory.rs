@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use crate::codec::{self, Segments, Source};
+use crate::copy;
 use crate::layer::LayerBuffers;
 
 /// Room that is offered to one read. There is one arena per thread, so it may be large: with 64 KiB, echoing 16 KiB
@@ -96,7 +97,7 @@ impl Received {
         if self.read.is_empty() && Self::fits_window(bytes) {
             self.window = codec::copy_to_slab(&mut self.slab, bytes);
         } else {
-            self.read.extend_from_slice(bytes);
+            copy::append(&mut self.read, bytes);
         }
     }
 
@@ -156,7 +157,7 @@ impl Received {
 
     /// Moves what is left of the window to the buffer, where more can be appended.
     fn spill(&mut self) {
-        self.read.extend_from_slice(&self.window);
+        copy::append(&mut self.read, &self.window);
         self.close_window();
     }
 
@@ -217,7 +218,7 @@ impl Buffers {
         fn adopt(arena: &mut BytesMut, own: &mut BytesMut) {
             if own.len() < KEEP_ARENA_FROM {
                 arena.clear();
-                arena.extend_from_slice(own);
+                copy::append(arena, own);
                 *own = BytesMut::new();
             } else {
                 std::mem::swap(arena, own);
@@ -239,7 +240,7 @@ impl Buffers {
     pub(crate) fn leave_to(&mut self, own: &mut Buffers) {
         fn settle(arena: &mut BytesMut, own: &mut BytesMut) {
             if arena.len() < KEEP_ARENA_FROM.max(arena.capacity() / 4) {
-                let copy = BytesMut::from(&arena[..]);
+                let copy = copy::copy(arena);
                 let spare = std::mem::replace(own, copy);
                 arena.clear();
                 if spare.capacity() > arena.capacity() {
@@ -280,17 +281,17 @@ impl Buffers {
         let mut inserted = 0;
         chained.retain_mut(|c| {
             let to = (c.at - *written) as usize;
-            copied.extend_from_slice(&gathered[from..to]);
+            copy::append(&mut copied, &gathered[from..to]);
             from = to;
             if c.payload.len() < KEEP_ARENA_FROM {
-                copied.extend_from_slice(&c.payload);
+                copy::append(&mut copied, &c.payload);
                 inserted += c.payload.len() as u64;
                 return false;
             }
             c.at += inserted;
             true
         });
-        copied.extend_from_slice(&gathered[from..]);
+        copy::append(&mut copied, &gathered[from..]);
         *gathered = copied;
     }
 }

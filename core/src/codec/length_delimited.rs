@@ -297,7 +297,7 @@ impl Decoder for LengthDelimited {
     type Item = Bytes;
     type Error = LengthDelimitedError;
 
-    #[inline]
+    #[inline(always)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Bytes>, LengthDelimitedError> {
         if !self.plain {
             return self.decode_any(src);

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::copy;
+
 /// Bytes to send, in order: gathered ones with chained payloads between them.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
@@ -60,7 +62,7 @@ impl<'a> Sink<'a> {
     /// Writes `bytes` by copying them.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
-        self.gathered.extend_from_slice(bytes);
+        copy::append(self.gathered, bytes);
     }
 
     /// Writes `payload`: from where it lies if it is at least
@@ -70,7 +72,7 @@ impl<'a> Sink<'a> {
         if payload.len() >= self.chain_over && !payload.is_empty() {
             self.put_chained(payload);
         } else {
-            self.gathered.extend_from_slice(&payload);
+            copy::append(self.gathered, &payload);
         }
     }
 
@@ -79,7 +81,7 @@ impl<'a> Sink<'a> {
     #[inline]
     pub(crate) fn put_changed(&mut self, bytes: &[u8], change: impl FnOnce(&mut [u8])) {
         let from = self.gathered.len();
-        self.gathered.extend_from_slice(bytes);
+        copy::append(self.gathered, bytes);
         change(&mut self.gathered[from..]);
     }
 
@@ -94,7 +96,7 @@ impl<'a> Sink<'a> {
             self.chained += payload.len();
             chained.push_back(Chained { at: *base + self.gathered.len() as u64, payload });
         } else {
-            self.gathered.extend_from_slice(&payload);
+            copy::append(self.gathered, &payload);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use crate::copy;
 use crate::memory::Received;
 
 /// Bytes between the wire and a [`Layer`](super::Layer).
@@ -50,7 +51,7 @@ impl LayerBuffers {
 
     /// Leaves what it holds to `own`, which is empty, in memory of its own size.
     pub(crate) fn leave_to(&mut self, own: &mut LayerBuffers) {
-        own.wire.received = BytesMut::from(&self.wire.received[..]);
+        own.wire.received = copy::copy(&self.wire.received);
         own.wire.sealed = Sealed::default();
         own.wire.sealed.put_slice(self.wire.sealed.as_slice());
         own.sealed_plain = self.sealed_plain;
@@ -62,7 +63,7 @@ impl LayerBuffers {
     /// Takes what `own` holds, into empty arenas.
     pub(crate) fn take_over(&mut self, own: &mut LayerBuffers) {
         self.wire.received.clear();
-        self.wire.received.extend_from_slice(&own.wire.received);
+        copy::append(&mut self.wire.received, &own.wire.received);
         self.wire.sealed.clear();
         self.wire.sealed.put_slice(own.wire.sealed.as_slice());
         self.sealed_plain = own.sealed_plain;

@@ -25,7 +25,7 @@ use crate::error::EncodedTooLarge;
 use crate::protocol::{Found, In, Out, Protocol, StreamProtocol};
 #[cfg(feature = "websocket")]
 use crate::websocket::{AnswerError, Verdict};
-use crate::{Accepted, CloseReason, Config, Event, Memory, SendError, Seq, Stats, Timestamp};
+use crate::{Accepted, CloseReason, Config, Event, Memory, SendError, Seq, Stats, Timestamp, copy};
 pub(crate) use close::Phase;
 pub use inner::Inner;
 pub(crate) use inner::pending;
@@ -241,7 +241,8 @@ impl<P: StreamProtocol> Session<P> {
     pub fn handle_input(&mut self, now: Timestamp, bytes: &[u8]) {
         self.inner.clock(now);
         if self.protocol.layer().is_some() {
-            self.inner.buffers.get_or_insert_default().layer.wire.received.extend_from_slice(bytes);
+            let buffers = self.inner.buffers.get_or_insert_default();
+            copy::append(&mut buffers.layer.wire.received, bytes);
             return self.receive_through_layer(bytes.len());
         }
         if self.inner.keeps_input() {

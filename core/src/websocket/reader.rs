@@ -12,6 +12,7 @@ use super::message::Kind;
 use super::utf8::Utf8;
 use crate::CloseReason;
 use crate::codec::Source;
+use crate::copy;
 use crate::protocol::Found;
 
 /// So many fragments are free; each one after that must come with [`FRAGMENT_BYTES`] bytes of the message. That stops
@@ -303,7 +304,7 @@ impl Reader {
         }
         if let Some(message) = &mut self.message {
             make_room(&mut message.payload, payload.len(), self.max_message);
-            message.payload.extend_from_slice(payload);
+            copy::append(&mut message.payload, payload);
         }
         Ok(())
     }
@@ -372,7 +373,7 @@ fn make_room(payload: &mut BytesMut, more: usize, limit: usize) {
     let needed = payload.len() + more;
     if payload.capacity() < needed {
         let mut grown = BytesMut::with_capacity(payload.capacity().saturating_mul(2).min(limit).max(needed));
-        grown.extend_from_slice(payload);
+        copy::append(&mut grown, payload);
         *payload = grown;
     }
 }
