@@ -40,6 +40,7 @@ impl<C, O> StreamProtocol for Framed<C, O>
 where
     C: Decoder + Encoder<O>,
 {
+    // Where this is not inlined, messages go through memory, by loads that are wider than the stores before them.
     #[inline(always)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<C::Item>, Box<CloseReason>> {
         self.codec.decode(src).map(Found::from).map_err(refused)
@@ -49,7 +50,7 @@ where
         self.codec.decode_eof(src).map_err(refused)
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode(&mut self, item: O, dst: &mut Sink<'_>) -> Result<(), Arc<dyn Error + Send + Sync>> {
         self.codec.encode(item, dst).map_err(|error| Arc::new(error) as _)
     }

@@ -315,15 +315,14 @@ impl Decoder for LengthDelimited {
         if src.len() < frame {
             return Ok(Decoded::Need(frame - src.len()));
         }
-        src.advance(PLAIN_HEADER);
-        Ok(Decoded::Frame(src.take(frame - PLAIN_HEADER)))
+        Ok(Decoded::Frame(src.take_after(PLAIN_HEADER, frame - PLAIN_HEADER)))
     }
 }
 
 impl Encoder<Bytes> for LengthDelimited {
     type Error = LengthDelimitedError;
 
-    #[inline]
+    #[inline(always)]
     fn encode(&mut self, item: Bytes, dst: &mut Sink<'_>) -> Result<(), LengthDelimitedError> {
         if !self.plain {
             return self.encode_any(item, dst);

@@ -65,6 +65,24 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Consumes a header of `header` bytes and gives the `n` bytes after it: [`advance`](Self::advance) and
+    /// [`take`](Self::take) in one. There must be that many.
+    #[inline(always)]
+    pub(crate) fn take_after(&mut self, header: usize, n: usize) -> Bytes {
+        match &mut self.slab {
+            Some((slab, slice_from)) if n < *slice_from => {
+                let frame = copy_to_slab(slab, &self.buffer[header..header + n]);
+                self.buffer.advance(header + n);
+                frame.freeze()
+            }
+            _ => {
+                let mut frame = self.buffer.split_to(header + n).freeze();
+                frame.advance(header);
+                frame
+            }
+        }
+    }
+
     /// Consumes what is before `range` and gives what is in it, as `check` has changed it and found it to be good.
     /// If it has not, nothing is consumed.
     #[cfg(feature = "websocket")]
