@@ -61,7 +61,8 @@ impl Backoff {
     }
 
     /// How many attempts in a row may fail before the address is given up; at least 1. `None`, the default, is no such
-    /// limit.
+    /// limit. The end of a session counts as one, too; that of a [stable](Self::stable_after) one as the first, which
+    /// by itself gives up nothing.
     #[must_use]
     pub fn max_attempts(mut self, attempts: impl Into<Option<u32>>) -> Self {
         self.max_attempts = attempts.into().map(|attempts: u32| attempts.max(1));
@@ -109,13 +110,14 @@ impl Retry {
     }
 
     /// A session that was open since `since` ended: when to make the next attempt. The end counts as a failure, since the
-    /// server may have gone away, and with it all its sessions at the same moment; what failed before it is forgotten if the
-    /// session was stable. `None` as for [`failed`](Self::failed).
+    /// server may have gone away, and with it all its sessions at the same moment. If the session was stable, what failed
+    /// before it is forgotten, and there is a next attempt in any case; if not, `None` as for [`failed`](Self::failed).
     pub fn ended(&mut self, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        if self.is_stable(since, now) {
-            self.failures = 0;
+        if !self.is_stable(since, now) {
+            return self.failed(now);
         }
-        self.failed(now)
+        self.failures = 1;
+        Some(now + self.random.up_to(self.backoff.ceiling(1)))
     }
 
     /// Whether a session that is open since `since` has been so for [`Backoff::stable_after`].
@@ -183,6 +185,17 @@ mod tests {
             let (longest, ceiling) = (longest(&backoff, failures), ceiling * MS);
             assert!(longest <= ceiling && longest > ceiling * 9 / 10, "{failures} failures: {longest:?}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_stable_session_gives_up_nothing() {
+        let mut retry = Retry::new(Backoff::new().max_attempts(1), 0);
+        let ended = now() + secs(10);
+        let next = retry.ended(now(), ended).unwrap();
+        assert!(next <= ended + 100 * MS, "a wait as after a first failure");
+        assert_eq!(retry.failed(ended), None);
+        let mut retry = Retry::new(Backoff::new().max_attempts(1), 0);
+        assert_eq!(retry.ended(now(), now() + secs(9)), None, "it was not stable");
     }
 
     #[test]

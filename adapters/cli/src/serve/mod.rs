@@ -68,7 +68,7 @@ pub struct Options {
 
     /// Threads share nothing: each has a runtime, listening sockets and sessions of its own, and the system shares
     /// connections out. On Linux, on tokio and smol (where threads still share the reactor, which waits for sockets and
-    /// timers), and for tcp, tls, ws and wss. Limits are shared out too
+    /// timers), and for tcp, tls, ws and wss. Limits are shared out too, rounded up
     #[arg(long)]
     per_core: bool,
 

@@ -59,12 +59,7 @@ impl<O> Roster<O> {
             endpoint: Arc::new(Endpoint::default()),
             changed: Event::new(),
             carried: AtomicUsize::new(0),
-            state: Mutex::new(State {
-                addresses,
-                ready: Vec::with_capacity(sessions),
-                next: 0,
-                carried: VecDeque::new(),
-            }),
+            state: Mutex::new(State { addresses, ready: Vec::new(), next: 0, carried: VecDeque::new() }),
         }
     }
 
