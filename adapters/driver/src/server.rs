@@ -529,10 +529,10 @@ where
     fn begin(&self, stream: I::Stream) {
         // One that is refused is closed here, and never becomes a task.
         let Some(mut member) = self.endpoint.admit(&self.limits, || stream.peer_addr()) else { return };
-        let made = catch_unwind(AssertUnwindSafe(|| (self.protocol.make(), (self.listener)())));
-        let (protocol, listener) = match made {
-            Ok((Ok(protocol), listener)) => (protocol, listener),
-            Ok((Err(error), _)) => return self.endpoint.accept_failed(&error),
+        let make = || self.protocol.make().map(|protocol| (protocol, (self.listener)()));
+        let (protocol, listener) = match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(Ok(both)) => both,
+            Ok(Err(error)) => return self.endpoint.accept_failed(&error),
             Err(panic) => return actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
         };
         let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));
