@@ -109,13 +109,6 @@ impl Server {
                     }),
                 }
             }
-            while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-                self.deadlines.pop_first();
-                self.wake(key, |connection| {
-                    connection.armed = None;
-                    connection.session.handle_timeout(now);
-                });
-            }
             if self.accept_at.is_some_and(|at| at <= now) {
                 self.accept(now);
             }
@@ -123,6 +116,14 @@ impl Server {
             for _ in 0..self.ready.len() {
                 let Some(key) = self.ready.pop_front() else { break };
                 self.turn(key, now);
+            }
+            // After that: what came in time counts, however late this is.
+            while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+                self.deadlines.pop_first();
+                self.wake(key, |connection| {
+                    connection.armed = None;
+                    connection.session.handle_timeout(now);
+                });
             }
         }
     }

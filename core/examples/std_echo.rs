@@ -54,7 +54,6 @@ fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> 
     let mut session = Session::new(Framed::new(LengthDelimited::new()), config, now());
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        session.handle_timeout(now());
         while let Some(event) = session.poll_event() {
             match event {
                 Event::Message(message) => drop(session.send(message)), // an answer is never refused
@@ -65,8 +64,9 @@ fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> 
         }
         // Each of these may block, and bring news: so only one of them, then the events again. Nothing is paused here, so
         // that a session which has nothing to write wants to read.
+        let begun = now();
         let result = if session.wants_write() {
-            write(&mut session, stream, now())
+            write(&mut session, stream, begun)
         } else if session.wants_shutdown() {
             let _ = stream.shutdown(Shutdown::Write); // if that fails, so will reading
             session.handle_shutdown(now());
@@ -78,6 +78,7 @@ fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> 
             Ok(()) | Err(ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
             Err(kind) => session.handle_io_error(now(), kind),
         }
+        session.handle_timeout(begun); // what came in time counts, however late this is
     }
 }
 

@@ -89,7 +89,8 @@
 //!   [`poll_event`](Session::poll_event), one event at a time; the state moves when the event is polled.
 //! * Any number of inputs and commands may come between polls, in any order, and a poll too many does no harm.
 //! * Time is an argument. Traffic never moves a deadline: [`poll_timeout`](Session::poll_timeout) changes only
-//!   when a deadline is set for the first time or passes.
+//!   when a deadline is set for the first time or passes. Bring what the transport holds before
+//!   [`handle_timeout`](Session::handle_timeout): what came in time counts, however late the loop is.
 //! * [`Event::Closed`] is the last event, comes exactly once, and says who ended the session and why.
 //! * What a peer sends can end the session, and can do nothing else: no panic, no unbounded memory, no busy
 //!   loop.

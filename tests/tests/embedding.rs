@@ -1,6 +1,6 @@
 //! The examples of embedding the core, against tokio-util's codec as the other end and against peers that misbehave.
 
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, BufRead, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -134,6 +134,7 @@ on_both!(
     a_reset_while_answers_wait_ends_the_session,
     who_is_quiet_is_let_go,
     without_descriptors_accepting_rests,
+    what_came_while_the_process_was_stopped_counts,
 );
 
 fn messages_of_all_sizes<E: Example>() {
@@ -317,6 +318,47 @@ fn who_is_quiet_is_let_go<E: Example>() {
         assert!(client.next().await.is_none(), "a clean end");
     });
     until("the session ends", || example.server().sessions() == 0);
+}
+
+/// As when the machine sleeps: a limit passes, and what the peer sent in time waits to be read. The example runs in a process
+/// of its own.
+fn what_came_while_the_process_was_stopped_counts<E: Example>() {
+    const STOPPED: &str = "GETTY_TEST_STOPPED";
+    const IDLE: Duration = Duration::from_millis(400);
+    if env::var_os(STOPPED).is_some() {
+        let example = E::start(Config::builder().idle_read(IDLE).build().unwrap());
+        println!("\nserving {}", example.server().address);
+        loop {
+            thread::park(); // until it is killed
+        }
+    }
+    let name = format!("{}_example::what_came_while_the_process_was_stopped_counts", E::NAME);
+    let mut child = process::Command::new(env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture"])
+        .env(STOPPED, "1")
+        .stdout(process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.find_map(|line| line.strip_prefix("serving ").map(str::to_owned)).unwrap();
+    let signal = |signal: &str| {
+        let pid = child.id().to_string();
+        assert!(process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    };
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(&frame(b"before")).unwrap();
+    client.read_exact(&mut [0; 10]).unwrap();
+    signal("-STOP");
+    client.write_all(&frame(b"in time")).unwrap();
+    thread::sleep(2 * IDLE); // the limit passes, which is what this is about
+    signal("-CONT");
+    let mut echoed = [0; 11];
+    let read = client.read_exact(&mut echoed);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    read.unwrap();
+    assert_eq!(echoed[..], frame(b"in time"));
 }
 
 /// The limit is the process's, so this runs in one of its own.

@@ -22,9 +22,10 @@ const TURN_READS: u32 = 16;
 /// The task of one session over a datagram socket: a future that drives it and calls its listener, and that is ready when
 /// the session is over.
 ///
-/// One turn (one poll): what handles posted, the clock once, deadlines; then receive a batch, call the listener for all
+/// One turn (one poll): what handles posted, the clock once; then receive a batch, call the listener for all
 /// that came, and when there is no more or enough was done, send all answers in as few calls as the system allows; up to
-/// 128 events, 1024 posted items and 16 batches, then the task wakes itself again, so that others have their turn.
+/// 128 events, 1024 posted items and 16 batches; then deadlines, and the task wakes itself again if there is more to do, so
+/// that others have their turn.
 ///
 /// # Cancel safety
 /// Dropping the future ends the session at once without a callback, as for [`Driver`](crate::Driver).

@@ -82,6 +82,9 @@ pub struct Session<P> {
 /// What every session can do, whatever it speaks.
 impl<P: Protocol> Session<P> {
     /// Time has come to `now`. Harmless when nothing is due.
+    ///
+    /// Bring what the transport holds first: after the machine slept, or was busy for long, a deadline may have passed although
+    /// the peer did its part in time.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.inner.handle_timeout(now);
     }
