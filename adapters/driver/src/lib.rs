@@ -60,6 +60,7 @@
 //! | `SO_REUSEADDR` on listening sockets | set | set on Unix; not on Windows, where it means something else |
 #![forbid(unsafe_code)]
 
+mod accept_task;
 mod actor;
 mod alarm;
 mod client;
@@ -100,6 +101,7 @@ mod websocket;
 pub use getty_core as core;
 pub use getty_core::{Items, Messages};
 
+pub use accept_task::AcceptTask;
 pub use client::{Client, ClientBuilder};
 pub use clock::now;
 pub use connect::ConnectTcp;
@@ -129,7 +131,7 @@ pub use receiver::{Forward, Receiver};
 pub use runtime::UnixRuntime;
 pub use runtime::{Accept, Runtime, Spawn};
 pub use security::{Plaintext, Security};
-pub use server::{AcceptTask, Covered, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
+pub use server::{Covered, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
 pub use tcp::{TcpIncoming, TcpOptions};
 pub use udp::{BatchSocket, UdpOptions};
 #[cfg(unix)]
