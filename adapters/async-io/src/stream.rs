@@ -17,12 +17,16 @@ pub type TcpStream = Stream<std::net::TcpStream>;
 #[cfg(unix)]
 pub type UnixStream = Stream<std::os::unix::net::UnixStream>;
 
-/// A socket of the standard library in the reactor of async-io, as an [`Io`] that makes no system call that would only
-/// say "not now".
+/// A socket of the standard library in the reactor of async-io, as an [`Io`] that makes at most one system call a turn that
+/// only says "not now".
+///
+/// The reactor alone can't be relied on. It counts an event only if that came in a later round than the registration
+/// (smol-rs/async-io#156), so a task that is late hears "not now" again and again while its bytes wait. That is why each turn
+/// tries one read, whatever the reactor says.
 #[derive(Debug)]
 pub struct Stream<S> {
     socket: Async<S>,
-    /// There may be something to read: the last read did not say otherwise.
+    /// There may be something to read: this turn's last read did not say otherwise.
     readable: bool,
 }
 
@@ -54,6 +58,10 @@ where
     for<'a> &'a S: Write,
     for<'a> SockRef<'a>: From<&'a S>,
 {
+    fn begin_turn(&mut self) {
+        self.readable = true;
+    }
+
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.readable {
             ready!(self.socket.poll_readable(cx))?;

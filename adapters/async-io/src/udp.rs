@@ -9,12 +9,13 @@ use getty_driver::core::datagram::{Outgoing, RecvBatch};
 use getty_driver::{BatchSocket, PacketIo};
 use socket2::SockRef;
 
-/// A UDP socket, which makes no system call that would only say "not now".
+/// A UDP socket, which makes at most one system call a turn that only says "not now". See [`Stream`](crate::Stream) for why
+/// it makes that one.
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: Async<std::net::UdpSocket>,
     batches: BatchSocket,
-    /// There may be something to receive: the last try did not say otherwise.
+    /// There may be something to receive: the last try did not say otherwise, or the task had to wait since.
     readable: bool,
 }
 
@@ -32,9 +33,8 @@ impl UdpSocket {
 impl PacketIo for UdpSocket {
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
         loop {
-            if !self.readable {
+            if !std::mem::replace(&mut self.readable, true) {
                 ready!(self.socket.poll_readable(cx))?;
-                self.readable = true;
             }
             match self.batches.recv(&SockRef::from(self.socket.get_ref()), batch) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,

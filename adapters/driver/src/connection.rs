@@ -370,6 +370,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         let now = clock::timestamp(R::now());
         let before = (self.engine.session.is_open(), self.engine.session.is_over());
         let (cramped, unwritten) = (!self.has_room(), self.engine.wants_write());
+        self.engine.io.begin_turn();
         self.engine.session.lend(lending::take());
         if self.engine.is_due(now) {
             // Nobody may have asked for long: what the stream has held since counts, and then the deadlines.

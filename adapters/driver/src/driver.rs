@@ -247,6 +247,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Box<CloseReason>> {
         let this = &mut *self;
         let now = clock::timestamp(R::now());
+        this.engine.io.begin_turn();
         this.engine.session.lend(lending::take());
         let result = catch_unwind(AssertUnwindSafe(|| this.turn(cx, now)))
             .unwrap_or_else(|panic| this.end_panicked(now, &*panic));
