@@ -143,5 +143,5 @@ pub use framed::Framed;
 pub use memory::Memory;
 pub use protocol::{In, Items, Messages, Out, Protocol, StreamProtocol};
 pub use session::{Close, Deadline, Outbound, Session};
-pub use stats::{Flow, Progress, Stats};
+pub use stats::{Flow, Progress, Stats, Work};
 pub use time::Timestamp;

@@ -72,6 +72,13 @@ pub trait StreamProtocol: Protocol {
         false
     }
 
+    /// What [`Work::bytes`](crate::Work::bytes) is.
+    #[doc(hidden)]
+    #[inline]
+    fn worked(&self) -> u64 {
+        0
+    }
+
     /// The layer below, which changes all bytes on their way.
     #[doc(hidden)]
     fn layer(&mut self) -> Option<&mut dyn Layer> {

@@ -57,6 +57,20 @@ pub struct Stats {
     pub progress: Progress,
 }
 
+/// Work that a peer caused and that the bytes on the wire do not show. Both counts only grow.
+///
+/// For drivers of many sessions on one thread: bound what one of them does in a turn by the difference of two readings,
+/// besides the bytes that were read. A peer pays two bytes for an empty frame, and one byte for a kilobyte of zeros.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Work {
+    /// Frames decoded: messages, fragments of messages, and frames that are not for the application, such as pings.
+    pub frames: u64,
+    /// Bytes that compressed messages decompressed to, and bytes that were compressed to be sent. A message counts as at
+    /// least 16 KiB, since to begin one takes as long as to decompress that many.
+    pub bytes: u64,
+}
+
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Stats { received: r, sent: s, queued, buffered, refused, progress } = self;

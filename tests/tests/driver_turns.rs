@@ -2,15 +2,20 @@
 
 mod driver_common;
 
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use driver_common::fake::{self, timer_counts};
+use driver_common::fake::{self, Fake, timer_counts};
 use driver_common::recorder::{Happening, Log, Recorder, Then};
-use driver_common::wire::{Answer, Op};
+use driver_common::socket::Socket;
+use driver_common::task::Task;
+use driver_common::wire::{Answer, MemIo, Op, Wire, wire};
 use driver_common::*;
-use getty_core::{Config, SendError};
-use getty_driver::{Handle, Runtime};
+use getty_core::websocket::{Deflate, Message, ServerOptions, WebSocket};
+use getty_core::{Config, SendError, Session};
+use getty_driver::{Driver, Handle, Runtime, now};
+use testkit::websocket::peers::{Frame, REQUEST};
 
 /// A poll does no more than a turn's work, and has the task polled again if it stopped before the end.
 #[track_caller]
@@ -50,6 +55,112 @@ fn bytes_of_a_poll_are_bounded() {
     assert_bounded("part of a frame", task.get_mut().handle().stats().buffered, 3 << 19, task.is_woken());
     task.settle();
     assert_eq!(task.get_mut().handle().stats().received.messages, 1);
+}
+
+/// A WebSocket server that has let its client in, on a wire and a fake clock.
+fn websocket(listener: Socket) -> (Task<Driver<Fake, MemIo, WebSocket, Socket>>, Wire) {
+    let (io, wire) = wire();
+    let options = ServerOptions::new().deflate(Deflate::new().min_size(0));
+    let session = Session::new(WebSocket::server(options), Config::default().into(), now::<Fake>());
+    let mut task = Task::new(Driver::new(session, io, listener));
+    wire.send(format!("{REQUEST}Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n").as_bytes());
+    task.settle();
+    assert!(wire.take_written().starts_with(b"HTTP/1.1 101 "));
+    (task, wire)
+}
+
+/// A message of `payload`, compressed.
+fn compressed(payload: &[u8]) -> Frame {
+    let mut data = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    data.write_all(payload).unwrap();
+    data.flush().unwrap();
+    let mut data = data.get_ref().clone();
+    assert_eq!(data.split_off(data.len() - 4), [0, 0, 255, 255]);
+    Frame::binary(data).rsv(4)
+}
+
+const KEY: [u8; 4] = [1, 2, 3, 4];
+
+/// Whatever a peer of a WebSocket sends without end, a poll takes a bounded part of it, and others have their turn.
+#[test]
+fn what_no_listener_hears_of_is_bounded_too() {
+    const READ: usize = 128 * 1024;
+    let ping = Frame::ping([]).masked(KEY).bytes();
+    let pong = Frame::pong("unasked").masked(KEY).bytes();
+    let continuation = Frame::continuation([]).more().masked(KEY).bytes();
+    let fragments = [
+        Frame::text([]).more().masked(KEY).bytes(),
+        continuation.repeat(1000),
+        Frame::continuation([]).masked(KEY).bytes(),
+    ];
+    let kinds = [("pings", ping, 6), ("pongs", pong, 13), ("fragments", fragments.concat(), 6)];
+    for (name, bytes, frame) in kinds {
+        let (mut task, wire) = websocket(Socket::new(&Log::default()));
+        wire.endless(Some(bytes.repeat(READ / bytes.len() + 1)));
+        for _ in 0..5 {
+            let (before, yields) = (task.get_mut().handle().stats().received.bytes, fake::yields());
+            assert!(task.poll().is_pending());
+            let read = (task.get_mut().handle().stats().received.bytes - before) as usize;
+            assert_bounded(name, read / frame, 4096 + READ / frame, task.is_woken());
+            assert_eq!(fake::yields() - yields, 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_close_frame_is_bounded() {
+    let (mut task, wire) = websocket(Socket::new(&Log::default()));
+    wire.room(0); // the answer can't leave, so the session is not over
+    wire.send(&Frame::close(1000, "").masked(KEY).bytes());
+    wire.endless(Some(vec![0; 1 << 20]));
+    for _ in 0..5 {
+        let (before, yields) = (task.get_mut().handle().stats().received.bytes, fake::yields());
+        assert!(task.poll().is_pending());
+        let read = (task.get_mut().handle().stats().received.bytes - before) as usize;
+        assert_bounded("discarded", read, (1 << 20) + (1 << 17), task.is_woken());
+        assert_eq!(fake::yields() - yields, 1);
+    }
+}
+
+#[test]
+fn decompressed_bytes_of_a_poll_are_bounded() {
+    let mut rng = testkit::Rng::new(1);
+    let half: Vec<u8> = (0..20_000).map(|n| if n % 2 == 0 { rng.next_u64() as u8 } else { 0 }).collect();
+    // (name, payload, how many may come in one poll)
+    let kinds = [
+        ("small", vec![b'x'; 100], 64),
+        ("64 KiB", vec![0; 1 << 16], 16),
+        ("1 MiB", vec![0; 1 << 20], 1),
+        ("hardly compressible", half, 1 + (1 << 20) / 20_000),
+    ];
+    for (name, payload, most) in kinds {
+        let log = Log::default();
+        let (mut task, wire) = websocket(Socket::new(&log));
+        wire.endless(Some(compressed(&payload).masked(KEY).bytes().repeat(50)));
+        for _ in 0..5 {
+            log.take();
+            let yields = fake::yields();
+            assert!(task.poll().is_pending());
+            assert_bounded(name, log.count("on_message"), most, task.is_woken());
+            assert_eq!(fake::yields() - yields, 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn compressed_bytes_of_a_poll_are_bounded() {
+    // The peer asks for much by little, without compressing anything itself.
+    let log = Log::default();
+    let listener = Socket::new(&log).message(|cx, _| {
+        cx.send(Message::binary(vec![0; 60_000])).unwrap();
+    });
+    let (mut task, wire) = websocket(listener);
+    wire.endless(Some(Frame::text("more").masked(KEY).bytes().repeat(1000)));
+    for _ in 0..5 {
+        log.take();
+        assert!(task.poll().is_pending());
+        assert_bounded("compressed", log.count("on_message"), (1 << 20) / 60_000 + 1, task.is_woken());
+    }
 }
 
 /// Streams `left` messages, by sending whenever `wanted` comes.
@@ -277,7 +388,7 @@ fn the_clock_may_jump() {
     let (listener, log) = Recorder::echo();
     let (mut task, wire) = driver(config(|c| c.cron_period(secs(60))), listener);
     task.settle();
-    let start = fake::Fake::now();
+    let start = Fake::now();
     let hour = secs(3600);
     let ages = std::time::Duration::from_nanos(1 << 63);
     let mut crons = 0;
@@ -300,12 +411,8 @@ fn the_clock_may_jump() {
 #[test]
 fn sizes() {
     let sizes = [
-        ("Session", size_of::<getty_core::Session<Plain>>(), 512),
-        (
-            "Driver",
-            size_of::<getty_driver::Driver<getty_tokio::Tokio, getty_tokio::TcpStream, Plain, ()>>(),
-            864,
-        ),
+        ("Session", size_of::<Session<Plain>>(), 512),
+        ("Driver", size_of::<Driver<getty_tokio::Tokio, getty_tokio::TcpStream, Plain, ()>>(), 864),
         ("Handle", size_of::<Handle<Bytes>>(), size_of::<usize>()),
     ];
     for (name, size, limit) in sizes {

@@ -144,7 +144,7 @@ where
                 }
             }
         }
-        cx.waker().wake_by_ref();
+        R::yield_now(cx);
         Poll::Pending
     }
 }

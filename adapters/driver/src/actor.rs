@@ -75,6 +75,7 @@ where
             peer,
             shared: None,
             budget: 0,
+            work_limit: u64::MAX,
             handle_queue: config.handle_queue(),
             holds: Holds::default(),
         };
@@ -114,6 +115,7 @@ where
     /// A turn begins: what may be done in it is counted from here.
     pub(crate) fn begin_turn(&mut self) {
         self.side.budget = TURN_MESSAGES;
+        self.side.work_limit = u64::MAX;
         self.posts = TURN_POSTS;
     }
 
@@ -122,11 +124,16 @@ where
         self.side.budget == 0 || self.posts == 0
     }
 
-    /// Whether more events may be delivered in this turn; counts one.
-    pub(crate) fn spend(&mut self) -> bool {
-        let left = self.side.budget.checked_sub(1);
-        self.side.budget = left.unwrap_or(0);
-        left.is_some()
+    /// Limits what the session may do in this turn: up to where it may go with [`Work::bytes`](getty_core::Work::bytes).
+    pub(crate) fn limit_work(&mut self, limit: u64) {
+        self.side.work_limit = limit;
+    }
+
+    /// Whether more events may be delivered in this turn, now that the session's work has come to `worked`; counts one.
+    pub(crate) fn spend(&mut self, worked: u64) -> bool {
+        let spends = self.side.budget > 0 && worked < self.side.work_limit;
+        self.side.budget -= u32::from(spends);
+        spends
     }
 
     /// Whether anybody has a handle to it, or had one.

@@ -32,6 +32,8 @@ pub(crate) struct Side<T> {
     pub(crate) shared: Option<Arc<Shared<T>>>,
     /// How many messages may still be delivered in this turn.
     pub(crate) budget: u32,
+    /// Up to where the session's work may go in this turn.
+    pub(crate) work_limit: u64,
     pub(crate) handle_queue: usize,
     pub(crate) holds: Holds,
 }
@@ -104,7 +106,7 @@ impl<'a, M: Messages> Context<'a, M> {
         }
         // What is found is not looked at here: passing it on as it is saves a copy per message.
         self.side.budget = self.side.budget.checked_sub(1)?;
-        self.session.next_message()
+        self.session.next_message(self.side.work_limit)
     }
 
     /// Ends the session. `on_close` comes when it is done.
@@ -235,7 +237,8 @@ pub(crate) trait Commands<M: Messages> {
     fn send_to(&mut self, _path: Path, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
         Err(SendError::Connected(item))
     }
-    fn next_message(&mut self) -> Option<M::In>;
+    /// The next message, unless the session's work has come to `work_limit`.
+    fn next_message(&mut self, work_limit: u64) -> Option<M::In>;
     fn path(&self) -> Option<Path> {
         None
     }
@@ -267,7 +270,10 @@ impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
     }
 
     #[inline]
-    fn next_message(&mut self) -> Option<In<P>> {
+    fn next_message(&mut self, work_limit: u64) -> Option<In<P>> {
+        if self.work().bytes >= work_limit {
+            return None;
+        }
         Session::poll_message(self)
     }
 

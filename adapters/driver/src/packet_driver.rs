@@ -108,7 +108,7 @@ where
                 continue; // room for messages that were held back, or the end
             }
             if spent {
-                cx.waker().wake_by_ref();
+                R::yield_now(cx);
                 return Poll::Pending;
             }
             if exhausted || !self.engine.machine.wants_read() {
@@ -122,7 +122,7 @@ where
     /// Calls the listener for every event there is, as far as the turn's budget goes; the close reason when the session is
     /// over.
     fn deliver(&mut self, now: Timestamp) -> Option<Box<CloseReason>> {
-        while self.engine.machine.wants_poll() && self.actor.spend() {
+        while self.engine.machine.wants_poll() && self.actor.spend(0) {
             let event = self.engine.machine.poll_event()?;
             let closed = self.actor.handle_event(&mut self.engine.machine, now, event);
             if closed.is_some() {
@@ -210,7 +210,7 @@ impl<C: Decoder + Encoder<O>, O> Commands<Items<C::Item, O>> for Packets<C, O> {
     }
 
     #[inline]
-    fn next_message(&mut self) -> Option<C::Item> {
+    fn next_message(&mut self, _: u64) -> Option<C::Item> {
         self.poll_message()
     }
 

@@ -180,7 +180,7 @@ where
                 continue; // room for messages that were held back, or the end of a session
             }
             if spent {
-                cx.waker().wake_by_ref();
+                R::yield_now(cx);
                 return Poll::Pending;
             }
             if exhausted || !self.engine.machine.wants_read() {
@@ -399,7 +399,7 @@ impl<C: Decoder + Encoder<O>, O> Commands<Items<C::Item, O>> for PeerSession<'_,
     }
 
     #[inline]
-    fn next_message(&mut self) -> Option<C::Item> {
+    fn next_message(&mut self, _: u64) -> Option<C::Item> {
         self.peers.poll_message(self.key)
     }
 

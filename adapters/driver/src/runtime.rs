@@ -26,6 +26,15 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     /// A timer that fires at `at`.
     fn timer(at: Instant) -> Self::Timer;
 
+    /// Arranges that the task of `cx` is polled again after everything else that is ready, the runtime's sources of
+    /// events included. The caller then returns `Pending`.
+    ///
+    /// To wake the task at once does for runtimes whose tasks take turns with the sources of events. Others run a task that
+    /// wakes itself many times before they look for what else there is.
+    fn yield_now(cx: &mut Context<'_>) {
+        cx.waker().wake_by_ref();
+    }
+
     /// The addresses behind `address`, which is `HOST:PORT`, without blocking the thread.
     fn resolve(address: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 

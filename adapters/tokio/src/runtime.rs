@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Context;
 use std::time::Instant;
 
 use getty_driver::{Runtime, Spawn, TcpOptions};
@@ -26,6 +28,11 @@ impl Runtime for Tokio {
 
     fn timer(at: Instant) -> Timer {
         Timer::new(at)
+    }
+
+    fn yield_now(cx: &mut Context<'_>) {
+        // Polled once, it leaves the waker with the scheduler until that has looked for events, and is done with.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
     async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {

@@ -69,6 +69,11 @@ impl<L: Layer, P: StreamProtocol> StreamProtocol for Layered<L, P> {
         self.protocol.is_mid_frame()
     }
 
+    #[inline]
+    fn worked(&self) -> u64 {
+        self.protocol.worked()
+    }
+
     fn layer(&mut self) -> Option<&mut dyn Layer> {
         Some(&mut self.layer)
     }

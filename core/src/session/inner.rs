@@ -46,6 +46,8 @@ pub struct Inner {
     pub(super) received: Counted,
     pub(super) received_at: Timestamp,
     pub(super) sent: Counted,
+    /// Frames decoded that were no messages, and pieces that a layer opened.
+    pub(super) other_frames: u64,
     pub(super) refused: u64,
     pub(super) flush_wanted: Option<Seq>,
     /// The latest time between a ping and its answer.
@@ -128,6 +130,7 @@ impl Inner {
             received: Counted::default(),
             received_at: now,
             sent: Counted::default(),
+            other_frames: 0,
             refused: 0,
             flush_wanted: None,
             rtt: Duration::ZERO,

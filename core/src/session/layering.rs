@@ -112,6 +112,7 @@ impl Inner {
         }
         let mut plain = Plain::new(keeps.then_some(&mut buffers.received));
         let result = layer.open(&mut buffers.layer.wire, &mut plain);
+        self.other_frames += plain.pieces();
         let held = buffers.layer.wire.received.len();
         self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
         if layer.is_open() && self.layer == LayerState::Opening {

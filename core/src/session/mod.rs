@@ -25,7 +25,7 @@ use crate::error::EncodedTooLarge;
 use crate::protocol::{Found, In, Out, Protocol, StreamProtocol};
 #[cfg(feature = "websocket")]
 use crate::websocket::{AnswerError, Verdict};
-use crate::{Accepted, CloseReason, Config, Event, Memory, SendError, Seq, Stats, Timestamp, copy};
+use crate::{Accepted, CloseReason, Config, Event, Memory, SendError, Seq, Stats, Timestamp, Work, copy};
 pub(crate) use close::Phase;
 pub use inner::Inner;
 pub(crate) use inner::pending;
@@ -441,6 +441,16 @@ impl<P: StreamProtocol> Session<P> {
         out.len() - before
     }
 
+    /// The work done so far that the bytes on the wire do not show.
+    ///
+    /// [`poll_event`](Self::poll_event) goes on until it finds an event: of what was read it decodes all pings and fragments
+    /// before it gives `None`, and it decompresses a message as a whole. So look at it between reads and between events.
+    #[inline]
+    pub fn work(&self) -> Work {
+        let frames = self.inner.received.messages + self.inner.other_frames;
+        Work { frames, bytes: self.protocol.worked() }
+    }
+
     /// The protocol, for facts about it.
     pub fn protocol(&self) -> &P {
         &self.protocol
@@ -466,6 +476,7 @@ impl<P: StreamProtocol> Session<P> {
 
     fn act_on_control(&mut self) {
         self.inner.inbox.decoded();
+        self.inner.other_frames += 1;
         self.protocol.control(&mut self.inner);
     }
 
@@ -480,7 +491,10 @@ impl<P: StreamProtocol> Session<P> {
             let found = protocol.decode(&mut src);
             let left = src.len();
             match found {
-                Ok(Found::Message(_)) if left < before => inner.inbox.decoded(),
+                Ok(Found::Message(_)) if left < before => {
+                    inner.inbox.decoded();
+                    inner.other_frames += 1;
+                }
                 Ok(Found::Control) if left < before => self.act_on_control(),
                 other => inner.undecoded(other.map(Found::erase), left),
             }

@@ -403,6 +403,11 @@ where
         self.reader.is_mid_frame()
     }
 
+    #[inline]
+    fn worked(&self) -> u64 {
+        self.reader.worked() + self.writer.worked()
+    }
+
     fn control(&mut self, session: &mut Inner) {
         match self.reader.take_control() {
             Some(Control::Ping(payload)) if !self.close_sent => self.answer_ping(session, payload),

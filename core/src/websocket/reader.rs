@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::close::{CloseFrame, ProtocolError};
 #[cfg(feature = "deflate")]
-use super::deflate::{InflateError, Inflater};
+use super::deflate::{InflateError, Inflater, LEAST_WORK};
 use super::form::Form;
 use super::frame::{Header, Opcode, Rules, Start};
 use super::mask::mask;
@@ -37,6 +37,9 @@ pub(crate) struct Reader {
     closed: bool,
     #[cfg(feature = "deflate")]
     inflater: Option<Box<Inflater>>,
+    /// What was decompressed, as [`Work::bytes`](crate::Work::bytes) counts it.
+    #[cfg(feature = "deflate")]
+    inflated: u64,
 }
 
 /// A message of which some frames have come.
@@ -73,6 +76,8 @@ impl Reader {
             closed: false,
             #[cfg(feature = "deflate")]
             inflater: None,
+            #[cfg(feature = "deflate")]
+            inflated: 0,
         }
     }
 
@@ -92,6 +97,15 @@ impl Reader {
     /// Whether a frame is under way of which some has been given already.
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.frame.is_some()
+    }
+
+    /// What was decompressed, as [`Work::bytes`](crate::Work::bytes) counts it.
+    #[inline]
+    pub(crate) fn worked(&self) -> u64 {
+        #[cfg(feature = "deflate")]
+        return self.inflated;
+        #[cfg(not(feature = "deflate"))]
+        return 0;
     }
 
     pub(crate) fn take_control(&mut self) -> Option<Control> {
@@ -315,7 +329,12 @@ impl Reader {
             return Err(ProtocolError::Deflate);
         };
         let (limit, from) = (self.max_message, message.payload.len());
-        inflater.inflate(payload, last, &mut message.payload, limit).map_err(|error| match error {
+        let result = inflater.inflate(payload, last, &mut message.payload, limit);
+        self.inflated += (message.payload.len() - from) as u64;
+        if last {
+            self.inflated += LEAST_WORK.saturating_sub(message.payload.len() as u64);
+        }
+        result.map_err(|error| match error {
             InflateError::TooLarge { .. } => ProtocolError::MessageTooLarge { limit },
             _ => ProtocolError::Deflate,
         })?;

@@ -26,6 +26,16 @@ struct Deflating {
     compressor: super::deflate::Compressor,
     /// Messages below this size go as they are.
     min_size: usize,
+    /// What was compressed, as [`Work::bytes`](crate::Work::bytes) counts it.
+    deflated: u64,
+}
+
+#[cfg(feature = "deflate")]
+impl Deflating {
+    fn compress(&mut self, payload: &[u8], last: bool, out: &mut bytes::BytesMut) {
+        self.deflated += (payload.len() as u64).max(super::deflate::LEAST_WORK);
+        self.compressor.compress(payload, last, out);
+    }
 }
 
 /// A compressed message is larger than a frame may be.
@@ -45,7 +55,7 @@ impl Writer {
 
     #[cfg(feature = "deflate")]
     pub(super) fn set_compressor(&mut self, compressor: super::deflate::Compressor, min_size: usize) {
-        self.deflate = Some(Box::new(Deflating { compressor, min_size }));
+        self.deflate = Some(Box::new(Deflating { compressor, min_size, deflated: 0 }));
     }
 
     pub(super) fn set_limit(&mut self, payload: usize) {
@@ -76,6 +86,15 @@ impl Writer {
         return self.deflate.is_some();
         #[cfg(not(feature = "deflate"))]
         return false;
+    }
+
+    /// What was compressed, as [`Work::bytes`](crate::Work::bytes) counts it.
+    #[inline]
+    pub(super) fn worked(&self) -> u64 {
+        #[cfg(feature = "deflate")]
+        return self.deflate.as_ref().map_or(0, |deflate| deflate.deflated);
+        #[cfg(not(feature = "deflate"))]
+        return 0;
     }
 
     /// Writes a control frame.
@@ -144,7 +163,7 @@ impl Writer {
         let fits = payload.len() >= deflate.min_size
             && self
                 .prefixed(opcode, true, true, dst, |body| {
-                    deflate.compressor.compress(payload, true, body.gathered());
+                    deflate.compress(payload, true, body.gathered());
                     if body.written() <= limit { Ok(()) } else { Err(OverLimit) }
                 })
                 .inspect_err(|_| deflate.compressor.restart())
@@ -158,7 +177,7 @@ impl Writer {
     fn compressed_part(&mut self, opcode: Opcode, part: &Part, dst: &mut Sink<'_>) {
         let Some(mut deflate) = self.deflate.take() else { return };
         let Ok(()) = self.prefixed(opcode, part.last, part.first, dst, |body| {
-            deflate.compressor.compress(&part.payload, part.last, body.gathered());
+            deflate.compress(&part.payload, part.last, body.gathered());
             Ok::<(), std::convert::Infallible>(())
         });
         self.deflate = Some(deflate);

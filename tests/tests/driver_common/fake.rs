@@ -22,6 +22,7 @@ pub enum Fake {}
 thread_local! {
     static NOW: Cell<Instant> = Cell::new(Instant::now());
     static TIMERS: RefCell<Vec<Option<Alarm>>> = const { RefCell::new(Vec::new()) };
+    static YIELDS: Cell<usize> = const { Cell::new(0) };
     static COUNTS: Cell<Counts> = const { Cell::new(Counts { made: 0, reset: 0 }) };
     static ACCEPTS: RefCell<VecDeque<io::Result<MemIo>>> = const { RefCell::new(VecDeque::new()) };
     static ACCEPT_WAKER: RefCell<Option<Waker>> = const { RefCell::new(None) };
@@ -59,6 +60,11 @@ struct Alarm {
 
 pub fn timer_counts() -> Counts {
     COUNTS.get()
+}
+
+/// How often a task has yielded to others.
+pub fn yields() -> usize {
+    YIELDS.get()
 }
 
 /// Moves the clock on; timers that are due fire.
@@ -207,6 +213,11 @@ impl Runtime for Fake {
             timers.push(Some(Alarm { at, waker: None }));
             FakeTimer(timers.len() - 1)
         })
+    }
+
+    fn yield_now(cx: &mut Context<'_>) {
+        YIELDS.set(YIELDS.get() + 1);
+        cx.waker().wake_by_ref();
     }
 
     /// A name is a list of addresses.

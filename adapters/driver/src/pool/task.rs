@@ -228,7 +228,7 @@ where
             }
             steps -= 1;
             if steps == 0 {
-                cx.waker().wake_by_ref(); // a back-off of nothing is not to keep others waiting
+                R::yield_now(cx); // a back-off of nothing is not to keep others waiting
                 break;
             }
         }
