@@ -66,8 +66,8 @@ pub struct Stats {
 pub struct Work {
     /// Frames decoded: messages, fragments of messages, and frames that are not for the application, such as pings.
     pub frames: u64,
-    /// Bytes that compressed messages decompressed to, and bytes that were compressed to be sent. A message counts as at
-    /// least 16 KiB, since to begin one takes as long as to decompress that many.
+    /// Bytes that compressed messages decompressed to, and four times the bytes that were compressed to be sent. A
+    /// message counts as at least 16 KiB, since to begin one takes as long as to decompress that many.
     pub bytes: u64,
 }
 

@@ -33,7 +33,8 @@ struct Deflating {
 #[cfg(feature = "deflate")]
 impl Deflating {
     fn compress(&mut self, payload: &[u8], last: bool, out: &mut bytes::BytesMut) {
-        self.deflated += (payload.len() as u64).max(super::deflate::LEAST_WORK);
+        let bytes = payload.len() as u64;
+        self.deflated += bytes.max(super::deflate::LEAST_WORK).saturating_mul(super::deflate::COMPRESSING);
         self.compressor.compress(payload, last, out);
     }
 }
