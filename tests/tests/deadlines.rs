@@ -9,6 +9,7 @@ use getty_core::{Close, Deadline, Timestamp};
 
 const NONE: [&str; 0] = [];
 const HOUR: Duration = Duration::from_secs(3600);
+const MS: Duration = Duration::from_millis(1);
 
 #[test]
 fn cron_comes_every_period_and_not_before() {
@@ -145,6 +146,32 @@ fn a_write_stall_counts_from_the_last_byte_taken() {
     assert_eq!(told, ["Closed: timed out: the peer took no bytes (Config::write_stall_timeout)"]);
     assert!(solo.session.stats().progress.partly_written);
     solo.assert_over();
+}
+
+/// Over sockets that are tried whatever is known of them, the system's buffer has some room left when the time is up.
+#[test]
+fn the_last_room_in_the_buffer_is_no_progress() {
+    for (late, lives) in [(Duration::ZERO, false), (100 * MS, false), (101 * MS, true)] {
+        let mut solo = Solo::new();
+        solo.send(100);
+        solo.write(1);
+        solo.clock.jump(solo.clock.at(secs(30) + late));
+        solo.write(50);
+        let told = solo.at(secs(30) + late);
+        assert_eq!(told.is_empty(), lives, "{late:?}: {told:?}");
+    }
+    // All of it is progress whenever it is.
+    let mut solo = Solo::new();
+    solo.send(100);
+    solo.write(1);
+    solo.clock.jump(solo.clock.at(secs(30)));
+    solo.write(1);
+    solo.write_all();
+    assert_eq!(solo.at(secs(30)), NONE);
+    solo.send(100);
+    solo.write(0);
+    assert_eq!(solo.at(secs(60) - NS), NONE);
+    assert_eq!(solo.at(secs(60)).len(), 1);
 }
 
 #[test]

@@ -22,6 +22,9 @@ use crate::{CloseReason, Config, DecoderFault, Event, Idle, SendError, Seq, Stat
 /// The smallest step in which a receive buffer of a session's own grows.
 pub(super) const READ_STEP: usize = 4 * 1024;
 
+/// A deadline that passed longer ago than this was not looked at in time: the machine slept, or was busy.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Everything that does not depend on the protocol. Public for the sake of a sealed trait; nobody can name it.
 #[derive(Debug)]
 pub struct Inner {
@@ -488,7 +491,9 @@ impl Inner {
         self.sent.bytes += n as u64;
         self.sent.operations += 1;
         self.write_since = self.now;
-        self.waiting_since = Some(self.now);
+        if !(self.is_stall_due() && self.wants_write()) {
+            self.waiting_since = Some(self.now);
+        }
         self.check_flushed();
         let low = self.config.low_watermark();
         self.due |= self.pong_waits && self.outbox.queued() <= low;
@@ -499,6 +504,14 @@ impl Inner {
             self.writable_wanted = false;
             self.pending |= pending::WRITABLE;
         }
+    }
+
+    /// Whether the time of queued bytes is up just now. What the transport takes now, and not all of it, is the last room in
+    /// the system's buffer, which somebody who was told to try again would not have found earlier either. It is the peer's
+    /// doing where nobody tried for long.
+    fn is_stall_due(&self) -> bool {
+        let due = self.deadlines.at(Deadline::WriteStall).filter(|&at| at <= self.now);
+        due.is_some_and(|at| self.now.saturating_duration_since(at) <= LATE)
     }
 
     pub(super) fn check_flushed(&mut self) {
