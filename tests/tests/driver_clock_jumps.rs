@@ -15,7 +15,7 @@ use driver_common::packets::PacketWire;
 use driver_common::recorder::{Log, Recorder};
 use driver_common::socket::Socket;
 use driver_common::task::Task;
-use driver_common::wire::{Wire, wire};
+use driver_common::wire::{Answer, Op, Wire, wire};
 use driver_common::*;
 use getty_core::codec::{LengthDelimited, Raw};
 use getty_core::datagram::{Path, PeerLimits};
@@ -100,6 +100,39 @@ fn what_came_before_the_sleep_counts() {
     fake::advance(secs(10));
     task.settle();
     assert_eq!(log.take(), ["on_idle: Read", "on_idle: Both"]);
+}
+
+/// A runtime that looked at its timers first knows of nothing to read yet.
+#[test]
+fn what_the_runtime_learns_of_late_counts() {
+    let hello = frame(b"hello");
+    let (recorder, log) = Recorder::quiet();
+    let (mut task, wire) = driver(config(|c| c), recorder);
+    wire.send(&hello[..6]);
+    task.settle();
+    log.take();
+    for _ in 0..3 {
+        wire.answer(Op::Read, Answer::Pending);
+        wire.send(&hello[6..]);
+        wire.send(&hello[..6]);
+        let (polls, yields) = (task.polls, fake::yields());
+        fake::advance(HOUR);
+        task.settle();
+        assert_eq!(log.take(), ["on_message: hello"]);
+        assert!(task.polls - polls < 5);
+        assert_eq!(fake::yields() - yields, 1);
+    }
+    fake::advance(HOUR);
+    task.finish();
+    assert_eq!(log.take().len(), 1, "nothing came");
+
+    let (mut connection, wire) = connection(config(|c| c));
+    wire.send(&hello[..6]);
+    assert!(Task::new(connection.recv()).run().is_pending());
+    wire.send(&hello[6..]);
+    wire.answer(Op::Read, Answer::Pending);
+    fake::advance(HOUR);
+    assert_eq!(Task::new(connection.recv()).finish().unwrap().unwrap(), "hello");
 }
 
 #[test]

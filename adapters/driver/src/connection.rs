@@ -376,7 +376,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             // Nobody may have asked for long: what the stream has held since counts, and then the deadlines.
             let _ = self.poll_transport(cx, now);
         }
-        let expired = self.engine.expire(now);
+        let expired = self.engine.expire(cx, now);
         let result = work(self, cx, now);
         lending::give_back(self.engine.session.take_back());
         // Who waits to receive writes too, and with that a stream may forget who waited to write.
@@ -387,6 +387,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
         if result.is_ready() {
             self.wakers.forget(half);
+            self.engine.end_wait();
         } else if self.engine.poll_timer(cx).is_ready() {
             cx.waker().wake_by_ref();
         }

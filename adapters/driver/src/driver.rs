@@ -142,7 +142,7 @@ where
         let work = self.engine.session.work();
         let mut turn = Turn { reads: TURN_READS, read: 0, written: 0, work, exhausted: false, spent: false };
         let mut worked = self.work(cx, now, &mut turn);
-        if worked.is_pending() && self.engine.expire(now) {
+        if worked.is_pending() && self.engine.expire(cx, now) {
             turn.exhausted = true;
             worked = self.work(cx, now, &mut turn);
         }

@@ -7,6 +7,7 @@ use bytes::{Buf, BufMut};
 use getty_core::{Session, StreamProtocol, Timestamp};
 
 use crate::alarm::Alarm;
+use crate::late::Late;
 use crate::{Io, Runtime};
 
 /// How many pieces one vectored write takes at the most.
@@ -17,6 +18,7 @@ pub(crate) struct Engine<R: Runtime, I, P> {
     pub(crate) session: Session<P>,
     pub(crate) io: I,
     alarm: Alarm<R>,
+    late: Late,
     /// Bytes were written that the stream may keep back.
     unflushed: bool,
     /// How the stream failed, if that was before it had taken everything.
@@ -38,7 +40,7 @@ pub(crate) struct Failed;
 
 impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
     pub(crate) fn new(session: Session<P>, io: I) -> Self {
-        Engine { session, io, alarm: Alarm::new(), unflushed: false, unwritten: None }
+        Engine { session, io, alarm: Alarm::new(), late: Late::default(), unflushed: false, unwritten: None }
     }
 
     /// Whether a deadline of the session has come.
@@ -46,13 +48,15 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
         self.session.poll_timeout().is_some_and(|at| at <= now)
     }
 
-    /// Tells the session what time it is, if that matters to it; says whether it did.
-    pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
-        let due = self.is_due(now);
-        if due {
-            self.session.handle_timeout(now);
+    /// Tells the session what time it is, if that matters to it and the task is not [`Late`]; says whether it did.
+    pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let Some(due) = self.session.poll_timeout().filter(|&at| at <= now) else { return false };
+        if self.late.yields(due, now) {
+            R::yield_now(cx);
+            return false;
         }
-        due
+        self.session.handle_timeout(now);
+        true
     }
 
     /// Reads once.
@@ -140,8 +144,16 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
         Poll::Ready(())
     }
 
+    /// Nobody waits any longer.
+    pub(crate) fn end_wait(&mut self) {
+        self.late.reset();
+    }
+
     /// Sees to it that the task wakes when the session's next deadline comes. Ready if that has come.
     pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.late.has_yielded() {
+            return Poll::Pending; // the deadline has passed: the task would wake itself at once
+        }
         self.alarm.poll(cx, self.session.poll_timeout())
     }
 

@@ -75,6 +75,7 @@ mod fate;
 mod futures;
 mod handle;
 mod io;
+mod late;
 mod lending;
 mod limits;
 mod listener;
