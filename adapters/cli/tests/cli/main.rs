@@ -9,6 +9,8 @@ mod connect;
 mod crowds;
 mod runtimes;
 mod serve;
+#[cfg(target_os = "linux")]
+mod soak;
 mod support;
 mod tls;
 mod udp;
