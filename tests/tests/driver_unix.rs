@@ -5,7 +5,7 @@ mod driver_common;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use driver_common::runtimes::{TestRuntime, blocking, client, server, until};
 use driver_common::*;
 use getty_core::Close;
 use getty_core::codec::LengthDelimited;
-use getty_driver::{Server, UnixOptions};
+use getty_driver::{PoolOptions, Server, UnixOptions};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 on_every_runtime!(
@@ -27,7 +27,10 @@ on_every_runtime!(
     a_file_that_came_in_its_place_stays,
     a_file_that_was_left_behind_is_replaced,
     a_file_that_is_in_use_is_an_error,
-    a_file_that_is_no_socket_is_an_error,
+    a_file_that_is_no_socket_is_named_as_one,
+    a_name_after_a_nul_is_abstract_on_linux,
+    an_abstract_name_has_no_file_whose_mode_could_be_set,
+    any_other_nul_is_an_error_at_both_ends,
     the_mode_is_what_was_asked_for,
     errors_name_the_path,
     a_full_queue_is_waited_for,
@@ -169,15 +172,118 @@ fn a_file_that_is_in_use_is_an_error<R: TestRuntime>() {
     });
 }
 
-fn a_file_that_is_no_socket_is_an_error<R: TestRuntime>() {
+fn a_file_that_is_no_socket_is_named_as_one<R: TestRuntime>() {
     let directory = Directory::new();
     let path = directory.socket();
-    fs::write(&path, "precious").unwrap();
+    let refused = |path: &Path| {
+        let serving = server::<R>().unix(path, LengthDelimited::new, || Recorder::echo().0);
+        let error = serving.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        let text = format!("can't listen on {}: the file exists and is no socket", path.display());
+        assert_eq!(error.to_string(), text);
+    };
     R::block_on(async {
-        let serving = server::<R>().unix(&path, LengthDelimited::new, || Recorder::echo().0);
-        assert_eq!(serving.unwrap_err().kind(), ErrorKind::AddrInUse);
+        fs::write(&path, "precious").unwrap();
+        refused(&path);
+        refused(&directory.0);
+        let link = directory.0.join("link");
+        symlink(directory.0.join("nowhere"), &link).unwrap();
+        refused(&link);
+        assert!(fs::symlink_metadata(&link).is_ok());
     });
     assert_eq!(fs::read(&path).unwrap(), b"precious");
+}
+
+/// A path of these bytes, and of the process and the runtime besides.
+fn path_of<R>(start: &str) -> PathBuf {
+    let runtime = std::any::type_name::<R>().replace("::", "-");
+    PathBuf::from(format!("{start}getty-abstract-{}-{runtime}", std::process::id()))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn a_name_after_a_nul_is_abstract_on_linux<R: TestRuntime>() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::{ffi::OsStrExt, net::SocketAddr};
+    let path = path_of::<R>("\0");
+    let name = path.as_os_str().as_bytes()[1..].to_owned();
+    R::block_on(async {
+        let (server, _) = echo_server::<R>(&path);
+        assert_eq!(server.path(), path);
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let echoed = blocking(move || {
+            let mut stream = UnixStream::connect_addr(&address).unwrap();
+            stream.set_read_timeout(Some(secs(20))).unwrap();
+            stream.write_all(&frame(b"hello")).unwrap();
+            let mut echoed = [0; 9];
+            stream.read_exact(&mut echoed).map(|()| echoed.to_vec())
+        });
+        assert_eq!(echoed.await.unwrap(), frame(b"hello"));
+        let second = server_of::<R>(&path).unwrap_err();
+        assert_eq!(second.kind(), ErrorKind::AddrInUse);
+        assert!(second.to_string().starts_with("can't listen on @getty-abstract-"), "{second}");
+
+        let connecting = client::<R>().unix_connection(&path, LengthDelimited::new());
+        let mut connection = connecting.await.unwrap();
+        connection.send(Bytes::from("hello")).await.unwrap();
+        assert_eq!(connection.recv().await.unwrap().unwrap(), "hello");
+        assert!(connection.close(Close::graceful()).await.is_clean());
+
+        let pool = client::<R>().pool(PoolOptions::new());
+        let pool = pool.unix([&path], LengthDelimited::new, || Recorder::quiet().0).unwrap();
+        pool.wait_ready(secs(20)).await.unwrap();
+        assert!(pool.stats().addresses[0].address.starts_with("@getty-abstract-"));
+        pool.close(secs(10)).await;
+
+        server.shutdown(secs(10)).await;
+        let (again, _) = echo_server::<R>(&path); // the name is free once nobody listens
+        again.shutdown(secs(10)).await;
+    });
+    let here = fs::read_dir(".").unwrap().filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let files: Vec<String> = here.filter(|name| name.contains("getty-abstract")).collect();
+    assert!(files.is_empty(), "{files:?}");
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn a_name_after_a_nul_is_abstract_on_linux<R: TestRuntime>() {
+    let error = server_of::<R>(&path_of::<R>("\0")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+fn an_abstract_name_has_no_file_whose_mode_could_be_set<R: TestRuntime>() {
+    R::block_on(async {
+        let builder = server::<R>().unix_options(UnixOptions::new().mode(0o600));
+        let error =
+            builder.unix(path_of::<R>("\0"), LengthDelimited::new, || Recorder::echo().0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    });
+}
+
+fn any_other_nul_is_an_error_at_both_ends<R: TestRuntime>() {
+    let directory = Directory::new();
+    R::block_on(async {
+        let paths = ["a\0b", "a\0", "/a\0", "\0a\0b", "\0"].map(PathBuf::from);
+        for path in paths.into_iter().chain([directory.0.join("a\0b")]) {
+            let codec = LengthDelimited::new;
+            let quiet = || Recorder::quiet().0;
+            let errors = [
+                server_of::<R>(&path).unwrap_err(),
+                client::<R>().unix(&path, codec(), quiet()).await.map(drop).unwrap_err(),
+                client::<R>().unix_connection::<_, Bytes>(&path, codec()).await.map(drop).unwrap_err(),
+                client::<R>().pool(PoolOptions::new()).unix([&path], codec, quiet).map(drop).unwrap_err(),
+            ];
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+                let text = error.to_string();
+                assert!(text.contains("NUL") && !text.contains('\0'), "{text:?}");
+            }
+        }
+    });
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0);
+    assert!(!Path::new("a").exists());
+}
+
+fn server_of<R: TestRuntime>(path: &Path) -> std::io::Result<Server<R, PathBuf>> {
+    server::<R>().unix(path, LengthDelimited::new, || Recorder::echo().0)
 }
 
 fn the_mode_is_what_was_asked_for<R: TestRuntime>() {

@@ -25,7 +25,7 @@ use crate::{
     SessionId, Spawn, TcpOptions, Timer, UdpOptions, clock,
 };
 #[cfg(unix)]
-use crate::{UnixRuntime, connect::ConnectUnix};
+use crate::{UnixRuntime, connect::ConnectUnix, unix};
 
 /// Connects to servers: one session to one address at a time.
 #[derive(Debug)]
@@ -168,10 +168,12 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(self.connection(stream, protocol))
     }
 
-    /// The same as [`tcp`](Self::tcp) over the Unix socket at `path`.
+    /// The same as [`tcp`](Self::tcp) over the Unix socket at `path`. On Linux, a path that begins with a NUL
+    /// is an abstract name.
     ///
     /// # Errors
-    /// The path can't be connected to in time; the error names it.
+    /// The path can't be connected to in time, or has a NUL in any other place
+    /// ([`io::ErrorKind::InvalidInput`]); the error names it.
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.
@@ -188,10 +190,11 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(self.spawn(stream, protocol, listener))
     }
 
-    /// The same as [`tcp_connection`](Self::tcp_connection) over the Unix socket at `path`.
+    /// The same as [`tcp_connection`](Self::tcp_connection) over the Unix socket at `path`. On Linux, a path
+    /// that begins with a NUL is an abstract name.
     ///
     /// # Errors
-    /// The path can't be connected to in time; the error names it.
+    /// As for [`unix`](Self::unix).
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.
@@ -295,7 +298,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         R: UnixRuntime,
     {
         let connecting = ConnectUnix::<R>::new(path, self.connect_timeout);
-        connecting.await.map_err(|error| AddressError::wrap("connect to", path.display(), error))
+        connecting.await.map_err(|error| AddressError::wrap("connect to", unix::shown(path), error))
     }
 
     /// The result of `connecting`, unless it takes longer than connecting may.

@@ -26,10 +26,10 @@ use getty_core::codec::{Decoder, Encoder, Raw};
 use getty_core::websocket::{ClientRequest, Form, Message, WebSocket, Whole};
 use getty_core::{Backoff, Framed, Items, Out, Protocol, SendError};
 
-#[cfg(unix)]
-use crate::UnixRuntime;
 use crate::client::host;
 use crate::endpoint::Phase;
+#[cfg(unix)]
+use crate::{AddressError, UnixRuntime, unix};
 use crate::{ClientBuilder, FramedBy, Handle, Listener, Runtime, Security, Spawn, Timer, clock};
 
 use addresses::Addresses;
@@ -333,10 +333,12 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         })
     }
 
-    /// The same as [`tcp`](Self::tcp) over the Unix sockets at `paths`.
+    /// The same as [`tcp`](Self::tcp) over the Unix sockets at `paths`. On Linux, a path that begins with a
+    /// NUL is an abstract name.
     ///
     /// # Errors
-    /// As for [`tcp`](Self::tcp).
+    /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a path has a NUL in any other
+    /// place.
     #[cfg(unix)]
     pub fn unix<A, C, O, L, MC, ML>(
         self,
@@ -355,7 +357,11 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
     {
         self.client.security.cover("", Framed::<Raw>::new(Raw))?;
         let paths: Vec<_> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
-        let names = paths.iter().map(|path| path.display().to_string()).collect();
+        for path in &paths {
+            unix::Kind::of(path)
+                .map_err(|error| AddressError::wrap("connect to", unix::shown(path), error))?;
+        }
+        let names = paths.iter().map(|path| unix::shown(path)).collect();
         self.start(names, paths, listener, |client| DialUnix {
             timeout: client.connect_timeout,
             security: client.security,

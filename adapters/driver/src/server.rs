@@ -23,7 +23,7 @@ use crate::endpoint::{Endpoint, Phase, Role};
 use crate::peers_driver::OnDropped;
 use crate::tcp::TcpIncoming;
 #[cfg(unix)]
-use crate::unix::{UnixIncoming, UnixOptions};
+use crate::unix::{self, UnixIncoming, UnixOptions};
 use crate::{
     Accept, AcceptTask, AddressError, Driver, Listener, PacketDriver, PeersDriver, Plaintext, Runtime,
     Security, ServerLimits, ServerStats, SessionId, SessionInfo, Spawn, TcpOptions, UdpOptions, clock,
@@ -65,7 +65,7 @@ impl<R: Runtime> Server<R> {
 
 #[cfg(unix)]
 impl<R> Server<R, PathBuf> {
-    /// The path of its socket, which is absolute.
+    /// The path of its socket, which is absolute, or the name of an abstract one, after a NUL.
     pub fn path(&self) -> &Path {
         &self.address
     }
@@ -248,8 +248,13 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// more, is replaced; any other file at `path` is an error. Two servers that find such a file at the same moment
     /// may each take it for left behind, and the later one then has the path.
     ///
+    /// A path that begins with a NUL, such as `"\0name"`, is an abstract name, which only Linux has: there is
+    /// no file, nothing to be removed, and no permissions. Any process of the same network namespace may
+    /// connect.
+    ///
     /// # Errors
-    /// The path can't be listened on; the error names it.
+    /// The path can't be listened on, or has a NUL in any other place ([`io::ErrorKind::InvalidInput`]); the
+    /// error names it.
     #[cfg(unix)]
     pub fn unix<C, O, L, MC, ML>(
         self,
@@ -269,7 +274,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     {
         let path = path.as_ref();
         let (incoming, path) = UnixIncoming::listen(path, &self.unix)
-            .map_err(|error| AddressError::wrap("listen on", path.display(), error))?;
+            .map_err(|error| AddressError::wrap("listen on", unix::shown(path), error))?;
         Ok(self.start(incoming, path, FramedBy { codec, out: PhantomData }, listener))
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -15,14 +16,17 @@ use crate::{Accept, UnixRuntime};
 /// [`ServerBuilder`](crate::ServerBuilder)'s methods only.
 pub struct UnixIncoming<R: UnixRuntime> {
     /// Dropped before the socket: nobody should find a file that leads nowhere.
-    _file: SocketFile,
+    _file: Option<SocketFile>,
     listener: R::UnixListener,
 }
 
 impl<R: UnixRuntime> UnixIncoming<R> {
-    /// Listens on `path`, and gives it as an absolute one.
+    /// Listens on `path`, and gives it as an absolute one, unless it is abstract.
     pub(crate) fn listen(path: &Path, options: &UnixOptions) -> io::Result<(Self, PathBuf)> {
-        let path = std::path::absolute(path)?;
+        let path = match Kind::of(path)? {
+            Kind::Abstract => path.to_owned(),
+            Kind::File => std::path::absolute(path)?,
+        };
         let (socket, file) = options.listen(&path)?;
         Ok((UnixIncoming { _file: file, listener: R::unix_listener(socket)? }, path))
     }
@@ -56,7 +60,8 @@ impl UnixOptions {
     }
 
     /// Permissions of the socket's file, such as `0o660`: who may write to it may connect. They are set before the
-    /// first connection can be made. By default the process's umask decides.
+    /// first connection can be made. By default the process's umask decides. An abstract socket has no file,
+    /// and no mode: asking for one is an error.
     #[must_use]
     pub fn mode(mut self, mode: impl Into<Option<u32>>) -> Self {
         self.mode = mode.into();
@@ -70,13 +75,41 @@ impl UnixOptions {
         self
     }
 
-    fn listen(&self, path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    /// Listens on `path`, which is absolute or abstract.
+    fn listen(&self, path: &Path) -> io::Result<(UnixListener, Option<SocketFile>)> {
+        let address = address(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        let address = SockAddr::unix(path)?;
-        match socket.bind(&address) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_behind(path) => {
+        let file = match Kind::of(path)? {
+            Kind::Abstract => self.bind_abstract(&socket, &address).map(|()| None),
+            Kind::File => self.bind_file(&socket, &address, path).map(Some),
+        }?;
+        socket.listen(self.backlog)?;
+        socket.set_nonblocking(true)?;
+        Ok((socket.into(), file))
+    }
+
+    fn bind_abstract(&self, socket: &Socket, address: &SockAddr) -> io::Result<()> {
+        if self.mode.is_some() {
+            let text =
+                "an abstract socket has no file whose mode could be set: anybody on this machine may connect";
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        socket.bind(address)
+    }
+
+    fn bind_file(&self, socket: &Socket, address: &SockAddr, path: &Path) -> io::Result<SocketFile> {
+        match socket.bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                let found = fs::symlink_metadata(path);
+                if found.is_ok_and(|file| !file.file_type().is_socket()) {
+                    let text = "the file exists and is no socket";
+                    return Err(io::Error::new(ErrorKind::AlreadyExists, text));
+                }
+                if !is_left_behind(path) {
+                    return Err(error);
+                }
                 fs::remove_file(path)?;
-                socket.bind(&address)?;
+                socket.bind(address)?;
             }
             result => result?,
         }
@@ -84,24 +117,66 @@ impl UnixOptions {
         if let Some(mode) = self.mode {
             fs::set_permissions(path, Permissions::from_mode(mode))?;
         }
-        socket.listen(self.backlog)?;
-        socket.set_nonblocking(true)?;
-        Ok((socket.into(), file))
+        Ok(file)
     }
 }
 
-/// Whether `path` is a socket on which nobody listens.
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    /// A name that starts with a NUL, of a socket without a file. Only Linux has these.
+    Abstract,
+}
+
+impl Kind {
+    /// # Errors
+    /// The path has a NUL where the system would end it, or takes no names of that kind.
+    pub(crate) fn of(path: &Path) -> io::Result<Kind> {
+        let (kind, name) = match path.as_os_str().as_bytes() {
+            [0, name @ ..] => (Kind::Abstract, name),
+            path => (Kind::File, path),
+        };
+        let text = if kind == Kind::Abstract && !cfg!(any(target_os = "linux", target_os = "android")) {
+            "the path begins with a NUL: this system has no abstract sockets"
+        } else if kind == Kind::Abstract && name.is_empty() {
+            "the path is a NUL alone: the name of an abstract socket must follow"
+        } else if name.contains(&0) {
+            "the path contains a NUL: only the first byte may be one, for an abstract socket"
+        } else {
+            return Ok(kind);
+        };
+        Err(io::Error::new(ErrorKind::InvalidInput, text))
+    }
+}
+
+fn address(path: &Path) -> io::Result<SockAddr> {
+    Kind::of(path)?;
+    SockAddr::unix(path)
+}
+
+/// The path as people are shown it. A NUL in the first place is an `@`, as other programs show it; text with
+/// a NUL in it is cut off by many a terminal and log.
+pub(crate) fn shown(path: &Path) -> String {
+    let path = path.display().to_string();
+    match path.strip_prefix('\0') {
+        Some(name) => format!("@{}", name.replace('\0', "\\0")),
+        None => path.replace('\0', "\\0"),
+    }
+}
+
+/// Whether `path`, which is that of a socket, leads nowhere: nobody listens.
 fn is_left_behind(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    is_socket && connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Connects to the socket at `path`, which takes no time: it is done, or fails. [`ErrorKind::WouldBlock`] says that too
 /// many wait there to be accepted.
 pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
+    let address = address(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)?;
+    socket.connect(&address)?;
     Ok(socket.into())
 }
 
