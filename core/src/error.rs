@@ -52,6 +52,11 @@ pub enum CloseReason {
     /// [`PeerLimits::max_peers`](crate::datagram::PeerLimits::max_peers)).
     #[error("there was no room for it any more (PeerLimits::max_peers)")]
     Evicted,
+    /// It was not open yet, and a newer session took its place: as many as a server takes had not opened, or
+    /// there were as many sessions as it takes (`ServerLimits::max_opening` and `max_sessions` of the
+    /// driver).
+    #[error("a newer session took its place before it was open (ServerLimits::max_opening, max_sessions)")]
+    Displaced,
     /// A callback of the listener panicked, or the codec did.
     #[error("the listener or the codec panicked")]
     Panicked,

@@ -13,7 +13,7 @@ use driver_common::*;
 use getty_core::codec::{LengthDelimited, Raw};
 use getty_core::datagram::PeerLimits;
 use getty_core::{Close, Config};
-use getty_driver::tls::{Identity, ServerTls};
+use getty_driver::tls::{ClientTls, Identity, ServerTls};
 use getty_driver::{Server, ServerLimits};
 use socket2::{Domain, Socket, Type};
 use tls_common::World;
@@ -21,7 +21,8 @@ use tls_common::World;
 on_every_runtime!(
     those_beyond_the_limit_are_closed_at_once,
     an_address_has_its_share,
-    handshakes_under_way_are_limited,
+    handshakes_under_way_make_room_for_new_ones,
+    an_address_that_has_its_share_takes_nobodys_place,
     more_connections_than_may_be_accepted_at_once_wait,
     sessions_tell_of_themselves,
     sessions_that_end_meanwhile_hold_up_nobody,
@@ -79,25 +80,60 @@ fn an_address_has_its_share<R: TestRuntime>() {
     });
 }
 
-fn handshakes_under_way_are_limited<R: TestRuntime>() {
+/// A server over TLS, whose handshakes may take as long as the test.
+async fn over_tls<R: TestRuntime>(world: &World, limits: ServerLimits) -> (Server<R>, Log) {
+    let identity = Identity::from_pem(world.server.certificate.as_bytes(), world.server.key.as_bytes());
+    let log = Log::default();
+    let kept = log.clone();
+    let server = server::<R>()
+        .limits(limits)
+        .config(Config::builder().handshake_timeout(secs(60)).build().unwrap())
+        .tls(ServerTls::new(identity.unwrap()).unwrap())
+        .tcp("127.0.0.1:0", LengthDelimited::new, move || Recorder::echo().0.log_to(&kept))
+        .await;
+    (server.unwrap(), log)
+}
+
+fn handshakes_under_way_make_room_for_new_ones<R: TestRuntime>() {
     R::block_on(async {
         let world = World::new();
-        let identity = Identity::from_pem(world.server.certificate.as_bytes(), world.server.key.as_bytes());
-        let server = server::<R>()
-            .limits(ServerLimits::new().max_opening(2))
-            .config(Config::builder().handshake_timeout(secs(60)).build().unwrap())
-            .tls(ServerTls::new(identity.unwrap()).unwrap())
-            .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0)
-            .await
-            .unwrap();
+        let (server, log) = over_tls::<R>(&world, ServerLimits::new().max_opening(2)).await;
         let address = server.local_addr();
-        let silent = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
-        until::<R>("both are there", || server.stats().opening == 2).await;
-        let mut third = TcpStream::connect(address).unwrap();
-        assert!(!matches!(blocking(move || third.read(&mut [0])).await, Ok(1..)), "closed at once");
-        assert_eq!(server.stats().refused.too_many_opening, 1);
+        let mut silent = Vec::new();
+        for n in 1..=2 {
+            silent.push(TcpStream::connect(address).unwrap());
+            until::<R>("it is there", || server.stats().opening == n).await;
+        }
+        let tls = ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost").build();
+        let (client, text) = (client::<R>().tls(tls.unwrap()), address.to_string());
+        let connecting = client.tcp_connection(&text, LengthDelimited::new());
+        let mut client = connecting.await.unwrap();
+        client.send(Bytes::from("hello")).await.unwrap();
+        assert_eq!(client.recv().await.unwrap().unwrap(), "hello");
+        until::<R>("the oldest has left", || log.count("on_close: a newer session took its place") == 1)
+            .await;
+        let stats = server.stats();
+        assert_eq!((stats.sessions, stats.opening, stats.displaced), (2, 1, 1));
+        assert_eq!(stats.refused.total(), 0);
+        let mut oldest = silent.remove(0);
+        assert!(!matches!(blocking(move || oldest.read(&mut [0])).await, Ok(1..)));
         drop(silent);
-        until::<R>("both have left", || server.stats().opening == 0).await;
+        until::<R>("the other has left", || server.stats().opening == 0).await;
+    });
+}
+
+fn an_address_that_has_its_share_takes_nobodys_place<R: TestRuntime>() {
+    R::block_on(async {
+        let world = World::new();
+        let limits = ServerLimits::new().max_opening(2).max_sessions_per_address(2);
+        let (server, _) = over_tls::<R>(&world, limits).await;
+        let address = server.local_addr();
+        let _silent: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
+        until::<R>("all were seen", || server.stats().accepted == 5).await;
+        let stats = server.stats();
+        assert_eq!((stats.refused.too_many_of_address, stats.displaced), (3, 0));
+        blocking(move || is_served("127.0.0.2", address)).await; // it is not, since it speaks no TLS
+        until::<R>("another address is let in", || server.stats().displaced == 1).await;
     });
 }
 

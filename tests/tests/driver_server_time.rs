@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use driver_common::fake::{self, Fake};
-use driver_common::recorder::{Recorder, Then};
+use driver_common::recorder::{Log, Recorder, Then};
 use driver_common::task::Task;
 use driver_common::wire::{Wire, wire};
 use driver_common::*;
 use getty_core::codec::LengthDelimited;
+use getty_core::websocket::{Packages, ServerOptions};
 use getty_driver::{Runtime, Server, ServerLimits, Spawn};
 
 async fn fake_server(listener: impl Fn() -> Recorder + 'static) -> Server<Fake> {
@@ -237,6 +238,110 @@ fn connections_without_a_handshake_are_never_opening() {
         let stats = server.stats();
         assert_eq!((stats.sessions, stats.opening, stats.refused.total()), (3, 0, 0));
         assert!(!clients.iter().any(Wire::is_dropped));
+    });
+}
+
+const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A server with a handshake, and what its listeners were told.
+async fn websocket_server(limits: ServerLimits) -> (Server<Fake>, Log) {
+    let log = Log::default();
+    let kept = log.clone();
+    let listener = move || Recorder::echo().0.log_to(&kept);
+    let form = || Packages::new(LengthDelimited::new());
+    let builder = Server::<Fake>::builder().limits(limits);
+    (builder.websocket_of("127.0.0.1:0", ServerOptions::new(), form, listener).await.unwrap(), log)
+}
+
+/// Whether the client is let in now, without a moment's wait.
+fn is_let_in(client: &Wire) -> bool {
+    client.send(UPGRADE);
+    fake::run();
+    client.take_written().starts_with(b"HTTP/1.1 101 ")
+}
+
+const DISPLACED: &str = "on_close: a newer session took its place before it was open \
+    (ServerLimits::max_opening, max_sessions)";
+
+#[test]
+fn silent_connections_make_room_for_new_ones_the_oldest_first() {
+    fake::block_on(async {
+        let (server, log) = websocket_server(ServerLimits::new()).await;
+        let silent: Vec<Wire> = (0..10_000).map(|_| fake_client()).collect();
+        assert_eq!((server.stats().opening, server.stats().displaced), (10_000, 0));
+        let honest: Vec<Wire> = (0..100).map(|_| fake_client()).collect();
+        assert!(honest.iter().all(is_let_in));
+        let stats = server.stats();
+        assert_eq!((stats.sessions, stats.opening, stats.displaced), (10_000, 9_900, 100));
+        assert_eq!((stats.accepted, stats.refused.total()), (10_100, 0));
+        assert!(silent[..100].iter().all(Wire::is_dropped), "the oldest");
+        assert!(!silent[100..].iter().any(Wire::is_dropped));
+        assert_eq!(log.count(DISPLACED), 100);
+    });
+}
+
+#[test]
+fn only_what_is_not_open_makes_room_wherever_it_is_in_the_order() {
+    fake::block_on(async {
+        let (server, log) = websocket_server(ServerLimits::new().max_opening(4)).await;
+        let clients: Vec<Wire> = (0..4).map(|_| fake_client()).collect();
+        assert!(is_let_in(&clients[0]) && is_let_in(&clients[2]));
+        clients[3].eof();
+        fake::run();
+        assert_eq!((server.stats().opening, log.count("on_close")), (1, 1));
+        let more: Vec<Wire> = (0..6).map(|_| fake_client()).collect();
+        // Of 1 and six more, the four latest are left.
+        assert!(clients[1].is_dropped() && more[..2].iter().all(Wire::is_dropped));
+        assert!(!clients[0].is_dropped() && !clients[2].is_dropped());
+        assert!(more[2..].iter().all(is_let_in));
+        let stats = server.stats();
+        assert_eq!((stats.sessions, stats.opening, stats.displaced), (6, 0, 3));
+        assert_eq!(server.shutdown(secs(10)).await.aborted, 0);
+    });
+}
+
+/// Room for all sessions is taken up by silent ones just as room for handshakes is.
+#[test]
+fn sessions_that_are_not_open_make_room_for_others_and_open_ones_do_not() {
+    fake::block_on(async {
+        let (server, _) = websocket_server(ServerLimits::new().max_sessions(3)).await;
+        let silent: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
+        let honest: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
+        assert!(honest.iter().all(is_let_in));
+        assert!(silent.iter().all(Wire::is_dropped));
+        let late = fake_client();
+        assert!(late.is_dropped() && !honest.iter().any(Wire::is_dropped));
+        let stats = server.stats();
+        assert_eq!((stats.sessions, stats.displaced, stats.refused.too_many), (3, 3, 1));
+    });
+}
+
+/// All come in one turn of the task that accepts, before any session had a turn of its own.
+#[test]
+fn connections_that_come_at_once_displace_each_other() {
+    fake::block_on(async {
+        let (server, _) = websocket_server(ServerLimits::new().max_opening(1).max_sessions(2)).await;
+        let clients: Vec<Wire> = (0..50)
+            .map(|_| {
+                let (io, wire) = wire();
+                fake::incoming(Ok(io));
+                wire
+            })
+            .collect();
+        fake::run();
+        assert!(clients[..49].iter().all(Wire::is_dropped) && !clients[49].is_dropped());
+        assert!(is_let_in(&clients[49]));
+        let stats = server.stats();
+        assert_eq!((stats.sessions, stats.opening, stats.displaced), (1, 0, 49));
+        // Nor is one let in that lost its place while its request was on the way.
+        let early = fake_client();
+        let (io, newer) = wire();
+        fake::incoming(Ok(io));
+        assert!(!is_let_in(&early) && early.is_dropped());
+        assert!(is_let_in(&newer));
+        let stats = server.stats();
+        assert_eq!((stats.sessions, stats.opening, stats.displaced), (2, 0, 50));
     });
 }
 

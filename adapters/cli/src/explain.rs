@@ -64,6 +64,9 @@ pub fn explain(reason: &CloseReason) -> String {
         CloseReason::Evicted => {
             "another peer took the place of the one that was silent the longest: raise --peers".to_owned()
         }
+        CloseReason::Displaced => {
+            "a newer connection took the place of one that had not finished its handshake".to_owned()
+        }
         CloseReason::Io(kind) => kind.to_string(),
         other => other.to_string(),
     }

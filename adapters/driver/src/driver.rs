@@ -228,6 +228,10 @@ where
     /// Follows the endpoint that this session belongs to; says whether there was something to follow.
     fn obey_endpoint(&mut self, now: Timestamp) -> bool {
         let phase = self.membership.look();
+        if self.membership.is_displaced() && !self.engine.session.is_over() {
+            self.engine.session.close(now, Close::displaced());
+            return true;
+        }
         self.actor.obey(&mut self.engine.session, now, phase)
     }
 

@@ -59,13 +59,17 @@ pub(crate) struct Endpoint {
     answered: Event,
 }
 
-#[derive(Default)]
 struct Members {
     slots: Slab<Slot>,
     /// How many of them are sessions.
     sessions: usize,
-    /// How many of those are not open yet.
+    /// How many of those are not open yet, and the keys of the first and the last of them, in the order in
+    /// which they came.
     opening: usize,
+    oldest: usize,
+    newest: usize,
+    /// How many sessions have lost their place, and are about to leave.
+    displaced: usize,
     /// How many wait for what sessions say of themselves.
     listing: usize,
     /// How many sessions each address has, where that is limited.
@@ -77,9 +81,25 @@ struct Members {
 struct Slot {
     waker: Option<Waker>,
     role: Role,
+    place: Place,
     /// What it says of itself, and in which round it was asked.
     answer: (u32, Vec<SessionInfo>),
 }
+
+/// Where a session stands among those that are not open yet: a list through the slots, so that each may leave
+/// it at any time at no cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is open, or no session.
+    None,
+    /// The neighbours' keys, or [`NOBODY`].
+    Opening { older: usize, newer: usize },
+    /// A newer session has taken its place.
+    Displaced,
+}
+
+/// No slot has this key.
+const NOBODY: usize = usize::MAX;
 
 /// What a task does for its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +131,8 @@ impl Endpoint {
         self.insert(&mut self.lock(), role, None)
     }
 
-    /// Makes the session of an accepted connection a member, if the limits allow one more.
+    /// Makes the session of an accepted connection a member, if the limits allow one more. A session that is
+    /// not open yet makes room for it, the oldest first: who says nothing is not to keep others out.
     pub(crate) fn admit(
         self: &Arc<Self>,
         limits: &ServerLimits,
@@ -121,30 +142,45 @@ impl Endpoint {
         let mut members = self.lock();
         members.counted.accepted += 1;
         let of_address = address.and_then(|address| members.by_address.get(&address)).copied().unwrap_or(0);
-        let (limit, over) = if members.sessions >= limits.max_sessions {
-            ("max_sessions", &mut members.counted.refused.too_many)
-        } else if members.opening >= limits.max_opening {
-            ("max_opening", &mut members.counted.refused.too_many_opening)
-        } else if limits.max_sessions_per_address.is_some_and(|max| of_address >= max) {
-            ("max_sessions_per_address", &mut members.counted.refused.too_many_of_address)
-        } else {
-            return Some(self.insert(&mut members, Role::Session, address));
-        };
-        *over += 1;
+        // An address that has its share gets no more by the loss of others.
+        if limits.max_sessions_per_address.is_some_and(|max| of_address >= max) {
+            members.counted.refused.too_many_of_address += 1;
+            drop(members);
+            observe::refused("max_sessions_per_address");
+            return None;
+        }
+        let is_full = members.sessions - members.displaced >= limits.max_sessions;
+        let mut displaced = None;
+        if is_full && members.opening == 0 {
+            members.counted.refused.too_many += 1;
+            drop(members);
+            observe::refused("max_sessions");
+            return None;
+        } else if is_full || members.opening >= limits.max_opening {
+            displaced = members.displace_oldest();
+        }
+        let member = self.insert(&mut members, Role::Session, address);
         drop(members);
-        observe::refused(limit);
-        None
+        displaced.into_iter().for_each(Waker::wake);
+        Some(member)
     }
 
     fn insert(self: &Arc<Self>, members: &mut Members, role: Role, address: Option<IpAddr>) -> Member {
         let is_session = role.is_session();
         members.sessions += usize::from(is_session);
-        members.opening += usize::from(is_session);
         if let Some(address) = address {
             *members.by_address.entry(address).or_default() += 1;
         }
         let joined = self.wanted().round(); // who comes later than a question is not asked it
-        let key = members.slots.insert(Slot { waker: None, role, answer: (joined, Vec::new()) });
+        let key = members.slots.insert(Slot {
+            waker: None,
+            role,
+            place: Place::None,
+            answer: (joined, Vec::new()),
+        });
+        if is_session {
+            members.begin_opening(key);
+        }
         Member { endpoint: self.clone(), key, role, opening: is_session, address, joined }
     }
 
@@ -176,8 +212,9 @@ impl Endpoint {
 
     pub(crate) fn stats(&self) -> ServerStats {
         let members = self.lock();
-        let Counted { accepted, refused, failures } = members.counted;
-        ServerStats { sessions: members.sessions, opening: members.opening, accepted, refused, failures }
+        let Counted { accepted, refused, displaced, failures } = members.counted;
+        let (sessions, opening) = (members.sessions, members.opening);
+        ServerStats { sessions, opening, accepted, refused, displaced, failures }
     }
 
     /// Asks every session about itself, and waits until each has answered or is over.
@@ -260,7 +297,67 @@ impl Drop for Listing<'_> {
     }
 }
 
+impl Default for Members {
+    fn default() -> Self {
+        Members {
+            slots: Slab::new(),
+            sessions: 0,
+            opening: 0,
+            oldest: NOBODY,
+            newest: NOBODY,
+            displaced: 0,
+            listing: 0,
+            by_address: HashMap::new(),
+            counted: Counted::default(),
+        }
+    }
+}
+
 impl Members {
+    /// The session is the newest of those that are not open.
+    fn begin_opening(&mut self, key: usize) {
+        self.opening += 1;
+        let older = std::mem::replace(&mut self.newest, key);
+        self.slots[key].place = Place::Opening { older, newer: NOBODY };
+        self.link(older, key);
+    }
+
+    /// The session is no longer one of those that are not open. Gives false if it was not, because it was
+    /// displaced.
+    fn end_opening(&mut self, key: usize) -> bool {
+        let Place::Opening { older, newer } = self.slots[key].place else { return false };
+        self.opening -= 1;
+        self.slots[key].place = Place::None;
+        if newer == NOBODY {
+            self.newest = older;
+        }
+        self.link(older, newer);
+        true
+    }
+
+    /// Makes two sessions neighbours. Either may be nobody.
+    fn link(&mut self, left: usize, right: usize) {
+        match self.slots.get_mut(left).map(|slot| &mut slot.place) {
+            Some(Place::Opening { newer, .. }) => *newer = right,
+            _ => self.oldest = right,
+        }
+        if let Some(Place::Opening { older, .. }) = self.slots.get_mut(right).map(|slot| &mut slot.place) {
+            *older = left;
+        }
+    }
+
+    /// Takes the place of the session that has not been open for the longest time; gives the waker of its
+    /// task, if it has been polled. There must be one.
+    fn displace_oldest(&mut self) -> Option<Waker> {
+        let key = self.oldest;
+        self.end_opening(key);
+        self.displaced += 1;
+        self.counted.displaced += 1;
+        let slot = &mut self.slots[key];
+        slot.place = Place::Displaced;
+        slot.waker.clone()
+    }
+
     /// What all sessions say of themselves, unless one has not answered in this round or a later one.
     fn answers(&self, round: u32) -> Option<Vec<SessionInfo>> {
         let mut all = Vec::with_capacity(self.sessions);
@@ -312,15 +409,24 @@ impl Member {
 
     /// The session is open.
     pub(crate) fn open(&mut self) {
-        if std::mem::take(&mut self.opening) {
-            self.endpoint.lock().opening -= 1;
-        }
+        // One that was displaced meanwhile has still to hear of it.
+        self.opening = self.opening && !self.endpoint.lock().end_opening(self.key);
     }
 
-    /// Leaves a waker for when something is wanted.
-    pub(crate) fn register(&self, waker: &Waker) {
-        let before = self.endpoint.lock().slots[self.key].waker.replace(waker.clone());
+    /// Whether a newer session has taken its place.
+    fn is_displaced(&self) -> bool {
+        self.opening && self.endpoint.lock().slots[self.key].place == Place::Displaced
+    }
+
+    /// Leaves a waker for when something is wanted. Says whether the session was displaced before.
+    pub(crate) fn register(&self, waker: &Waker) -> bool {
+        let mut members = self.endpoint.lock();
+        let slot = &mut members.slots[self.key];
+        let before = slot.waker.replace(waker.clone());
+        let is_displaced = slot.place == Place::Displaced;
+        drop(members);
         drop(before);
+        is_displaced
     }
 
     fn answer(&self, round: u32, told: Vec<SessionInfo>) {
@@ -333,9 +439,10 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut members = self.endpoint.lock();
+        members.end_opening(self.key);
         let slot = members.slots.remove(self.key);
         members.sessions -= usize::from(self.role.is_session());
-        members.opening -= usize::from(self.opening);
+        members.displaced -= usize::from(slot.place == Place::Displaced);
         if let Some(address) = self.address {
             if let Some(sessions) = members.by_address.get_mut(&address) {
                 *sessions -= 1;
@@ -387,6 +494,11 @@ impl Membership {
         }
     }
 
+    /// Whether a newer session has taken the place of this one, which is not open.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.member.as_ref().is_some_and(Member::is_displaced)
+    }
+
     /// The waker of the task, once it was polled.
     pub(crate) fn waker(&self) -> Option<&Waker> {
         self.waker.as_ref()
@@ -404,8 +516,8 @@ impl Membership {
         }
         self.waker = Some(waker.clone());
         if let Some(member) = &self.member {
-            member.register(waker);
-            if member.endpoint.wanted() != self.seen {
+            let is_displaced = member.register(waker);
+            if is_displaced || member.endpoint.wanted() != self.seen {
                 waker.wake_by_ref();
             }
         }

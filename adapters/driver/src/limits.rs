@@ -8,6 +8,8 @@ use getty_core::Stats;
 use crate::SessionId;
 
 /// How many connections a server takes. Those beyond a limit are closed as soon as they are accepted: they cost no task.
+/// But a session that has not opened keeps nobody out: it makes room, the oldest first. Whoever connects and
+/// says nothing would otherwise hold every place for as long as a handshake may take.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
     pub(crate) max_sessions: usize,
@@ -33,18 +35,28 @@ impl ServerLimits {
         Self::default()
     }
 
-    /// How many sessions there may be. Default 100 000: idle, these take some 150 MB.
+    /// How many sessions there may be. Default 100 000: idle, these take some 150 MB. While some of them are
+    /// not open, the oldest of these makes room for the next one
+    /// ([`CloseReason::Displaced`](getty_core::CloseReason::Displaced)); when all are, the next one is closed
+    /// at once.
     #[must_use]
     pub fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
     }
 
-    /// How many of them may have a handshake under way (TLS, WebSocket). Default 10 000. Each is over after
-    /// [`Config::handshake_timeout`](getty_core::Config::handshake_timeout) at the latest.
+    /// How many of them may have a handshake under way (TLS, WebSocket). Default 10 000; at least 1. Each is
+    /// over after [`Config::handshake_timeout`](getty_core::Config::handshake_timeout) at the latest, or when
+    /// as many newer ones have come ([`CloseReason::Displaced`](getty_core::CloseReason::Displaced)).
+    ///
+    /// So a client that is slow, though honest, has as long as it takes others to fill all places: under a
+    /// flood of 10 000 connections a second, one second with the default. To give it longer, slow the flood
+    /// down ([`accepts_per_second`](Self::accepts_per_second)), or give each address a share
+    /// ([`max_sessions_per_address`](Self::max_sessions_per_address)): one that has its share displaces
+    /// nobody.
     #[must_use]
     pub fn max_opening(mut self, sessions: usize) -> Self {
-        self.max_opening = sessions;
+        self.max_opening = sessions.max(1);
         self
     }
 
@@ -77,6 +89,9 @@ pub struct ServerStats {
     pub accepted: u64,
     /// Those that were closed at once, for a limit.
     pub refused: Refused,
+    /// Sessions that were not open yet and had to make room for newer ones, the oldest first: their reason is
+    /// [`CloseReason::Displaced`](getty_core::CloseReason::Displaced). See [`ServerLimits::max_opening`].
+    pub displaced: u64,
     /// How often accepting failed because the system could not, as when there are too many open files. It is tried again,
     /// after 5 ms at first and after a second at the most.
     pub failures: u64,
@@ -86,10 +101,8 @@ pub struct ServerStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// [`ServerLimits::max_sessions`].
+    /// [`ServerLimits::max_sessions`], all of them open.
     pub too_many: u64,
-    /// [`ServerLimits::max_opening`].
-    pub too_many_opening: u64,
     /// [`ServerLimits::max_sessions_per_address`].
     pub too_many_of_address: u64,
 }
@@ -97,7 +110,7 @@ pub struct Refused {
 impl Refused {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.too_many + self.too_many_opening + self.too_many_of_address
+        self.too_many + self.too_many_of_address
     }
 }
 
@@ -106,6 +119,7 @@ impl Refused {
 pub(crate) struct Counted {
     pub(crate) accepted: u64,
     pub(crate) refused: Refused,
+    pub(crate) displaced: u64,
     pub(crate) failures: u64,
 }
 

@@ -118,6 +118,7 @@ fn kind(reason: &CloseReason) -> &'static str {
         CloseReason::Refused(_) => "refused",
         CloseReason::Codec(_) | CloseReason::Decoder(_) => "codec",
         CloseReason::Evicted => "evicted",
+        CloseReason::Displaced => "displaced",
         CloseReason::Panicked => "panicked",
         CloseReason::Layer(_) => "layer",
         CloseReason::Io(_) => "io",

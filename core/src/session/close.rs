@@ -71,6 +71,11 @@ impl Close {
         Close::new(true, Some(CloseReason::Refused(error)))
     }
 
+    /// Ends at once, since a newer session needs the place of this one, which is not open yet.
+    pub fn displaced() -> Self {
+        Close::new(false, Some(CloseReason::Displaced))
+    }
+
     /// Ends because a callback of the listener panicked: at once, but for a close frame where the protocol has one
     /// (WebSocket: 1011) and the transport takes it.
     pub fn panicked() -> Self {

@@ -7,7 +7,8 @@ use getty_driver::ServerLimits;
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Limits of connections")]
 pub struct LimitOptions {
-    /// Sessions at each URL, but for udp (see --peers); what is beyond is closed at once
+    /// Sessions at each URL, but for udp (see --peers); what is beyond is closed at once, unless a session
+    /// that has not finished its handshake makes room
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     max_sessions: usize,
 
