@@ -1,6 +1,7 @@
 //! Servers in exact time: failures to accept, grace periods, panics.
 
 mod driver_common;
+mod tls_common;
 
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -9,12 +10,15 @@ use std::time::Duration;
 
 use driver_common::fake::{self, Fake};
 use driver_common::recorder::{Log, Recorder, Then};
+use driver_common::socket::Socket;
 use driver_common::task::Task;
 use driver_common::wire::{Wire, wire};
 use driver_common::*;
 use getty_core::codec::LengthDelimited;
-use getty_core::websocket::{Packages, ServerOptions};
+use getty_core::websocket::{Packages, ServerOptions, Verdict};
+use getty_driver::tls::{Identity, ServerTls};
 use getty_driver::{Runtime, Server, ServerLimits, Spawn};
+use tls_common::World;
 
 async fn fake_server(listener: impl Fn() -> Recorder + 'static) -> Server<Fake> {
     Server::<Fake>::builder().tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap()
@@ -406,4 +410,98 @@ fn a_session_that_moved_to_another_task_still_hears_its_server() {
         accepting.finish();
         assert!(wire.is_dropped());
     });
+}
+
+fn starts_with(wire: &Wire, text: &str) -> bool {
+    wire.take_written().starts_with(text.as_bytes())
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_sessions_that_are_not_open() {
+    fake::block_on(async {
+        let (server, log) = websocket_server(ServerLimits::new()).await;
+        let clients: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
+        clients[1].send(&UPGRADE[..30]);
+        clients[2].send(b"no request\r\n\r\n"); // it is refused, and has yet to end its side
+        fake::run();
+        assert!(starts_with(&clients[2], "HTTP/1.1 400 ") && !clients[2].is_dropped());
+        let start = Fake::now();
+        assert_eq!(server.shutdown(secs(5)).await.aborted, 0);
+        assert_eq!(Fake::now() - start, Duration::ZERO);
+        assert!(clients.iter().all(|client| client.is_shut_down() && client.is_dropped()));
+        assert_eq!((log.count("on_close"), log.count("on_close: handshake")), (3, 1));
+    });
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_handshakes_of_tls() {
+    let world = World::new();
+    let identity = Identity::from_pem(world.server.certificate.as_bytes(), world.server.key.as_bytes());
+    let tls = ServerTls::new(identity.unwrap()).unwrap();
+    fake::block_on(async {
+        let builder = Server::<Fake>::builder().tls(tls);
+        let server = builder.tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0).await.unwrap();
+        let clients: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
+        clients[1].send(&[22, 3, 1, 2, 0, 1, 0]); // how a client's first message begins
+        clients[2].send(b"GET / HTTP/1.1\r\n\r\n");
+        fake::run();
+        assert_eq!(server.sessions(), 3);
+        let start = Fake::now();
+        assert_eq!(server.shutdown(secs(5)).await.aborted, 0);
+        assert_eq!(Fake::now() - start, Duration::ZERO);
+        assert!(clients.iter().all(Wire::is_dropped));
+    });
+}
+
+/// What it has to say yet is written; to somebody who takes nothing, until the close has taken too long.
+#[test]
+fn a_session_that_is_not_open_says_its_last_word_at_a_shutdown() {
+    for (room, takes) in [(None, Duration::ZERO), (Some(0), secs(5))] {
+        fake::block_on(async {
+            let builder = Server::<Fake>::builder();
+            let listener = || Socket::new(&Log::default()).request(|_, _| Verdict::Later);
+            let server = builder.websocket("127.0.0.1:0", ServerOptions::new(), listener).await.unwrap();
+            let client = fake_client();
+            client.room(room);
+            client.send(UPGRADE);
+            fake::run();
+            let start = Fake::now();
+            assert_eq!(server.shutdown(secs(60)).await.aborted, 0);
+            assert_eq!(Fake::now() - start, takes);
+            assert_eq!(starts_with(&client, "HTTP/1.1 503 "), room.is_none());
+        });
+    }
+}
+
+/// The deadlines of closes that begin with the shutdown pass when its grace ends, and who sees that first is
+/// chance.
+#[test]
+fn sessions_that_end_with_the_grace_are_counted_whoever_is_first() {
+    for sessions_first in [true, false] {
+        fake::block_on(async {
+            let builder = Server::<Fake>::builder().config(config(|c| c.close_timeout(secs(2))));
+            let listener = || Recorder::echo().0;
+            let server = builder.tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap();
+            let clients: Vec<Wire> = (0..5).map(|_| fake_client()).collect();
+            clients[0].eof();
+            let mut shutdown = Task::new(server.shutdown(secs(2)));
+            assert!(shutdown.run().is_pending());
+            fake::run();
+            fake::sleep(secs(1)).await;
+            clients[1].eof();
+            fake::run();
+            fake::jump(Fake::now() + secs(1));
+            if sessions_first {
+                fake::run();
+            }
+            let down = loop {
+                if let std::task::Poll::Ready(down) = shutdown.run() {
+                    break down;
+                }
+                fake::run();
+            };
+            assert_eq!(down.aborted, 3, "sessions first: {sessions_first}");
+            assert!(clients.iter().all(Wire::is_dropped));
+        });
+    }
 }

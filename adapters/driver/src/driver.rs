@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll};
 use getty_core::{Close, CloseReason, Event, Out, Session, StreamProtocol, Timestamp, Work};
 
 use crate::actor::{Actor, OnPanic};
-use crate::endpoint::{Member, Membership};
+use crate::endpoint::{Member, Membership, Phase};
 use crate::engine::{Engine, Read};
 use crate::{Handle, Io, Listener, Runtime, clock, lending};
 
@@ -225,11 +225,24 @@ where
         None
     }
 
+    /// Whether the session never opened, has said what it had to say, and waits for nothing but the peer's
+    /// end of the stream.
+    fn awaits_end_unopened(&self) -> bool {
+        let session = &self.engine.session;
+        let is_closing = session.close_reason().is_some() && !session.is_over();
+        let has_done_all = !session.wants_poll() && !self.engine.wants_write() && !session.wants_shutdown();
+        is_closing && has_done_all && !self.actor.is_opened()
+    }
+
     /// Follows the endpoint that this session belongs to; says whether there was something to follow.
     fn obey_endpoint(&mut self, now: Timestamp) -> bool {
         let phase = self.membership.look();
         if self.membership.is_displaced() && !self.engine.session.is_over() {
             self.engine.session.close(now, Close::displaced());
+            return true;
+        }
+        if phase == Phase::ShuttingDown && self.awaits_end_unopened() {
+            self.engine.session.close(now, Close::abort());
             return true;
         }
         self.actor.obey(&mut self.engine.session, now, phase)

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_listener::Event;
 use slab::Slab;
@@ -70,11 +70,20 @@ struct Members {
     newest: usize,
     /// How many sessions have lost their place, and are about to leave.
     displaced: usize,
+    /// While the endpoint shuts down: when the grace ends, and how many sessions were over only after that.
+    grace: Option<Grace>,
+    late: usize,
     /// How many wait for what sessions say of themselves.
     listing: usize,
     /// How many sessions each address has, where that is limited.
     by_address: HashMap<IpAddr, u32>,
     counted: Counted,
+}
+
+/// When the grace of a shutdown ends, and how to know the time.
+struct Grace {
+    ends: Instant,
+    now: fn() -> Instant,
 }
 
 /// One task.
@@ -244,10 +253,18 @@ impl Endpoint {
         }
     }
 
-    /// Asks all tasks to end, waits up to `grace`, then aborts what is left; says how many sessions that were.
+    /// Asks all tasks to end, waits up to `grace`, then aborts what is left; says how many sessions were not
+    /// over in time. One counts whose own deadline passed when the grace ended, or after: who sees it first
+    /// is chance.
     pub(crate) async fn shut_down<R: Runtime>(&self, grace: Duration) -> usize {
+        let ends = clock::after::<R>(grace);
+        {
+            let mut members = self.lock();
+            members.grace = Some(Grace { ends, now: R::now });
+            members.late = 0;
+        }
         self.enter(Phase::ShuttingDown);
-        let mut timer = R::timer(clock::after::<R>(grace));
+        let mut timer = R::timer(ends);
         let mut empty = pin!(self.wait_empty());
         let in_time = poll_fn(|cx| {
             if empty.as_mut().poll(cx).is_ready() {
@@ -255,10 +272,15 @@ impl Endpoint {
             }
             timer.poll(cx).map(|()| false)
         });
-        if in_time.await {
-            return 0;
+        let in_time = in_time.await;
+        let aborted = {
+            let mut members = self.lock();
+            members.grace = None;
+            members.sessions + members.late
+        };
+        if in_time {
+            return aborted;
         }
-        let aborted = self.sessions();
         self.enter(Phase::Aborting);
         self.wait_empty().await;
         aborted
@@ -306,6 +328,8 @@ impl Default for Members {
             oldest: NOBODY,
             newest: NOBODY,
             displaced: 0,
+            grace: None,
+            late: 0,
             listing: 0,
             by_address: HashMap::new(),
             counted: Counted::default(),
@@ -443,6 +467,8 @@ impl Drop for Member {
         let slot = members.slots.remove(self.key);
         members.sessions -= usize::from(self.role.is_session());
         members.displaced -= usize::from(slot.place == Place::Displaced);
+        let is_late = members.grace.as_ref().is_some_and(|grace| (grace.now)() >= grace.ends);
+        members.late += usize::from(is_late && self.role.is_session());
         if let Some(address) = self.address {
             if let Some(sessions) = members.by_address.get_mut(&address) {
                 *sessions -= 1;

@@ -92,7 +92,8 @@ impl<R: Runtime, A> Server<R, A> {
     }
 
     /// Stops accepting, tells every listener (`on_shutdown`, which by default closes gracefully after the
-    /// messages that are already here), waits up to `grace`, then aborts what is left.
+    /// messages that are already here), waits up to `grace`, then aborts what is left. A session that is not
+    /// open says what it has to say (WebSocket: 503), and does not wait for the peer to end its side.
     ///
     /// # Cancel safety
     /// Dropping the future drops the server: what is left is aborted.
@@ -118,7 +119,9 @@ impl<R, A: fmt::Debug> fmt::Debug for Server<R, A> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// How many sessions had to be aborted because they were not over in time.
+    /// How many sessions had to be aborted because they were not over in time. Those count too whose own
+    /// [`close_timeout`](Config::close_timeout) passed just when the grace ended, as it does if both are as
+    /// long.
     pub aborted: usize,
 }
 
