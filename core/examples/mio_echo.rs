@@ -277,7 +277,7 @@ impl Connection {
         match error.kind() {
             ErrorKind::WouldBlock => return false,
             ErrorKind::Interrupted => {}
-            kind => self.session.handle_io_error(now, kind),
+            _ => self.session.handle_io_error(now, error),
         }
         true
     }

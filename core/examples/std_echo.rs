@@ -74,9 +74,11 @@ fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> 
         } else {
             read(&mut session, stream, &mut buffer, &now)
         };
-        match result.map_err(|error| error.kind()) {
-            Ok(()) | Err(ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
-            Err(kind) => session.handle_io_error(now(), kind),
+        if let Err(error) = result {
+            match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                _ => session.handle_io_error(now(), error),
+            }
         }
         session.handle_timeout(begun); // what came in time counts, however late this is
     }

@@ -65,7 +65,7 @@ pub enum CloseReason {
     Layer(Arc<dyn Error + Send + Sync>),
     /// The transport failed.
     #[error("transport: {0}")]
-    Io(io::ErrorKind),
+    Io(IoFailure),
 }
 
 impl CloseReason {
@@ -77,6 +77,58 @@ impl CloseReason {
             CloseReason::Peer(frame) => frame.code.is_none_or(crate::websocket::CloseCode::is_clean),
             _ => false,
         }
+    }
+}
+
+/// How a stream or a socket failed: the facts of an [`io::Error`], to copy.
+///
+/// Its text is the system's where the error is; many of the system's errors have no [`io::ErrorKind`] of
+/// their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct IoFailure {
+    /// The kind of the error.
+    pub kind: io::ErrorKind,
+    /// The system's number of the error (`errno`), where the error is the system's.
+    pub raw_os_error: Option<i32>,
+}
+
+/// `EMSGSIZE`, as most systems number it.
+const MESSAGE_TOO_LONG: i32 = if cfg!(windows) {
+    10040
+} else if cfg!(any(target_os = "linux", target_os = "android")) {
+    90
+} else {
+    40
+};
+
+impl From<&io::Error> for IoFailure {
+    fn from(error: &io::Error) -> Self {
+        IoFailure { kind: error.kind(), raw_os_error: error.raw_os_error() }
+    }
+}
+
+impl From<io::Error> for IoFailure {
+    fn from(error: io::Error) -> Self {
+        IoFailure::from(&error)
+    }
+}
+
+/// A failure that is not the system's.
+impl From<io::ErrorKind> for IoFailure {
+    fn from(kind: io::ErrorKind) -> Self {
+        IoFailure { kind, raw_os_error: None }
+    }
+}
+
+impl fmt::Display for IoFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(code) = self.raw_os_error else { return self.kind.fmt(f) };
+        io::Error::from_raw_os_error(code).fmt(f)?;
+        if code == MESSAGE_TOO_LONG {
+            f.write_str(": the path's MTU is smaller")?;
+        }
+        Ok(())
     }
 }
 

@@ -137,7 +137,7 @@ pub mod websocket;
 
 pub use backoff::{Backoff, Retry};
 pub use config::{Config, ConfigBuilder};
-pub use error::{CloseReason, ConfigError, DecoderFault, EncodedTooLarge, SendError};
+pub use error::{CloseReason, ConfigError, DecoderFault, EncodedTooLarge, IoFailure, SendError};
 pub use event::{Accepted, Event, Idle, Opened, Seq};
 pub use framed::Framed;
 pub use memory::Memory;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{Solo, frame, secs};
-use getty_core::{Close, CloseReason, Deadline, Event, Idle, SendError, Timestamp};
+use getty_core::{Close, CloseReason, Deadline, Event, Idle, IoFailure, SendError, Timestamp};
 
 const NONE: [&str; 0] = [];
 
@@ -83,7 +83,7 @@ fn a_close_without_drain_ends_a_drain() {
     solo.session.handle_io_error(solo.clock.now(), ErrorKind::ConnectionReset);
     assert!(matches!(solo.session.poll_event(), Some(Event::Message(_))));
     close(&mut solo, Close::graceful());
-    assert!(matches!(closed(&mut solo), CloseReason::Io(ErrorKind::ConnectionReset)));
+    assert!(matches!(closed(&mut solo), CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionReset, .. })));
 }
 
 #[test]
@@ -168,7 +168,10 @@ fn an_abort_after_an_io_error_does_not_hide_it() {
     solo.session.handle_io_error(solo.clock.now(), ErrorKind::ConnectionReset);
     close(&mut solo, Close::abort());
     let reason = closed(&mut solo);
-    assert!(matches!(reason, CloseReason::Io(ErrorKind::ConnectionReset)), "{reason}");
+    assert!(
+        matches!(reason, CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionReset, .. })),
+        "{reason}"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Plain, plain, secs, words};
-use getty_core::{Close, CloseReason, Config, Event};
+use getty_core::{Close, CloseReason, Config, Event, IoFailure};
 use testkit::Rng;
 use testkit::pair::{Pair, Split, Wire};
 
@@ -91,7 +91,7 @@ fn a_cut_wire_ends_both_in_the_middle_of_frames() {
     for end in [&pair.a, &pair.b] {
         assert!(matches!(
             end.close_reason(),
-            Some(CloseReason::Io(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset))
+            Some(CloseReason::Io(IoFailure { kind: ErrorKind::BrokenPipe | ErrorKind::ConnectionReset, .. }))
         ));
         assert!(end.session.stats().progress.partly_written);
         assert!(matches!(end.events.last(), Some((_, Event::Closed(_)))));
@@ -107,7 +107,10 @@ fn an_abort_with_unread_data_resets_the_peer() {
     pair.run_for(2 * LATENCY);
     pair.a.session.close(pair.clock.now(), Close::abort());
     pair.settle();
-    assert!(matches!(pair.b.close_reason(), Some(CloseReason::Io(ErrorKind::ConnectionReset))));
+    assert!(matches!(
+        pair.b.close_reason(),
+        Some(CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionReset, .. }))
+    ));
 }
 
 #[test]

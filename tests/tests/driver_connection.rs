@@ -13,7 +13,7 @@ use driver_common::task::{Counter, Task};
 use driver_common::wire::{Answer, Op};
 use driver_common::*;
 use futures::{Sink, SinkExt, Stream, StreamExt};
-use getty_core::{Close, CloseReason, Config, Deadline, Event, SendError};
+use getty_core::{Close, CloseReason, Config, Deadline, Event, IoFailure, SendError};
 use getty_driver::{Runtime, SinkError};
 
 fn item(n: usize) -> Bytes {
@@ -69,7 +69,10 @@ fn an_error_comes_after_what_was_received() {
     assert_eq!(Task::new(connection.recv()).finish().unwrap().unwrap(), "last");
     for _ in 0..2 {
         let error = Task::new(connection.recv()).finish().unwrap_err();
-        assert!(matches!(error, CloseReason::Io(ErrorKind::ConnectionReset)), "{error}");
+        assert!(
+            matches!(error, CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionReset, .. })),
+            "{error}"
+        );
     }
     assert!(Task::new(connection.flush()).finish().is_err());
 }
@@ -83,11 +86,17 @@ fn a_flush_that_failed_says_so() {
         Task::new(connection.feed(item(1))).finish().unwrap();
         for _ in 0..2 {
             let error = Task::new(connection.flush()).finish().expect_err("nothing was written");
-            assert!(matches!(error, CloseReason::Io(ErrorKind::BrokenPipe)), "{op:?}: {error}");
+            assert!(
+                matches!(error, CloseReason::Io(IoFailure { kind: ErrorKind::BrokenPipe, .. })),
+                "{op:?}: {error}"
+            );
         }
         assert!(matches!(Task::new(connection.feed(item(2))).finish(), Err(SendError::Closed(_))));
         let error = Task::new(connection.recv()).finish().unwrap_err();
-        assert!(matches!(error, CloseReason::Io(ErrorKind::BrokenPipe)), "{op:?}: {error}");
+        assert!(
+            matches!(error, CloseReason::Io(IoFailure { kind: ErrorKind::BrokenPipe, .. })),
+            "{op:?}: {error}"
+        );
     }
     // Found while receiving, the same: what was accepted was not written.
     let (mut connection, wire) = connection(Config::default().into());
@@ -238,7 +247,7 @@ fn what_one_half_finds_out_wakes_the_other() {
     wire.answer(Op::Write, Answer::Fails(ErrorKind::BrokenPipe));
     assert!(Task::new(sink.send(item(1))).finish().is_err());
     let error = recv.finish().expect("the stream did not end cleanly").unwrap_err();
-    assert!(matches!(error, CloseReason::Io(ErrorKind::BrokenPipe)), "{error}");
+    assert!(matches!(error, CloseReason::Io(IoFailure { kind: ErrorKind::BrokenPipe, .. })), "{error}");
     drop(recv);
     assert!(Task::new(stream.next()).finish().is_none());
 }

@@ -9,7 +9,7 @@ use driver_common::fake;
 use driver_common::recorder::Recorder;
 use driver_common::wire::{Answer, Op, Wire};
 use driver_common::*;
-use getty_core::{Close, CloseReason, Config, Deadline};
+use getty_core::{Close, CloseReason, Config, Deadline, IoFailure};
 use getty_driver::Handle;
 
 type Step = fn(&Wire, &Handle<Bytes>);
@@ -200,7 +200,10 @@ fn every_method_of_the_stream_may_fail() {
                 // Everything was sent; that the end could not be told does not make the close less ours.
                 assert!(matches!(*reason, CloseReason::Local { flushed: true }), "{op:?} {kind}: {reason}");
             } else {
-                assert!(matches!(*reason, CloseReason::Io(k) if k == kind), "{op:?} {kind}: {reason}");
+                assert!(
+                    matches!(*reason, CloseReason::Io(failure) if failure.kind == kind),
+                    "{op:?} {kind}: {reason}"
+                );
             }
             assert_eq!(log.count("on_close"), 1);
             assert!(wire.is_dropped());
@@ -214,7 +217,7 @@ fn a_write_of_nothing_is_a_failure() {
     let (mut task, wire) = driver(Config::default().into(), listener);
     wire.answer(Op::Write, Answer::Zero);
     wire.send_frame("hello");
-    assert!(matches!(*task.finish(), CloseReason::Io(ErrorKind::WriteZero)));
+    assert!(matches!(*task.finish(), CloseReason::Io(IoFailure { kind: ErrorKind::WriteZero, .. })));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use driver_common::recorder::{Log, Recorder, Then};
 use driver_common::task::Task;
 use driver_common::wire::{Op, Wire};
 use driver_common::*;
-use getty_core::{Close, CloseReason, Config, SendError};
+use getty_core::{Close, CloseReason, Config, IoFailure, SendError};
 use getty_driver::{Handle, NotFlushed};
 
 struct Setup {
@@ -252,7 +252,10 @@ fn facts() {
     closed.settle();
     wire.fail(std::io::ErrorKind::ConnectionReset);
     task.finish();
-    assert!(matches!(closed.finish(), CloseReason::Io(std::io::ErrorKind::ConnectionReset)));
+    assert!(matches!(
+        closed.finish(),
+        CloseReason::Io(IoFailure { kind: std::io::ErrorKind::ConnectionReset, .. })
+    ));
     assert!(matches!(Task::new(handle.closed()).finish(), CloseReason::Io(_)), "and again");
     assert_eq!(handle.stats().received.messages, 1);
 }

@@ -11,7 +11,7 @@ use driver_common::task::Task;
 use driver_common::wire::{Op, Wire};
 use driver_common::*;
 use futures::StreamExt;
-use getty_core::{Close, CloseReason, Config, SendError};
+use getty_core::{Close, CloseReason, Config, IoFailure, SendError};
 use getty_driver::{Handle, Receiver};
 
 fn spawned(config: Arc<Config>) -> (Handle<Bytes>, Receiver<Bytes, Bytes>, Wire) {
@@ -143,7 +143,10 @@ fn an_error_comes_after_the_messages() {
     fake::run();
     for _ in 0..2 {
         let error = Task::new(receiver.recv()).finish().unwrap_err();
-        assert!(matches!(error, CloseReason::Io(ErrorKind::ConnectionReset)), "{error}");
+        assert!(
+            matches!(error, CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionReset, .. })),
+            "{error}"
+        );
     }
     assert!(Task::new(receiver.next()).finish().unwrap().is_err());
     assert!(Task::new(receiver.next()).finish().is_none(), "as a stream it comes once");
@@ -167,6 +170,12 @@ fn a_connection_that_is_over_can_be_spawned() {
     let (handle, mut receiver) = connection.spawn(&FakeSpawner);
     fake::run();
     assert_eq!(fake::tasks(), 0, "nothing is left to drive");
-    assert!(matches!(Task::new(handle.closed()).finish(), CloseReason::Io(ErrorKind::ConnectionReset)));
-    assert!(matches!(Task::new(receiver.recv()).finish(), Err(CloseReason::Io(ErrorKind::ConnectionReset))));
+    assert!(matches!(
+        Task::new(handle.closed()).finish(),
+        CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionReset, .. })
+    ));
+    assert!(matches!(
+        Task::new(receiver.recv()).finish(),
+        Err(CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionReset, .. }))
+    ));
 }

@@ -7,7 +7,7 @@ use getty_core::websocket::{
     Accept, AcceptError, AnswerError, ClientRequest, CloseFrame, HandshakeError, Message, OriginPolicy,
     Response, ServerOptions, Verdict,
 };
-use getty_core::{Close, CloseReason, Deadline, Event, SendError};
+use getty_core::{Close, CloseReason, Deadline, Event, IoFailure, SendError};
 use testkit::Rng;
 use testkit::pair::{Split, Wire};
 use testkit::websocket::peers::{Frame, REQUEST, Solo, answer_to, client_request, config, pair};
@@ -630,7 +630,10 @@ fn a_head_before_the_peers_end_still_counts() {
 fn a_failure_of_the_transport_ends_the_handshake() {
     for mut solo in [server(), asked(), client(), client_and_answer().0] {
         solo.session.handle_io_error(solo.clock.now(), ErrorKind::ConnectionRefused);
-        assert!(matches!(solo.closed(), CloseReason::Io(ErrorKind::ConnectionRefused)));
+        assert!(matches!(
+            solo.closed(),
+            CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionRefused, .. })
+        ));
         assert_eq!((solo.written(), solo.session.poll_timeout()), (vec![], None));
     }
 }

@@ -67,7 +67,7 @@ pub fn explain(reason: &CloseReason) -> String {
         CloseReason::Displaced => {
             "a newer connection took the place of one that had not finished its handshake".to_owned()
         }
-        CloseReason::Io(kind) => kind.to_string(),
+        CloseReason::Io(failure) => failure.to_string(),
         other => other.to_string(),
     }
 }
@@ -96,8 +96,10 @@ pub fn explain_at_client(reason: &CloseReason) -> String {
 pub fn explain_unopened(reason: &CloseReason, over_tls: bool) -> String {
     match reason {
         // As `TlsError::EndedInHandshake`, but that the peer did not read all that was sent.
-        CloseReason::Io(kind @ (ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)) if over_tls => {
-            format!("{kind} during the handshake: does the peer speak TLS?")
+        CloseReason::Io(failure)
+            if over_tls && matches!(failure.kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+        {
+            format!("{failure} during the handshake: does the peer speak TLS?")
         }
         reason => explain_at_client(reason),
     }

@@ -1,7 +1,6 @@
 //! [`Actor`]: the listener of a session, and what handles ask of it.
 
 use std::any::Any;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::task::Waker;
 
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{AcceptError, AnswerError, Request, Response, Verdict};
-use getty_core::{Close, CloseReason, Config, Event, Messages, Opened, SendError, Seq, Timestamp};
+use getty_core::{Close, CloseReason, Config, Event, IoFailure, Messages, Opened, SendError, Seq, Timestamp};
 
 use crate::context::{Commands, Holds, Side};
 use crate::endpoint::Phase;
@@ -365,9 +364,9 @@ where
 
     /// The socket could not send the datagram of this message.
     #[cold]
-    pub(crate) fn tell_unsent(&self, seq: Seq, kind: ErrorKind) {
+    pub(crate) fn tell_unsent(&self, seq: Seq, failure: IoFailure) {
         if let Some(shared) = &self.side.shared {
-            shared.unsent(seq, kind);
+            shared.unsent(seq, failure);
         }
     }
 

@@ -275,8 +275,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
                 return Poll::Ready(this.closed_cleanly());
             }
             // Received messages are yet to be pulled, so the session is not over; but nothing more will be sent.
-            if let Some(kind) = this.engine.unwritten() {
-                return Poll::Ready(Err(CloseReason::Io(kind)));
+            if let Some(failure) = this.engine.unwritten() {
+                return Poll::Ready(Err(CloseReason::Io(failure)));
             }
             let session = &this.engine.session;
             let progress = session.stats().progress;

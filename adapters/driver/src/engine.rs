@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut};
-use getty_core::{Session, StreamProtocol, Timestamp};
+use getty_core::{IoFailure, Session, StreamProtocol, Timestamp};
 
 use crate::alarm::Alarm;
 use crate::late::Late;
@@ -22,7 +22,7 @@ pub(crate) struct Engine<R: Runtime, I, P> {
     /// Bytes were written that the stream may keep back.
     unflushed: bool,
     /// How the stream failed, if that was before it had taken everything.
-    unwritten: Option<io::ErrorKind>,
+    unwritten: Option<IoFailure>,
 }
 
 /// What one read brought.
@@ -85,7 +85,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
     }
 
     /// How the stream failed, if that was before it had taken everything that was accepted.
-    pub(crate) fn unwritten(&self) -> Option<io::ErrorKind> {
+    pub(crate) fn unwritten(&self) -> Option<IoFailure> {
         self.unwritten
     }
 
@@ -109,7 +109,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
             match ready!(written) {
                 Ok(0) => {
                     drop(outbound);
-                    return Poll::Ready(Err(self.fail(now, io::ErrorKind::WriteZero)));
+                    return Poll::Ready(Err(self.fail(now, io::ErrorKind::WriteZero.into())));
                 }
                 Ok(n) => {
                     outbound.advance(n);
@@ -163,15 +163,15 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(self.fail(now, error.kind()))
+        Poll::Ready(self.fail(now, error.into()))
     }
 
-    fn fail(&mut self, now: Timestamp, kind: io::ErrorKind) -> Failed {
+    fn fail(&mut self, now: Timestamp, failure: IoFailure) -> Failed {
         if self.wants_write() {
-            self.unwritten = Some(kind);
+            self.unwritten = Some(failure);
             self.unflushed = false;
         }
-        self.session.handle_io_error(now, kind);
+        self.session.handle_io_error(now, failure);
         Failed
     }
 }

@@ -1,10 +1,9 @@
 //! What becomes of an item: [`Ticket`] for who sent it, [`Teller`] for who knows.
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use getty_core::Seq;
+use getty_core::{IoFailure, Seq};
 
 /// What became of an item whose sender waits for it.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +13,7 @@ pub(crate) enum Fate {
     Unknown(Seq),
     Unwritten(Seq),
     NotTaken,
-    Unsent(Seq, io::ErrorKind),
+    Unsent(Seq, IoFailure),
 }
 
 /// What the sender of an item waits with.

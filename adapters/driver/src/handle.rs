@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::pin::{Pin, pin};
@@ -15,7 +14,7 @@ use std::time::Instant;
 use event_listener::EventListener;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::Verdict;
-use getty_core::{Close, CloseReason, SendError, Seq, Stats};
+use getty_core::{Close, CloseReason, IoFailure, SendError, Seq, Stats};
 
 use crate::fate::{Fate, fate};
 use crate::shared::{Entry, NotPosted, Shared};
@@ -153,7 +152,7 @@ impl<T> Handle<T> {
                     Fate::Unknown(seq) => Err(NotFlushed::Unknown(seq)),
                     Fate::Unwritten(seq) => Err(NotFlushed::Unwritten(seq)),
                     Fate::NotTaken => Err(NotFlushed::Dropped),
-                    Fate::Unsent(seq, kind) => Err(NotFlushed::Unsent(seq, kind)),
+                    Fate::Unsent(seq, failure) => Err(NotFlushed::Unsent(seq, failure)),
                 });
             }
             is_over = is_over || until.as_mut().poll(cx).is_ready();
@@ -367,7 +366,7 @@ pub enum NotFlushed<T> {
     Partly(Seq),
     /// The socket could not send its datagram. The session goes on.
     #[error("not sent: the socket did not take the datagram of message {0}: {1}")]
-    Unsent(Seq, io::ErrorKind),
+    Unsent(Seq, IoFailure),
     /// A layer (TLS) had sealed it together with others, and the transport took a part of that: whether the peer can make it
     /// out is not known.
     #[error(
@@ -385,7 +384,7 @@ impl<T> fmt::Debug for NotFlushed<T> {
             NotFlushed::Dropped => f.write_str("Dropped"),
             NotFlushed::Unwritten(seq) => f.debug_tuple("Unwritten").field(seq).finish(),
             NotFlushed::Partly(seq) => f.debug_tuple("Partly").field(seq).finish(),
-            NotFlushed::Unsent(seq, kind) => f.debug_tuple("Unsent").field(seq).field(kind).finish(),
+            NotFlushed::Unsent(seq, failure) => f.debug_tuple("Unsent").field(seq).field(failure).finish(),
             NotFlushed::Unknown(seq) => f.debug_tuple("Unknown").field(seq).finish(),
         }
     }

@@ -70,15 +70,20 @@ pub trait PacketIo: Unpin {
     /// Receives as many datagrams as one call brings, one at least, to the slots of `batch`, which is empty.
     ///
     /// # Errors
-    /// The system's. Those that only tell of a datagram that did not arrive (such as
-    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused)) end nothing.
+    /// The system's. Those that can be about one datagram end nothing (such as
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused)): they are reported as a dropped datagram. If
+    /// the same error is there again at the next call, receiving rests, at first for 10 ms, and after 9 rests
+    /// (5 s) the session ends with it. Of the system's errors `EBADF`, `ENOTSOCK`, `EFAULT`, `ENOSYS` and
+    /// `EINVAL` end the session at once.
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>>;
 
     /// Sends from the first datagram on, as many as the socket takes, and says how many those are: one at least. There
     /// is always something to send.
     ///
     /// # Errors
-    /// The first datagram can't be sent; nothing was.
+    /// The first datagram can't be sent; nothing was. It is dropped and reported; if the socket is connected
+    /// and the error may be about a datagram sent before, the first one is tried once more. `EBADF`,
+    /// `ENOTSOCK`, `EFAULT` and `ENOSYS` end the session.
     fn poll_send(&mut self, cx: &mut Context<'_>, outgoing: &Outgoing) -> Poll<io::Result<usize>>;
 
     /// This end's address, where there is one.

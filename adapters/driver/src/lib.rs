@@ -93,6 +93,7 @@ mod shared;
 mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod trouble;
 mod udp;
 #[cfg(unix)]
 mod unix;

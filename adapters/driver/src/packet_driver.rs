@@ -103,7 +103,7 @@ where
             let spent = self.actor.is_spent() || *reads == 0;
             let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
             let actor = &self.actor;
-            let unsent = |seq, kind| actor.tell_unsent(seq, kind);
+            let unsent = |seq, failure| actor.tell_unsent(seq, failure);
             if due && self.engine.send(cx, now, unsent) && !spent {
                 continue; // room for messages that were held back, or the end
             }

@@ -1,14 +1,16 @@
 //! [`PacketEngine`]: moves datagrams and time between a socket and what knows its sessions.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Outgoing, Packets, PeerKey, Peers, RecvBatch};
-use getty_core::{Seq, Timestamp};
+use getty_core::{IoFailure, Seq, Timestamp};
 
 use crate::alarm::Alarm;
+use crate::trouble::{Finding, Trouble};
+use crate::udp::errors;
 use crate::{PacketIo, Runtime, lending};
 
 /// A socket, its timer, and the machine that knows its sessions. Knows nothing of listeners and handles.
@@ -16,6 +18,7 @@ pub(crate) struct PacketEngine<R: Runtime, I, D> {
     pub(crate) machine: D,
     pub(crate) io: I,
     alarm: Alarm<R>,
+    trouble: Trouble,
 }
 
 /// What both machines over datagrams have in common.
@@ -26,11 +29,12 @@ pub(crate) trait Datagrams {
     fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch>;
     fn handle_timeout(&mut self, now: Timestamp);
     fn handle_sent(&mut self, now: Timestamp, n: usize);
-    fn handle_unsent(&mut self, now: Timestamp, kind: ErrorKind) -> Option<Self::Sent>;
-    fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: ErrorKind);
-    fn handle_io_error(&mut self, now: Timestamp, kind: ErrorKind);
+    fn handle_unsent(&mut self, now: Timestamp, failure: IoFailure) -> Option<Self::Sent>;
+    fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, failure: IoFailure);
+    fn handle_io_error(&mut self, now: Timestamp, failure: IoFailure);
     fn outgoing(&mut self, now: Timestamp) -> &Outgoing;
     fn take_batch(&mut self) -> Option<RecvBatch>;
+    fn wants_read(&self) -> bool;
     fn wants_write(&self) -> bool;
     /// How many datagrams wait to be sent.
     fn outgoing_len(&self) -> usize;
@@ -39,7 +43,7 @@ pub(crate) trait Datagrams {
 
 impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
     pub(crate) fn new(machine: D, io: I) -> Self {
-        PacketEngine { machine, io, alarm: Alarm::new() }
+        PacketEngine { machine, io, alarm: Alarm::new(), trouble: Trouble::default() }
     }
 
     /// Tells the machine what time it is, if that matters to it; says whether it did.
@@ -51,22 +55,36 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         due
     }
 
-    /// Receives once. Ready if anything came, an error among others.
+    /// Receives once, unless that has to rest. Ready if anything came, an error among others.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
+        if self.trouble.is_resting(now) {
+            return Poll::Pending;
+        }
         let mut batch = self.machine.take_batch().unwrap_or_else(lending::take_batch);
         let received = self.io.poll_recv(cx, &mut batch);
         // Also when it is empty: answers that wait to be sent lie in memory that goes back with it.
         if let Err(batch) = self.machine.handle_datagrams(now, batch) {
             lending::give_batch_back(batch);
         }
-        received.map(|received| match received {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if tells_of_a_datagram(&error) => {
-                self.machine.handle_unreachable(now, self.io.peer_addr(), error.kind());
+        let failure = match received {
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => return Poll::Ready(()),
+            Poll::Ready(Err(error)) => IoFailure::from(error),
+            received => {
+                self.trouble.end();
+                return received.map(drop);
             }
-            Err(error) => self.machine.handle_io_error(now, error.kind()),
-        })
+        };
+        if errors::ends_receiving(failure) {
+            self.machine.handle_io_error(now, failure);
+            return Poll::Ready(());
+        }
+        match self.trouble.find(failure, now) {
+            Finding::New => self.machine.handle_unreachable(now, self.io.peer_addr(), failure),
+            Finding::TryAgain => {}
+            Finding::Rest => return Poll::Pending,
+            Finding::Stays => self.machine.handle_io_error(now, failure),
+        }
+        Poll::Ready(())
     }
 
     /// Whether enough waits to be sent although there may be more to receive. To gather more would save little, and the
@@ -81,38 +99,52 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         &mut self,
         cx: &mut Context<'_>,
         now: Timestamp,
-        mut unsent: impl FnMut(D::Sent, ErrorKind),
+        mut unsent: impl FnMut(D::Sent, IoFailure),
     ) -> bool {
         let mut sent = false;
-        let mut told = false; // the last error told of an earlier datagram
+        // An error that may be about an earlier datagram: the first one is tried once more.
+        let mut earlier = None;
         while self.machine.wants_write() {
             match self.io.poll_send(cx, self.machine.outgoing(now)) {
                 Poll::Ready(Ok(n)) => {
                     self.machine.handle_sent(now, n.max(1));
-                    told = false;
+                    self.tell_earlier(now, earlier.take());
                 }
                 Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
-                // On a connected socket this is what became of an earlier datagram; the first one was not tried.
-                Poll::Ready(Err(error)) if error.kind() == ErrorKind::ConnectionRefused && !told => {
-                    self.machine.handle_unreachable(now, self.io.peer_addr(), error.kind());
-                    told = true;
-                }
                 Poll::Ready(Err(error)) => {
-                    if let Some(message) = self.machine.handle_unsent(now, error.kind()) {
-                        unsent(message, error.kind());
+                    let failure = IoFailure::from(error);
+                    let peer = self.io.peer_addr();
+                    if errors::ends_sending(failure) {
+                        self.machine.handle_io_error(now, failure);
+                    } else if peer.is_some() && earlier.is_none() && errors::may_be_of_earlier(failure) {
+                        earlier = Some(failure);
+                    } else {
+                        self.tell_earlier(now, earlier.take().filter(|earlier| *earlier != failure));
+                        if let Some(message) = self.machine.handle_unsent(now, failure) {
+                            unsent(message, failure);
+                        }
                     }
                 }
                 Poll::Pending => break,
             }
             sent = true;
         }
+        self.tell_earlier(now, earlier);
         sent
+    }
+
+    /// What was sent before did not arrive, if anything is known of that.
+    fn tell_earlier(&mut self, now: Timestamp, failure: Option<IoFailure>) {
+        if let Some(failure) = failure {
+            self.machine.handle_unreachable(now, self.io.peer_addr(), failure);
+        }
     }
 
     /// A turn is over: gives the batch back to the thread, and sees to it that the task wakes when something is due. Ready
     /// if that has come.
     pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.alarm.poll(cx, self.machine.poll_timeout())
+        let rested = self.trouble.rests_until().filter(|_| self.machine.wants_read());
+        self.alarm.poll(cx, [self.machine.poll_timeout(), rested].into_iter().flatten().min())
     }
 
     /// Gives the batch back to the thread.
@@ -121,19 +153,6 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
             lending::give_batch_back(batch);
         }
     }
-}
-
-/// Whether an error of receiving tells of a datagram that did not arrive: the socket goes on.
-fn tells_of_a_datagram(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::NetworkDown
-            | ErrorKind::PermissionDenied
-    )
 }
 
 /// The same functions of either machine.
@@ -154,16 +173,16 @@ macro_rules! datagrams {
                 $machine::handle_sent(self, now, n);
             }
 
-            fn handle_unsent(&mut self, now: Timestamp, kind: ErrorKind) -> Option<$sent> {
-                $machine::handle_unsent(self, now, kind)
+            fn handle_unsent(&mut self, now: Timestamp, failure: IoFailure) -> Option<$sent> {
+                $machine::handle_unsent(self, now, failure)
             }
 
-            fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: ErrorKind) {
-                $machine::handle_unreachable(self, now, peer, kind);
+            fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, failure: IoFailure) {
+                $machine::handle_unreachable(self, now, peer, failure);
             }
 
-            fn handle_io_error(&mut self, now: Timestamp, kind: ErrorKind) {
-                $machine::handle_io_error(self, now, kind);
+            fn handle_io_error(&mut self, now: Timestamp, failure: IoFailure) {
+                $machine::handle_io_error(self, now, failure);
             }
 
             fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
@@ -172,6 +191,10 @@ macro_rules! datagrams {
 
             fn take_batch(&mut self) -> Option<RecvBatch> {
                 $machine::take_batch(self)
+            }
+
+            fn wants_read(&self) -> bool {
+                $machine::wants_read(self)
             }
 
             fn wants_write(&self) -> bool {

@@ -171,9 +171,9 @@ where
             let spent = *events == 0 || *reads == 0;
             let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
             let sessions = &mut self.tended;
-            let unsent = |(key, seq), kind| {
+            let unsent = |(key, seq), failure| {
                 if let Some(tended) = tended(sessions, key) {
-                    tended.actor.tell_unsent(seq, kind);
+                    tended.actor.tell_unsent(seq, failure);
                 }
             };
             if due && self.engine.send(cx, now, unsent) && !spent {

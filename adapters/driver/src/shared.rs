@@ -2,7 +2,6 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +11,7 @@ use std::time::Instant;
 use event_listener::{Event, EventListener};
 #[cfg(feature = "websocket")]
 use getty_core::websocket::Verdict;
-use getty_core::{Close, CloseReason, SendError, Seq, Stats, Timestamp};
+use getty_core::{Close, CloseReason, IoFailure, SendError, Seq, Stats, Timestamp};
 
 use crate::fate::{Fate, Teller, Ticket};
 use crate::{SessionId, clock};
@@ -288,13 +287,13 @@ impl<T> Shared<T> {
     }
 
     /// For the driver: the socket could not send the datagram of message `seq`.
-    pub(crate) fn unsent(&self, seq: Seq, kind: io::ErrorKind) {
+    pub(crate) fn unsent(&self, seq: Seq, failure: IoFailure) {
         let mut state = self.lock();
         let place = state.tellers.binary_search_by_key(&seq, |(seq, _)| *seq);
         let teller = place.ok().and_then(|place| state.tellers.remove(place));
         drop(state);
         if let Some((seq, teller)) = teller {
-            teller.tell(Fate::Unsent(seq, kind));
+            teller.tell(Fate::Unsent(seq, failure));
         }
     }
 

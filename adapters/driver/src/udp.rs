@@ -1,5 +1,6 @@
 //! UDP sockets: [`UdpOptions`], and [`BatchSocket`], which reads and writes whole batches.
 
+pub(crate) mod errors;
 #[cfg(target_os = "linux")]
 mod linux;
 
@@ -411,17 +412,13 @@ impl BatchSocket {
         }
     }
 
-    /// Whether an error says to wait, or is about datagrams sent before. Trying another way of sending would change
-    /// nothing, and lose the error, since the system tells it once.
+    /// Whether an error of sending a run says to wait, or is about datagrams sent before. Trying another way
+    /// of sending would change nothing, and lose the error, since the system tells it once. One that may also
+    /// say that the run itself is too large, or not allowed, is not final: better to lose a report than
+    /// datagrams.
     fn is_final(&self, error: &io::Error) -> bool {
-        match error.kind() {
-            ErrorKind::WouldBlock => true,
-            ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable => self.peer.is_some(),
-            _ => false,
-        }
+        let of_earlier = errors::may_be_of_earlier(error.into()) && !errors::may_be_of_run(error.into());
+        error.kind() == ErrorKind::WouldBlock || self.peer.is_some() && of_earlier
     }
 }
 

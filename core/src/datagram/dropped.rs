@@ -2,12 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Timestamp;
+use crate::{IoFailure, Timestamp};
 
 /// A report on datagrams that came to nothing, at most one a second.
 #[derive(Debug, Clone)]
@@ -73,7 +72,7 @@ pub enum DropReason {
     /// A received one was of a peer whose session is paused.
     Paused,
     /// One could not be sent, or the network said that an earlier one did not arrive.
-    Unsent(io::ErrorKind),
+    Unsent(IoFailure),
 }
 
 impl fmt::Display for DropReason {
@@ -95,7 +94,7 @@ impl fmt::Display for DropReason {
                 write!(f, "there are {limit} peers already (PeerLimits::max_peers)")
             }
             DropReason::Paused => f.write_str("its peer's session is paused"),
-            DropReason::Unsent(kind) => write!(f, "it did not arrive: {kind}"),
+            DropReason::Unsent(failure) => write!(f, "it did not arrive: {failure}"),
         }
     }
 }

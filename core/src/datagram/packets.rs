@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -11,7 +10,9 @@ use super::outgoing::Outgoing;
 use super::socket::{Begun, Phase, Socket};
 use super::{DropCounts, DropReason, Path, RecvBatch};
 use crate::codec::{Decoder, Encoder, Sink};
-use crate::{Accepted, Close, CloseReason, Config, EncodedTooLarge, Event, SendError, Seq, Stats, Timestamp};
+use crate::{
+    Accepted, Close, CloseReason, Config, EncodedTooLarge, Event, IoFailure, SendError, Seq, Stats, Timestamp,
+};
 
 /// How a socket's datagrams are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,29 +169,30 @@ where
     ///
     /// Gives the message that it was. It counts as done in [`Event::Flushed`] and [`Progress`](crate::Progress), which tell
     /// of a whole series: who waits for this very one is to be told by the caller.
-    pub fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) -> Option<Seq> {
-        self.socket.handle_unsent(now, kind)
+    pub fn handle_unsent(&mut self, now: Timestamp, failure: impl Into<IoFailure>) -> Option<Seq> {
+        self.socket.handle_unsent(now, failure.into())
     }
 
     /// The network says that something sent before did not arrive (an ICMP message: the port is closed, there is no way
-    /// to the host). That is reported and ends nothing.
+    /// to the host, the path's MTU is smaller). That is reported and ends nothing.
     pub fn handle_unreachable(
         &mut self,
         now: Timestamp,
         peer: Option<std::net::SocketAddr>,
-        kind: io::ErrorKind,
+        failure: impl Into<IoFailure>,
     ) {
         self.socket.clock(now);
         if !matches!(self.socket.phase, Phase::Closed | Phase::Ended) {
-            self.socket.drops.count(peer, DropReason::Unsent(kind));
+            self.socket.drops.count(peer, DropReason::Unsent(failure.into()));
         }
     }
 
-    /// The socket failed: no more datagrams go either way. Errors of single datagrams are for
+    /// The socket failed: no more datagrams go either way. That is so if it is none (`EBADF` and the like),
+    /// or if receiving gives the same error again and again. Errors of single datagrams are for
     /// [`handle_unsent`](Self::handle_unsent) and [`handle_unreachable`](Self::handle_unreachable).
-    pub fn handle_io_error(&mut self, now: Timestamp, kind: io::ErrorKind) {
+    pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
         self.socket.clock(now);
-        self.socket.finish(CloseReason::Io(kind));
+        self.socket.finish(CloseReason::Io(failure.into()));
     }
 
     /// Takes a message to send to the peer of a connected socket.

@@ -1,6 +1,5 @@
 //! [`Socket`]: the part of a datagram session that does not depend on its codec.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,7 +10,9 @@ use super::inbox::Inbox;
 use super::outgoing::{Outgoing, weight};
 use super::{DropReason, PacketOptions, Path, RecvBatch};
 use crate::session::pending;
-use crate::{Accepted, Close, CloseReason, Config, Event, Idle, Progress, SendError, Seq, Stats, Timestamp};
+use crate::{
+    Accepted, Close, CloseReason, Config, Event, Idle, IoFailure, Progress, SendError, Seq, Stats, Timestamp,
+};
 
 /// What does not depend on the codec.
 #[derive(Debug)]
@@ -269,11 +270,11 @@ impl Socket {
         self.relieve();
     }
 
-    pub(super) fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) -> Option<Seq> {
+    pub(super) fn handle_unsent(&mut self, now: Timestamp, failure: IoFailure) -> Option<Seq> {
         self.clock(now);
         let (path, _) = self.outgoing.pop()?;
         let message = self.count_flushed();
-        self.drops.count(path.map(|path| path.peer), DropReason::Unsent(kind));
+        self.drops.count(path.map(|path| path.peer), DropReason::Unsent(failure));
         self.relieve();
         message
     }

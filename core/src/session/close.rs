@@ -12,7 +12,6 @@
 //! In `Closed` the one [`Event::Closed`](crate::Event::Closed) waits to be polled; in `Ended` it has been.
 
 use std::error::Error;
-use std::io;
 use std::sync::Arc;
 
 use super::deadlines::Deadline;
@@ -20,7 +19,7 @@ use super::inner::{Inner, pending};
 use super::layering::LayerState;
 #[cfg(feature = "websocket")]
 use crate::websocket::CloseFrame;
-use crate::{CloseReason, Idle, Timestamp};
+use crate::{CloseReason, Idle, IoFailure, Timestamp};
 
 /// How to close a session, and why.
 #[derive(Debug, Clone)]
@@ -215,12 +214,12 @@ impl Inner {
     }
 
     /// The transport failed. Whole messages that had come before are still delivered.
-    pub(crate) fn handle_io_error(&mut self, now: Timestamp, kind: io::ErrorKind) {
+    pub(crate) fn handle_io_error(&mut self, now: Timestamp, failure: IoFailure) {
         self.clock(now);
         match self.phase {
-            Phase::Opening => self.finish(CloseReason::Io(kind)),
+            Phase::Opening => self.finish(CloseReason::Io(failure)),
             Phase::Open | Phase::Draining => {
-                self.reason = Some(Box::new(CloseReason::Io(kind)));
+                self.reason = Some(Box::new(CloseReason::Io(failure)));
                 self.discard_output();
                 self.deadlines.clear_all();
                 self.pending &= pending::OPEN | pending::FLUSHED;
@@ -229,7 +228,7 @@ impl Inner {
                     self.end_drain();
                 }
             }
-            Phase::Flushing | Phase::HalfClosed => self.cut_short(CloseReason::Io(kind)),
+            Phase::Flushing | Phase::HalfClosed => self.cut_short(CloseReason::Io(failure)),
             Phase::LastMessages | Phase::Closed | Phase::Ended => {}
         }
     }

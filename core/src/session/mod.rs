@@ -14,7 +14,6 @@ pub use close::Close;
 pub use deadlines::Deadline;
 pub use outbound::Outbound;
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -25,7 +24,9 @@ use crate::error::EncodedTooLarge;
 use crate::protocol::{Found, In, Out, Protocol, StreamProtocol};
 #[cfg(feature = "websocket")]
 use crate::websocket::{AnswerError, Verdict};
-use crate::{Accepted, CloseReason, Config, Event, Memory, SendError, Seq, Stats, Timestamp, Work, copy};
+use crate::{
+    Accepted, CloseReason, Config, Event, IoFailure, Memory, SendError, Seq, Stats, Timestamp, Work, copy,
+};
 pub(crate) use close::Phase;
 pub use inner::Inner;
 pub(crate) use inner::pending;
@@ -93,8 +94,8 @@ impl<P: Protocol> Session<P> {
     ///
     /// Whole messages that had been received are still delivered (unless the session is paused), then comes
     /// `Closed`. Calls that should be repeated (`WouldBlock`, `Interrupted`) are not failures.
-    pub fn handle_io_error(&mut self, now: Timestamp, kind: io::ErrorKind) {
-        self.inner.handle_io_error(now, kind);
+    pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
+        self.inner.handle_io_error(now, failure.into());
     }
 
     /// Stops delivering messages, and so stops reading. Other events still come.

@@ -39,6 +39,8 @@ struct Shared {
     recv_calls: usize,
     send_calls: usize,
     closed: bool,
+    /// What receiving fails with when there is nothing else to receive, each time.
+    broken: Option<i32>,
 }
 
 /// A socket and the test's end of it.
@@ -58,8 +60,15 @@ impl PacketWire {
     }
 
     /// One receive fails.
-    pub fn recv_fails(&self, kind: io::ErrorKind) {
-        self.push(Err(kind.into()));
+    pub fn recv_fails(&self, error: impl Into<io::Error>) {
+        self.push(Err(error.into()));
+    }
+
+    /// Once the rest is received, every receive fails with this error of the system, until it is `None`.
+    pub fn recv_breaks(&self, errno: impl Into<Option<i32>>) {
+        let mut shared = self.lock();
+        shared.broken = errno.into();
+        shared.recv_waker.take().into_iter().for_each(Waker::wake);
     }
 
     fn push(&self, result: io::Result<Received>) {
@@ -69,8 +78,8 @@ impl PacketWire {
     }
 
     /// The next send fails.
-    pub fn send_fails(&self, kind: io::ErrorKind) {
-        self.lock().send_errors.push_back(kind.into());
+    pub fn send_fails(&self, error: impl Into<io::Error>) {
+        self.lock().send_errors.push_back(error.into());
     }
 
     /// The socket takes `datagrams` more and is full then; `None` is any number.
@@ -107,7 +116,10 @@ impl PacketIo for MemPackets {
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
         let mut shared = self.shared.lock().unwrap();
         shared.recv_calls += 1;
-        let Some(result) = shared.receives.pop_front() else {
+        let broken = shared.broken;
+        let result =
+            shared.receives.pop_front().or(broken.map(|errno| Err(io::Error::from_raw_os_error(errno))));
+        let Some(result) = result else {
             shared.recv_waker = Some(cx.waker().clone());
             return Poll::Pending;
         };

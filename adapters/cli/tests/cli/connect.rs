@@ -119,7 +119,7 @@ fn the_peer_resets() {
     });
     let mut client = Running::start(&["connect", &url]);
     client.child.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
-    client.finish().failed(1, &format!("{url}: connection reset"));
+    client.finish().failed(1, &format!("{url}: Connection reset by peer (os error 104)"));
     peer.join().unwrap();
 }
 

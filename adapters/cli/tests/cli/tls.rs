@@ -239,7 +239,9 @@ fn a_peer_that_ends_in_the_handshake() {
             let url = url.replace("tcp", scheme) + if scheme == "wss" { "/" } else { "" };
             let problem = match reads {
                 true => "TLS: the peer ended the stream during the handshake: does it speak TLS?",
-                false => "connection reset during the handshake: does the peer speak TLS?",
+                false => {
+                    "Connection reset by peer (os error 104) during the handshake: does the peer speak TLS?"
+                }
             };
             let done = connect(&url, &["--insecure"]).failed(1, problem);
             assert_eq!(done.err, format!("getty: {url}: {problem}\n"));

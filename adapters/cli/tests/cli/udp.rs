@@ -122,8 +122,9 @@ fn that_nobody_is_there_is_told_and_no_failure() {
         let mut stdin = client.child.stdin.take().unwrap();
         stdin.write_all(b"hello\n").unwrap();
         let told = line(client.err.as_mut().unwrap());
-        let expected =
-            format!("getty: {url}: a datagram was dropped: it did not arrive: connection refused\n");
+        let expected = format!(
+            "getty: {url}: a datagram was dropped: it did not arrive: Connection refused (os error 111)\n"
+        );
         assert_eq!(told, expected, "{runtime}");
         // The session goes on.
         let peer = UdpSocket::bind(url.strip_prefix("udp://").unwrap()).unwrap();
@@ -440,7 +441,7 @@ fn a_load_on_nobody() {
     let url = socket().1; // closed
     let args = ["bench", "--duration", "0.3", "--warmup", "0", "--connections", "2", &url];
     let problem = "no message came back within the measurement: a datagram was dropped: \
-                   it did not arrive: connection refused";
+                   it did not arrive: Connection refused (os error 111)";
     for runtime in RUNTIMES {
         run(&[&args[..], &["--runtime", runtime]].concat(), "").failed(1, problem);
     }

@@ -8,7 +8,6 @@ mod sessions;
 
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +24,8 @@ use super::{DropCounts, DropReason, Dropped, PacketOptions, Path, RecvBatch};
 use crate::codec::{Decoder, Encoder, Sink};
 use crate::session::pending;
 use crate::{
-    Accepted, Close, CloseReason, Config, EncodedTooLarge, Event, Progress, SendError, Seq, Stats, Timestamp,
+    Accepted, Close, CloseReason, Config, EncodedTooLarge, Event, IoFailure, Progress, SendError, Seq, Stats,
+    Timestamp,
 };
 
 /// What happened, as [`Peers::poll_event`] tells it. `T` is a received message.
@@ -127,26 +127,31 @@ where
     ///
     /// Gives the message that it was, of a peer that is there still. It counts as done in [`Event::Flushed`] and
     /// [`Progress`], which tell of a whole series: who waits for this very one is to be told by the caller.
-    pub fn handle_unsent(&mut self, now: Timestamp, kind: io::ErrorKind) -> Option<(PeerKey, Seq)> {
+    pub fn handle_unsent(&mut self, now: Timestamp, failure: impl Into<IoFailure>) -> Option<(PeerKey, Seq)> {
         self.sessions.clock(now);
         let Popped { path, message } = self.sessions.pop(false)?;
-        self.sessions.drops.count(path.map(|path| path.peer), DropReason::Unsent(kind));
+        self.sessions.drops.count(path.map(|path| path.peer), DropReason::Unsent(failure.into()));
         self.sessions.relieve();
         message
     }
 
     /// The network says that something sent before did not arrive. That is reported and ends nothing.
-    pub fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, kind: io::ErrorKind) {
+    pub fn handle_unreachable(
+        &mut self,
+        now: Timestamp,
+        peer: Option<SocketAddr>,
+        failure: impl Into<IoFailure>,
+    ) {
         self.sessions.clock(now);
         if self.sessions.phase != Phase::Ended && !self.sessions.is_over() {
-            self.sessions.drops.count(peer, DropReason::Unsent(kind));
+            self.sessions.drops.count(peer, DropReason::Unsent(failure.into()));
         }
     }
 
     /// The socket failed: every session ends with that reason.
-    pub fn handle_io_error(&mut self, now: Timestamp, kind: io::ErrorKind) {
+    pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
         self.sessions.clock(now);
-        self.sessions.abort(CloseReason::Io(kind));
+        self.sessions.abort(CloseReason::Io(failure.into()));
     }
 
     /// Lets the peer of [`PeersEvent::Unknown`] in, or not; gives its key.

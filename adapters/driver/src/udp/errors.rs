@@ -1,0 +1,88 @@
+//! What an error of a datagram socket is about: one datagram, or the socket.
+
+use std::io::ErrorKind;
+
+use getty_core::IoFailure;
+
+/// The system's numbers of errors, as far as they matter here.
+#[cfg(unix)]
+mod numbers {
+    /// The socket is none, or can't be used.
+    pub(super) const OF_SOCKET: &[i32] = &[libc::EBADF, libc::ENOTSOCK, libc::EFAULT, libc::ENOSYS];
+
+    pub(super) const INVALID: i32 = libc::EINVAL;
+
+    /// What messages of ICMP become on a connected socket.
+    pub(super) const OF_NETWORK: &[i32] = &[
+        libc::ECONNREFUSED,
+        libc::EHOSTUNREACH,
+        libc::ENETUNREACH,
+        libc::ENOPROTOOPT,
+        libc::EMSGSIZE,
+        libc::EOPNOTSUPP,
+        libc::EHOSTDOWN,
+        libc::EPROTO,
+        libc::EACCES,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        libc::ENONET,
+    ];
+
+    /// Those of them that may also say that datagrams can't be sent as a run: packets of the path are
+    /// smaller, or the call is forbidden.
+    pub(super) const OF_RUN: &[i32] = &[libc::EMSGSIZE, libc::EACCES];
+}
+
+#[cfg(windows)]
+mod numbers {
+    /// `WSAEBADF`, `WSAENOTSOCK`, `WSAEFAULT`.
+    pub(super) const OF_SOCKET: &[i32] = &[10009, 10038, 10014];
+
+    /// `WSAEINVAL`.
+    pub(super) const INVALID: i32 = 10022;
+
+    /// `WSAECONNRESET`, `WSAECONNREFUSED`, `WSAENETRESET`, `WSAEHOSTUNREACH`, `WSAENETUNREACH`.
+    pub(super) const OF_NETWORK: &[i32] = &[10054, 10061, 10052, 10065, 10051];
+
+    pub(super) const OF_RUN: &[i32] = &[];
+}
+
+/// Whether the socket is of no use after an error of receiving. All others may be about one datagram.
+pub(crate) fn ends_receiving(failure: IoFailure) -> bool {
+    match failure.raw_os_error {
+        Some(number) => numbers::OF_SOCKET.contains(&number) || number == numbers::INVALID,
+        // Not the system's: only what is known to be about a datagram is.
+        None => {
+            !matches!(failure.kind, ErrorKind::NetworkDown | ErrorKind::PermissionDenied)
+                && !has_kind_of_network(failure)
+        }
+    }
+}
+
+/// Whether the socket is of no use after an error of sending. That a datagram is invalid is not enough: a
+/// peer can have it by saying that its port is 0.
+pub(crate) fn ends_sending(failure: IoFailure) -> bool {
+    failure.raw_os_error.is_some_and(|number| numbers::OF_SOCKET.contains(&number))
+}
+
+/// Whether an error of sending may be about a datagram sent before, if the socket is connected.
+pub(crate) fn may_be_of_earlier(failure: IoFailure) -> bool {
+    match failure.raw_os_error {
+        Some(number) => numbers::OF_NETWORK.contains(&number),
+        None => has_kind_of_network(failure),
+    }
+}
+
+/// Whether an error of sending a run may be about that run.
+pub(super) fn may_be_of_run(failure: IoFailure) -> bool {
+    failure.raw_os_error.is_some_and(|number| numbers::OF_RUN.contains(&number))
+}
+
+fn has_kind_of_network(failure: IoFailure) -> bool {
+    matches!(
+        failure.kind,
+        ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+    )
+}
