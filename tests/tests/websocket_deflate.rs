@@ -1,6 +1,6 @@
 //! permessage-deflate (RFC 7692) end to end, with flate2 as the judge of what is on the wire.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use getty_core::codec::Raw;
 use getty_core::websocket::{
     ClientRequest, Deflate, HandshakeError, Kind, Message, Packages, Params, Part, Parts, ProtocolError,
@@ -437,6 +437,85 @@ fn what_is_not_deflate_is_refused() {
             matches!(solo.failed_with(1002), CloseReason::Protocol(told) if told == error),
             "not agreed on"
         );
+    }
+}
+
+/// A block marked as final, of no bytes, in each of the forms that a block can have.
+const FINAL_BLOCKS: [&[u8]; 4] = [
+    // Fixed codes; without codes; and the latter behind others that are not final.
+    b"\x03\x00",
+    b"\x01\x00\x00\xff\xff",
+    b"\x00\x00\x00\xff\xff\x01\x00\x00\xff\xff",
+    // Dynamic codes: one for the end of a block, and none for anything else.
+    b"\x05\xc0\x81\x08\x00\x00\x00\x00\x20\x7f\xeb\x07",
+];
+
+/// Each begins a stream anew, which costs as much as a hundred bytes do, and says nothing.
+#[test]
+fn a_flood_of_final_blocks_is_refused_with_1008() {
+    for block in FINAL_BLOCKS {
+        let mut oracle = Decompress::new(false);
+        let status = oracle.decompress(block, &mut [0], FlushDecompress::Sync).unwrap();
+        assert_eq!((status, oracle.total_in()), (Status::StreamEnd, block.len() as u64));
+        for parameters in ["", "; server_no_context_takeover; client_no_context_takeover"] {
+            for fragments in [1, 2, 50] {
+                for mut solo in both(keeping(), parameters) {
+                    let mut flood = block.repeat(100);
+                    flood.push(0);
+                    let pieces: Vec<&[u8]> = flood.chunks(flood.len().div_ceil(fragments)).collect();
+                    for (i, piece) in pieces.iter().enumerate() {
+                        let mut frame = Frame::continuation(piece);
+                        if i == 0 {
+                            frame = compressed(2, piece.to_vec());
+                        }
+                        let last = i + 1 == pieces.len();
+                        solo.peer(if last { frame } else { frame.more() });
+                    }
+                    let reason = solo.failed_with(1008);
+                    assert!(reason.to_string().contains("final blocks"), "{reason}");
+                }
+            }
+        }
+    }
+}
+
+/// What is allowed: sixteen in any message, and one more for each 32 bytes that it has on the wire.
+#[test]
+fn a_message_of_several_streams_is_understood() {
+    let streams = |n: usize, payload: &[u8]| {
+        let mut data = Vec::new();
+        for _ in 0..n {
+            let mut compress = Compress::new(Compression::new(6), false);
+            let mut stream = Vec::with_capacity(payload.len() + 64);
+            compress.compress_vec(payload, &mut stream, FlushCompress::Finish).unwrap();
+            data.extend(stream);
+        }
+        data.push(0); // the header of the block that ends a message
+        data
+    };
+    let noise: Vec<u8> = (0..200u8).map(|n| n.wrapping_mul(n).wrapping_mul(151)).collect();
+    for (n, payload) in [(1, &b"Hello"[..]), (16, b""), (16, b"Hello"), (1000, &noise), (1000, &noise[..40])]
+    {
+        let data = streams(n, payload);
+        for piece in [data.len(), 64] {
+            for mut solo in both(keeping(), "") {
+                // Again and again: what one message has is nothing to the next.
+                for _ in 0..3 {
+                    let mut frames: Vec<Frame> =
+                        data.chunks(piece).map(|p| Frame::continuation(p).more()).collect();
+                    frames[0] = compressed(2, frames[0].payload.clone()).more();
+                    frames.last_mut().unwrap().fin = true;
+                    let bytes = solo.peers(frames);
+                    solo.input(&bytes);
+                    assert_eq!(
+                        solo.messages(),
+                        [Message::binary(payload.repeat(n))],
+                        "{n} of {}",
+                        payload.len()
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -205,6 +205,15 @@ pub enum ProtocolError {
     /// RFC 7692 section 6.2.
     #[error("a message can't be decompressed")]
     Deflate,
+    /// More than 16 final blocks (RFC 7692 section 7.2.3.4) in a compressed message, and more than one for each 32 bytes
+    /// of it.
+    #[error("a compressed message of {bytes} bytes has {blocks} final blocks or more")]
+    FinalBlocks {
+        /// How many there were.
+        blocks: u64,
+        /// The compressed bytes up to the last of them.
+        bytes: u64,
+    },
     /// The session carries the packages of a codec, and those are binary.
     #[error("a text message where binary ones are expected")]
     Text,
@@ -221,7 +230,7 @@ impl ProtocolError {
     pub fn code(&self) -> CloseCode {
         match self {
             Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,
-            Self::Fragments { .. } => CloseCode::POLICY,
+            Self::Fragments { .. } | Self::FinalBlocks { .. } => CloseCode::POLICY,
             Self::Utf8 | Self::CloseReason | Self::Deflate | Self::Package { .. } => CloseCode::INVALID_DATA,
             Self::Text => CloseCode::UNSUPPORTED,
             _ => CloseCode::PROTOCOL,

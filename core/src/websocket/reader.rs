@@ -336,7 +336,8 @@ impl Reader {
         }
         result.map_err(|error| match error {
             InflateError::TooLarge { .. } => ProtocolError::MessageTooLarge { limit },
-            _ => ProtocolError::Deflate,
+            InflateError::FinalBlocks { blocks, bytes } => ProtocolError::FinalBlocks { blocks, bytes },
+            InflateError::Corrupt => ProtocolError::Deflate,
         })?;
         if message.kind == Kind::Text {
             self.check_text(&message.payload[from..], last)?;

@@ -145,8 +145,19 @@ fn rfc_7692_section_7_2_3_4_final_block() {
             assert_eq!(inflate_pieces(&mut inflater, &message, piece, 15).unwrap(), b"HelloHelloHello");
         }
     }
-    // A great many ends of streams, with nothing between them.
-    assert_eq!(inflate(&mut Inflater::new(true), &b"\x03\x00".repeat(100_000)).unwrap(), b"");
+    // A great many ends of streams, with nothing between them, and as many as a message may have.
+    for (blocks, allowed) in [(17, true), (18, false), (100_000, false)] {
+        for piece in [1, 2, 3, 200_000] {
+            let message = [&b"\x03\x00".repeat(blocks)[..], &[0]].concat();
+            let refused = InflateError::FinalBlocks { blocks: 18, bytes: 36 };
+            let expected = if allowed { Ok(Vec::new()) } else { Err(refused) };
+            let mut inflater = Inflater::new(blocks % 2 == 0);
+            assert_eq!(inflate_pieces(&mut inflater, &message, piece, 5), expected);
+            if allowed {
+                assert_eq!(inflate_pieces(&mut inflater, &message, piece, 5), Ok(Vec::new()), "again");
+            }
+        }
+    }
 }
 
 #[test]
@@ -359,6 +370,9 @@ fn corrupt_and_truncated_data_gives_an_error_or_some_message() {
             Ok(_) => 0,
             Err(InflateError::Corrupt) => 1,
             Err(InflateError::TooLarge { .. }) => 2,
+            Err(InflateError::FinalBlocks { .. }) => {
+                unreachable!("chance makes no flood of them")
+            }
         }] += 1;
     };
     for _ in 0..5_000 {
