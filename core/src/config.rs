@@ -229,7 +229,8 @@ impl ConfigBuilder {
     /// The largest head of an opening handshake in bytes (WebSocket: request or status line, and headers). Default
     /// 16 KiB, at least 1; what browsers send with many cookies fits.
     ///
-    /// A server answers a larger one with 431; a client ends the session.
+    /// A server answers a larger one with 431; a client ends the session. What a server sends before its answer (8
+    /// interim responses, 1xx, at most) counts with it.
     pub fn max_head(mut self, bytes: usize) -> Self {
         self.config.max_head = bytes;
         self

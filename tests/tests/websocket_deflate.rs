@@ -174,6 +174,40 @@ fn a_bad_answer_fails_the_handshake() {
     }
 }
 
+/// The peer keeps its context although it was asked not to: so does the decompressor, and the session goes on.
+#[test]
+fn a_server_that_keeps_its_context_is_understood_unless_the_client_insists() {
+    let client = |deflate: Deflate, parameters: &str| {
+        let mut client = Solo::client(request(deflate), config(|c| c));
+        let headers = format!("Sec-WebSocket-Extensions: permessage-deflate{parameters}\r\n");
+        let answer = answer_to(&client.written(), &headers);
+        client.input(answer.as_bytes());
+        client
+    };
+    let mut opened = client(Deflate::new().min_size(0), "");
+    let Some(Event::Open(told)) = opened.session.poll_event() else { panic!("not open") };
+    let agreed = *told.upgrade.as_ref().unwrap().deflate().unwrap();
+    assert!(!agreed.server_no_context_takeover && agreed.client_no_context_takeover);
+    let mut oracle = Oracle::new(false);
+    let sizes = [PROSE, PROSE, PROSE].map(|text| {
+        let payload = oracle.compress(text.as_bytes());
+        let size = payload.len();
+        opened.peer(compressed(1, payload));
+        assert_eq!(opened.messages(), [Message::text(text)]);
+        size
+    });
+    assert!(sizes[1] < sizes[0] / 4, "the second one refers to the first: {sizes:?}");
+
+    let insisting = || Deflate::new().insist_on_server_no_context_takeover(true);
+    assert_eq!(client(insisting(), "; server_no_context_takeover").poll(), ["Open"]);
+    let mut refused = client(insisting(), "");
+    assert_eq!(refused.poll(), NONE);
+    refused.shut_down();
+    refused.eof();
+    let reason = refused.closed().to_string();
+    assert!(reason.contains("server_no_context_takeover"), "{reason}");
+}
+
 /// An open server whose client has offered to compress with `parameters`.
 fn server_asked(deflate: Deflate, parameters: &str) -> Solo {
     let headers = format!("Sec-WebSocket-Extensions: permessage-deflate{parameters}\r\n");

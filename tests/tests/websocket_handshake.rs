@@ -177,6 +177,140 @@ fn a_client_does_not_take_a_sub_protocol_or_an_extension_that_it_did_not_offer()
     ));
 }
 
+/// RFC 9110 section 5.6.1.2: elements of no bytes are not elements, and a header of none is no offer.
+#[test]
+fn empty_elements_of_lists_are_ignored() {
+    let chosen = |offers: &str| {
+        let mut server = asked_with(ServerOptions::new().protocol("a").protocol("b"), offers);
+        accept(&mut server);
+        let answer = String::from_utf8(server.written()).unwrap();
+        assert_eq!(server.poll(), ["Open"]);
+        answer.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: ")).map(str::to_owned)
+    };
+    for offers in ["x,,b", ",b", "b,", " , ,\tb\t,,", "x, b, ,", "\r\nSec-WebSocket-Protocol: b"] {
+        assert_eq!(
+            chosen(&format!("Sec-WebSocket-Protocol: {offers}\r\n")).as_deref(),
+            Some("b"),
+            "{offers}"
+        );
+    }
+    for offers in ["", ",", " ,\t, ", "\r\nSec-WebSocket-Protocol:", "\r\nSec-WebSocket-Extensions: ,,"] {
+        assert_eq!(chosen(&format!("Sec-WebSocket-Protocol: {offers}\r\n")), None, "{offers:?}");
+    }
+
+    let answered = |headers: &str| {
+        let mut client = Solo::client(client_request().protocol("chat").unwrap(), config(|c| c));
+        let answer = answer_to(&client.written(), headers);
+        client.input(answer.as_bytes());
+        match client.events().pop() {
+            Some(Event::Open(opened)) => Ok(opened.upgrade.unwrap().protocol),
+            other => Err(other),
+        }
+    };
+    for protocol in ["", ",", " , ", "\r\nSec-WebSocket-Protocol:", "\r\nSec-WebSocket-Extensions: , ,"] {
+        let told = answered(&format!("Sec-WebSocket-Protocol: {protocol}\r\n"));
+        assert!(matches!(told, Ok(None)), "{protocol:?}: {told:?}");
+    }
+    for protocol in [
+        "chat,",
+        ",chat",
+        " , chat ,,",
+        "\r\nSec-WebSocket-Protocol: chat",
+        "chat\r\nSec-WebSocket-Protocol:",
+    ] {
+        let told = answered(&format!("Sec-WebSocket-Protocol: {protocol}\r\n"));
+        assert!(matches!(&told, Ok(Some(chat)) if chat == "chat"), "{protocol:?}: {told:?}");
+    }
+    // Two are two, and what was not offered was not.
+    for headers in [
+        "Sec-WebSocket-Protocol: chat, chat\r\n",
+        "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n",
+        "Sec-WebSocket-Protocol: ,Chat\r\n",
+        "Sec-WebSocket-Extensions:\r\nSec-WebSocket-Extensions: ,permessage-deflate\r\n",
+    ] {
+        assert!(answered(headers).is_err(), "{headers}");
+    }
+}
+
+/// RFC 9112 section 6.3: what ends a 101 is the empty line, whatever its headers say of a body.
+#[test]
+fn an_answer_101_has_no_body_whatever_it_says() {
+    for headers in [
+        "Content-Length: 0\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: many\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip\r\nContent-Length: 5\r\nTrailer: a\r\nContent-Type: text/plain\r\n",
+    ] {
+        let (mut client, _) = client_and_answer();
+        let mut asking = self::client();
+        let answer = answer_to(&asking.written(), headers);
+        client.input(&[answer.as_bytes(), &Frame::text("first").bytes()].concat());
+        let told = client.poll();
+        assert_eq!(told, ["Open", "Text(\"first\")"], "{headers}");
+    }
+}
+
+/// RFC 9110 section 15.2: a client takes other 1xx before the final answer, as many as can be meant.
+#[test]
+fn interim_answers_before_the_101_are_skipped() {
+    let interim = [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 102\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nContent-Length: 3\r\n\r\n",
+        "HTTP/1.1 199 \r\nUpgrade: websocket\r\n\r\n",
+    ];
+    for before in 0..=8 {
+        for at_once in [1, 7, usize::MAX] {
+            let (mut client, answer) = client_and_answer();
+            let heads: String = interim.iter().cycle().take(before).copied().collect();
+            let bytes = [heads.as_bytes(), answer.as_bytes(), &Frame::text("first").bytes()].concat();
+            let mut told = Vec::new();
+            for piece in bytes.chunks(at_once.min(bytes.len())) {
+                client.input(piece);
+                told.extend(client.poll());
+            }
+            assert_eq!(told, ["Open", "Text(\"first\")"], "{before} before, {at_once} at once");
+        }
+    }
+    let refused = |bytes: &str, limit: usize| {
+        let mut client = Solo::client(client_request(), config(|c| c.max_head(limit)));
+        client.written();
+        client.input(bytes.as_bytes());
+        assert_eq!((client.poll(), client.written()), (vec![], vec![]));
+        client.shut_down();
+        client.eof();
+        handshake_error(&mut client)
+    };
+    // One more than that; as many as fit the limit of a head all together; and what is no better than a final one.
+    let nine = interim[0].repeat(9);
+    assert!(refused(&nine, 1000).to_string().contains("8"), "{}", refused(&nine, 1000));
+    let long = format!("HTTP/1.1 103 x\r\nX: {}\r\n\r\n", "x".repeat(480));
+    assert_eq!(refused(&long.repeat(3), 1000), HandshakeError::HeadTooLong { limit: 1000 });
+    let then = format!("{}HTTP/1.1 403 No\r\n\r\n", interim[0]);
+    assert!(matches!(refused(&then, 1000), HandshakeError::Status { status: 403, .. }));
+    let malformed = "HTTP/1.1 100 Continue\r\nX : y\r\n\r\n";
+    assert!(matches!(refused(malformed, 1000), HandshakeError::Malformed { .. }));
+    let old = "HTTP/1.0 100 Continue\r\n\r\n";
+    assert!(matches!(refused(old, 1000), HandshakeError::Status { status: 100, .. }));
+}
+
+/// They are part of the handshake, and it has one deadline.
+#[test]
+fn interim_answers_do_not_put_the_timeout_off() {
+    let mut client = client();
+    client.written();
+    for second in 1..8 {
+        assert_eq!(client.at(secs(second)), NONE);
+        client.input(b"HTTP/1.1 100 Continue\r\n\r\n");
+        assert_eq!(client.poll(), NONE);
+    }
+    assert_eq!(client.at(secs(10) - NS), NONE);
+    assert_eq!(client.at(secs(10)).len(), 1);
+    assert!(client.session.is_closed());
+}
+
 #[test]
 fn a_head_past_the_limit_is_answered_with_431() {
     let long =

@@ -110,12 +110,20 @@ impl Upgrade {
     }
 }
 
+/// How many interim responses (1xx) a client skips before the answer: servers and proxies send one or two, such as 103
+/// (Early Hints). Together with the answer they have the length of one head, and the time of one handshake.
+const MAX_INTERIM: usize = 8;
+
 /// The opening handshake, until it is done.
 #[derive(Debug)]
 pub(super) struct Opening {
     side: Side,
     scan: HeadScan,
     max_head: usize,
+    /// How many interim responses a client has skipped.
+    interim: usize,
+    /// Their bytes, which count against the limit.
+    skipped: usize,
     /// Bytes to send.
     output: BytesMut,
     step: Option<Step>,
@@ -154,7 +162,15 @@ impl Opening {
     }
 
     fn new(side: Side) -> Self {
-        Opening { side, scan: HeadScan::default(), max_head: 0, output: BytesMut::new(), step: None }
+        Opening {
+            side,
+            scan: HeadScan::default(),
+            max_head: 0,
+            interim: 0,
+            skipped: 0,
+            output: BytesMut::new(),
+            step: None,
+        }
     }
 
     pub(super) fn set_limit(&mut self, max_head: usize) {
@@ -180,20 +196,25 @@ impl Opening {
     /// Consumes the peer's head, if it is all here.
     #[cold]
     pub(super) fn decode<T>(&mut self, src: &mut Source<'_>) -> Result<Found<T>, Box<CloseReason>> {
-        let within = &src[..src.len().min(self.max_head)];
+        let room = self.max_head - self.skipped;
+        let within = &src[..src.len().min(room)];
         let found = self.scan.find(within).and_then(|end| match end {
-            None if within.len() == self.max_head => {
-                Err(HandshakeError::HeadTooLong { limit: self.max_head })
-            }
+            None if within.len() == room => Err(HandshakeError::HeadTooLong { limit: self.max_head }),
             end => Ok(end),
         });
         let step = match found {
             Ok(None) => return Ok(Found::Need(1)),
-            Ok(Some(end)) => {
-                let step = self.read_head(&src[..end]);
-                src.advance(end);
-                step
-            }
+            Ok(Some(end)) => match self.skip_interim(&src[..end]) {
+                Ok(true) => {
+                    src.advance(end);
+                    return Ok(Found::Control);
+                }
+                skipped => {
+                    let step = skipped.and_then(|_| self.read_head(&src[..end]));
+                    src.advance(end);
+                    step
+                }
+            },
             Err(error) => {
                 src.advance(usize::MAX);
                 Err(error)
@@ -201,6 +222,20 @@ impl Opening {
         };
         self.step = Some(step.unwrap_or_else(|error| self.fail(error)));
         Ok(Found::Control)
+    }
+
+    /// Whether `head` is an interim response, which a client skips.
+    fn skip_interim(&mut self, head: &[u8]) -> Result<bool, HandshakeError> {
+        if matches!(self.side, Side::Server { .. }) || !handshake::is_interim_response(head)? {
+            return Ok(false);
+        }
+        self.interim += 1;
+        self.skipped += head.len();
+        self.scan = HeadScan::default();
+        if self.interim > MAX_INTERIM {
+            return Err(HandshakeError::InterimResponses { limit: MAX_INTERIM });
+        }
+        Ok(true)
     }
 
     fn read_head(&mut self, head: &[u8]) -> Result<Step, HandshakeError> {

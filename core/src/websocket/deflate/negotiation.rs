@@ -20,6 +20,7 @@ const MAX_WINDOW_BITS: u8 = 15;
 /// | [`client_no_context_takeover`](Self::client_no_context_takeover) | the client does | yes |
 /// | [`server_max_window_bits`](Self::server_max_window_bits) | how far back the server's data may refer | 15 (32 KiB) |
 /// | [`client_max_window_bits`](Self::client_max_window_bits) | how far back the client's data may refer | 15 (32 KiB) |
+/// | [`insist_on_server_no_context_takeover`](Self::insist_on_server_no_context_takeover) | a client takes nothing else | no |
 /// | [`level`](Self::level) | effort of compressing | 3 |
 /// | [`min_size`](Self::min_size) | smallest message that is compressed | 128 bytes |
 ///
@@ -40,7 +41,7 @@ const MAX_WINDOW_BITS: u8 = 15;
 ///
 /// Ten thousand idle sessions would hold 3 to 4 GB. So by default there is no context takeover in either direction:
 /// compressor and decompressor are made for a message and dropped after it (2.8 µs and 0.3 µs), and an idle session
-/// holds neither. A client with one session to a server that allows it can well afford context takeover.
+/// holds neither; a client's holds a decompressor where the server does not say that it keeps to that. A client with one session to a server that allows it can well afford context takeover.
 ///
 /// Of a compressor, 240 KB are zlib-rs's hash table and buffers (its `memLevel` of 8, which `flate2` can't set) and
 /// do not depend on the window. A decompressor always has a window of 32 KiB: that the peer's window is smaller
@@ -64,6 +65,7 @@ const MAX_WINDOW_BITS: u8 = 15;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deflate {
     wanted: Params,
+    insists: bool,
     pub(crate) level: u8,
     pub(crate) min_size: usize,
 }
@@ -78,6 +80,7 @@ impl Deflate {
                 server_max_window_bits: MAX_WINDOW_BITS,
                 client_max_window_bits: MAX_WINDOW_BITS,
             },
+            insists: false,
             level: 3,
             min_size: 128,
         }
@@ -87,9 +90,22 @@ impl Deflate {
     /// [memory](Self#memory) of both ends.
     ///
     /// `false` leaves it to the peer: a client can still ask for it and a server can still do so.
+    ///
+    /// A server that was asked and does not say that it does is understood all the same: the client then keeps a
+    /// decompressor for the session. See
+    /// [`insist_on_server_no_context_takeover`](Self::insist_on_server_no_context_takeover).
     #[must_use]
     pub const fn server_no_context_takeover(mut self, yes: bool) -> Self {
         self.wanted.server_no_context_takeover = yes;
+        self
+    }
+
+    /// Whether a client that asks for [`server_no_context_takeover`](Self::server_no_context_takeover) fails the
+    /// connection to a server that accepts compression without it. Default false: some servers do not know the
+    /// parameter, and a client can do without. For those with many sessions and little memory.
+    #[must_use]
+    pub const fn insist_on_server_no_context_takeover(mut self, yes: bool) -> Self {
+        self.insists = yes;
         self
     }
 
@@ -227,7 +243,8 @@ impl Deflate {
     }
 
     fn check_parameters(&self, answer: Parameters) -> Result<Params, NegotiationError> {
-        if self.wanted.server_no_context_takeover && !answer.server_no_context_takeover {
+        let insists = self.insists && self.wanted.server_no_context_takeover;
+        if insists && !answer.server_no_context_takeover {
             return Err(NegotiationError::Missing { parameter: SERVER_NO_CONTEXT_TAKEOVER });
         }
         let server_max_window_bits = match answer.server_max_window_bits {

@@ -8,9 +8,10 @@ use super::HandshakeError;
 use super::accept::accept_key;
 use super::authority::{Authority, default_port};
 use super::error::excerpt;
-use super::head::{at_most_one, check_no_body, exactly_one, read_response};
+use super::head::{exactly_one, read_response};
 use super::headers::{
-    ACCEPT, EXTENSIONS, HeaderError, Headers, KEY, PROTOCOL, VERSION, check_value, is_token, put_header,
+    ACCEPT, EXTENSIONS, HeaderError, Headers, KEY, PROTOCOL, VERSION, check_value, is_token, list, lists,
+    put_header,
 };
 use super::request::check_connection;
 #[cfg(feature = "deflate")]
@@ -184,7 +185,7 @@ impl ClientRequest {
             return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
         }
         let headers = read.headers;
-        check_no_body(&headers)?;
+        // No body follows, whatever the headers say: a 1xx ends with its empty line (RFC 9112 section 6.3).
         let upgrade = exactly_one(&headers, "Upgrade")?;
         if !upgrade.eq_ignore_ascii_case("websocket") {
             return Err(HandshakeError::Invalid {
@@ -199,10 +200,10 @@ impl ClientRequest {
             return Err(HandshakeError::AcceptKey { found: excerpt(found.as_bytes()), expected });
         }
         let protocol = self.chosen_protocol(&headers)?;
-        match headers.get(EXTENSIONS) {
-            Some(found) if !offered => Err(HandshakeError::Extension { found: excerpt(found.as_bytes()) }),
-            _ => Ok(Answer { protocol, headers }),
+        if let Some(found) = lists(&headers, EXTENSIONS).next().filter(|_| !offered) {
+            return Err(HandshakeError::Extension { found: excerpt(found.as_bytes()) });
         }
+        Ok(Answer { protocol, headers })
     }
 
     /// `host[:port]`, with the brackets of an IPv6 address and without the default port.
@@ -218,13 +219,26 @@ impl ClientRequest {
 
     /// The sub-protocol of the answer: one that was offered, or none.
     fn chosen_protocol(&self, headers: &Headers) -> Result<Option<String>, HandshakeError> {
-        match at_most_one(headers, PROTOCOL)? {
-            Some(found) if self.protocols.iter().all(|offered| offered != found) => {
-                Err(HandshakeError::Protocol { found: excerpt(found.as_bytes()) })
+        let mut values = lists(headers, PROTOCOL);
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(HandshakeError::Repeated { header: PROTOCOL });
+        }
+        let mut chosen = list(value);
+        match (chosen.next(), chosen.next()) {
+            (Some(name), None) if self.protocols.iter().any(|offered| offered == name) => {
+                Ok(Some(name.to_owned()))
             }
-            found => Ok(found.map(str::to_owned)),
+            _ => Err(HandshakeError::Protocol { found: excerpt(value.as_bytes()) }),
         }
     }
+}
+
+/// Whether `head` is an interim response, which says nothing of the final one: a 1xx other than 101 (RFC 9110 section
+/// 15.2). HTTP/1.0 has none.
+pub(crate) fn is_interim_response(head: &[u8]) -> Result<bool, HandshakeError> {
+    let read = read_response(head)?;
+    Ok(read.http_1_1 && (100..200).contains(&read.status) && read.status != 101)
 }
 
 /// How a server accepted.

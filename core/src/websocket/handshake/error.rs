@@ -67,7 +67,7 @@ pub enum HandshakeError {
         /// The request's target.
         found: String,
     },
-    /// The head announces a body, and a handshake has none.
+    /// The request announces a body, and a handshake has none.
     #[error("a handshake has no body, but the head has {header}: {found:?}")]
     Body {
         /// The header that announces it.
@@ -125,6 +125,12 @@ pub enum HandshakeError {
         reason: String,
         /// What it says besides: `Location`, `WWW-Authenticate`, `Retry-After` and the like.
         headers: Headers,
+    },
+    /// The server sent more interim responses (1xx) than are skipped.
+    #[error("the server sent more than {limit} interim responses (1xx) before its answer")]
+    InterimResponses {
+        /// How many are skipped.
+        limit: usize,
     },
     /// The server's answer is not one to this request.
     #[error(

@@ -137,13 +137,22 @@ pub(crate) fn extension_values(headers: &Headers) -> impl Iterator<Item = &str> 
     headers.all(EXTENSIONS).filter_map(|value| str::from_utf8(value).ok())
 }
 
-/// The elements of all comma-separated lists of that name, empty ones too.
+/// The elements of all comma-separated lists of that name.
 pub(super) fn elements<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
+    headers.all(name).filter_map(|value| str::from_utf8(value).ok()).flat_map(list)
+}
+
+/// The elements of a comma-separated list. Empty ones are none (RFC 9110 section 5.6.1.2).
+pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(|element| element.trim_matches([' ', '\t'])).filter(|element| !element.is_empty())
+}
+
+/// The values of that name that are lists of something.
+pub(super) fn lists<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
     headers
         .all(name)
         .filter_map(|value| str::from_utf8(value).ok())
-        .flat_map(|value| value.split(','))
-        .map(|element| element.trim_matches([' ', '\t']))
+        .filter(|value| list(value).next().is_some())
 }
 
 /// Whether the header is one of those that make the handshake and frame the message, which only the handshake

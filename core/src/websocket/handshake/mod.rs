@@ -23,4 +23,6 @@ pub use response::{Response, StatusError};
 
 #[cfg(any(test, feature = "deflate"))]
 pub(crate) use self::headers::extension_values;
-pub(crate) use self::{accept::write_accept, head::HeadScan, request::parse_request};
+pub(crate) use self::{
+    accept::write_accept, client::is_interim_response, head::HeadScan, request::parse_request,
+};

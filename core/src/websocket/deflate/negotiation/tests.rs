@@ -238,6 +238,8 @@ fn answers_that_a_client_accepts() {
         (open(), "permessage-deflate; server_max_window_bits=8", params(false, false, 8, 15)),
         (open(), "permessage-deflate; server_max_window_bits=15", params(false, false, 15, 15)),
         (open(), "permessage-deflate; client_max_window_bits=\"8\"", params(false, false, 15, 8)),
+        // Asked for and not granted: what the server keeps, the client keeps.
+        (Deflate::new(), "permessage-deflate", params(false, true, 15, 15)),
         // The offer says that the client does not use the context, whether the server wants that or not.
         (Deflate::new(), "permessage-deflate; server_no_context_takeover", params(true, true, 15, 15)),
         (limited.clone(), "permessage-deflate; server_max_window_bits=12", params(false, false, 12, 11)),
@@ -287,7 +289,7 @@ fn answers_that_a_client_refuses() {
         (open(), ";", not_offered("")),
         (open(), "permessage-deflate, permessage-deflate", NegotiationError::Repeated { name: NAME }),
         (
-            Deflate::new(),
+            Deflate::new().insist_on_server_no_context_takeover(true),
             "permessage-deflate",
             NegotiationError::Missing { parameter: "server_no_context_takeover" },
         ),

@@ -139,7 +139,14 @@ fn what_is_allowed_is_accepted() {
         ("Connection: Upgrade", "connection: keep-alive, upgrade"),
         ("Sec-WebSocket-Protocol: chat\r\n", ""),
         ("Protocol: chat", "Protocol: superchat"),
+        ("Protocol: chat", "Protocol: ,chat, ,"),
+        ("Protocol: chat", "Protocol:"),
+        ("Server: a", "Sec-WebSocket-Protocol: ,"),
+        // There is no body, whatever is said of one.
         ("Server: a", "Content-Length: 0"),
+        ("Server: a", "Content-Length: 5"),
+        ("Server: a", "Content-Length: 5\r\nContent-Length: 6"),
+        ("Server: a", "Transfer-Encoding: chunked"),
     ];
     for (from, to) in table {
         let answer = request().check_response(NONCE, true, mutated(from, to).as_bytes());
@@ -168,8 +175,6 @@ fn malformed_answers_are_refused() {
         ("Server: a", "Server : a", "header's name"),
         ("Server: a", "Server: \0", "control character"),
         ("Server: a\r\n", &many, "more headers than the limit of 100"),
-        ("Server: a", "Content-Length: 5", "Content-Length: \"5\""),
-        ("Server: a", "Transfer-Encoding: chunked", "Transfer-Encoding: \"chunked\""),
         ("Upgrade: websocket\r\n", "", "Upgrade is missing"),
         ("Upgrade: websocket", "Upgrade: h2c", "Upgrade is \"h2c\""),
         ("Upgrade: websocket", "Upgrade: h2c, websocket", "Upgrade is \"h2c, websocket\""),
@@ -183,7 +188,7 @@ fn malformed_answers_are_refused() {
         ("Server: a", "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "Accept may come only once"),
         ("Protocol: chat", "Protocol: Chat", "sub-protocol \"Chat\", which was not offered"),
         ("Protocol: chat", "Protocol: chat, superchat", "sub-protocol \"chat, superchat\""),
-        ("Protocol: chat", "Protocol:", "sub-protocol \"\""),
+        ("Protocol: chat", "Protocol: , chat, chat", "sub-protocol \", chat, chat\""),
         ("Server: a", "Sec-WebSocket-Protocol: superchat", "Protocol may come only once"),
         ("permessage-deflate", "\u{e4}", "Sec-WebSocket-Extensions is not ASCII"),
     ];
@@ -191,6 +196,8 @@ fn malformed_answers_are_refused() {
         let error = request().check_response(NONCE, true, mutated(from, to).as_bytes()).expect_err(to);
         assert!(error.to_string().contains(reason), "{to:?}: {error}");
     }
+    let nothing = mutated("permessage-deflate", " ,");
+    assert!(request().check_response(NONCE, false, nothing.as_bytes()).is_ok());
     let error = request().check_response(NONCE, false, GOOD.as_bytes()).unwrap_err();
     assert_eq!(error, HandshakeError::Extension { found: "permessage-deflate".to_owned() });
     let error = request().check_response([0; 16], true, GOOD.as_bytes()).unwrap_err();
