@@ -299,9 +299,13 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long a frame may stay incomplete without 64 KiB of progress. Default 30 s; `None` is for ever.
+    /// How long a frame may stay incomplete without 64 KiB of progress. Default 30 s; `None` is forever.
     ///
-    /// Ends sessions of peers that send a byte now and then to hold a connection (slow-loris). Suspended
+    /// The same goes for a WebSocket message of several frames, which is held until its last one: pings between them are
+    /// no progress. Received in `websocket::Parts`, a message may take any time between two frames, since
+    /// nothing is held of it but, where it is compressed, the decompressor.
+    ///
+    /// Ends sessions of peers that send a byte now and then to hold a connection (slow-loris) or memory. Suspended
     /// while the session does not read.
     pub fn partial_frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.partial_frame_timeout = timeout.into();

@@ -66,10 +66,10 @@ pub trait StreamProtocol: Protocol {
         config.max_frame()
     }
 
-    /// Whether a frame is under way of which some has been given already.
+    /// What is under way beyond the bytes that wait to be decoded: the session watches over it.
     #[doc(hidden)]
-    fn is_mid_frame(&self) -> bool {
-        false
+    fn unfinished(&mut self) -> Option<Unfinished> {
+        None
     }
 
     /// What [`Work::bytes`](crate::Work::bytes) is.
@@ -120,6 +120,16 @@ pub trait StreamProtocol: Protocol {
     ) -> Result<(), crate::websocket::AnswerError> {
         Err(crate::websocket::AnswerError::NotAsked)
     }
+}
+
+/// Something of which a part was decoded already, and that is not there as a whole.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Unfinished {
+    /// Nobody has asked since it began: what was told before was another one.
+    pub begun: bool,
+    /// How many of its bytes were decoded.
+    pub bytes: u64,
 }
 
 /// What a protocol found in received bytes.

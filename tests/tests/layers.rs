@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use getty_core::codec::LengthDelimited;
 use getty_core::layer::{Layer, LayerError, Layered, Plain, Wire};
-use getty_core::{Close, CloseReason, Config, Event, Framed, Opened, Session, Timestamp};
+use getty_core::websocket::{Accept, ServerOptions, Verdict, WebSocket};
+use getty_core::{Close, CloseReason, Config, Deadline, Event, Framed, Opened, Session, Timestamp};
 use testkit::pair::{Pair, Split, Wire as Link};
+use testkit::websocket::peers::{Frame, REQUEST};
 
 /// Flips all bits and sends blocks, each with its length before it; a block of nothing is the end.
 #[derive(Debug, Default)]
@@ -131,4 +133,33 @@ fn what_a_layer_cannot_use_is_not_kept_without_bound() {
     assert_eq!(held, 128 * 1024 + 4, "the first piece past the limit ends it");
     let reason = reason(&mut session).to_string();
     assert!(reason.contains("the layer can't use 131076 bytes"), "{reason}");
+}
+
+/// What the layer opens in between is none of the message's, and neither is the layer's own weight.
+#[test]
+fn an_unfinished_message_meets_its_deadline_through_a_layer_too() {
+    let secs = |n| Timestamp::from_origin(Duration::from_secs(n));
+    let protocol = Layered::new(Blocks, WebSocket::server(ServerOptions::new()));
+    let mut session = Session::new(protocol, Arc::default(), Timestamp::ORIGIN);
+    session.handle_input(secs(0), &block(format!("{REQUEST}\r\n").as_bytes()));
+    assert!(matches!(session.poll_event(), Some(Event::Request(_))));
+    session.answer(secs(0), Verdict::Accept(Accept::new())).unwrap();
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+
+    session.handle_input(secs(0), &block(&Frame::binary([7; 5000]).more().masked([1; 4]).bytes()));
+    assert!(session.poll_event().is_none());
+    let ping = block(&Frame::ping("").masked([1; 4]).bytes());
+    for second in 1..30 {
+        session.handle_timeout(secs(second));
+        // In two reads, so that the layer waits for more in between; and so many that their blocks are 64 KiB.
+        for _ in 0..300 {
+            session.handle_input(secs(second), &ping[..5]);
+            assert!(session.poll_event().is_none(), "at {second} s");
+            session.handle_input(secs(second), &ping[5..]);
+            assert!(session.poll_event().is_none(), "at {second} s");
+        }
+    }
+    session.handle_timeout(secs(30));
+    let Some(Event::Closed(reason)) = session.poll_event() else { panic!("it goes on") };
+    assert!(matches!(*reason, CloseReason::Timeout(Deadline::PartialFrame)), "{reason}");
 }

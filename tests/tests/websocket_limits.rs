@@ -154,6 +154,175 @@ fn a_frame_in_parts_that_stalls_meets_its_deadline() {
     assert!(server.session.is_closed());
 }
 
+/// Each byte of a frame is a part of its own, and none of them gives the frame more time.
+#[test]
+fn a_frame_in_parts_that_comes_byte_by_byte_meets_its_deadline() {
+    let protocol = WebSocket::server_of(Parts, ServerOptions::new());
+    let mut server = Solo::new(protocol, limited(10_000), true).opened();
+    let frame = server.as_peer(Frame::binary(noise(5000)).more()).bytes();
+    server.input(&frame[..100]);
+    assert_eq!(server.messages().len(), 1);
+    for (byte, second) in frame[100..].iter().zip(1..30) {
+        assert_eq!(server.at(Duration::from_secs(second)), [""; 0]);
+        server.input(&[*byte]);
+        assert_eq!(server.messages().len(), 1);
+    }
+    ends_incomplete(&mut server, Duration::from_secs(30));
+}
+
+/// Nothing is told until `at`; then that something stayed incomplete.
+fn ends_incomplete<F: Form>(solo: &mut Solo<F>, at: Duration)
+where
+    WebSocket<F>: StreamProtocol,
+    In<WebSocket<F>>: std::fmt::Debug,
+{
+    assert_eq!(solo.at(at - Duration::from_nanos(1)), [""; 0]);
+    let told = solo.at(at);
+    assert!(told.len() == 1 && told[0].contains("Config::partial_frame_timeout"), "{told:?}");
+}
+
+/// Fragments of a message that never ends, from 1 s on: whatever else comes, its 30 s are over at 31 s.
+fn never_finishes<F: Form>(mut solo: Solo<F>, first: Frame, mut between: impl FnMut(u64) -> Vec<Frame>)
+where
+    WebSocket<F>: StreamProtocol,
+    In<WebSocket<F>>: std::fmt::Debug,
+{
+    assert_eq!(solo.at(Duration::from_secs(1)), [""; 0]);
+    solo.peer(first.more());
+    assert_eq!(solo.poll(), [""; 0]);
+    assert!(solo.session.poll_timeout().is_some(), "nothing watches over the message");
+    for second in 2..31 {
+        assert_eq!(solo.at(Duration::from_secs(second)), [""; 0], "at {second} s");
+        for frame in between(second) {
+            solo.peer(frame);
+            assert_eq!(solo.poll(), [""; 0]);
+        }
+    }
+    ends_incomplete(&mut solo, Duration::from_secs(31));
+}
+
+#[test]
+fn an_unfinished_message_meets_its_deadline_whatever_comes_between() {
+    let packages = || {
+        let packages = Packages::<_, Bytes>::new(Blind);
+        Solo::new(WebSocket::server_of(packages, ServerOptions::new()), Arc::default(), true)
+    };
+    type Between = fn(u64) -> Vec<Frame>;
+    let between: [Between; 5] = [
+        |_| vec![],
+        |_| vec![Frame::ping("?"); 3],
+        // More bytes than the progress that is asked for, but none of them the message's.
+        |_| vec![Frame::ping([b'?'; 125]); 50],
+        |second| vec![Frame::continuation([b'a'; 2000]).more(), Frame::pong(second.to_string())],
+        |_| vec![Frame::continuation("").more()],
+    ];
+    for between in between {
+        for solo in Solo::opened_both(|c| c) {
+            never_finishes(solo, Frame::binary(vec![7; 1 << 20]), between);
+        }
+        for solo in Solo::opened_both(|c| c) {
+            never_finishes(solo, Frame::text(""), between);
+        }
+        never_finishes(packages().opened(), Frame::binary("be"), between);
+    }
+}
+
+#[test]
+fn an_unfinished_compressed_message_meets_its_deadline() {
+    let server = || Solo::server(ServerOptions::new().deflate(Deflate::new()), config(|c| c));
+    let opened = || server().opened_with("Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    // "Hello", of RFC 7692 section 7.2.3.1, with what makes the window refer to it.
+    let first = || Frame::text(b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00").rsv(4);
+    never_finishes(opened(), first(), |_| vec![]);
+    never_finishes(opened(), first(), |_| vec![Frame::ping(""), Frame::continuation("").more()]);
+}
+
+/// As a whole frame that comes slowly: 64 KiB in time are enough, in fragments of any size and in a half one.
+#[test]
+fn sixty_four_kib_of_progress_renew_the_time_of_a_message() {
+    for (missing, lives) in [(0, true), (1, false)] {
+        for fragments in [1, 64] {
+            for solo in &mut Solo::opened_both(|c| c) {
+                solo.peer(Frame::binary("begun").more());
+                assert_eq!(solo.poll(), [""; 0]);
+                for round in 1..5 {
+                    // A while before the time is over, with pings that do not count between.
+                    let at = Duration::from_secs(20 * round);
+                    assert_eq!(solo.at(at), [""; 0]);
+                    for n in 0..fragments {
+                        let size = (64 * 1024) / fragments - if n == 0 { missing } else { 0 };
+                        solo.peer(Frame::continuation(vec![7; size]).more());
+                        solo.peer(Frame::ping("?"));
+                        assert_eq!(solo.poll(), [""; 0]);
+                    }
+                    if !lives {
+                        ends_incomplete(solo, Duration::from_secs(30));
+                        break;
+                    }
+                }
+                if lives {
+                    ends_incomplete(solo, Duration::from_secs(80 + 30));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fragment_that_comes_slowly_is_progress_of_its_message() {
+    for (progress, lives) in [(64 * 1024 - 1, false), (64 * 1024, true)] {
+        for mut solo in Solo::opened_both(|c| c) {
+            solo.peer(Frame::binary("begun").more());
+            let fragment = solo.as_peer(Frame::continuation(noise(200_000)).more()).bytes();
+            solo.input(&fragment[..10]);
+            assert_eq!(solo.poll(), [""; 0]);
+            assert_eq!(solo.at(Duration::from_secs(20)), [""; 0]);
+            solo.input(&fragment[10..10 + progress]); // not polled: that what came counts is not for a poll to find
+            if lives {
+                assert_eq!(solo.at(Duration::from_secs(30)), [""; 0]);
+                ends_incomplete(&mut solo, Duration::from_secs(50));
+            } else {
+                ends_incomplete(&mut solo, Duration::from_secs(30));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_done_leaves_no_deadline_to_the_next() {
+    for mut solo in Solo::opened_both(|c| c) {
+        let secs = Duration::from_secs;
+        solo.peer(Frame::text("a").more());
+        assert_eq!(solo.poll(), [""; 0]);
+        assert_eq!(solo.at(secs(20)), [""; 0]);
+        // The end of one message and the beginning of the next in one read.
+        let both = solo.peers([Frame::continuation("b"), Frame::text("c").more()]);
+        solo.input(&both);
+        assert_eq!(solo.messages(), [Message::text("ab")]);
+        assert_eq!(solo.at(secs(30)), [""; 0]);
+        assert_eq!(solo.at(secs(49)), [""; 0]);
+        solo.peer(Frame::continuation("d"));
+        assert_eq!(solo.messages(), [Message::text("cd")]);
+        assert_eq!(solo.at(secs(3600)), [""; 0]);
+        assert_eq!(solo.session.poll_timeout(), None);
+    }
+}
+
+/// While nothing is read, the peer can't be blamed; then its time begins afresh.
+#[test]
+fn a_pause_suspends_the_deadline_of_a_message() {
+    for mut solo in Solo::opened_both(|c| c) {
+        solo.peer(Frame::text("a").more());
+        assert_eq!(solo.poll(), [""; 0]);
+        solo.session.pause();
+        for second in 1..100 {
+            assert_eq!(solo.at(Duration::from_secs(second)), [""; 0]);
+        }
+        solo.session.resume(solo.clock.now());
+        ends_incomplete(&mut solo, Duration::from_secs(99 + 30));
+    }
+}
+
 /// A client can't be kept waiting between two messages, only within a frame.
 #[test]
 fn quiet_between_two_parts_is_no_stall() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Layer;
 use crate::codec::{Sink, Source};
-use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol};
+use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol, Unfinished};
 use crate::session::Inner;
 use crate::{CloseReason, Config, Opened};
 
@@ -65,8 +65,8 @@ impl<L: Layer, P: StreamProtocol> StreamProtocol for Layered<L, P> {
         self.protocol.max_sent(config)
     }
 
-    fn is_mid_frame(&self) -> bool {
-        self.protocol.is_mid_frame()
+    fn unfinished(&mut self) -> Option<Unfinished> {
+        self.protocol.unfinished()
     }
 
     #[inline]

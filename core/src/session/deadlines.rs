@@ -18,7 +18,7 @@ pub enum Deadline {
     IdleWrite,
     /// Bytes must have moved either way.
     IdleBoth,
-    /// A frame that has begun must have made progress.
+    /// A frame, or a message of several, that has begun must have made progress.
     PartialFrame,
     /// The next ping is due (WebSocket).
     Heartbeat,

@@ -1,7 +1,7 @@
 //! The receiving side of a session: what is worth decoding, and since when a frame has been incomplete.
 
 use crate::memory::Received;
-use crate::protocol::{In, StreamProtocol};
+use crate::protocol::{In, StreamProtocol, Unfinished};
 use crate::{CloseReason, Config, DecoderFault, Timestamp};
 
 /// A frame that has come this much further counts as alive. See `Config::partial_frame_timeout`.
@@ -18,11 +18,23 @@ pub(crate) struct Inbox {
     partial_since: Option<Timestamp>,
     /// Bytes received in all at that time.
     partial_mark: u64,
+    message: Clock,
+}
+
+/// Watches over a message of which some frames have come: control frames between them are no progress of it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Clock {
+    /// When it last made progress; `None` while there is no such message.
+    since: Option<Timestamp>,
+    /// Bytes of the message that were decoded.
+    decoded: u64,
+    /// Bytes of it that had come when it last made progress.
+    mark: u64,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Inbox { want: 1, mark: usize::MAX, partial_since: None, partial_mark: 0 }
+        Inbox { want: 1, mark: usize::MAX, partial_since: None, partial_mark: 0, message: Clock::default() }
     }
 
     /// Whether a decoder might find a frame in `buffered` bytes.
@@ -35,8 +47,28 @@ impl Inbox {
         self.want.saturating_sub(buffered)
     }
 
-    pub(crate) fn partial_since(&self) -> Option<Timestamp> {
-        self.partial_since
+    /// Since when something has been incomplete without progress. `held` bytes wait, the last of which came at
+    /// `received_at`: perhaps they have not been decoded yet.
+    pub(crate) fn incomplete_since(&self, held: usize, received_at: Timestamp) -> Option<Timestamp> {
+        let Clock { since, decoded, mark } = self.message;
+        let progress = (decoded + held as u64).saturating_sub(mark) >= PARTIAL_PROGRESS;
+        let message = since.map(|since| if progress { received_at } else { since });
+        [self.partial_since, message].into_iter().flatten().min()
+    }
+
+    /// All that can be decoded is. `unfinished` is under way, and the last `held` bytes are part of it, or of a frame
+    /// in the midst of it.
+    pub(crate) fn watch_message(&mut self, unfinished: Option<Unfinished>, held: usize, now: Timestamp) {
+        let clock = &mut self.message;
+        let Some(Unfinished { begun, bytes }) = unfinished else {
+            clock.since = None;
+            return;
+        };
+        let has_come = bytes + held as u64;
+        if clock.since.is_none() || begun || has_come.saturating_sub(clock.mark) >= PARTIAL_PROGRESS {
+            (clock.since, clock.mark) = (Some(now), has_come);
+        }
+        clock.decoded = bytes;
     }
 
     /// Notes that there are `received` bytes in all now.
@@ -49,8 +81,8 @@ impl Inbox {
 
     /// Begins the time allowed for an incomplete frame afresh: reading was suspended until now.
     pub(crate) fn restart_partial(&mut self, now: Timestamp) {
-        if self.partial_since.is_some() {
-            self.partial_since = Some(now);
+        for since in [&mut self.partial_since, &mut self.message.since] {
+            *since = since.map(|_| now);
         }
     }
 
@@ -71,7 +103,7 @@ impl Inbox {
         }
     }
 
-    /// The rest of a frame is awaited that is partly given already.
+    /// The rest of something is awaited that is partly here.
     pub(crate) fn begin_partial(&mut self, received: u64, now: Timestamp) {
         if self.partial_since.is_none() {
             self.partial_since = Some(now);
@@ -79,7 +111,7 @@ impl Inbox {
         }
     }
 
-    /// Nothing is incomplete.
+    /// No frame is incomplete.
     pub(crate) fn end_partial(&mut self) {
         self.partial_since = None;
     }

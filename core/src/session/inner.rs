@@ -233,7 +233,7 @@ impl Inner {
                 self.expire_idle(Idle::Both, deadline, self.config.idle_both(), since, pending::IDLE_BOTH);
             }
             Deadline::PartialFrame => {
-                let since = if self.is_suspended() { Some(self.now) } else { self.inbox.partial_since() };
+                let since = if self.is_suspended() { Some(self.now) } else { self.incomplete_since() };
                 let (Some(since), Some(period)) = (since, self.config.partial_frame_timeout()) else {
                     return;
                 };
@@ -296,13 +296,23 @@ impl Inner {
         }
     }
 
-    /// Watches over a frame that has begun, from the first time that one stays incomplete.
+    /// Watches over a frame or a message that has begun, from the first time that one stays incomplete.
     pub(super) fn watch_partial(&mut self) {
-        let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::PartialFrame);
-        let begun = self.inbox.partial_since().filter(|_| !watched);
-        if let (Some(since), Some(period)) = (begun, self.config.partial_frame_timeout()) {
+        if self.phase != Phase::Open || self.deadlines.is_set(Deadline::PartialFrame) {
+            return;
+        }
+        if let (Some(since), Some(period)) = (self.incomplete_since(), self.config.partial_frame_timeout()) {
             self.deadlines.set(Deadline::PartialFrame, since + period);
         }
+    }
+
+    fn incomplete_since(&self) -> Option<Timestamp> {
+        self.inbox.incomplete_since(self.buffered(), self.read_since)
+    }
+
+    /// Bytes that were received and are not decoded.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |b| b.received.len() + b.layer.wire.received.len())
     }
 
     /// Watches over queued bytes, from the first time that the transport does not take all.
@@ -618,7 +628,7 @@ impl Inner {
             received: flow(&self.received, self.received.messages, self.received_at),
             sent: flow(&self.sent, progress.accepted.map_or(0, Seq::get), self.write_since),
             queued: self.queued(),
-            buffered: self.buffers.as_ref().map_or(0, |b| b.received.len() + b.layer.wire.received.len()),
+            buffered: self.buffered(),
             refused: self.refused,
             progress,
         }

@@ -136,12 +136,12 @@ impl Inner {
     }
 
     /// Watches over a piece of the layer's that has begun as over a frame.
-    pub(super) fn watch_unopened(&mut self, is_mid_frame: bool) {
+    pub(super) fn watch_unopened(&mut self) {
         let Some(buffers) = &self.buffers else { return };
         if !buffers.layer.wire.received.is_empty() {
             self.inbox.begin_partial(self.received.bytes, self.now);
             self.watch_partial();
-        } else if buffers.received.is_empty() && !is_mid_frame {
+        } else if buffers.received.is_empty() {
             self.inbox.end_partial();
         }
     }

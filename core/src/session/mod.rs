@@ -289,7 +289,7 @@ impl<P: StreamProtocol> Session<P> {
         if let Some(layer) = self.protocol.layer() {
             self.inner.open_layer(layer, n);
         }
-        self.inner.watch_unopened(self.protocol.is_mid_frame());
+        self.inner.watch_unopened();
     }
 
     /// The peer has ended its stream.
@@ -511,7 +511,9 @@ impl<P: StreamProtocol> Session<P> {
         if !inner.is_delivering() {
             return None;
         }
-        if protocol.is_mid_frame() || inner.has_unopened() {
+        let held = inner.buffered();
+        inner.inbox.watch_message(protocol.unfinished(), held, inner.now);
+        if inner.has_unopened() {
             inner.inbox.begin_partial(inner.received.bytes, inner.now);
         }
         inner.watch_partial();

@@ -13,7 +13,7 @@ use super::utf8::Utf8;
 use crate::CloseReason;
 use crate::codec::Source;
 use crate::copy;
-use crate::protocol::Found;
+use crate::protocol::{Found, Unfinished};
 
 /// So many fragments are free; each one after that must come with [`FRAGMENT_BYTES`] bytes of the message. That stops
 /// floods of tiny fragments early, whatever their number adds up to.
@@ -25,11 +25,13 @@ pub(crate) struct Reader {
     rules: Rules,
     max_message: usize,
     /// The message that is under way: some of its frames have come. Boxed because most messages have one frame.
-    message: Option<Box<Unfinished>>,
+    message: Option<Box<Message>>,
     /// How many bytes of the payload at the front are unmasked and, if they are text, checked.
     done: usize,
     /// In parts: what is left of the frame whose header is consumed, and the place of the mask.
     frame: Option<(Header, usize)>,
+    /// A message of several frames has begun, or in parts, a frame.
+    begun: bool,
     text: Utf8,
     /// The control frame that was read last, to be acted on.
     control: Option<Control>,
@@ -44,7 +46,7 @@ pub(crate) struct Reader {
 
 /// A message of which some frames have come.
 #[derive(Debug)]
-struct Unfinished {
+struct Message {
     kind: Kind,
     compressed: bool,
     fragments: u64,
@@ -71,6 +73,7 @@ impl Reader {
             message: None,
             done: 0,
             frame: None,
+            begun: false,
             text: Utf8::default(),
             control: None,
             closed: false,
@@ -94,9 +97,16 @@ impl Reader {
         self.inflater = Some(Box::new(inflater));
     }
 
-    /// Whether a frame is under way of which some has been given already.
-    pub(crate) fn is_mid_frame(&self) -> bool {
-        self.frame.is_some()
+    /// What is under way beyond what was read of a frame: a message that is held, or in parts, where nothing is held
+    /// between frames, a frame of which some has been given already.
+    pub(crate) fn unfinished(&mut self) -> Option<Unfinished> {
+        let message = self.message.as_ref()?;
+        let left = match &self.frame {
+            Some((frame, _)) => frame.len as u64,
+            None if self.rules.in_parts => return None,
+            None => 0,
+        };
+        Some(Unfinished { begun: std::mem::take(&mut self.begun), bytes: message.received - left })
     }
 
     /// What was decompressed, as [`Work::bytes`](crate::Work::bytes) counts it.
@@ -295,8 +305,9 @@ impl Reader {
 
     /// Counts a frame of a message, the first one perhaps.
     fn begin(&mut self, header: &Header, kind: Kind, compressed: bool) {
+        self.begun |= self.rules.in_parts || self.message.is_none();
         let message = self.message.get_or_insert_with(|| {
-            Box::new(Unfinished {
+            Box::new(Message {
                 kind,
                 compressed,
                 fragments: 0,
