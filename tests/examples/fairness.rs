@@ -64,11 +64,11 @@ fn compressed(zeros: usize) -> Vec<u8> {
 }
 
 /// Connects, and shakes hands.
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+fn connect(address: SocketAddr, extensions: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let request = REQUEST.replace("/chat", "/");
-    write!(stream, "{request}Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n")?;
+    write!(stream, "{request}{extensions}\r\n")?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -91,7 +91,11 @@ fn drain(mut stream: TcpStream) -> thread::JoinHandle<()> {
 
 /// One of the others; adds the bytes that it sent to `sent`.
 fn other(address: SocketAddr, kind: Kind, stop: &AtomicBool, sent: &AtomicU64) -> io::Result<()> {
-    let mut stream = connect(address)?;
+    let extensions = match kind {
+        Kind::Flood(_) => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+        Kind::Busy | Kind::AfterClose => "",
+    };
+    let mut stream = connect(address, extensions)?;
     match kind {
         Kind::Flood(bytes) => {
             let bytes = bytes();
@@ -122,7 +126,7 @@ fn other(address: SocketAddr, kind: Kind, stop: &AtomicBool, sent: &AtomicU64) -
                 while !stop.load(Ordering::Relaxed) && stream.write_all(&block).is_ok() {
                     sent.fetch_add(block.len() as u64, Ordering::Relaxed);
                 }
-                stream = connect(address)?;
+                stream = connect(address, extensions)?;
             }
         }
     }
@@ -131,7 +135,7 @@ fn other(address: SocketAddr, kind: Kind, stop: &AtomicBool, sent: &AtomicU64) -
 
 /// The innocent client: the 99th percentile of its waits, and the longest.
 fn innocent(address: SocketAddr, time: Duration) -> io::Result<(Duration, Duration)> {
-    let mut stream = connect(address)?;
+    let mut stream = connect(address, "")?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let frame = Frame::text("0123456789abcdef").masked(KEY).bytes();
     let mut echo = [0; 18];

@@ -421,6 +421,28 @@ fn datagrams_that_came_before_the_sleep_count() {
     assert_eq!(log.take(), ["on_open", "on_message: hello"]);
 }
 
+#[test]
+fn datagrams_that_the_runtime_learns_of_late_count() {
+    let log = Log::default();
+    let (_server, wire) = peers(&log);
+    come(&wire, &log, 1..2);
+    fake::jump_unnoticed(Fake::now() + HOUR);
+    wire.recv_is_blind();
+    come(&wire, &log, 1..2);
+    assert_eq!((log.count("on_message"), log.count("on_cron"), log.count("on_idle")), (2, 1, 0));
+
+    let (recorder, log) = Recorder::echo();
+    let builder = Server::<Fake>::builder().config(config(|c| c.idle_read(secs(10)).idle_both(secs(10))));
+    let _server = fake::block_on(builder.udp("127.0.0.1:0", Raw, recorder)).unwrap();
+    fake::run();
+    let wire = fake::udp_wire();
+    fake::jump_unnoticed(Fake::now() + HOUR);
+    wire.recv_is_blind();
+    wire.receives([(Path::new(SocketAddr::from(([192, 0, 2, 1], 1))), b"hello".to_vec())]);
+    fake::run();
+    assert_eq!(log.take(), ["on_open", "on_message: hello"]);
+}
+
 /// As for a session, time stands still for a table of peers: those that it knows are served, and it lets in as many as it
 /// would in that moment.
 #[test]

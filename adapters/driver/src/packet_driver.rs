@@ -80,7 +80,7 @@ where
         self.actor.begin_turn();
         let mut reads = TURN_READS;
         let worked = self.work(cx, now, &mut reads);
-        if worked.is_ready() || !self.engine.expire(now) {
+        if worked.is_ready() || !self.engine.expire(cx, now) {
             return worked;
         }
         self.work(cx, now, &mut reads)

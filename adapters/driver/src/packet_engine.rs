@@ -9,6 +9,7 @@ use getty_core::datagram::{Outgoing, Packets, PeerKey, Peers, RecvBatch};
 use getty_core::{IoFailure, Seq, Timestamp};
 
 use crate::alarm::Alarm;
+use crate::late::Late;
 use crate::trouble::{Finding, Trouble};
 use crate::udp::errors;
 use crate::{PacketIo, Runtime, lending};
@@ -18,6 +19,7 @@ pub(crate) struct PacketEngine<R: Runtime, I, D> {
     pub(crate) machine: D,
     pub(crate) io: I,
     alarm: Alarm<R>,
+    late: Late,
     trouble: Trouble,
 }
 
@@ -43,16 +45,18 @@ pub(crate) trait Datagrams {
 
 impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
     pub(crate) fn new(machine: D, io: I) -> Self {
-        PacketEngine { machine, io, alarm: Alarm::new(), trouble: Trouble::default() }
+        PacketEngine { machine, io, alarm: Alarm::new(), late: Late::default(), trouble: Trouble::default() }
     }
 
-    /// Tells the machine what time it is, if that matters to it; says whether it did.
-    pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
-        let due = self.machine.poll_timeout().is_some_and(|at| at <= now);
-        if due {
-            self.machine.handle_timeout(now);
+    /// Tells the machine what time it is, if that matters to it and the task is not [`Late`]; says whether it did.
+    pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let Some(due) = self.machine.poll_timeout().filter(|&at| at <= now) else { return false };
+        if self.late.yields(due, now) {
+            R::yield_now(cx);
+            return false;
         }
-        due
+        self.machine.handle_timeout(now);
+        true
     }
 
     /// Receives once, unless that has to rest. Ready if anything came, an error among others.
@@ -143,6 +147,9 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
     /// A turn is over: gives the batch back to the thread, and sees to it that the task wakes when something is due. Ready
     /// if that has come.
     pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.late.has_yielded() {
+            return Poll::Pending; // the deadline has passed: the task would wake itself at once
+        }
         let rested = self.trouble.rests_until().filter(|_| self.machine.wants_read());
         self.alarm.poll(cx, [self.machine.poll_timeout(), rested].into_iter().flatten().min())
     }

@@ -145,7 +145,7 @@ where
         self.take_posted(now);
         self.obey_endpoint(now);
         let worked = self.work(cx, now, &mut reads, &mut events);
-        if worked.is_ready() || !self.engine.expire(now) {
+        if worked.is_ready() || !self.engine.expire(cx, now) {
             return worked;
         }
         self.work(cx, now, &mut reads, &mut events)

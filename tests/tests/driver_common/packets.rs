@@ -36,6 +36,8 @@ struct Shared {
     /// How many datagrams the socket takes before it is full; `None` is any number.
     room: Option<usize>,
     send_waker: Option<Waker>,
+    /// How many receives find nothing, whatever is there.
+    blind: usize,
     recv_calls: usize,
     send_calls: usize,
     closed: bool,
@@ -77,6 +79,11 @@ impl PacketWire {
         shared.recv_waker.take().into_iter().for_each(Waker::wake);
     }
 
+    /// The next receive finds nothing, whatever is there: the runtime does not know of it yet.
+    pub fn recv_is_blind(&self) {
+        self.lock().blind += 1;
+    }
+
     /// The next send fails.
     pub fn send_fails(&self, error: impl Into<io::Error>) {
         self.lock().send_errors.push_back(error.into());
@@ -116,6 +123,11 @@ impl PacketIo for MemPackets {
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
         let mut shared = self.shared.lock().unwrap();
         shared.recv_calls += 1;
+        if shared.blind > 0 {
+            shared.blind -= 1;
+            shared.recv_waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let broken = shared.broken;
         let result =
             shared.receives.pop_front().or(broken.map(|errno| Err(io::Error::from_raw_os_error(errno))));

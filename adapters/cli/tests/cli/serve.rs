@@ -1,13 +1,13 @@
 //! `getty serve`.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use rustix::process::Signal;
 
-use crate::support::{Running, Server, frame, read_frame, rest, run};
+use crate::support::{RUNTIMES, Running, Server, frame, read_frame, rest, run};
 
 #[test]
 fn every_codec_makes_the_round_trip() {
@@ -102,6 +102,34 @@ fn stats_count() {
     client.write_all(&[0, 0]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     server.wait_for_stats("errors 1 (last: closed by the peer: something was cut off)");
+}
+
+/// After a stop the timers are due and the bytes are there. It is the bytes that count.
+#[cfg(unix)]
+#[test]
+fn what_came_while_the_process_was_stopped_counts() {
+    let stopped = |runtime| {
+        let server = Server::start(&["--threads", "1", "--idle", "4", "--runtime", runtime]);
+        let mut clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
+        let send = |clients: &mut [TcpStream]| {
+            clients.iter_mut().for_each(|client| client.write_all(&frame(b"hello")).unwrap());
+        };
+        let receive = |clients: &mut [TcpStream]| {
+            clients
+                .iter_mut()
+                .for_each(|client| assert_eq!(read_frame(client).unwrap(), b"hello", "{runtime}"));
+        };
+        send(&mut clients);
+        receive(&mut clients);
+        server.running.signal(Signal::STOP);
+        send(&mut clients);
+        std::thread::sleep(Duration::from_millis(4500)); // what this is about: longer than they may be idle
+        server.running.signal(Signal::CONT);
+        receive(&mut clients);
+    };
+    std::thread::scope(|scope| {
+        RUNTIMES.map(|runtime| scope.spawn(move || stopped(runtime))).map(|thread| thread.join().unwrap());
+    });
 }
 
 #[cfg(unix)]
