@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use driver_common::fake::{self, Fake};
+use driver_common::namespace::{icmp, raw, udp_header};
 use driver_common::packets::{MemPackets, PacketWire, packets};
 use driver_common::recorder::{Log, Recorder};
 use driver_common::runtimes::{TestRuntime, blocking, client, server, until};
@@ -21,7 +22,7 @@ use getty_core::codec::Raw;
 use getty_core::datagram::{PacketOptions, Packets, Path, PeerLimits};
 use getty_core::{CloseReason, Config, Seq};
 use getty_driver::{NotFlushed, PacketDriver, Server};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr};
 
 on_every_runtime!(icmp_errors_end_no_session, a_peer_at_port_0_ends_no_session);
 
@@ -355,40 +356,6 @@ fn a_socket_that_rests_is_not_looked_after_when_nothing_is_wanted_of_it() {
 /// Whether this process has a network of its own, in which it may send what it likes.
 fn has_network() -> bool {
     namespace::is_inside("ip link set lo up")
-}
-
-fn raw(domain: Domain, protocol: Protocol) -> Socket {
-    Socket::new(domain, Type::RAW, Some(protocol)).unwrap()
-}
-
-/// The UDP header of an empty datagram.
-fn udp_header(from: u16, to: u16) -> Vec<u8> {
-    [from.to_be_bytes(), to.to_be_bytes(), [0, 8], [0, 0]].concat()
-}
-
-/// The network says of a datagram from `from` to `to`: this type and code of ICMP (or ICMPv6), with `rest` of
-/// its header.
-fn icmp(kind: u8, code: u8, rest: u32, from: SocketAddr, to: SocketAddr) {
-    let header = [&[kind, code, 0, 0], &rest.to_be_bytes()[..]].concat();
-    let udp = udp_header(from.port(), to.port());
-    match (from, to) {
-        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
-            let ip = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
-            let mut packet = [&header, &ip[..], &from.ip().octets(), &to.ip().octets(), &udp].concat();
-            let sum: u32 = packet.chunks(2).map(|two| u32::from(u16::from_be_bytes([two[0], two[1]]))).sum();
-            let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-            packet[2..4].copy_from_slice(&sum.to_be_bytes());
-            let to = SocketAddr::from((*from.ip(), 0));
-            raw(Domain::IPV4, Protocol::ICMPV4).send_to(&packet, &to.into()).unwrap();
-        }
-        (SocketAddr::V6(from), SocketAddr::V6(to)) => {
-            let ip = [0x60, 0, 0, 0, 0, 8, 17, 64];
-            let packet = [&header, &ip[..], &from.ip().octets(), &to.ip().octets(), &udp].concat();
-            let to = SocketAddr::from((*from.ip(), 0));
-            raw(Domain::IPV6, Protocol::ICMPV6).send_to(&packet, &to.into()).unwrap();
-        }
-        _ => unreachable!("of one family"),
-    }
 }
 
 fn icmp_errors_end_no_session<R: TestRuntime>() {

@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use event_listener::Event;
+use getty_core::CloseReason;
 use slab::Slab;
 
 use crate::limits::{Counted, ServerLimits, ServerStats, SessionInfo};
@@ -57,6 +58,8 @@ pub(crate) struct Endpoint {
     empty: Event,
     /// A session has answered, or left.
     answered: Event,
+    /// What brings sessions into being has left.
+    ended: Event,
 }
 
 struct Members {
@@ -75,6 +78,8 @@ struct Members {
     late: usize,
     /// How many wait for what sessions say of themselves.
     listing: usize,
+    /// Why there will be no more sessions, once that is so.
+    end: Option<CloseReason>,
     /// How many sessions each address has, where that is limited.
     by_address: HashMap<IpAddr, u32>,
     counted: Counted,
@@ -117,6 +122,8 @@ pub(crate) enum Role {
     Acceptor,
     /// Is a session.
     Session,
+    /// Is the one session that there will ever be.
+    Sole,
     /// Drives sessions that are not tasks themselves.
     Host,
     /// Is a session that a host drives, and tells of.
@@ -125,12 +132,17 @@ pub(crate) enum Role {
 
 impl Role {
     fn is_session(self) -> bool {
-        matches!(self, Role::Session | Role::Guest)
+        matches!(self, Role::Session | Role::Sole | Role::Guest)
+    }
+
+    /// Whether there will be no more sessions when it has left.
+    fn is_source(self) -> bool {
+        matches!(self, Role::Acceptor | Role::Sole | Role::Host)
     }
 
     /// Whether it tells of sessions when it is asked.
     fn answers(self) -> bool {
-        matches!(self, Role::Session | Role::Host)
+        matches!(self, Role::Session | Role::Sole | Role::Host)
     }
 }
 
@@ -242,6 +254,18 @@ impl Endpoint {
         }
     }
 
+    /// Waits until there will be no more sessions; gives why.
+    pub(crate) async fn ended(&self) -> CloseReason {
+        loop {
+            let listener = self.ended.listen();
+            let end = self.lock().end.clone();
+            match end {
+                Some(reason) => return reason,
+                None => listener.await,
+            }
+        }
+    }
+
     /// Waits until no task is left.
     pub(crate) async fn wait_empty(&self) {
         loop {
@@ -331,6 +355,7 @@ impl Default for Members {
             grace: None,
             late: 0,
             listing: 0,
+            end: None,
             by_address: HashMap::new(),
             counted: Counted::default(),
         }
@@ -478,8 +503,15 @@ impl Drop for Member {
             }
         }
         let is_empty = members.slots.is_empty();
+        let is_end = self.role.is_source();
+        if is_end && members.end.is_none() {
+            members.end = Some(CloseReason::Local { flushed: false });
+        }
         drop(members);
         drop(slot);
+        if is_end {
+            self.endpoint.ended.notify(usize::MAX);
+        }
         self.endpoint.answered.notify(usize::MAX);
         if is_empty {
             self.endpoint.empty.notify(usize::MAX);
@@ -523,6 +555,13 @@ impl Membership {
     /// Whether a newer session has taken the place of this one, which is not open.
     pub(crate) fn is_displaced(&self) -> bool {
         self.member.as_ref().is_some_and(Member::is_displaced)
+    }
+
+    /// The task is done, and this is why: told once it has left.
+    pub(crate) fn end(&self, reason: &CloseReason) {
+        if let Some(member) = self.member.as_ref().filter(|member| member.role.is_source()) {
+            member.endpoint.lock().end = Some(reason.clone());
+        }
     }
 
     /// The waker of the task, once it was polled.

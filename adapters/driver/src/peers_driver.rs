@@ -371,8 +371,9 @@ where
         let result = catch_unwind(AssertUnwindSafe(|| this.turn(cx, now)))
             .unwrap_or_else(|panic| this.end_panicked(now, &*panic));
         this.engine.give_back();
-        if result.is_pending() {
-            this.end_turn(cx);
+        match &result {
+            Poll::Ready(reason) => this.membership.end(reason),
+            Poll::Pending => this.end_turn(cx),
         }
         result
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Dropped, PacketOptions, Packets, Path as PacketPath, PeerLimits, Peers};
-use getty_core::{Config, Framed, Items, Protocol, StreamProtocol};
+use getty_core::{CloseReason, Config, Framed, Items, Protocol, StreamProtocol};
 
 #[cfg(unix)]
 use crate::UnixRuntime;
@@ -89,6 +89,20 @@ impl<R: Runtime, A> Server<R, A> {
     /// Dropping the future forgets the question.
     pub async fn list(&self) -> Vec<SessionInfo> {
         self.endpoint.list().await
+    }
+
+    /// Waits until the server has ended though nobody asked it to, and gives why: nobody is served any
+    /// longer, and a program that is there for that had better end too.
+    ///
+    /// Over UDP that is when the socket fails ([`CloseReason::Io`]; not by errors of single datagrams), the
+    /// codec panics, or a listener ends the one session that a server of [`udp`](ServerBuilder::udp) has.
+    /// Over TCP and Unix sockets a server goes on trying, whatever accepting gives
+    /// ([`ServerStats::failures`]). In all cases it has ended when the runtime has dropped its task.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future; called again, it gives the same.
+    pub async fn ended(&self) -> CloseReason {
+        self.endpoint.ended().await
     }
 
     /// Stops accepting, tells every listener (`on_shutdown`, which by default closes gracefully after the
@@ -298,7 +312,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         let packets = Packets::new(codec, options, self.config, clock::timestamp(R::now()));
         let mut driver = PacketDriver::new(packets, socket, listener);
         let endpoint = Arc::new(Endpoint::default());
-        driver.set_member(endpoint.join(Role::Session));
+        driver.set_member(endpoint.join(Role::Sole));
         driver.set_on_panic(self.on_panic);
         self.spawner.spawn(driver);
         Ok(Server { address: local, endpoint, runtime: PhantomData })

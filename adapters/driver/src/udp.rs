@@ -239,6 +239,11 @@ const LARGEST_SEGMENT: usize = 1452;
 /// A socket that has every address of the machine (bound to `0.0.0.0` or `[::]`) makes one call for each run of its
 /// answers, because there `sendmmsg` can't be told which address to send from. One bound to a single address, or
 /// connected, has none to choose.
+///
+/// On Linux a sandbox may forbid the calls for several datagrams: they give `ENOSYS`, `EPERM` or `EACCES`.
+/// That is found out once for each socket, which from then on receives by `recvmsg`, one datagram or several
+/// joined ones in a call, and sends each by itself. Where `sendmsg` is forbidden too, datagrams leave from
+/// the address that the system chooses.
 #[derive(Debug)]
 pub struct BatchSocket {
     state: UdpSocketState,
@@ -250,6 +255,15 @@ pub struct BatchSocket {
     /// Where the datagrams go that are sent together. Kept for its memory.
     #[cfg(target_os = "linux")]
     peers: Vec<linux::Peer>,
+    /// This process may not receive in batches: then this is for the control messages of single receives.
+    #[cfg(target_os = "linux")]
+    control: Option<Vec<u8>>,
+    /// This process may not send datagrams together.
+    #[cfg(target_os = "linux")]
+    separately: bool,
+    /// This process may not send with control messages: there are no runs, and the system chooses the address
+    /// that datagrams leave from.
+    bare: bool,
 }
 
 impl BatchSocket {
@@ -270,6 +284,11 @@ impl BatchSocket {
             received: Box::new([RecvMeta::default(); BATCH_SIZE]),
             #[cfg(target_os = "linux")]
             peers: Vec::new(),
+            #[cfg(target_os = "linux")]
+            control: None,
+            #[cfg(target_os = "linux")]
+            separately: false,
+            bare: false,
         })
     }
 
@@ -281,18 +300,45 @@ impl BatchSocket {
     /// before that did not arrive ([`ConnectionRefused`](ErrorKind::ConnectionRefused) and the like).
     pub fn recv(&mut self, socket: &SockRef<'_>, batch: &mut RecvBatch) -> io::Result<bool> {
         const { assert!(BATCH_SIZE <= RecvBatch::SLOTS, "an empty buffer would cut a datagram off") };
-        let n = {
+        #[cfg(target_os = "linux")]
+        if self.control.is_some() {
+            return self.receive_one(socket, batch);
+        }
+        let received = {
             let mut slots = batch.slots();
             let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
                 array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
-            self.state.recv((&**socket).into(), &mut buffers, &mut self.received[..])?
+            self.state.recv((&**socket).into(), &mut buffers, &mut self.received[..])
         };
+        let n = match received {
+            #[cfg(target_os = "linux")]
+            Err(error) if linux::forbids_receiving(socket, &self.state, &error) => {
+                self.control = Some(linux::control());
+                return self.receive_one(socket, batch);
+            }
+            result => result?,
+        };
+        self.fill(batch, n);
+        Ok(n == BATCH_SIZE)
+    }
+
+    /// Receives once, where batches are forbidden. Datagrams may come joined still: those that the system has
+    /// joined before it is asked not to could not be told apart after it.
+    #[cfg(target_os = "linux")]
+    fn receive_one(&mut self, socket: &SockRef<'_>, batch: &mut RecvBatch) -> io::Result<bool> {
+        let (room, control) = (batch.slots().next().unwrap_or_default(), self.control.as_mut());
+        self.received[0] = linux::receive_one(socket, room, control.map_or(&mut [], |control| control))?;
+        self.fill(batch, 1);
+        Ok(true)
+    }
+
+    /// The first `n` slots were filled.
+    fn fill(&self, batch: &mut RecvBatch, n: usize) {
         for (slot, meta) in self.received[..n].iter().enumerate() {
             // The address of a group is nobody's to answer from.
             let local = meta.dst_ip.filter(|&address| is_of_one(address));
             batch.filled(slot, Path::new(meta.addr).with_local(local), meta.len, meta.stride);
         }
-        Ok(n == BATCH_SIZE)
     }
 
     /// Sends from the first datagram on until all are gone or the socket is full, and says how many were taken: one at
@@ -326,10 +372,9 @@ impl BatchSocket {
         first: Transmit<'a>,
         rest: &mut Rest<'a, impl Iterator<Item = Transmit<'a>>>,
     ) -> io::Result<(usize, usize)> {
-        let state = &self.state;
+        let most = if self.bare { 1 } else { self.state.max_gso_segments() };
         let is_run = move |transmit: &Transmit<'_>| {
-            let fits = transmit.segment <= LARGEST_SEGMENT && transmit.count <= state.max_gso_segments();
-            transmit.count > 1 && fits
+            transmit.count > 1 && transmit.segment <= LARGEST_SEGMENT && transmit.count <= most
         };
         if is_run(&first) {
             match self.transmit(socket, &first, first.contents, Some(first.segment)) {
@@ -338,11 +383,13 @@ impl BatchSocket {
                     return Ok((first.count, first.count));
                 }
                 Err(error) if self.is_final(&error) => return Err(error),
+                #[cfg(target_os = "linux")]
+                Err(error) if linux::forbids_control(socket, &error) => self.bare = true,
                 Err(_) => {} // the network or its card can't: each by itself
             }
         }
         #[cfg(target_os = "linux")]
-        if self.source(&first).is_none() {
+        if !self.separately && self.source(&first).is_none() {
             let mut slices = [[io::IoSlice::new(&[])]; linux::TOGETHER];
             let mut n = 0;
             self.peers.clear();
@@ -361,10 +408,13 @@ impl BatchSocket {
                 rest.advance(taken);
             }
             if n > 1 {
-                return Ok((linux::send_together(socket, &slices[..n], &self.peers)?, n));
+                match linux::send_together(socket, &slices[..n], &self.peers) {
+                    Err(error) if linux::forbids_sending_together(socket, &error) => self.separately = true,
+                    result => return Ok((result?, n)),
+                }
             }
             self.send_one(socket, &first)?;
-            return Ok((1, 1));
+            return Ok((1, n));
         }
         self.send_one(socket, &first)?;
         rest.advance(1);
@@ -373,17 +423,30 @@ impl BatchSocket {
 
     /// The address that datagrams have to leave from, where the system would not choose it anyway.
     fn source(&self, transmit: &Transmit<'_>) -> Option<IpAddr> {
-        transmit.path.and_then(|path| path.local).filter(|_| self.any_address)
+        transmit.path.and_then(|path| path.local).filter(|_| self.any_address && !self.bare)
     }
 
     /// Sends the first datagram of `transmit`.
-    fn send_one(&self, socket: &SockRef<'_>, transmit: &Transmit<'_>) -> io::Result<()> {
+    fn send_one(&mut self, socket: &SockRef<'_>, transmit: &Transmit<'_>) -> io::Result<()> {
         let datagram = &transmit.contents[..transmit.contents.len().min(transmit.segment)];
-        match transmit.path {
-            Some(_) => self.transmit(socket, transmit, datagram, None),
-            // Not every system lets a connected socket name its peer.
-            None => socket.send(datagram).map(drop),
+        // Not every system lets a connected socket name its peer.
+        let Some(path) = transmit.path else { return socket.send(datagram).map(drop) };
+        if !self.bare {
+            match self.transmit(socket, transmit, datagram, None) {
+                Err(error) if self.is_of_control(socket, &error) => {}
+                result => return result,
+            }
         }
+        socket.send_to(datagram, &path.peer.into()).map(drop)
+    }
+
+    /// Whether an error of sending says that the control messages are what is not taken, or not allowed.
+    fn is_of_control(&mut self, socket: &SockRef<'_>, error: &io::Error) -> bool {
+        #[cfg(target_os = "linux")]
+        if linux::forbids_control(socket, error) {
+            self.bare = true;
+        }
+        self.bare || errors::may_be_of_control(error.into())
     }
 
     /// Sends `contents` to where `transmit` goes, in datagrams of `segment` bytes each or as a single one.

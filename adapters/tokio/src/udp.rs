@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ pub struct UdpSocket {
     batches: BatchSocket,
     /// On a connected socket, what tells of errors: waiting to read does not.
     errors: Option<Errors>,
+    /// Nothing was received yet. The first try does not wait until there is something: that the socket is
+    /// dead would not be found out before somebody sends.
+    untried: bool,
 }
 
 impl UdpSocket {
@@ -29,7 +33,7 @@ impl UdpSocket {
         let batches = BatchSocket::new(&SockRef::from(&socket))?;
         let socket = Arc::new(net::UdpSocket::from_std(socket)?);
         let errors = socket.peer_addr().is_ok().then(|| Errors::new(socket.clone()));
-        Ok(UdpSocket { socket, batches, errors })
+        Ok(UdpSocket { socket, batches, errors, untried: true })
     }
 }
 
@@ -72,7 +76,13 @@ impl fmt::Debug for Errors {
 
 impl PacketIo for UdpSocket {
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
-        let UdpSocket { socket, batches, errors } = self;
+        let UdpSocket { socket, batches, errors, untried } = self;
+        if mem::take(untried) {
+            match batches.recv(&SockRef::from(&**socket), batch) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result.map(drop)),
+            }
+        }
         loop {
             if socket.poll_recv_ready(cx)?.is_pending() {
                 let found = errors.as_mut().is_some_and(|errors| errors.poll(cx));

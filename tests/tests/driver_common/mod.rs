@@ -10,6 +10,7 @@
 //! | [`socket`] | the same for WebSocket |
 //! | [`proxy`] | what stands between two ends, and lets them lose each other |
 //! | [`namespace`] | a network of the test's own |
+//! | [`seccomp`] | a process that may not make some calls |
 //! | [`runtimes`] | real runtimes: what a test needs to run on each of them, from one source |
 #![allow(dead_code, unused_imports)]
 
@@ -19,6 +20,8 @@ pub mod packets;
 pub mod proxy;
 pub mod recorder;
 pub mod runtimes;
+#[cfg(target_os = "linux")]
+pub mod seccomp;
 pub mod socket;
 pub mod task;
 pub mod wire;

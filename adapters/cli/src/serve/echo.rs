@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
@@ -150,6 +150,18 @@ impl<R: BuiltIn> Server<R> {
             Server::Sockets(servers) => join_all(servers.iter().map(|server| server.list())).await.concat(),
             #[cfg(unix)]
             Server::Path(server) => server.list().await,
+        }
+    }
+
+    /// Waits until it has ended though nobody asked it to, and gives why.
+    pub async fn ended(&self) -> CloseReason {
+        match self {
+            Server::Port(server) => server.ended().await,
+            Server::Sockets(servers) => {
+                select_all(servers.iter().map(|server| Box::pin(server.ended()))).await.0
+            }
+            #[cfg(unix)]
+            Server::Path(server) => server.ended().await,
         }
     }
 

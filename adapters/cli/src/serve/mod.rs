@@ -14,15 +14,15 @@ use std::sync::Arc;
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use getty_driver::SessionInfo;
 use getty_driver::tls::ServerTls;
 use tokio::sync::oneshot;
 
 use crate::codec::CodecOptions;
-use crate::explain::with_causes;
+use crate::explain::{explain, with_causes};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
 use crate::tls::ServerTlsOptions;
 use crate::units;
@@ -50,7 +50,8 @@ pub use udp::UdpOptions;
 /// wait to be sent, and how many messages came and went.
 ///
 /// SIGINT and SIGTERM (Ctrl-C) stop accepting, answer what has been received, close all sessions and end the
-/// program with exit code 0; a second signal ends it at once.
+/// program with exit code 0; a second signal ends it at once. If a socket of udp fails for good, it closes
+/// all sessions too, and ends with exit code 1.
 #[derive(Debug, Args)]
 pub struct Options {
     /// What to listen on: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH, tls://HOST:PORT or
@@ -206,13 +207,14 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
     let urls = options.urls.iter().zip(&running).map(|(url, server)| server.url(url));
     announce(urls).context("can't write to standard output")?;
     let tls = tls.map(|server| (server, &options.tls));
-    tokio::select! {
-        _ = ended(&mut signals, tls.as_ref(), async || Some(echo::list(&running).await)) => {}
-        () = totals::report::<R>(totals, &running) => {}
-    }
+    let result = tokio::select! {
+        _ = ended(&mut signals, tls.as_ref(), async || Some(echo::list(&running).await)) => Ok(()),
+        () = totals::report::<R>(totals, &running) => Ok(()),
+        failure = failed(&options.urls, &running) => Err(failure),
+    };
     tokio::select! {
         biased;
-        () = shut_down(running, options.grace) => Ok(()),
+        () = shut_down(running, options.grace) => result,
         code = ended(&mut signals, tls.as_ref(), async || None) => std::process::exit(code),
     }
 }
@@ -244,6 +246,17 @@ async fn serve_per_core<R: BuiltIn>(
         }
         code = ended(&mut signals, tls.as_ref(), async || None) => std::process::exit(code),
     }
+}
+
+/// Waits until one of the servers has ended of its own accord, and gives why.
+async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>]) -> anyhow::Error {
+    let ends = urls.iter().zip(servers).map(|(asked, server)| {
+        Box::pin(async move {
+            let reason = server.ended().await;
+            anyhow!("can't serve {} any longer: {}", server.url(asked), explain(&reason))
+        })
+    });
+    select_all(ends).await.0
 }
 
 /// Waits for a signal to end and gives its exit code; meanwhile renews the certificate and tells of the sessions when it

@@ -8,6 +8,9 @@ mod connect;
 #[cfg(target_os = "linux")]
 mod crowds;
 mod runtimes;
+#[cfg(target_os = "linux")]
+#[path = "../../../../tests/tests/driver_common/seccomp.rs"]
+mod seccomp;
 mod serve;
 #[cfg(target_os = "linux")]
 mod soak;

@@ -64,7 +64,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(args: &[&str]) -> Self {
-        let mut child = getty(args).spawn().unwrap();
+        Self::spawn(getty(args))
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let out = child.stdout.take().map(BufReader::new);
         let err = child.stderr.take().map(BufReader::new);
         Running { child, out, err }

@@ -7,7 +7,9 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::support::{DEADLINE, Done, RUNTIMES, Running, Server, frame, line, run};
+#[cfg(target_os = "linux")]
+use crate::seccomp::Filter;
+use crate::support::{DEADLINE, Done, RUNTIMES, Running, Server, frame, getty, line, run};
 
 /// A socket of the test, with its URL.
 fn socket() -> (UdpSocket, String) {
@@ -447,4 +449,26 @@ fn a_load_on_nobody() {
     }
     run(&["bench", "--size", "65508", &url], "")
         .failed(2, "no datagram holds 65508 bytes: the most is 65507");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_whose_socket_is_dead_ends() {
+    use std::os::unix::process::CommandExt;
+
+    for runtime in RUNTIMES {
+        for peers in [&[][..], &["--peers"]] {
+            let args =
+                [&["serve", "--runtime", runtime, "tcp://127.0.0.1:0", "udp://127.0.0.1:0"], peers].concat();
+            let mut command = getty(&args);
+            let mut filter = Filter::new(&[libc::SYS_recvmmsg, libc::SYS_recvmsg], libc::ENOSYS);
+            // SAFETY: between fork and exec it makes two calls of the system, and allocates nothing.
+            unsafe { command.pre_exec(move || filter.install()) };
+            let mut server = Running::spawn(command);
+            server.line();
+            let url = server.line().trim_end().strip_prefix("listening ").unwrap().to_owned();
+            let problem = format!("can't serve {url} any longer: Function not implemented (os error 38)");
+            server.finish().failed(1, &problem);
+        }
+    }
 }

@@ -30,6 +30,8 @@ mod numbers {
     /// Those of them that may also say that datagrams can't be sent as a run: packets of the path are
     /// smaller, or the call is forbidden.
     pub(super) const OF_RUN: &[i32] = &[libc::EMSGSIZE, libc::EACCES];
+
+    pub(super) const OF_CONTROL: Option<i32> = Some(libc::EIO);
 }
 
 #[cfg(windows)]
@@ -44,6 +46,8 @@ mod numbers {
     pub(super) const OF_NETWORK: &[i32] = &[10054, 10061, 10052, 10065, 10051];
 
     pub(super) const OF_RUN: &[i32] = &[];
+
+    pub(super) const OF_CONTROL: Option<i32> = None;
 }
 
 /// Whether the socket is of no use after an error of receiving. All others may be about one datagram.
@@ -75,6 +79,12 @@ pub(crate) fn may_be_of_earlier(failure: IoFailure) -> bool {
 /// Whether an error of sending a run may be about that run.
 pub(super) fn may_be_of_run(failure: IoFailure) -> bool {
     failure.raw_os_error.is_some_and(|number| numbers::OF_RUN.contains(&number))
+}
+
+/// Whether an error of sending may be about the control messages that go with a datagram: what is below does
+/// not do what they ask for.
+pub(super) fn may_be_of_control(failure: IoFailure) -> bool {
+    failure.raw_os_error.is_some() && failure.raw_os_error == numbers::OF_CONTROL
 }
 
 fn has_kind_of_network(failure: IoFailure) -> bool {

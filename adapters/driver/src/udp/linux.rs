@@ -1,12 +1,15 @@
 //! What Linux can do beyond the rest.
 
 use std::array;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 
 use nix::sys::socket::sockopt::Ipv6DontFrag;
-use nix::sys::socket::{getsockopt, setsockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, setsockopt};
+use quinn_udp::{RecvMeta, UdpSocketState};
 use rustix::io::Errno;
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg, sockopt};
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg, sendmsg_addr, sockopt};
 use socket2::{Domain, SockRef};
 
 /// How many datagrams go in one call.
@@ -51,6 +54,87 @@ fn send_up_to<const N: usize>(
             result => return Ok(result?),
         }
     }
+}
+
+/// Room for control messages: the local address, the size of joined datagrams, and what is asked for by
+/// options that are set elsewhere.
+const CONTROL: usize = 256;
+
+/// Memory for the control messages of [`receive_one`].
+pub(super) fn control() -> Vec<u8> {
+    vec![0; CONTROL]
+}
+
+/// Receives a datagram, or several that the system has joined, in one call.
+pub(super) fn receive_one(socket: &SockRef<'_>, room: &mut [u8], control: &mut [u8]) -> io::Result<RecvMeta> {
+    let mut pieces = [IoSliceMut::new(room)];
+    let received = loop {
+        let flags = MsgFlags::empty();
+        match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(control), flags) {
+            Err(nix::errno::Errno::EINTR) => {}
+            result => break result?,
+        }
+    };
+    let mut meta = RecvMeta { len: received.bytes, stride: received.bytes, ..RecvMeta::default() };
+    if let Some(address) = &received.address {
+        let v6 = || address.as_sockaddr_in6().map(|&address| SocketAddr::V6(address.into()));
+        let v4 = address.as_sockaddr_in().map(|&address| SocketAddr::V4(address.into()));
+        meta.addr = v4.or_else(v6).unwrap_or(meta.addr);
+    }
+    for message in received.cmsgs()? {
+        match message {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                meta.dst_ip = Some(IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes()));
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                meta.dst_ip = Some(IpAddr::from(info.ipi6_addr.s6_addr));
+            }
+            ControlMessageOwned::UdpGroSegments(size) => {
+                meta.stride = usize::try_from(size).unwrap_or(meta.len);
+            }
+            _ => {}
+        }
+    }
+    Ok(meta)
+}
+
+/// Whether `error` of receiving a batch says that this process may not: it is what the call gives for no
+/// datagrams too, which asks the socket for nothing. Other errors of these numbers are about datagrams.
+pub(super) fn forbids_receiving(socket: &SockRef<'_>, state: &UdpSocketState, error: &io::Error) -> bool {
+    may_forbid(error) && {
+        let none = state.recv((&**socket).into(), &mut [], &mut []);
+        none.is_err_and(|again| again.raw_os_error() == error.raw_os_error())
+    }
+}
+
+/// Whether `error` of [`send_together`] says that this process may not.
+pub(super) fn forbids_sending_together(socket: &SockRef<'_>, error: &io::Error) -> bool {
+    may_forbid(error) && sendmmsg(&**socket, &mut [], SendFlags::empty()).is_err_and(|again| is(again, error))
+}
+
+/// Whether `error` of sending with control messages says that this process may not make that call
+/// (`sendmsg`).
+pub(super) fn forbids_control(socket: &SockRef<'_>, error: &io::Error) -> bool {
+    may_forbid(error) && {
+        // Nothing is sent to port 0: it is invalid.
+        let localhost = match socket.domain() {
+            Ok(Domain::IPV6) => IpAddr::from(Ipv6Addr::LOCALHOST),
+            _ => IpAddr::from(Ipv4Addr::LOCALHOST),
+        };
+        let nowhere = SocketAddr::from((localhost, 0));
+        let mut control = SendAncillaryBuffer::default();
+        let sent = sendmsg_addr(&**socket, &nowhere, &[], &mut control, SendFlags::empty());
+        sent.is_err_and(|again| is(again, error))
+    }
+}
+
+/// What seccomp filters and security modules give for a call that they do not allow.
+fn may_forbid(error: &io::Error) -> bool {
+    [Errno::NOSYS, Errno::PERM, Errno::ACCESS].iter().any(|&errno| is(errno, error))
+}
+
+fn is(errno: Errno, error: &io::Error) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// Sets a socket up by `set_up`, which does more than is wanted: it forbids fragments, and so datagrams larger than a
