@@ -5,6 +5,7 @@
 mod bench;
 mod codec;
 mod connect;
+mod diagnostics;
 mod explain;
 mod payload;
 mod runtime;
@@ -15,7 +16,9 @@ mod units;
 mod url;
 mod websocket;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::{env, panic};
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -40,6 +43,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    diagnostics::start();
+    // What a panic says is told before the program ends.
+    let (code, error) = panic::catch_unwind(run).unwrap_or((ExitCode::from(101), None));
+    diagnostics::finish(error);
+    code
+}
+
+/// Does what the command line says; gives the exit code, and why it is one of failure.
+fn run() -> (ExitCode, Option<String>) {
     let command = match Cli::try_parse().and_then(checked) {
         Ok(command) => command,
         Err(error) => return usage(&error),
@@ -50,11 +62,8 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(options),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("getty: {}", with_causes(&error));
-            ExitCode::FAILURE
-        }
+        Ok(()) => (ExitCode::SUCCESS, None),
+        Err(error) => (ExitCode::FAILURE, Some(with_causes(&error))),
     }
 }
 
@@ -71,18 +80,29 @@ fn checked(cli: Cli) -> Result<Command, clap::Error> {
     }
 }
 
-/// Prints help where it was asked for, and anything else as one line.
-fn usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+/// Prints help where it was asked for, and gives anything else as one line.
+fn usage(error: &clap::Error) -> (ExitCode, Option<String>) {
+    let line = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Nobody is left to be told that this can't be printed.
-            let _ = error.print();
+            let _ = stdio::print(&styled(error, io::stdout().is_terminal()));
+            None
         }
-        _ => eprintln!("getty: {}", one_line(error)),
-    }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            diagnostics::show(styled(error, io::stderr().is_terminal()));
+            None
+        }
+        _ => Some(one_line(error)),
+    };
+    (ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)), line)
+}
+
+/// What clap says in paragraphs, with headings that stand out on a terminal that can show them.
+fn styled(error: &clap::Error, on_terminal: bool) -> String {
+    let plain = !on_terminal
+        || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || env::var_os("TERM").is_none_or(|term| term == "dumb");
+    if plain { error.render().to_string() } else { error.render().ansi().to_string() }
 }
 
 /// What clap says in paragraphs, in one line and without the usage.

@@ -16,6 +16,88 @@ const CHUNK: usize = 64 * 1024;
 /// How many batches may wait in a channel. Each holds a chunk, or one message that is larger.
 const BATCHES: usize = 2;
 
+/// A standard stream that another program may have made non-blocking: all that share it see that. Where nothing can be read
+/// or written now, this waits.
+pub struct Patient<T>(pub T);
+
+#[cfg(unix)]
+mod wait {
+    use std::io;
+    use std::os::fd::AsFd;
+
+    pub use rustix::event::PollFlags as Flags;
+    use rustix::event::{PollFd, poll};
+
+    pub const READABLE: Flags = Flags::IN;
+    pub const WRITABLE: Flags = Flags::OUT;
+
+    /// Does `work` when it can be done.
+    pub fn until_done<T: AsFd, R>(
+        stream: &mut T,
+        flags: Flags,
+        mut work: impl FnMut(&mut T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
+            match work(stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match poll(&mut [PollFd::new(stream, flags)], None) {
+                        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+/// There are no non-blocking standard streams.
+#[cfg(not(unix))]
+mod wait {
+    use std::io;
+
+    pub use std::marker::Sized as AsFd;
+
+    pub const READABLE: () = ();
+    pub const WRITABLE: () = ();
+
+    pub fn until_done<T, R>(
+        stream: &mut T,
+        _flags: (),
+        mut work: impl FnMut(&mut T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        work(stream)
+    }
+}
+
+#[cfg(unix)]
+use std::os::fd::AsFd;
+#[cfg(not(unix))]
+use wait::AsFd;
+
+impl<T: Read + AsFd> Read for Patient<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        wait::until_done(&mut self.0, wait::READABLE, |stream| stream.read(buffer))
+    }
+}
+
+impl<T: Write + AsFd> Write for Patient<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        wait::until_done(&mut self.0, wait::WRITABLE, |stream| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        wait::until_done(&mut self.0, wait::WRITABLE, Write::flush)
+    }
+}
+
+/// Writes `text` to standard output.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = Patient(io::stdout().lock());
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// How standard input becomes messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {

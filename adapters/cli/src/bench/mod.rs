@@ -3,6 +3,7 @@
 mod load;
 mod plot;
 mod probe;
+mod progress;
 mod report;
 mod window;
 
@@ -17,17 +18,18 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use getty_driver::core::websocket::OriginPolicy;
 use getty_driver::tls::ClientTls;
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::oneshot;
 
 use crate::codec::{CodecOptions, MAX_DATAGRAM, SizeOptions};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
 use crate::serve::{EchoServer, LimitOptions, UdpOptions};
+use crate::stdio;
 use crate::tls::{self, ClientTlsOptions};
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 use load::{Load, Phase, Plan};
+use progress::Progress;
 use report::{Report, Row};
 
 /// Measure an echo server under load
@@ -155,7 +157,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         }
     }
     let report = Report::new(&options, rows);
-    std::io::stdout().write_all(report.table().as_bytes()).context("can't write to standard output")?;
+    stdio::print(&report.table()).context("can't write to standard output")?;
     if let Some(file) = &mut json {
         file.write(&report.json()?)?;
     }
@@ -186,22 +188,23 @@ fn measure(
         depth: options.depth as usize,
     };
     let load = Load::start(&plan, load_threads().min(plan.connections))?;
-    let bar = progress_bar(options, &report::run_name(url.transport, server, plan.runtime));
+    let name = report::run_name(url.transport, server, plan.runtime);
+    let mut progress = Progress::new(name, options.warmup + options.duration);
     load.enter(Phase::WarmUp);
-    wait(&bar, &load, options.warmup);
+    wait(&mut progress, &load, options.warmup);
     let before = cpu_time();
     load.enter(Phase::Measure);
-    wait(&bar, &load, options.duration);
+    wait(&mut progress, &load, options.duration);
     let after = cpu_time();
     load.enter(Phase::Stop);
     let outcome = load.finish()?;
-    bar.finish_and_clear();
+    progress.finish();
     let cpu = before.zip(after).map(|(before, after)| after.saturating_sub(before));
     Ok(Row::new(&plan, server, outcome, cpu))
 }
 
 /// Waits for `time`, or until the load is over because there is no connection left.
-fn wait(bar: &ProgressBar, load: &Load, time: Duration) {
+fn wait(progress: &mut Progress, load: &Load, time: Duration) {
     const TICK: Duration = Duration::from_millis(100);
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
@@ -210,17 +213,7 @@ fn wait(bar: &ProgressBar, load: &Load, time: Duration) {
         }
         let tick = left.min(TICK);
         thread::sleep(tick);
-        bar.inc(u64::try_from(tick.as_millis()).unwrap_or(0));
-    }
-}
-
-/// Shown only on a terminal.
-fn progress_bar(options: &Options, name: &str) -> ProgressBar {
-    let total = u64::try_from((options.warmup + options.duration).as_millis()).unwrap_or(u64::MAX);
-    let bar = ProgressBar::new(total).with_prefix(name.to_owned());
-    match ProgressStyle::with_template("{prefix} [{bar:40}] {eta}") {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
-        Err(_) => bar,
+        progress.advance(tick);
     }
 }
 

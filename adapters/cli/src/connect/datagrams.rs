@@ -16,6 +16,7 @@ use getty_driver::{ClientBuilder, Context, Handle, Items, Listener};
 use tokio::sync::mpsc;
 
 use super::peer::Peer;
+use crate::diagnostics;
 use crate::explain::explain_dropped;
 use crate::runtime::{BuiltIn, Spawner};
 use crate::url::Url;
@@ -116,7 +117,7 @@ struct Inbox {
 
 impl Inbox {
     fn tell(&self, problem: &str) {
-        eprintln!("getty: {}: {problem}", self.url);
+        diagnostics::tell(format_args!("{}: {problem}", self.url));
     }
 }
 

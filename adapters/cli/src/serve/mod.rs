@@ -9,7 +9,8 @@ mod totals;
 mod udp;
 mod who;
 
-use std::io::{self, Write};
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
@@ -22,8 +23,10 @@ use getty_driver::tls::ServerTls;
 use tokio::sync::oneshot;
 
 use crate::codec::CodecOptions;
+use crate::diagnostics;
 use crate::explain::{explain, with_causes};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
+use crate::stdio;
 use crate::tls::ServerTlsOptions;
 use crate::units;
 use crate::url::{Transport, Url};
@@ -205,17 +208,17 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
         running.push(server.start::<R>().await?);
     }
     let urls = options.urls.iter().zip(&running).map(|(url, server)| server.url(url));
-    announce(urls).context("can't write to standard output")?;
+    let announcement = announcement(urls);
     let tls = tls.map(|server| (server, &options.tls));
     let result = tokio::select! {
         _ = ended(&mut signals, tls.as_ref(), async || Some(echo::list(&running).await)) => Ok(()),
-        () = totals::report::<R>(totals, &running) => Ok(()),
+        Err(error) = report::<R>(announcement, totals, &running) => return Err(error),
         failure = failed(&options.urls, &running) => Err(failure),
     };
     tokio::select! {
         biased;
         () = shut_down(running, options.grace) => result,
-        code = ended(&mut signals, tls.as_ref(), async || None) => std::process::exit(code),
+        code = ended(&mut signals, tls.as_ref(), async || None) => exit(code),
     }
 }
 
@@ -229,11 +232,11 @@ async fn serve_per_core<R: BuiltIn>(
     totals: Option<Arc<Totals>>,
 ) -> anyhow::Result<()> {
     let cores = Cores::start::<R>(servers, threads)?;
-    announce(cores.urls.iter().cloned()).context("can't write to standard output")?;
+    let announcement = announcement(cores.urls.iter().cloned());
     let tls = tls.map(|server| (server, &options.tls));
     tokio::select! {
         _ = ended(&mut signals, tls.as_ref(), async || Some(cores.list().await)) => {}
-        () = totals::report::<R>(totals, &[]) => {}
+        Err(error) = report::<R>(announcement, totals, &[]) => return Err(error),
     }
     let grace = options.grace;
     let (done, joined) = oneshot::channel();
@@ -244,7 +247,7 @@ async fn serve_per_core<R: BuiltIn>(
             tell_aborted(aborted??, grace);
             Ok(())
         }
-        code = ended(&mut signals, tls.as_ref(), async || None) => std::process::exit(code),
+        code = ended(&mut signals, tls.as_ref(), async || None) => exit(code),
     }
 }
 
@@ -271,23 +274,44 @@ async fn ended(
             (Signal::End(code), _) => return code,
             (Signal::List, _) => match sessions().await {
                 Some(sessions) => who::tell(sessions),
-                None => eprintln!("getty: the sessions are being closed"),
+                None => diagnostics::tell("the sessions are being closed"),
             },
             (Signal::Renew, None) => {}
             (Signal::Renew, Some((server, options))) => match options.renew(server) {
-                Ok(()) => eprintln!("getty: the certificate was read again"),
-                Err(error) => eprintln!("getty: {}: the old certificate stays", with_causes(&error)),
+                Ok(()) => diagnostics::tell("the certificate was read again"),
+                Err(error) => {
+                    diagnostics::tell(format_args!("{}: the old certificate stays", with_causes(&error)));
+                }
             },
         }
     }
 }
 
-fn announce(urls: impl Iterator<Item = Url>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    for url in urls {
-        writeln!(out, "listening {url}")?;
-    }
-    out.flush()
+/// Ends at once, sessions or not.
+fn exit(code: i32) -> ! {
+    diagnostics::finish(None);
+    std::process::exit(code)
+}
+
+fn announcement(urls: impl Iterator<Item = Url>) -> String {
+    urls.map(|url| format!("listening {url}\n")).collect()
+}
+
+/// Prints the announcement, then statistics forever, where there are any.
+async fn report<R: BuiltIn>(
+    announcement: String,
+    totals: Option<Arc<Totals>>,
+    servers: &[Server<R>],
+) -> anyhow::Result<Infallible> {
+    announce(announcement).await.context("can't write to standard output")?;
+    Ok(totals::report::<R>(totals, servers).await)
+}
+
+/// Prints in a thread: whoever reads standard output may take their time, and sessions are served and signals taken meanwhile.
+async fn announce(text: String) -> io::Result<()> {
+    let (done, printed) = oneshot::channel();
+    thread::Builder::new().name("announce".to_owned()).spawn(move || done.send(stdio::print(&text)))?;
+    printed.await.map_err(io::Error::other)?
 }
 
 async fn shut_down<R: BuiltIn>(servers: Vec<Server<R>>, grace: Duration) {
@@ -298,6 +322,8 @@ async fn shut_down<R: BuiltIn>(servers: Vec<Server<R>>, grace: Duration) {
 
 fn tell_aborted(aborted: usize, grace: Duration) {
     if aborted > 0 {
-        eprintln!("getty: aborted {aborted} sessions that did not close within {grace:?} (see --grace)");
+        diagnostics::tell(format_args!(
+            "aborted {aborted} sessions that did not close within {grace:?} (see --grace)"
+        ));
     }
 }

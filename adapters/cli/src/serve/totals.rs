@@ -1,5 +1,6 @@
 //! [`Totals`]: what all sessions of a server did.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +11,7 @@ use getty_driver::core::websocket::HandshakeError;
 use getty_driver::core::{CloseReason, Deadline};
 
 use super::Server;
+use crate::diagnostics;
 use crate::explain::{explain, explain_dropped};
 use crate::runtime::{BuiltIn, sleep_until};
 
@@ -62,8 +64,8 @@ fn is_error(reason: &CloseReason) -> bool {
     }
 }
 
-/// Prints a line a second, for ever; nothing without totals.
-pub async fn report<R: BuiltIn>(totals: Option<Arc<Totals>>, servers: &[Server<R>]) {
+/// Prints a line a second, forever; nothing without totals.
+pub async fn report<R: BuiltIn>(totals: Option<Arc<Totals>>, servers: &[Server<R>]) -> Infallible {
     let Some(totals) = totals else { return std::future::pending().await };
     let (mut since, mut messages, mut bytes) = (Instant::now(), 0, 0);
     loop {
@@ -80,13 +82,13 @@ pub async fn report<R: BuiltIn>(totals: Option<Arc<Totals>>, servers: &[Server<R
         let refused = if refused > 0 { format!(", refused {refused}") } else { String::new() };
         let failures = if failures > 0 { format!(", could not accept {failures}") } else { String::new() };
         let last = totals.last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
-        eprintln!(
+        diagnostics::line(format!(
             "sessions {}, opened {opened}, messages/s {:.0}, MB/s {:.2}{refused}{failures}, errors {}{}",
             opened.saturating_sub(closed),
             (messages - messages_before) as f64 / seconds,
             (bytes - bytes_before) as f64 / seconds / 1e6,
             totals.errors.load(Relaxed),
             last.map(|error| format!(" (last: {error})")).unwrap_or_default(),
-        );
+        ));
     }
 }

@@ -1,10 +1,11 @@
 //! Who is there: the sessions of a server, a line for each.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use getty_driver::SessionInfo;
+
+use crate::diagnostics;
 
 /// How many sessions are told of; the others are counted.
 const LINES: usize = 1000;
@@ -12,31 +13,28 @@ const LINES: usize = 1000;
 /// Tells of `sessions` on standard error, those first that began first.
 pub fn tell(mut sessions: Vec<SessionInfo>) {
     sessions.sort_unstable_by_key(|session| session.id);
-    // That this can't be written is told nowhere else either.
-    let _ = write(&mut io::stderr().lock(), &sessions, Instant::now());
+    let now = Instant::now();
+    diagnostics::tell(format_args!("{} sessions", sessions.len()));
+    sessions.iter().take(LINES).for_each(|session| diagnostics::line(describe(session, now)));
+    match sessions.len().saturating_sub(LINES) {
+        0 => {}
+        more => diagnostics::line(format!("and {more} more")),
+    }
 }
 
-fn write(out: &mut impl Write, sessions: &[SessionInfo], now: Instant) -> io::Result<()> {
-    writeln!(out, "getty: {} sessions", sessions.len())?;
-    for session in sessions.iter().take(LINES) {
-        let SessionInfo { id, local, peer, is_open, since, last_active, stats, .. } = session;
-        writeln!(
-            out,
-            "session {id}: {} from {}, {}, for {:.1} s, last active {:.1} s ago, queued {} B, messages in {} out {}",
-            address(*local),
-            address(*peer),
-            if *is_open { "open" } else { "not open" },
-            now.saturating_duration_since(*since).as_secs_f64(),
-            now.saturating_duration_since(*last_active).as_secs_f64(),
-            stats.queued,
-            stats.received.messages,
-            stats.sent.messages,
-        )?;
-    }
-    match sessions.len().saturating_sub(LINES) {
-        0 => Ok(()),
-        more => writeln!(out, "and {more} more"),
-    }
+fn describe(session: &SessionInfo, now: Instant) -> String {
+    let SessionInfo { id, local, peer, is_open, since, last_active, stats, .. } = session;
+    format!(
+        "session {id}: {} from {}, {}, for {:.1} s, last active {:.1} s ago, queued {} B, messages in {} out {}",
+        address(*local),
+        address(*peer),
+        if *is_open { "open" } else { "not open" },
+        now.saturating_duration_since(*since).as_secs_f64(),
+        now.saturating_duration_since(*last_active).as_secs_f64(),
+        stats.queued,
+        stats.received.messages,
+        stats.sent.messages,
+    )
 }
 
 /// Over Unix sockets there is none, and a session for all peers of a socket has none of a peer.

@@ -7,6 +7,8 @@ mod chromium;
 mod connect;
 #[cfg(target_os = "linux")]
 mod crowds;
+#[cfg(target_os = "linux")]
+mod diagnostics;
 mod runtimes;
 #[cfg(target_os = "linux")]
 #[path = "../../../../tests/tests/driver_common/seccomp.rs"]

@@ -64,10 +64,10 @@ pub struct Running {
 
 impl Running {
     pub fn start(args: &[&str]) -> Self {
-        Self::spawn(getty(args))
+        Self::of(&mut getty(args))
     }
 
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn of(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let out = child.stdout.take().map(BufReader::new);
         let err = child.stderr.take().map(BufReader::new);
@@ -113,7 +113,7 @@ impl Running {
         }
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -209,7 +209,7 @@ pub fn peer<T: Send + 'static>(
     (url, thread::spawn(move || work(with_deadline(listener.accept().unwrap().0))))
 }
 
-fn with_deadline(stream: TcpStream) -> TcpStream {
+pub fn with_deadline(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream

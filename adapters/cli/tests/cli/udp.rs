@@ -464,7 +464,7 @@ fn a_server_whose_socket_is_dead_ends() {
             let mut filter = Filter::new(&[libc::SYS_recvmmsg, libc::SYS_recvmsg], libc::ENOSYS);
             // SAFETY: between fork and exec it makes two calls of the system, and allocates nothing.
             unsafe { command.pre_exec(move || filter.install()) };
-            let mut server = Running::spawn(command);
+            let mut server = Running::of(&mut command);
             server.line();
             let url = server.line().trim_end().strip_prefix("listening ").unwrap().to_owned();
             let problem = format!("can't serve {url} any longer: Function not implemented (os error 38)");

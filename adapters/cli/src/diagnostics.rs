@@ -1,0 +1,341 @@
+//! What the program says on standard error. A thread of its own writes it, so that nothing else ever waits for a reader, and
+//! nothing fails for want of one.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::stdio::Patient;
+
+/// How many bytes may wait to be written: a list of 1000 sessions fits several times over.
+const ROOM: usize = 1024 * 1024;
+
+/// What a line weighs beside its bytes.
+const LINE: usize = 64;
+
+/// How long the program waits at its end for what has not been written.
+const LAST: Duration = Duration::from_secs(1);
+
+static STANDARD_ERROR: Diagnostics = Diagnostics::new();
+
+/// From here on a panic is told here too. Anything that is told before waits.
+pub fn start() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        tell(format_args!("thread {:?} {panic}", thread.name().unwrap_or("without a name")));
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            line(trace.to_string());
+        }
+    }));
+    let write = || STANDARD_ERROR.write_to(&mut Patient(io::stderr()));
+    // Without a thread all waits until the end.
+    let _ = thread::Builder::new().name("diagnostics".to_owned()).spawn(write);
+}
+
+/// Tells a line of this program.
+pub fn tell(text: impl Display) {
+    line(format!("getty: {text}"));
+}
+
+/// Writes a line as it is.
+pub fn line(line: String) {
+    STANDARD_ERROR.add(line + "\n");
+}
+
+/// Writes what is not a line: what a terminal shows for a while.
+pub fn show(text: String) {
+    STANDARD_ERROR.add(text);
+}
+
+/// Waits until all that was told is written, but only for so long.
+pub fn settle() {
+    STANDARD_ERROR.drain(LAST);
+}
+
+/// Tells why the program ends with an error, if it does, and waits until all is written, but only for so long.
+pub fn finish(error: Option<String>) {
+    let error = error.map(|error| format!("getty: {error}\n"));
+    if !STANDARD_ERROR.finish(error, LAST) && !STANDARD_ERROR.lock().has_writer {
+        // There was no thread to be had: this one may have to wait.
+        while let Some(text) = STANDARD_ERROR.lock().next() {
+            let _ = Patient(io::stderr()).write_all(text.line.as_bytes());
+        }
+    }
+}
+
+/// Texts that wait to be written.
+struct Diagnostics {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+struct Queue {
+    texts: VecDeque<Text>,
+    /// What they weigh.
+    weight: usize,
+    /// The writer has taken one, and is not done with it.
+    writing: bool,
+    has_writer: bool,
+    /// The last one could not be written.
+    failing: bool,
+    /// How many were dropped since that was last told.
+    dropped: u64,
+}
+
+struct Text {
+    line: String,
+    /// How many are dropped if this can't be written.
+    stands_for: u64,
+}
+
+impl Diagnostics {
+    const fn new() -> Self {
+        let queue = Queue {
+            texts: VecDeque::new(),
+            weight: 0,
+            writing: false,
+            has_writer: false,
+            failing: false,
+            dropped: 0,
+        };
+        Diagnostics { queue: Mutex::new(queue), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, line: String) {
+        self.lock().add(line);
+        self.changed.notify_all();
+    }
+
+    /// Writes what is added, forever.
+    fn write_to(&self, out: &mut impl Write) {
+        let mut queue = self.lock();
+        queue.has_writer = true;
+        loop {
+            let Some(text) = queue.next() else {
+                queue.writing = false;
+                self.changed.notify_all();
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            queue.writing = true;
+            drop(queue);
+            let written = out.write_all(text.line.as_bytes()).and_then(|()| out.flush());
+            queue = self.lock();
+            queue.failing = written.is_err();
+            if queue.failing {
+                queue.dropped += text.stands_for; // there may be a reader again, or room on the disk
+            }
+        }
+    }
+
+    /// Waits until all is written, `time` at most; says whether it is.
+    fn drain(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        let mut queue = self.lock();
+        while queue.writing || !queue.texts.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            queue = self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Adds `last`, whether there is room or not, and waits until all is written, `time` at most; says whether it is. In the
+    /// second half of the time only `last` is left to be written, so that a reader who is slow gets that.
+    fn finish(&self, last: Option<String>, time: Duration) -> bool {
+        let has_last = last.is_some();
+        if let Some(last) = last {
+            self.lock().push(last);
+            self.changed.notify_all();
+        }
+        if self.drain(time / 2) {
+            return true;
+        }
+        if has_last {
+            self.lock().keep_last();
+        }
+        self.drain(time / 2)
+    }
+}
+
+impl Queue {
+    /// Drops `line` if there is no room for it. After that there must be much room again before one is taken: a reader who is
+    /// a little too slow would otherwise read of little but drops.
+    fn add(&mut self, line: String) {
+        let room = if self.dropped > 0 { ROOM / 2 } else { ROOM };
+        if self.weight + weight(&line) > room {
+            self.dropped += 1;
+        } else {
+            self.push(line);
+        }
+    }
+
+    fn push(&mut self, line: String) {
+        for text in self.report().into_iter().chain([Text { line, stands_for: 1 }]) {
+            self.weight += weight(&text.line);
+            self.texts.push_back(text);
+        }
+    }
+
+    /// The next one to be written. After all others that is how many were dropped.
+    fn next(&mut self) -> Option<Text> {
+        match self.texts.pop_front() {
+            Some(text) => {
+                self.weight -= weight(&text.line);
+                Some(text)
+            }
+            // With the next one it is tried again.
+            None if self.failing => None,
+            None => self.report(),
+        }
+    }
+
+    fn report(&mut self) -> Option<Text> {
+        let dropped = std::mem::take(&mut self.dropped);
+        let line = format!("getty: {dropped} lines that could not be written here were dropped\n");
+        (dropped > 0).then_some(Text { line, stands_for: dropped })
+    }
+
+    /// Drops all but the last.
+    fn keep_last(&mut self) {
+        if let Some(last) = self.texts.pop_back() {
+            self.dropped += self.texts.iter().map(|text| text.stands_for).sum::<u64>();
+            (self.texts, self.weight) = (VecDeque::new(), 0);
+            self.push(last.line);
+        }
+    }
+}
+
+fn weight(line: &str) -> usize {
+    line.len() + LINE
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Writes as often as it is allowed to, and fails if it is told so.
+    struct Gate {
+        allowed: Receiver<bool>,
+        written: Sender<String>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            match self.allowed.recv() {
+                Ok(true) => self.written.send(String::from_utf8_lossy(text).into_owned()).unwrap(),
+                _ => return Err(io::ErrorKind::BrokenPipe.into()),
+            }
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// With a writer, which takes what it is allowed to.
+    fn diagnostics() -> (&'static Diagnostics, Sender<bool>, Receiver<String>) {
+        let ((allow, allowed), (written, texts)) = (channel(), channel());
+        let diagnostics: &'static Diagnostics = Box::leak(Box::new(Diagnostics::new()));
+        thread::spawn(move || diagnostics.write_to(&mut Gate { allowed, written }));
+        (diagnostics, allow, texts)
+    }
+
+    const FOREVER: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let (diagnostics, allow, texts) = diagnostics();
+        let line = "x".repeat(1000);
+        let room = ROOM / weight(&line);
+        for _ in 0..3 * room {
+            diagnostics.add(line.clone());
+        }
+        assert!(diagnostics.lock().weight <= ROOM);
+        let dropped = diagnostics.lock().dropped;
+        assert!((2 * room as u64 - 2..=2 * room as u64).contains(&dropped), "{dropped}");
+        // A little room is not enough to go on.
+        let kept = 3 * room - dropped as usize;
+        (0..kept / 3).for_each(|_| allow.send(true).unwrap());
+        (0..kept / 3).for_each(|_| assert_eq!(texts.recv_timeout(FOREVER).unwrap(), line));
+        diagnostics.add(line.clone());
+        (kept / 3..kept).for_each(|_| allow.send(true).unwrap());
+        (kept / 3..kept).for_each(|_| assert_eq!(texts.recv_timeout(FOREVER).unwrap(), line));
+        // Without another line.
+        allow.send(true).unwrap();
+        let told = texts.recv_timeout(FOREVER).unwrap();
+        assert_eq!(
+            told,
+            format!("getty: {} lines that could not be written here were dropped\n", dropped + 1)
+        );
+        diagnostics.add("next".to_owned());
+        allow.send(true).unwrap();
+        assert_eq!(texts.recv_timeout(FOREVER).unwrap(), "next");
+        assert!(diagnostics.drain(FOREVER));
+        let queue = diagnostics.lock();
+        assert_eq!((queue.weight, queue.dropped), (0, 0));
+    }
+
+    #[test]
+    fn what_fails_is_counted_and_the_next_is_tried() {
+        let (diagnostics, allow, texts) = diagnostics();
+        diagnostics.add("first".to_owned());
+        allow.send(false).unwrap();
+        assert!(diagnostics.drain(FOREVER), "it is not tried again and again");
+        diagnostics.add("second".to_owned());
+        (0..2).for_each(|_| allow.send(false).unwrap()); // how many were dropped, and the line
+        assert!(diagnostics.drain(FOREVER));
+        diagnostics.add("third".to_owned());
+        (0..2).for_each(|_| allow.send(true).unwrap());
+        assert!(diagnostics.drain(FOREVER));
+        let told: Vec<String> = texts.try_iter().collect();
+        assert_eq!(told, ["getty: 2 lines that could not be written here were dropped\n", "third"]);
+    }
+
+    #[test]
+    fn the_last_is_not_dropped_and_a_slow_reader_gets_it() {
+        let (diagnostics, allow, texts) = diagnostics();
+        let line = "x".repeat(1000);
+        let lines = 2 * ROOM / weight(&line);
+        diagnostics.add(line.clone());
+        while !diagnostics.lock().writing {
+            thread::yield_now();
+        }
+        (1..lines).for_each(|_| diagnostics.add(line.clone()));
+        assert!(!diagnostics.finish(Some("the end".to_owned()), Duration::from_millis(10)));
+        (0..3).for_each(|_| allow.send(true).unwrap());
+        assert!(diagnostics.drain(FOREVER));
+        let told: Vec<String> = texts.try_iter().collect();
+        let dropped = lines - 1; // one was being written
+        assert_eq!(
+            told,
+            [
+                line,
+                format!("getty: {dropped} lines that could not be written here were dropped\n"),
+                "the end".to_owned()
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reader_gets_everything_before_the_end() {
+        let (diagnostics, allow, texts) = diagnostics();
+        diagnostics.add("first".to_owned());
+        (0..2).for_each(|_| allow.send(true).unwrap());
+        assert!(diagnostics.finish(Some("the end".to_owned()), FOREVER));
+        assert_eq!(texts.try_iter().collect::<Vec<_>>(), ["first", "the end"]);
+    }
+}
