@@ -1,4 +1,5 @@
-//! Standard input and output, each in a thread of its own, behind channels of bounded size.
+//! Standard input and output, each in a thread of its own, behind channels of bounded size. Whether another program has made
+//! them non-blocking makes no difference.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -113,7 +114,9 @@ pub type Batch<M> = Result<VecDeque<M>, String>;
 /// Reads standard input in a thread that ends with the program. The channel ends with the input.
 pub fn input<M: Payload>(cut: Cut, limit: usize) -> mpsc::Receiver<Batch<M>> {
     let (sender, receiver) = mpsc::channel(BATCHES);
-    thread::spawn(move || read(io::stdin().lock(), cut, limit, |batch| sender.blocking_send(batch).is_ok()));
+    thread::spawn(move || {
+        read(Patient(io::stdin().lock()), cut, limit, |batch| sender.blocking_send(batch).is_ok())
+    });
     receiver
 }
 
@@ -186,7 +189,7 @@ impl Output {
     pub fn new() -> Self {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(BATCHES);
         let thread = thread::spawn(move || {
-            let mut out = io::stdout().lock();
+            let mut out = Patient(io::stdout().lock());
             while let Some(batch) = receiver.blocking_recv() {
                 out.write_all(&batch)?;
                 out.flush()?;

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::certificates::Certificates;
-use crate::support::{DEADLINE, RUNTIMES, Running, frame, getty, line, read_frame, run, with_deadline};
+use crate::support::{DEADLINE, RUNTIMES, Running, frame, getty, line, pipe, read_frame, run, with_deadline};
 
 /// A pipe without a reader.
 fn closed() -> Stdio {
-    let (_, write) = rustix::pipe::pipe().unwrap();
+    let (_, write) = pipe();
     write.into()
 }
 
 /// A pipe with no room, and its reader, which has so many bytes to read before what comes now.
 fn full() -> (Stdio, File, usize) {
     const SIZE: usize = 4096;
-    let (read, write) = rustix::pipe::pipe().unwrap();
+    let (read, write) = pipe();
     let size = rustix::pipe::fcntl_setpipe_size(&write, SIZE).unwrap();
     let mut write = File::from(write);
     write.write_all(&vec![b'\n'; size]).unwrap();

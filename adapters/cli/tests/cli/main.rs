@@ -16,6 +16,7 @@ mod seccomp;
 mod serve;
 #[cfg(target_os = "linux")]
 mod soak;
+mod streams;
 mod support;
 mod tls;
 mod udp;
