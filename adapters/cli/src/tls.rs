@@ -1,5 +1,6 @@
 //! Options on TLS.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -49,14 +50,35 @@ impl IdentityOptions {
 
     /// Reads the files, if there are any.
     fn read(&self) -> anyhow::Result<Option<Identity>> {
+        self.pem()?.map(|pem| pem.identity(self)).transpose()
+    }
+
+    /// What is in the files, if there are any.
+    fn pem(&self) -> anyhow::Result<Option<Pem>> {
         let Some((cert, key)) = self.cert.as_ref().zip(self.key.as_ref()) else { return Ok(None) };
-        Identity::from_files(cert, key).map(Some).with_context(|| self.name())
+        let read = |path: &PathBuf| {
+            let named = |source| TlsSetupError::Read { path: path.clone(), source };
+            fs::read(path).map_err(named).with_context(|| self.name())
+        };
+        Ok(Some(Pem { chain: read(cert)?, key: read(key)? }))
     }
 
     /// The options as they were given.
     fn name(&self) -> String {
         let path = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).display().to_string();
         format!("--cert {} --key {}", path(&self.cert), path(&self.key))
+    }
+}
+
+/// What is in the files, which are read once: what is no file on a disk, such as `<(..)`, gives it but once.
+struct Pem {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Pem {
+    fn identity(&self, options: &IdentityOptions) -> anyhow::Result<Identity> {
+        Identity::from_pem(&self.chain, &self.key).with_context(|| options.name())
     }
 }
 
@@ -88,8 +110,11 @@ impl ServerTlsOptions {
 
     /// What the files say, if there are any.
     pub fn server(&self) -> anyhow::Result<Option<ServerTls>> {
-        let Some(mut server) = self.identity.server()? else { return Ok(None) };
-        if let (Some(path), Some(identity)) = (&self.client_ca, self.identity.read()?) {
+        let Some(pem) = self.identity.pem()? else { return Ok(None) };
+        let identity = || pem.identity(&self.identity);
+        let mut server = ServerTls::new(identity()?).with_context(|| self.identity.name())?;
+        if let Some(path) = &self.client_ca {
+            let identity = identity()?;
             let strict = ClientCertificates::required_by_file(path)
                 .and_then(|clients| ServerTls::builder(identity).client_certificates(clients).build());
             server = strict.with_context(|| format!("--client-ca {}", path.display()))?;

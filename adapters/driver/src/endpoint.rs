@@ -18,6 +18,9 @@ use slab::Slab;
 use crate::limits::{Counted, ServerLimits, ServerStats, SessionInfo};
 use crate::{Runtime, Timer, clock, observe};
 
+/// How many tasks are woken at once to tell of themselves: a turn of each takes some 10 us.
+const LIST_BATCH: usize = 64;
+
 /// Where an endpoint is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -238,20 +241,27 @@ impl Endpoint {
         ServerStats { sessions, opening, accepted, refused, displaced, failures }
     }
 
-    /// Asks every session about itself, and waits until each has answered or is over.
+    /// Asks every session about itself, and waits until each has answered or is over. They are woken in batches, so that
+    /// between them others of their threads have their turns.
     pub(crate) async fn list(&self) -> Vec<SessionInfo> {
         let _listing = Listing::begin(self);
         let one = 1 << Wanted::PHASE_BITS;
         let round = Wanted(self.wanted.fetch_add(one, Ordering::AcqRel).wrapping_add(one)).round();
-        self.wake_all();
-        loop {
-            let listener = self.answered.listen();
-            let all = self.lock().answers(round);
-            match all {
-                Some(all) => return all,
-                None => listener.await,
+        let asked = self.lock().asked();
+        let mut all = Vec::with_capacity(asked.len());
+        for batch in asked.chunks(LIST_BATCH) {
+            let wakers = self.lock().wakers(batch);
+            wakers.into_iter().for_each(Waker::wake);
+            loop {
+                let listener = self.answered.listen();
+                let is_complete = self.lock().add_answers(batch, round, &mut all);
+                if is_complete {
+                    break;
+                }
+                listener.await;
             }
         }
+        all
     }
 
     /// Waits until there will be no more sessions; gives why.
@@ -407,18 +417,25 @@ impl Members {
         slot.waker.clone()
     }
 
-    /// What all sessions say of themselves, unless one has not answered in this round or a later one.
-    fn answers(&self, round: u32) -> Option<Vec<SessionInfo>> {
-        let mut all = Vec::with_capacity(self.sessions);
-        for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.role.answers()) {
-            let (answered, told) = &slot.answer;
-            // Rounds wrap around, but nobody is asked so often while somebody waits.
-            if answered.wrapping_sub(round) >= u32::MAX / 8 {
-                return None;
-            }
-            all.extend_from_slice(told);
+    /// The slots of tasks that tell of sessions.
+    fn asked(&self) -> Vec<usize> {
+        self.slots.iter().filter(|(_, slot)| slot.role.answers()).map(|(key, _)| key).collect()
+    }
+
+    fn wakers(&self, keys: &[usize]) -> Vec<Waker> {
+        keys.iter().filter_map(|&key| self.slots.get(key)?.waker.clone()).collect()
+    }
+
+    /// Adds what is said in the slots `keys`, unless one has not answered in this round or a later one; says whether it did.
+    /// A slot may be free by now, or be another task's, which was not there when the question was asked.
+    fn add_answers(&self, keys: &[usize], round: u32, all: &mut Vec<SessionInfo>) -> bool {
+        let slots = || keys.iter().filter_map(|&key| self.slots.get(key)).filter(|slot| slot.role.answers());
+        // Rounds wrap around, but nobody is asked so often while somebody waits.
+        if slots().any(|slot| slot.answer.0.wrapping_sub(round) >= u32::MAX / 8) {
+            return false;
         }
-        Some(all)
+        slots().for_each(|slot| all.extend_from_slice(&slot.answer.1));
+        true
     }
 }
 
@@ -608,5 +625,84 @@ impl AddressError {
     /// The system's error, with its code where there is one.
     pub fn io_error(&self) -> &io::Error {
         &self.source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::{Context, Wake};
+    use std::time::Instant;
+
+    use getty_core::Stats;
+
+    use super::*;
+
+    /// The tasks that were woken, in order.
+    #[derive(Default)]
+    struct Woken(Mutex<VecDeque<usize>>);
+
+    struct TaskWaker(usize, Arc<Woken>);
+
+    impl Wake for TaskWaker {
+        fn wake(self: Arc<Self>) {
+            self.1.0.lock().unwrap().push_back(self.0);
+        }
+    }
+
+    fn info(number: usize) -> SessionInfo {
+        let now = Instant::now();
+        SessionInfo {
+            id: crate::SessionId::next(),
+            local: None,
+            peer: Some(SocketAddr::from(([127, 0, 0, 1], number as u16))),
+            is_open: true,
+            since: now,
+            last_active: now,
+            stats: Stats::default(),
+        }
+    }
+
+    #[test]
+    fn sessions_are_asked_a_few_at_a_time() {
+        const TASKS: usize = 10 * LIST_BATCH + 1;
+        let (endpoint, woken) = (Arc::<Endpoint>::default(), Arc::<Woken>::default());
+        let waker = |number| Waker::from(Arc::new(TaskWaker(number, woken.clone())));
+        let mut tasks: Vec<Option<Membership>> = (0..TASKS)
+            .map(|number| {
+                let mut membership = Membership::none();
+                membership.set(endpoint.join(Role::Session));
+                membership.look();
+                membership.end_turn(&waker(number), Vec::new);
+                Some(membership)
+            })
+            .collect();
+        let mut list = pin!(endpoint.list());
+        let (mut turns, mut peak) = (0, 0);
+        let all = loop {
+            if let Poll::Ready(all) = list.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                break all;
+            }
+            peak = peak.max(woken.0.lock().unwrap().len());
+            assert!(turns < TASKS, "everybody has answered");
+            let number = woken.0.lock().unwrap().pop_front().expect("somebody is asked");
+            let task = &mut tasks[number];
+            turns += 1;
+            if number % 100 == 99 {
+                *task = None; // over, and another one comes in its place
+                tasks.push(None);
+                let mut other = Membership::none();
+                other.set(endpoint.join(Role::Session));
+                *tasks.last_mut().unwrap() = Some(other);
+            } else if let Some(membership) = task {
+                membership.look();
+                membership.end_turn(&waker(number), || vec![info(number)]);
+            }
+        };
+        assert!(peak <= LIST_BATCH, "{peak} are woken at once");
+        let mut ports: Vec<usize> = all.iter().map(|info| usize::from(info.peer.unwrap().port())).collect();
+        ports.sort_unstable();
+        let expected: Vec<usize> = (0..TASKS).filter(|number| number % 100 != 99).collect();
+        assert!(ports == expected, "each is told of once: {ports:?}");
     }
 }

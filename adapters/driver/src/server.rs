@@ -83,7 +83,7 @@ impl<R: Runtime, A> Server<R, A> {
     }
 
     /// Every session that there is now, in no order. Each is asked and tells at the end of its turn, so that nothing is kept
-    /// up to date that nobody looks at; one whose listener does not return holds up the answer.
+    /// up to date that nobody looks at; one whose listener does not return holds up the answer. They are asked 64 at a time.
     ///
     /// # Cancel safety
     /// Dropping the future forgets the question.

@@ -4,6 +4,7 @@ mod cores;
 mod echo;
 mod limits;
 mod page;
+mod renewal;
 mod signals;
 mod totals;
 mod udp;
@@ -24,7 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::codec::CodecOptions;
 use crate::diagnostics;
-use crate::explain::{explain, with_causes};
+use crate::explain::explain;
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
 use crate::stdio;
 use crate::tls::ServerTlsOptions;
@@ -34,6 +35,7 @@ use crate::websocket::{self, Origin, WebSocketOptions};
 use cores::Cores;
 pub use echo::{EchoServer, Server};
 pub use limits::LimitOptions;
+use renewal::Renewal;
 use signals::{Signal, Signals};
 use totals::Totals;
 pub use udp::UdpOptions;
@@ -46,7 +48,8 @@ pub use udp::UdpOptions;
 /// back as text and binary as binary.
 ///
 /// tls is tcp in TLS 1.2 or 1.3, and wss is ws in it: both need --cert and --key. With them SIGHUP reads the two files
-/// again, for sessions that begin after it; what can't be used is told on standard error, and the old certificate stays.
+/// again, for sessions that begin after it; what can't be used is told on standard error, and the old certificate stays. So it
+/// does as long as a file lets its reader wait.
 ///
 /// SIGUSR1 prints who is there on standard error: a line for each session, 1000 at the most, with its number, the addresses
 /// of both ends, whether it is open, for how long it has been there, when the peer last gave a sign of life, how many bytes
@@ -198,10 +201,11 @@ fn run_on<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
 async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<()> {
     let tls = options.tls.server()?;
     let mut signals = Signals::new(tls.is_some()).context("can't listen to signals")?;
+    let renewal = tls.clone().map(|server| Renewal::start(server, options.tls.clone())).transpose()?;
     let totals = options.stats.then(Arc::<Totals>::default);
     let servers = options.servers(threads, tls.as_ref(), totals.as_ref())?;
     if options.per_core {
-        return serve_per_core::<R>(threads, &options, servers, signals, tls, totals).await;
+        return serve_per_core::<R>(threads, &options, servers, signals, renewal, totals).await;
     }
     let mut running = Vec::with_capacity(servers.len());
     for server in servers {
@@ -209,16 +213,15 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
     }
     let urls = options.urls.iter().zip(&running).map(|(url, server)| server.url(url));
     let announcement = announcement(urls);
-    let tls = tls.map(|server| (server, &options.tls));
     let result = tokio::select! {
-        _ = ended(&mut signals, tls.as_ref(), async || Some(echo::list(&running).await)) => Ok(()),
+        _ = ended(&mut signals, renewal.as_ref(), async || Some(echo::list(&running).await)) => Ok(()),
         Err(error) = report::<R>(announcement, totals, &running) => return Err(error),
         failure = failed(&options.urls, &running) => Err(failure),
     };
     tokio::select! {
         biased;
         () = shut_down(running, options.grace) => result,
-        code = ended(&mut signals, tls.as_ref(), async || None) => exit(code),
+        code = ended(&mut signals, renewal.as_ref(), async || None) => exit(code),
     }
 }
 
@@ -228,14 +231,13 @@ async fn serve_per_core<R: BuiltIn>(
     options: &Options,
     servers: Vec<EchoServer>,
     mut signals: Signals,
-    tls: Option<ServerTls>,
+    renewal: Option<Renewal>,
     totals: Option<Arc<Totals>>,
 ) -> anyhow::Result<()> {
     let cores = Cores::start::<R>(servers, threads)?;
     let announcement = announcement(cores.urls.iter().cloned());
-    let tls = tls.map(|server| (server, &options.tls));
     tokio::select! {
-        _ = ended(&mut signals, tls.as_ref(), async || Some(cores.list().await)) => {}
+        _ = ended(&mut signals, renewal.as_ref(), async || Some(cores.list().await)) => {}
         Err(error) = report::<R>(announcement, totals, &[]) => return Err(error),
     }
     let grace = options.grace;
@@ -247,7 +249,7 @@ async fn serve_per_core<R: BuiltIn>(
             tell_aborted(aborted??, grace);
             Ok(())
         }
-        code = ended(&mut signals, tls.as_ref(), async || None) => exit(code),
+        code = ended(&mut signals, renewal.as_ref(), async || None) => exit(code),
     }
 }
 
@@ -266,23 +268,21 @@ async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>]) -> anyhow::Erro
 /// is asked to. Those that are being closed can't be listed.
 async fn ended(
     signals: &mut Signals,
-    tls: Option<&(ServerTls, &ServerTlsOptions)>,
+    renewal: Option<&Renewal>,
     sessions: impl AsyncFn() -> Option<Vec<SessionInfo>>,
 ) -> i32 {
     loop {
-        match (signals.recv().await, tls) {
-            (Signal::End(code), _) => return code,
-            (Signal::List, _) => match sessions().await {
+        match signals.recv().await {
+            Signal::End(code) => return code,
+            Signal::List => match sessions().await {
                 Some(sessions) => who::tell(sessions),
                 None => diagnostics::tell("the sessions are being closed"),
             },
-            (Signal::Renew, None) => {}
-            (Signal::Renew, Some((server, options))) => match options.renew(server) {
-                Ok(()) => diagnostics::tell("the certificate was read again"),
-                Err(error) => {
-                    diagnostics::tell(format_args!("{}: the old certificate stays", with_causes(&error)));
+            Signal::Renew => {
+                if let Some(renewal) = renewal {
+                    renewal.request();
                 }
-            },
+            }
         }
     }
 }

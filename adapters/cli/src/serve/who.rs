@@ -1,6 +1,7 @@
 //! Who is there: the sessions of a server, a line for each.
 
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Instant;
 
 use getty_driver::SessionInfo;
@@ -10,8 +11,15 @@ use crate::diagnostics;
 /// How many sessions are told of; the others are counted.
 const LINES: usize = 1000;
 
-/// Tells of `sessions` on standard error, those first that began first.
-pub fn tell(mut sessions: Vec<SessionInfo>) {
+/// Tells of `sessions` on standard error, those first that began first. A thread does that: of many it takes a while, and
+/// sessions may be served by the caller's.
+pub fn tell(sessions: Vec<SessionInfo>) {
+    if let Err(error) = thread::Builder::new().name("list".to_owned()).spawn(move || list(sessions)) {
+        diagnostics::tell(format_args!("can't list the sessions: {error}"));
+    }
+}
+
+fn list(mut sessions: Vec<SessionInfo>) {
     sessions.sort_unstable_by_key(|session| session.id);
     let now = Instant::now();
     diagnostics::tell(format_args!("{} sessions", sessions.len()));

@@ -9,6 +9,8 @@ mod connect;
 mod crowds;
 #[cfg(target_os = "linux")]
 mod diagnostics;
+#[cfg(target_os = "linux")]
+mod renewal;
 mod runtimes;
 #[cfg(target_os = "linux")]
 #[path = "../../../../tests/tests/driver_common/seccomp.rs"]
