@@ -1,5 +1,6 @@
 //! `getty bench`: a load generator.
 
+mod destination;
 mod load;
 mod plot;
 mod probe;
@@ -7,9 +8,6 @@ mod progress;
 mod report;
 mod window;
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -28,6 +26,7 @@ use crate::tls::{self, ClientTlsOptions};
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
+use destination::Destination;
 use load::{Load, Phase, Plan};
 use progress::Progress;
 use report::{Report, Row};
@@ -83,13 +82,14 @@ pub struct Options {
     #[arg(long, value_name = "SECS", default_value = "0.5", value_parser = units::seconds)]
     warmup: Duration,
 
-    /// Writes the results as JSON
+    /// Writes the results as JSON; to standard output, instead of the table, if FILE is -. A file that is there is replaced
+    /// when all was measured, and stays as it is if that fails
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    json: Option<Destination>,
 
-    /// Writes a plot of the latencies, by percentile, as SVG
+    /// Writes a plot of the latencies, by percentile, as SVG, in the same way
     #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
+    plot: Option<Destination>,
 
     #[command(flatten)]
     limit: SizeOptions,
@@ -109,6 +109,9 @@ impl Options {
             return Err(format!(
                 "messages of {size} bytes are over the limit of {max_message}: raise --max-message"
             ));
+        }
+        if self.json.is_some() && self.json == self.plot {
+            return Err("--json and --plot can't both be written to the same file".to_owned());
         }
         let udp = self.url.as_ref().is_some_and(|url| url.transport == Transport::Udp);
         if udp && !self.fits(Transport::Udp) {
@@ -139,9 +142,8 @@ impl Options {
 }
 
 pub fn run(options: Options) -> anyhow::Result<()> {
-    // Better to know now than after the measurement.
-    let mut json = options.json.as_deref().map(Destination::create).transpose()?;
-    let mut plot = options.plot.as_deref().map(Destination::create).transpose()?;
+    let destinations = [&options.json, &options.plot];
+    destinations.into_iter().flatten().try_for_each(Destination::check)?;
     let mut rows = Vec::new();
     match &options.url {
         Some(url) => rows.push(measure(&options, url, options.tls.client(url)?, None)?),
@@ -157,12 +159,12 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         }
     }
     let report = Report::new(&options, rows);
-    stdio::print(&report.table()).context("can't write to standard output")?;
-    if let Some(file) = &mut json {
-        file.write(&report.json()?)?;
+    let outputs = [(&options.json, report.json()?), (&options.plot, plot::svg(&report))];
+    if destinations.into_iter().flatten().all(|destination| *destination != Destination::StandardOutput) {
+        stdio::print(&report.table()).context("can't write to standard output")?;
     }
-    if let Some(file) = &mut plot {
-        file.write(&plot::svg(&report))?;
+    for (destination, text) in outputs {
+        destination.as_ref().map_or(Ok(()), |destination| destination.write(&text))?;
     }
     match report.problem() {
         None => Ok(()),
@@ -300,21 +302,4 @@ fn serve<R: BuiltIn>(
 /// Waits for a thread; its panic has been printed.
 fn join<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
     thread.join().unwrap_or_else(|_| Err(anyhow!("a thread of this program panicked: this is a bug")))
-}
-
-/// A file that is written at the end.
-struct Destination<'a> {
-    path: &'a Path,
-    file: File,
-}
-
-impl<'a> Destination<'a> {
-    fn create(path: &'a Path) -> anyhow::Result<Self> {
-        let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
-        Ok(Destination { path, file })
-    }
-
-    fn write(&mut self, text: &str) -> anyhow::Result<()> {
-        self.file.write_all(text.as_bytes()).with_context(|| format!("can't write {}", self.path.display()))
-    }
 }

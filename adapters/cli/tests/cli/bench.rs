@@ -2,11 +2,11 @@
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Done, RUNTIMES, Server, frame, read_frame, run};
+use crate::support::{Done, RUNTIMES, Running, Server, frame, read_frame, run};
 
 const SHORT: [&str; 4] = ["--duration", "0.3", "--warmup", "0.1"];
 
@@ -169,6 +169,115 @@ fn the_plot_is_an_svg_picture() {
     );
     assert_eq!(curves.count(), if cfg!(unix) { 11 } else { 8 }, "besides the first");
     assert!(["tcp on tokio", "ws on async-std", "99 %"].iter().all(|&label| text.contains(label)));
+}
+
+/// An empty folder of one test.
+fn folder(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir(&path).unwrap();
+    path
+}
+
+/// The names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn earlier_results_stay_until_there_are_others() {
+    let folder = folder("earlier");
+    let (json_file, plot) = (folder.join("out.json"), folder.join("out.svg"));
+    let (json_path, plot_path) = (json_file.to_str().unwrap(), plot.to_str().unwrap());
+    for path in [&json_file, &plot] {
+        std::fs::write(path, "earlier").unwrap();
+    }
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let full = "/dev/full";
+    for (args, problem) in [
+        (&["--json", json_path, "--plot", plot_path, &format!("tcp://{gone}")][..], "can't connect"),
+        (&["--json", json_path, "--plot", "/nowhere/out.svg"], "can't write /nowhere/out.svg"),
+        (&["--json", json_path, "--plot", env!("CARGO_TARGET_TMPDIR")], "is a directory"),
+        (&["--json", json_path, "--plot", plot_path, "--ca", "/nowhere.pem", "tls://h:1"], "/nowhere.pem"),
+        #[cfg(target_os = "linux")]
+        (&["--json", full, "--plot", plot_path], "can't write /dev/full: No space left"),
+    ] {
+        bench(args).failed(1, problem);
+        assert_eq!([read(&json_file), read(&plot)], ["earlier", "earlier"], "{problem}");
+        assert_eq!(names(&folder), ["out.json", "out.svg"], "{problem}");
+    }
+    // While it is measured.
+    let server = Server::start(&[]);
+    let url = &server.url;
+    let mut running =
+        Running::start(&["bench", "--duration", "1000", "--json", json_path, "--plot", plot_path, url]);
+    let mut probe = server.connect();
+    probe.write_all(&frame(b"hello")).unwrap();
+    read_frame(&mut probe).unwrap();
+    assert_eq!([read(&json_file), read(&plot)], ["earlier", "earlier"]);
+    running.child.kill().unwrap();
+    running.wait();
+    assert_eq!([read(&json_file), read(&plot)], ["earlier", "earlier"]);
+    assert_eq!(names(&folder), ["out.json", "out.svg"], "nothing is left by one that was killed");
+    bench(&["--json", json_path, "--plot", plot_path, url]).succeeded();
+    json(json_path);
+    assert!(read(&plot).starts_with("<svg"));
+    assert_eq!(names(&folder), ["out.json", "out.svg"]);
+}
+
+#[test]
+fn results_on_standard_output() {
+    let server = Server::start(&[]);
+    let done = bench(&["--json", "-", &server.url]).succeeded();
+    let report: serde_json::Value = serde_json::from_slice(&done.out).unwrap();
+    assert_eq!(report["runs"][0]["errors"], 0);
+    let done = bench(&["--plot", "-", &server.url]).succeeded();
+    assert!(roxmltree::Document::parse(done.text()).is_ok());
+    let path = file("beside.json");
+    let done = bench(&["--plot", "-", "--json", &path, &server.url]).succeeded();
+    assert!(done.text().starts_with("<svg") && json(&path)["runs"].is_array());
+    for path in ["-", "file"] {
+        run(&["bench", "--json", path, "--plot", path], "")
+            .failed(2, "can't both be written to the same file");
+    }
+    assert!(!Path::new("-").exists());
+}
+
+/// Links stay links, devices stay devices, and a file keeps who may read it.
+#[cfg(unix)]
+#[test]
+fn what_is_at_the_path_stays_what_it_is() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+    let server = Server::start(&[]);
+    let folder = folder("kinds");
+    let path = |name: &str| folder.join(name);
+    std::fs::write(path("file"), "earlier").unwrap();
+    std::fs::set_permissions(path("file"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("file", path("link")).unwrap();
+    symlink("new", path("dangling")).unwrap();
+    for name in ["link", "dangling"] {
+        bench(&["--json", path(name).to_str().unwrap(), &server.url]).succeeded();
+        assert!(path(name).symlink_metadata().unwrap().is_symlink());
+        json(path(name).to_str().unwrap());
+    }
+    assert_eq!(path("file").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(names(&folder), ["dangling", "file", "link", "new"]);
+    bench(&["--json", "/dev/null", &server.url]).succeeded();
+    assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    assert!(std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+    let reading = {
+        let path = path("fifo");
+        thread::spawn(move || std::fs::read(path).unwrap())
+    };
+    bench(&["--json", path("fifo").to_str().unwrap(), &server.url]).succeeded();
+    assert!(reading.join().unwrap().starts_with(b"{"));
+    let done = bench(&["--json", "/dev/stdout", &server.url]).succeeded();
+    assert!(done.text().contains("\"runs\"") && done.text().contains("messages/s"));
 }
 
 /// A server that answers each message with what `answer` makes of it; `None` ends the connection.

@@ -1,0 +1,132 @@
+//! [`Destination`]: where results are written, when they are all there.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context as _;
+
+use crate::stdio;
+
+/// A file, or standard output for `-`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    StandardOutput,
+    File(PathBuf),
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("expected a file, or - for standard output".to_owned()),
+            "-" => Ok(Destination::StandardOutput),
+            path => Ok(Destination::File(path.into())),
+        }
+    }
+}
+
+impl Destination {
+    /// Checks that it can be written, which is better known now than after the measurement. What is there stays.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Destination::File(path) = self else { return Ok(()) };
+        let check = || match Place::find(path)? {
+            // Opening a FIFO takes a reader, and closing it tells that reader that nothing will come.
+            Place::Special(_) => Ok(()),
+            Place::File(path) => {
+                let there = File::options().write(true).open(&path);
+                if let Err(error) = there
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    return Err(error);
+                }
+                Temporary::beside(&path).map(drop)
+            }
+        };
+        check().with_context(|| format!("can't write {}", path.display()))
+    }
+
+    /// Writes `text`, all of it or nothing: whoever reads a file sees what was there before until this is done.
+    pub fn write(&self, text: &str) -> anyhow::Result<()> {
+        let path = match self {
+            Destination::StandardOutput => {
+                return stdio::print(text).context("can't write to standard output");
+            }
+            Destination::File(path) => path,
+        };
+        let write = || match Place::find(path)? {
+            Place::Special(path) => File::options().write(true).open(path)?.write_all(text.as_bytes()),
+            Place::File(path) => Temporary::beside(&path)?.replace(&path, text),
+        };
+        write().with_context(|| format!("can't write {}", path.display()))
+    }
+}
+
+/// What is at a path.
+enum Place {
+    /// A file or nothing; its own path, and not that of a link to it.
+    File(PathBuf),
+    /// A device or a FIFO, in whose place no file is put.
+    Special(PathBuf),
+}
+
+impl Place {
+    fn find(path: &Path) -> io::Result<Place> {
+        let target = match fs::canonicalize(path) {
+            Ok(target) => target,
+            // Nothing is there, or a link to nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+                Ok(link) => path.parent().unwrap_or(Path::new("")).join(link),
+                Err(_) => path.to_owned(),
+            },
+            Err(error) => return Err(error),
+        };
+        match fs::metadata(&target) {
+            Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(metadata) if !metadata.is_file() => Ok(Place::Special(target)),
+            _ => Ok(Place::File(target)),
+        }
+    }
+}
+
+/// A new file, which is removed again unless it takes the place of another.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Temporary {
+    /// In the same folder, since only there a file can take another's place at once.
+    fn beside(path: &Path) -> io::Result<Self> {
+        let mut number = 0;
+        loop {
+            let mut name = path.file_name().unwrap_or_default().to_owned();
+            name.push(format!(".{}-{number}.tmp", std::process::id()));
+            let path = path.with_file_name(name);
+            match File::options().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Temporary { path, file }),
+                // Left there by one that was killed and had the same number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => number += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn replace(mut self, path: &Path, text: &str) -> io::Result<()> {
+        self.file.write_all(text.as_bytes())?;
+        if let Ok(metadata) = fs::metadata(path) {
+            self.file.set_permissions(metadata.permissions())?;
+        }
+        self.file.sync_all()?;
+        fs::rename(&self.path, path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After it was renamed there is none.
+        let _ = fs::remove_file(&self.path);
+    }
+}
