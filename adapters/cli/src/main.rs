@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::{env, panic};
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use explain::with_causes;
 
 /// Network sessions on the command line: an echo server, a line client, a load generator.
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Does what the command line says; gives the exit code, and why it is one of failure.
 fn run() -> (ExitCode, Option<String>) {
-    let command = match Cli::try_parse().and_then(checked) {
+    let command = match parse().and_then(checked) {
         Ok(command) => command,
         Err(error) => return usage(&error),
     };
@@ -65,6 +65,17 @@ fn run() -> (ExitCode, Option<String>) {
         Ok(()) => (ExitCode::SUCCESS, None),
         Err(error) => (ExitCode::FAILURE, Some(with_causes(&error))),
     }
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    // A negative number is a wrong value, and not an option that there is none of.
+    let command = Cli::command().mut_subcommands(|command| {
+        command.mut_args(|arg| match arg.get_action().takes_values() {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        })
+    });
+    Cli::from_arg_matches(&command.try_get_matches()?)
 }
 
 /// Checks options against each other.

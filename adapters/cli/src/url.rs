@@ -71,6 +71,11 @@ impl Transport {
         }
     }
 
+    /// Whether its URLs have a port.
+    fn has_port(self) -> bool {
+        self == Transport::Udp || self.is_over_tcp()
+    }
+
     /// The port of a URL that names none.
     fn default_port(self) -> Option<u16> {
         match self {
@@ -125,6 +130,16 @@ impl Url {
     pub fn host(&self) -> &str {
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// Checks that somebody can listen there.
+    pub fn check_target(&self) -> Result<(), String> {
+        match self.address.rsplit_once(':') {
+            Some((_, port)) if self.transport.has_port() && port.parse() == Ok(0_u16) => Err(format!(
+                "{self} has port 0, where nobody can listen: it is for serve, and means a free one"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Of ws and wss, what comes before the query: at least a slash.

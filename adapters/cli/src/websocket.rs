@@ -33,7 +33,16 @@ impl WebSocketOptions {
         let given =
             [("--deflate", *deflate), ("--ping", ping.is_some()), ("--subprotocol", !subprotocol.is_empty())];
         match given.into_iter().find(|(_, given)| *given) {
-            Some((name, _)) => check_used(name, urls),
+            Some((name, _)) => check_used(name, urls).and_then(|()| self.check_names()),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that no sub-protocol is named twice.
+    pub fn check_names(&self) -> Result<(), String> {
+        let names = &self.subprotocol;
+        match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+            Some((_, name)) => Err(format!("--subprotocol {name} is given twice")),
             None => Ok(()),
         }
     }

@@ -119,12 +119,13 @@ impl Options {
         }
         match (&self.url, self.tls.trust_given()) {
             (Some(url), _) => {
+                url.check_target()?;
                 self.websocket.check([url])?;
                 self.tls.check(url)
             }
             (None, Some(option)) => Err(format!("{option} is for a URL, and there is none")),
             // There is a server for each transport.
-            (None, None) => Ok(()),
+            (None, None) => self.websocket.check_names(),
         }
     }
 

@@ -78,6 +78,7 @@ const UNSENT: &str = "closed by the peer before everything was sent";
 impl Options {
     /// Checks what can't be seen from one option alone.
     pub fn check(&self) -> Result<(), String> {
+        self.url.check_target()?;
         self.websocket.check([&self.url])?;
         self.tls.check(&self.url)
     }

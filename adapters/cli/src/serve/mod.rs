@@ -130,6 +130,11 @@ impl Options {
         }
         Origin::policy(&self.origin)?;
         self.udp.check(&self.urls)?;
+        self.limits.check(&self.urls)?;
+        let shared = self.udp.peers.is_none() && self.urls.iter().all(|url| url.transport == Transport::Udp);
+        if self.idle.is_some() && shared {
+            return Err("--idle is over udp for sessions of a peer each: give --peers too".to_owned());
+        }
         if self.per_core {
             self.check_per_core()?;
         }
