@@ -603,6 +603,81 @@ fn a_plain_request_is_for_the_application_where_it_wants_that() {
     assert_eq!(error, HandshakeError::NotUpgrade);
 }
 
+/// Whatever the method and whether HTTP/1.1 or 1.0: what is well-formed, has no body and asks for no upgrade.
+#[test]
+fn plain_requests_of_any_method_are_for_the_application() {
+    let table = [
+        ("HEAD /health?x=1 HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD", "/health?x=1"),
+        ("OPTIONS / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "OPTIONS", "/"),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS", "*"),
+        ("DELETE /a HTTP/1.1\r\nHost: a\r\n\r\n", "DELETE", "/a"),
+        ("get / HTTP/1.1\r\nHost: a\r\n\r\n", "get", "/"),
+        ("GET /old HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", "GET", "/old"),
+        ("GET / HTTP/1.0\r\n\r\n", "GET", "/"),
+        ("HEAD / HTTP/1.0\r\nUser-Agent: a\r\n\r\n", "HEAD", "/"),
+        ("OPTIONS / HTTP/1.0\r\n\r\n", "OPTIONS", "/"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "POST", "/"),
+    ];
+    for (head, method, target) in table {
+        for at_once in [1, usize::MAX] {
+            let mut server = server_with(ServerOptions::new().plain_requests(true));
+            head.as_bytes().chunks(at_once.min(head.len())).for_each(|piece| server.input(piece));
+            let events = server.events();
+            let [Event::Request(request)] = &events[..] else { panic!("{head}: {events:?}") };
+            assert!(!request.is_upgrade());
+            assert_eq!((request.method(), request.target()), (method, target));
+            let refused_accept = server.session.answer(server.clock.now(), Verdict::Accept(Accept::new()));
+            assert_eq!(refused_accept, Err(AnswerError::Accept(AcceptError::NotUpgrade)), "{head}");
+            server.answer(Verdict::Respond(
+                Response::new(200).unwrap().header("X-A", "b").unwrap().body("fine"),
+            ));
+            let (response, _) = refused(&mut server, 200);
+            let expected = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\nX-A: b\r\n\r\n";
+            // The length is that of what a GET would bring (RFC 9110 section 9.3.2).
+            let body = if method == "HEAD" { "" } else { "fine" };
+            assert_eq!(response, format!("{expected}{body}"), "{head}");
+        }
+    }
+    let upgrade = format!("{REQUEST}\r\n");
+    let refused_are = [
+        // An upgrade is one with GET and in HTTP/1.1 only, and whatever has something of one is one.
+        (upgrade.replace("GET", "HEAD"), 405),
+        (upgrade.replace("GET", "OPTIONS"), 405),
+        (upgrade.replace("HTTP/1.1", "HTTP/1.0"), 505),
+        ("GET / HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\n\r\n".to_owned(), 505),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Version: 13\r\n\r\n".to_owned(), 405),
+        // What a body is, or where it ends, is not for this server.
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(), 405),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), 405),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(), 400),
+        ("GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), 400),
+        ("OPTIONS / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n".to_owned(), 405),
+        // A tunnel is not what a response could be for.
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n".to_owned(), 405),
+        ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
+        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+        ("HEAD / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("HEAD / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n".to_owned(), 400),
+        ("GET http://a/ HTTP/1.0\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.2\r\nHost: a\r\n\r\n".to_owned(), 505),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_owned(), 505),
+        ("GET /\r\n\r\n".to_owned(), 400),
+    ];
+    for (head, status) in refused_are {
+        let mut server = server_with(ServerOptions::new().plain_requests(true));
+        server.input(head.as_bytes());
+        let (response, _) = refused(&mut server, status);
+        let (_, body) = response.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body.is_empty(), head.starts_with("HEAD"), "{head}: {response}");
+    }
+    // Where plain requests are not wanted, these are answered as before.
+    for (head, status) in [(table[0].0, 405), (table[1].0, 405), (table[5].0, 505), (table[6].0, 505)] {
+        let mut server = server();
+        server.input(head.as_bytes());
+        refused(&mut server, status);
+    }
+}
+
 #[test]
 fn pages_of_other_origins_are_not_let_in_unless_the_server_says_so() {
     let evil = "Origin: https://evil.example\r\n";

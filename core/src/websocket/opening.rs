@@ -46,8 +46,12 @@ impl ServerOptions {
         self
     }
 
-    /// Whether plain GET requests become [`Event::Request`](crate::Event::Request)s too, to be answered with
-    /// [`Verdict::Respond`]: for a small page on the same port. By default they are answered with 426.
+    /// Whether plain requests become [`Event::Request`](crate::Event::Request)s too, to be answered with
+    /// [`Verdict::Respond`]: for a small page or a health check on the same port. By default a GET is answered with 426,
+    /// another method with 405, and HTTP/1.0 with 505.
+    ///
+    /// They may be of any [method](Request::method) but CONNECT, in HTTP/1.1 or 1.0. Those with a body are refused. Each
+    /// connection ends with its first answer.
     #[must_use]
     pub fn plain_requests(mut self, on: bool) -> Self {
         self.plain_requests = on;
@@ -120,6 +124,8 @@ pub(super) struct Opening {
     side: Side,
     scan: HeadScan,
     max_head: usize,
+    /// What a server answers is sent without its body.
+    to_head: bool,
     /// How many interim responses a client has skipped.
     interim: usize,
     /// Their bytes, which count against the limit.
@@ -166,6 +172,7 @@ impl Opening {
             side,
             scan: HeadScan::default(),
             max_head: 0,
+            to_head: false,
             interim: 0,
             skipped: 0,
             output: BytesMut::new(),
@@ -196,6 +203,7 @@ impl Opening {
     /// Consumes the peer's head, if it is all here.
     #[cold]
     pub(super) fn decode<T>(&mut self, src: &mut Source<'_>) -> Result<Found<T>, Box<CloseReason>> {
+        self.to_head = src.starts_with(b"HEAD ");
         let room = self.max_head - self.skipped;
         let within = &src[..src.len().min(room)];
         let found = self.scan.find(within).and_then(|end| match end {
@@ -245,7 +253,7 @@ impl Opening {
                 if asked.is_upgrade() {
                     options.origin.check(&asked)?;
                 } else if !options.plain_requests {
-                    return Err(HandshakeError::NotUpgrade);
+                    return Err(asked.refuse_plain());
                 }
                 *request = Some(Arc::new(asked));
                 Ok(Step::Ask)
@@ -273,7 +281,7 @@ impl Opening {
     /// A server tells the client what is wrong; a client has nobody to tell.
     fn fail(&mut self, error: HandshakeError) -> Step {
         if matches!(self.side, Side::Server { .. }) {
-            Response::refusal(&error).write(&mut self.output);
+            Response::refusal(&error).write(self.to_head, &mut self.output);
         }
         Step::Fail(Arc::new(error))
     }
@@ -281,7 +289,7 @@ impl Opening {
     /// The session ends before there is a verdict.
     pub(super) fn give_up(&mut self) {
         if let Ok(response) = Response::new(503) {
-            response.write(&mut self.output);
+            response.write(self.to_head, &mut self.output);
         }
     }
 
@@ -293,7 +301,7 @@ impl Opening {
         match verdict {
             Verdict::Later => Ok(None),
             Verdict::Respond(response) => {
-                response.write(&mut self.output);
+                response.write(self.to_head, &mut self.output);
                 let status = response.status();
                 Ok(Some(Step::Fail(Arc::new(HandshakeError::Refused { status }))))
             }

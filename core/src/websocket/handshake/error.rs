@@ -46,13 +46,13 @@ pub enum HandshakeError {
         /// Its name.
         header: String,
     },
-    /// Another version of HTTP. Status 505.
+    /// Another version of HTTP, or 1.0 where that can't be. Status 505.
     #[error("a handshake is HTTP/1.1, the peer speaks {found:?}")]
     HttpVersion {
         /// What the peer speaks.
         found: String,
     },
-    /// The request is no GET. Status 405.
+    /// The request is no GET, and asks for an upgrade, or has a body, or is not wanted. Status 405.
     #[error("a handshake is a GET, the request is {found:?}")]
     Method {
         /// The request's method.
@@ -67,7 +67,7 @@ pub enum HandshakeError {
         /// The request's target.
         found: String,
     },
-    /// The request announces a body, and a handshake has none.
+    /// The request is a GET that announces a body, and a handshake has none.
     #[error("a handshake has no body, but the head has {header}: {found:?}")]
     Body {
         /// The header that announces it.

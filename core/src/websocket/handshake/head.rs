@@ -49,6 +49,8 @@ impl HeadScan {
 
 /// A request as RFC 9112 has it.
 pub(super) struct RequestHead<'a> {
+    /// HTTP/1.1, and not 1.0.
+    pub(super) http_1_1: bool,
     pub(super) method: &'a str,
     pub(super) target: &'a str,
     pub(super) headers: Headers,
@@ -71,10 +73,7 @@ pub(super) fn read_request(head: &[u8]) -> Result<RequestHead<'_>, HandshakeErro
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         return Err(INCOMPLETE);
     };
-    if minor != 1 {
-        return Err(HandshakeError::HttpVersion { found: format!("HTTP/1.{minor}") });
-    }
-    Ok(RequestHead { method, target, headers: received(request.headers)? })
+    Ok(RequestHead { http_1_1: minor == 1, method, target, headers: received(request.headers)? })
 }
 
 /// Reads the head of a response, which is the whole of `head`.

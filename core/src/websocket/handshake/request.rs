@@ -14,15 +14,24 @@ use super::headers::{Headers, KEY, PROTOCOL, VERSION, elements, is_token, is_web
 /// A request that came to a server: an upgrade to WebSocket, or a plain one.
 ///
 /// Both are valid: what RFC 6455 section 4.2.1 and RFC 9112 demand has been checked. What has not: the path,
-/// the cookies and whatever else only the application knows.
+/// the cookies and whatever else only the application knows. Neither has a body.
 #[derive(Debug, Clone)]
 pub struct Request {
+    method: String,
+    http_1_1: bool,
     target: String,
     headers: Headers,
 }
 
 impl Request {
-    /// The path: begins with `/`, is not decoded and not normalised (`%2e` and `..` are left as they came).
+    /// The method: `GET` of an upgrade; of a plain request any but `CONNECT`, in the case in which it came. The answer to
+    /// `HEAD` is sent without its body.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The path: begins with `/`, is not decoded and not normalised (`%2e` and `..` are left as they came). Or it is
+    /// `*`, with the method `OPTIONS`.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
     }
@@ -42,7 +51,7 @@ impl Request {
         &self.headers
     }
 
-    /// The `Host` header: `name[:port]`.
+    /// The `Host` header: `name[:port]`. A plain request in HTTP/1.0 may have none; then it is empty.
     pub fn host(&self) -> &str {
         self.headers.get("Host").unwrap_or_default()
     }
@@ -58,10 +67,15 @@ impl Request {
         elements(&self.headers, PROTOCOL)
     }
 
-    /// Whether it asks for an upgrade to WebSocket. If not, it is a well-formed GET that has nothing to do
+    /// Whether it asks for an upgrade to WebSocket. If not, it is a well-formed request that has nothing to do
     /// with WebSocket.
     pub fn is_upgrade(&self) -> bool {
         self.key().is_some()
+    }
+
+    /// What to answer where only upgrades are wanted.
+    pub(crate) fn refuse_plain(&self) -> HandshakeError {
+        check_get(&self.method, self.http_1_1).err().unwrap_or(HandshakeError::NotUpgrade)
     }
 
     /// What the answer is computed from; `None` if this is no upgrade.
@@ -77,32 +91,59 @@ impl Request {
 pub(crate) fn parse_request(head: &[u8]) -> Result<Request, HandshakeError> {
     let read = read_request(head)?;
     let headers = read.headers;
-    if read.method != "GET" {
-        return Err(HandshakeError::Method { found: excerpt(read.method.as_bytes()) });
+    let is_upgrade =
+        headers.contains_token("Upgrade", "websocket") || headers.iter().any(|(name, _)| is_web_socket(name));
+    // After a CONNECT that is answered with success, a tunnel begins.
+    if is_upgrade || read.method == "CONNECT" {
+        check_get(read.method, read.http_1_1)?;
     }
-    check_no_body(&headers)?;
+    if let Err(body) = check_no_body(&headers) {
+        // A method that may have one is what is wrong, if it has.
+        return Err(check_get(read.method, true).err().unwrap_or(body));
+    }
     at_most_one(&headers, "Origin")?;
-    let target = origin_form(read.target, host(&headers)?)?;
-    if headers.contains_token("Upgrade", "websocket") || headers.iter().any(|(name, _)| is_web_socket(name)) {
+    let host = host(&headers, read.http_1_1)?;
+    let target = match read.target {
+        "*" if read.method == "OPTIONS" => "*".to_owned(),
+        target => origin_form(target, host)?,
+    };
+    if is_upgrade {
         check_upgrade(&headers)?;
     }
-    Ok(Request { target, headers })
+    Ok(Request { method: read.method.to_owned(), http_1_1: read.http_1_1, target, headers })
 }
 
-fn host(headers: &Headers) -> Result<Authority<'_>, HandshakeError> {
+/// Checks what an upgrade begins with (RFC 6455 section 4.2.1 number 1).
+fn check_get(method: &str, http_1_1: bool) -> Result<(), HandshakeError> {
+    if method != "GET" {
+        return Err(HandshakeError::Method { found: excerpt(method.as_bytes()) });
+    }
+    if !http_1_1 {
+        return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
+    }
+    Ok(())
+}
+
+/// The `Host` header, which HTTP/1.0 did not know.
+fn host(headers: &Headers, http_1_1: bool) -> Result<Option<Authority<'_>>, HandshakeError> {
     let header = "Host";
-    let host = exactly_one(headers, header)?;
-    Authority::parse(host).ok_or_else(|| HandshakeError::Invalid {
+    let host = match at_most_one(headers, header)? {
+        Some(host) => host,
+        None if http_1_1 => return Err(HandshakeError::Missing { header }),
+        None => return Ok(None),
+    };
+    let authority = Authority::parse(host).ok_or_else(|| HandshakeError::Invalid {
         header,
         found: excerpt(host.as_bytes()),
         expected: "a host name or an address, and perhaps a port",
-    })
+    })?;
+    Ok(Some(authority))
 }
 
 /// The path and the query of a request target. The absolute form, which clients send to proxies, must name
 /// the same host as the `Host` header does (RFC 9112 section 3.2.2): two hosts in one request are a way past
 /// a proxy's rules.
-fn origin_form(target: &str, host: Authority<'_>) -> Result<String, HandshakeError> {
+fn origin_form(target: &str, host: Option<Authority<'_>>) -> Result<String, HandshakeError> {
     let invalid = || HandshakeError::Target { found: excerpt(target.as_bytes()) };
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(invalid());
@@ -112,8 +153,10 @@ fn origin_form(target: &str, host: Authority<'_>) -> Result<String, HandshakeErr
     }
     let (scheme, rest) = target.split_once("://").ok_or_else(invalid)?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let same_host =
-        Authority::parse(authority).is_some_and(|named| named.is_same(host, default_port(scheme)));
+    let same_host = match (Authority::parse(authority), host) {
+        (Some(named), Some(host)) => named.is_same(host, default_port(scheme)),
+        _ => false,
+    };
     if !["http", "ws"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) || !same_host {
         return Err(invalid());
     }
