@@ -18,8 +18,16 @@ use super::request::Request;
 pub enum OriginPolicy {
     /// Pages of `http` and `https` from the host and port that the request is for, according to its `Host`
     /// header. The default. A server behind a proxy that changes `Host` needs a list.
+    ///
+    /// It does not stop *DNS rebinding*: whoever owns a name can make it resolve to this server's address, even to
+    /// `127.0.0.1`, once a browser has loaded a page from there. Then both headers have that name. Where a place in a
+    /// network gives rights, and TLS does not prove the server's name, take [`Hosts`](Self::Hosts) or
+    /// [`List`](Self::List).
     #[default]
     Same,
+    /// As [`Same`](Self::Same), if the host is one of these, by which the server is meant to be reached: `example.com`,
+    /// `localhost:8080`, `[::1]`. One without a port is meant with any.
+    Hosts(Vec<String>),
     /// Any page. For servers that no cookie and no place in a network gives rights to.
     Any,
     /// Pages of these origins, each as browsers write it: `https://example.com` or `http://[::1]:8080`,
@@ -34,6 +42,10 @@ impl OriginPolicy {
         let Some(origin) = request.origin() else { return Ok(()) };
         let allowed = match self {
             OriginPolicy::Same => is_same_host(origin, request.host()),
+            OriginPolicy::Hosts(hosts) => {
+                is_same_host(origin, request.host())
+                    && hosts.iter().any(|listed| is_listed(listed, origin, request.host()))
+            }
             OriginPolicy::Any => true,
             OriginPolicy::List(origins) => origins.iter().any(|listed| is_same_origin(listed, origin)),
         };
@@ -53,6 +65,17 @@ fn is_same_host(origin: &str, host: &str) -> bool {
     };
     let is_web = ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
     is_web && authority.is_same(host, default_port(scheme))
+}
+
+/// Whether `host`, which is that of `origin`, is `listed`.
+fn is_listed(listed: &str, origin: &str, host: &str) -> bool {
+    let (Some((scheme, _)), Some(host), Some(listed)) =
+        (parse(origin), Authority::parse(host), Authority::parse(listed))
+    else {
+        return false;
+    };
+    let port = listed.port.or(host.port);
+    Authority { port, ..listed }.is_same(host, default_port(scheme))
 }
 
 fn is_same_origin(listed: &str, origin: &str) -> bool {
@@ -125,6 +148,44 @@ mod tests {
             assert_eq!(check(&OriginPolicy::Same, host, origin), allowed, "{origin:?} at {host}");
             assert!(check(&OriginPolicy::Any, host, origin));
         }
+    }
+
+    /// DNS rebinding: the page and the request name the same host, which resolves to this server.
+    #[test]
+    fn a_host_that_is_not_listed_is_not_the_servers_whatever_it_resolves_to() {
+        let listed =
+            ["Example.com", "localhost:8080", "[::1]", "b.org:443", "not a host", "https://c.org", ""];
+        let policy = OriginPolicy::Hosts(listed.map(str::to_owned).to_vec());
+        let table = [
+            ("example.com", None, true),
+            ("evil.com", None, true),
+            ("example.com", Some("http://example.com"), true),
+            ("EXAMPLE.com:9000", Some("http://example.COM:9000"), true),
+            ("localhost:8080", Some("http://localhost:8080"), true),
+            ("[0::1]:8080", Some("http://[::1]:8080"), true),
+            ("b.org", Some("https://b.org"), true),
+            ("b.org:443", Some("https://b.org"), true),
+            ("localhost", Some("http://localhost"), false),
+            ("localhost:8081", Some("http://localhost:8081"), false),
+            ("b.org", Some("http://b.org"), false),
+            ("evil.com", Some("http://evil.com"), false),
+            ("evil.com:8080", Some("http://evil.com:8080"), false),
+            ("127.0.0.1:8080", Some("http://127.0.0.1:8080"), false),
+            ("example.com.", Some("http://example.com."), false),
+            ("sub.example.com", Some("http://sub.example.com"), false),
+            ("c.org", Some("https://c.org"), false),
+            // The host is listed, and the page is of another one.
+            ("example.com", Some("http://evil.com"), false),
+            ("example.com", Some("http://example.com:9000"), false),
+            ("example.com", Some("null"), false),
+            ("example.com", Some(""), false),
+        ];
+        for (host, origin, allowed) in table {
+            assert_eq!(check(&policy, host, origin), allowed, "{origin:?} at {host}");
+        }
+        assert!(!check(&OriginPolicy::Hosts(Vec::new()), "here.org", Some("http://here.org")));
+        // What this is for: the default takes it.
+        assert!(check(&OriginPolicy::Same, "evil.com:8080", Some("http://evil.com:8080")));
     }
 
     #[test]
