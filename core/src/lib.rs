@@ -126,6 +126,7 @@ pub mod embedding {}
 mod error;
 mod event;
 mod framed;
+mod hidden;
 pub mod layer;
 mod memory;
 mod protocol;

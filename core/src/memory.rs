@@ -1,11 +1,13 @@
 //! [`Memory`]: buffers that sessions take turns with.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::BytesMut;
 
 use crate::codec::{self, Segments, Source};
 use crate::copy;
+use crate::hidden::HiddenBytes;
 use crate::layer::LayerBuffers;
 
 /// Room that is offered to one read. There is one arena per thread, so it may be large: with 64 KiB, echoing 16 KiB
@@ -59,7 +61,7 @@ pub(crate) struct Buffers {
 /// What came in one small read is copied as a whole to the slab and decoded there, as the window; frames are
 /// then slices of the slab. Everything else is decoded where it was read to, and only the small frames in it are
 /// copied to the slab, one by one. Either way a small frame that is kept pins a block of the slab, not the arena.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Received {
     /// Comes first; while there is something left of it, `read` is empty.
     window: BytesMut,
@@ -75,6 +77,12 @@ pub(crate) struct Received {
 /// How many reads are treated with caution after somebody kept a slice of the arena: what such a slice pins comes
 /// to 128 bytes a read at the most.
 const WARY_FOR: u16 = 1024;
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Received").field(&HiddenBytes(self.len())).finish()
+    }
+}
 
 impl Received {
     #[inline]

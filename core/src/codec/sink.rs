@@ -1,13 +1,15 @@
 //! [`Sink`]: where an encoder writes.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::copy;
+use crate::hidden::HiddenBytes;
 
 /// Bytes to send, in order: gathered ones with chained payloads between them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Segments {
     /// Everything that was copied, in order.
     pub(crate) gathered: BytesMut,
@@ -23,8 +25,16 @@ impl Segments {
     }
 }
 
+impl fmt::Debug for Segments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segments")
+            .field("gathered", &HiddenBytes(self.gathered.len()))
+            .field("chained", &HiddenBytes(self.chained.iter().map(|c| c.payload.len()).sum()))
+            .finish_non_exhaustive()
+    }
+}
+
 /// A payload that is sent from where it lies.
-#[derive(Debug)]
 pub(crate) struct Chained {
     /// The payload comes after this many gathered bytes, counted as `Segments::written` is.
     pub(crate) at: u64,
@@ -35,7 +45,6 @@ pub(crate) struct Chained {
 ///
 /// A message may have many parts, written in order. Small parts are copied and lie together with their
 /// neighbours; large [`Bytes`] are chained: sent from where they lie, never copied.
-#[derive(Debug)]
 pub struct Sink<'a> {
     gathered: &'a mut BytesMut,
     /// How long `gathered` was when the message began.
@@ -44,6 +53,12 @@ pub struct Sink<'a> {
     chain: Option<(&'a mut VecDeque<Chained>, u64)>,
     chain_over: usize,
     chained: usize,
+}
+
+impl fmt::Debug for Sink<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("written", &HiddenBytes(self.written())).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Sink<'a> {

@@ -1,8 +1,11 @@
 //! [`Source`]: the bytes that a decoder looks at.
 
+use std::fmt;
 use std::ops::Deref;
 
 use bytes::{Buf, Bytes, BytesMut};
+
+use crate::hidden::HiddenBytes;
 
 /// Size of the block that small frames are copied to.
 const SLAB_SIZE: usize = 8 * 1024;
@@ -11,12 +14,17 @@ const SLAB_SIZE: usize = 8 * 1024;
 ///
 /// A decoder looks at the slice and then consumes a frame: with [`take`](Self::take) as [`Bytes`], or by
 /// reading what it wants and calling [`advance`](Self::advance).
-#[derive(Debug)]
 pub struct Source<'a> {
     buffer: &'a mut BytesMut,
     /// Where frames below a size are copied to, unless the buffer lies there itself.
     slab: Option<(&'a mut BytesMut, usize)>,
     max_frame: usize,
+}
+
+impl fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&HiddenBytes(self.len())).finish()
+    }
 }
 
 impl<'a> Source<'a> {

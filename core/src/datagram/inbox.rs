@@ -1,16 +1,18 @@
 //! [`Inbox`]: decodes the datagrams of a batch, one after the other.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use super::{DropReason, Path, RecvBatch};
 use crate::codec::{Decoded, Decoder, Source};
+use crate::hidden::HiddenBytes;
 use crate::{Config, DecoderFault};
 
 /// A batch that is being decoded, and how far that is.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Inbox {
     pub(super) batch: Option<RecvBatch>,
     /// Datagrams that came one by one, after the batch; those that are too large are only their size.
@@ -20,6 +22,16 @@ pub(super) struct Inbox {
     size: usize,
     /// No frame of that datagram was found yet.
     fresh: bool,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("batch", &self.batch)
+            .field("copies", &self.copies.len())
+            .field("window", &HiddenBytes(self.window.len()))
+            .finish_non_exhaustive()
+    }
 }
 
 /// What was found in a datagram.

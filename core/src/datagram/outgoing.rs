@@ -1,10 +1,12 @@
 //! [`Outgoing`]: datagrams that wait to be sent.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::{Buf, BytesMut};
 
 use super::Path;
+use crate::hidden::HiddenBytes;
 
 /// How many datagrams a [`Transmit`] has at the most, and how many bytes: what systems take in one call.
 const RUN_DATAGRAMS: usize = 64;
@@ -15,7 +17,7 @@ const SPARE_BYTES: usize = 4 << 20;
 const SPARE_RUNS: usize = 1024;
 
 /// Datagrams to send, in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outgoing {
     /// All of them, one behind the other.
     bytes: BytesMut,
@@ -44,7 +46,7 @@ struct Run {
 }
 
 /// Datagrams to send to one peer, which may go in one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transmit<'a> {
     /// Where to; `None` on a connected socket.
@@ -55,6 +57,26 @@ pub struct Transmit<'a> {
     pub segment: usize,
     /// How many there are: 1 to 64.
     pub count: usize,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("bytes", &HiddenBytes(self.bytes.len()))
+            .field("runs", &self.runs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Transmit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transmit")
+            .field("path", &self.path)
+            .field("contents", &HiddenBytes(self.contents.len()))
+            .field("segment", &self.segment)
+            .field("count", &self.count)
+            .finish()
+    }
 }
 
 impl<'a> Transmit<'a> {

@@ -1,18 +1,30 @@
 //! What lies between the wire and a layer.
 
+use std::fmt;
+
 use bytes::BytesMut;
 
 use crate::copy;
+use crate::hidden::HiddenBytes;
 use crate::memory::Received;
 
 /// Bytes between the wire and a [`Layer`](super::Layer).
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[non_exhaustive]
 pub struct Wire {
     /// Received, not opened yet.
     pub received: BytesMut,
     /// Sealed, not written yet.
     pub sealed: Sealed,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("received", &HiddenBytes(self.received.len()))
+            .field("sealed", &self.sealed)
+            .finish()
+    }
 }
 
 /// The bytes of the wire, and what they stand for.
@@ -73,12 +85,18 @@ impl LayerBuffers {
 }
 
 /// Takes the bytes that a [`Layer`](super::Layer) wants on the wire.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Sealed {
     /// Once initialised, room stays so: nothing is zeroed per batch.
     bytes: Vec<u8>,
     from: usize,
     to: usize,
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sealed").field(&HiddenBytes(self.len())).finish()
+    }
 }
 
 impl Sealed {

@@ -84,12 +84,14 @@ pub use message::{Kind, Message, Text};
 pub use opening::{AnswerError, ServerOptions, Upgrade, Verdict};
 
 use std::error::Error;
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::codec::{Sink, Source};
+use crate::hidden::HiddenBytes;
 use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol, Unfinished};
 use crate::session::{Inner, Phase, pending};
 use crate::{CloseReason, Config, Deadline, Idle, Opened, Timestamp};
@@ -113,7 +115,6 @@ pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
 ///
 /// A peer's ping is answered at once as long as no more than the low watermark is queued, and only the latest one after
 /// that (RFC 6455 section 5.5.3), so that a flood of them grows nothing.
-#[derive(Debug)]
 pub struct WebSocket<F = Whole> {
     form: F,
     reader: Reader,
@@ -186,6 +187,21 @@ pub enum PartError {
     /// The parts of a message are of one kind.
     #[error("the message under way is of the other kind: text or binary")]
     Kind,
+}
+
+impl<F: fmt::Debug> fmt::Debug for WebSocket<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("form", &self.form)
+            .field("reader", &self.reader)
+            .field("writer", &self.writer)
+            .field("opening", &self.opening)
+            .field("upgrade", &self.upgrade)
+            .field("pong", &self.pong.as_ref().map(|payload| HiddenBytes(payload.len())))
+            .field("close_sent", &self.close_sent)
+            .field("close_received", &self.close_received)
+            .finish_non_exhaustive()
+    }
 }
 
 impl WebSocket<Whole> {

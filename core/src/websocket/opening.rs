@@ -1,5 +1,6 @@
 //! [`Opening`]: the opening handshake as a state machine, RFC 6455 section 4.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -12,6 +13,7 @@ use super::handshake::{
 };
 use crate::CloseReason;
 use crate::codec::{Sink, Source};
+use crate::hidden::HiddenBytes;
 use crate::protocol::Found;
 
 /// How a server lets clients in. Shared by all sessions of an endpoint.
@@ -119,7 +121,6 @@ impl Upgrade {
 const MAX_INTERIM: usize = 8;
 
 /// The opening handshake, until it is done.
-#[derive(Debug)]
 pub(super) struct Opening {
     side: Side,
     scan: HeadScan,
@@ -135,10 +136,24 @@ pub(super) struct Opening {
     step: Option<Step>,
 }
 
-#[derive(Debug)]
 enum Side {
     Server { options: Arc<ServerOptions>, request: Option<Arc<Request>> },
     Client { request: ClientRequest, key: [u8; 16] },
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut opening = f.debug_struct("Opening");
+        match &self.side {
+            Side::Server { options, request } => {
+                opening.field("options", options).field("request", request);
+            }
+            Side::Client { request, .. } => {
+                opening.field("request", request);
+            }
+        }
+        opening.field("output", &HiddenBytes(self.output.len())).finish_non_exhaustive()
+    }
 }
 
 /// How the handshake goes on.

@@ -13,6 +13,7 @@ use super::utf8::Utf8;
 use crate::CloseReason;
 use crate::codec::Source;
 use crate::copy;
+use crate::hidden::HiddenBytes;
 use crate::protocol::{Found, Unfinished};
 
 /// So many fragments are free; each one after that must come with [`FRAGMENT_BYTES`] bytes of the message. That stops
@@ -45,7 +46,6 @@ pub(crate) struct Reader {
 }
 
 /// A message of which some frames have come.
-#[derive(Debug)]
 struct Message {
     kind: Kind,
     compressed: bool,
@@ -420,7 +420,7 @@ impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader")
             .field("rules", &self.rules)
-            .field("message", &self.message)
+            .field("message", &self.message.as_ref().map(|message| HiddenBytes(message.payload.len())))
             .finish_non_exhaustive()
     }
 }

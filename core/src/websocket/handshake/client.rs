@@ -1,5 +1,7 @@
 //! The request that a client sends, and the answer that it accepts.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
@@ -14,6 +16,7 @@ use super::headers::{
     put_header,
 };
 use super::request::check_connection;
+use crate::hidden::Hidden;
 #[cfg(feature = "deflate")]
 use crate::websocket::Deflate;
 
@@ -28,7 +31,7 @@ use crate::websocket::Deflate;
 /// assert_eq!((request.host(), request.port(), request.is_secure()), ("example.com", 443, true));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClientRequest {
     secure: bool,
     /// Without the brackets of an IPv6 address.
@@ -231,6 +234,26 @@ impl ClientRequest {
             }
             _ => Err(HandshakeError::Protocol { found: excerpt(value.as_bytes()) }),
         }
+    }
+}
+
+/// Hides the query and the headers that are for secrets.
+impl fmt::Debug for ClientRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, query) = match self.target.split_once('?') {
+            Some((path, _)) => (path, Some(Hidden)),
+            None => (&*self.target, None),
+        };
+        f.debug_struct("ClientRequest")
+            .field("secure", &self.secure)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("path", &path)
+            .field("query", &query)
+            .field("protocols", &self.protocols)
+            .field("origin", &self.origin)
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,6 +5,8 @@ use std::str;
 
 use bytes::BytesMut;
 
+use crate::hidden::Hidden;
+
 pub(super) const ACCEPT: &str = "Sec-WebSocket-Accept";
 pub(super) const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 pub(super) const KEY: &str = "Sec-WebSocket-Key";
@@ -76,12 +78,27 @@ impl Headers {
     }
 }
 
+/// Hides the values that are for secrets: of `Authorization`, `Cookie`, `Set-Cookie`, and of what sounds like them.
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value))))
-            .finish()
+        let mut map = f.debug_map();
+        for (name, value) in self.iter() {
+            if is_secret(name) {
+                map.entry(&name, &Hidden);
+            } else {
+                map.entry(&name, &String::from_utf8_lossy(value));
+            }
+        }
+        map.finish()
     }
+}
+
+/// Whether a header of that name has a secret, as far as the name tells.
+fn is_secret(name: &str) -> bool {
+    const PARTS: [&str; 10] =
+        ["auth", "cookie", "credential", "key", "passw", "secret", "session", "signature", "token", "ticket"];
+    let name = name.to_ascii_lowercase();
+    PARTS.iter().any(|part| name.contains(part))
 }
 
 /// Why a header can't be sent.

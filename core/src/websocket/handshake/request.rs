@@ -1,6 +1,7 @@
 //! The request, as a server reads it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,12 +11,13 @@ use super::authority::{Authority, default_port};
 use super::error::excerpt;
 use super::head::{at_most_one, check_no_body, exactly_one, read_request};
 use super::headers::{Headers, KEY, PROTOCOL, VERSION, elements, is_token, is_web_socket};
+use crate::hidden::Hidden;
 
 /// A request that came to a server: an upgrade to WebSocket, or a plain one.
 ///
 /// Both are valid: what RFC 6455 section 4.2.1 and RFC 9112 demand has been checked. What has not: the path,
 /// the cookies and whatever else only the application knows. Neither has a body.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     method: String,
     http_1_1: bool,
@@ -81,6 +83,18 @@ impl Request {
     /// What the answer is computed from; `None` if this is no upgrade.
     pub(super) fn key(&self) -> Option<&str> {
         self.headers.get(KEY)
+    }
+}
+
+/// Hides the query and the headers that are for secrets.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("path", &self.path())
+            .field("query", &self.query().map(|_| Hidden))
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a server answers when it does not accept.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 
 use super::HandshakeError;
 use super::headers::{HeaderError, Headers, VERSION, put_header};
+use crate::hidden::HiddenBytes;
 
 /// What a server answers instead of accepting an upgrade. The connection ends with it.
 ///
@@ -14,7 +17,7 @@ use super::headers::{HeaderError, Headers, VERSION, put_header};
 /// assert_eq!(response.status(), 401);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Response {
     status: u16,
     headers: Headers,
@@ -95,6 +98,17 @@ impl Response {
         if has_body && !to_head {
             out.extend_from_slice(&self.body);
         }
+    }
+}
+
+/// Shows the size of the body, and hides the headers that are for secrets.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("body", &HiddenBytes(self.body.len()))
+            .finish()
     }
 }
 

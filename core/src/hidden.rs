@@ -1,0 +1,23 @@
+//! What stands in `Debug` output for what is not for logs.
+
+use std::fmt;
+
+/// Payload, of which only the size is shown.
+pub(crate) struct HiddenBytes(pub(crate) usize);
+
+impl fmt::Debug for HiddenBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} bytes>", self.0)
+    }
+}
+
+/// A secret, of which nothing is shown.
+#[cfg(feature = "websocket")]
+pub(crate) struct Hidden;
+
+#[cfg(feature = "websocket")]
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<hidden>")
+    }
+}
