@@ -3,7 +3,7 @@
 //! [`Layered`] puts a [`Layer`] below any protocol of a stream; the session is used as ever. `Open` comes when the layer
 //! is open and, after it, the protocol; [`Config::handshake_timeout`](crate::Config::handshake_timeout) covers both.
 //! Messages are framed as without the layer, and what waits to be written is sealed as one batch when the bytes before it
-//! are gone. A [`Layer`] is a state machine like everything here; [`tls`] is one over rustls.
+//! are gone. A [`Layer`] is a state machine like everything here; `tls` (a module, and a feature) is one over rustls.
 //!
 //! What the layer changes for a session:
 //! * an error of the layer is the close reason ([`CloseReason::Layer`](crate::CloseReason::Layer)). Messages that came
