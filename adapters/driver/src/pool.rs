@@ -375,7 +375,7 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
     ///
     /// # Errors
     /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a request is a `wss` one and there is no
-    /// [`tls`](ClientBuilder::tls), or the other way round.
+    /// `ClientBuilder::tls`, or the other way round.
     #[cfg(feature = "websocket")]
     pub fn websocket<L, ML>(
         self,

@@ -92,7 +92,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     ///
     /// # Errors
     /// The address can't be resolved or connected to in time; the error names it. [`io::ErrorKind::InvalidInput`] if the
-    /// request is a `wss` one and there is no [`tls`](Self::tls), or the other way round.
+    /// request is a `wss` one and there is no `ClientBuilder::tls`, or the other way round.
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.
