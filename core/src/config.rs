@@ -256,6 +256,9 @@ impl ConfigBuilder {
     /// message with one of like size is thus never refused, and a peer that sends without reading holds no more
     /// than its own share of memory. What is sent unasked does not stop the reading: if it did, a client that
     /// streams to an echo server and the server would each wait for the other to read.
+    ///
+    /// Bytes are counted, not messages. Besides its bytes, two are kept of a message, or six of several in a row that are of
+    /// one size; buffers have up to twice what is in them.
     pub fn watermarks(mut self, low: usize, high: usize) -> Self {
         self.config.low_watermark = low;
         self.config.high_watermark = high;
@@ -277,7 +280,8 @@ impl ConfigBuilder {
     /// lies instead of being copied. Default 8 KiB.
     ///
     /// Below it copying is cheaper than two more slices in a vectored write: echoing 1 KiB messages, 16 at a
-    /// time, over loopback took a tenth less CPU when they were copied; at 16 KiB the two were equal.
+    /// time, over loopback took a tenth less CPU when they were copied; at 16 KiB the two were equal. What is kept of a
+    /// payload that is not copied is not counted: 40 bytes, and the block of memory that it is a part of.
     pub fn chain_over(mut self, bytes: usize) -> Self {
         self.config.chain_over = bytes;
         self

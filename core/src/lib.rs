@@ -130,6 +130,7 @@ mod hidden;
 pub mod layer;
 mod memory;
 mod protocol;
+mod runs;
 mod session;
 mod stats;
 mod time;

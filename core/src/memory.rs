@@ -1,6 +1,5 @@
 //! [`Memory`]: buffers that sessions take turns with.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::BytesMut;
@@ -9,6 +8,7 @@ use crate::codec::{self, Segments, Source};
 use crate::copy;
 use crate::hidden::HiddenBytes;
 use crate::layer::LayerBuffers;
+use crate::runs::Runs;
 
 /// Room that is offered to one read. There is one arena per thread, so it may be large: with 64 KiB, echoing 16 KiB
 /// messages, 16 at a time, took 6 % more CPU.
@@ -42,8 +42,9 @@ pub(crate) const SLICE_FROM: usize = 1024;
 /// Buffers that grew past this are not kept for the next session.
 const KEEP_UP_TO: usize = 4 * READ_ARENA;
 
-/// The same for queues of small items.
+/// The same for the queue of chained payloads, and for that of sizes, of which most have two bytes.
 const KEEP_ITEMS_UP_TO: usize = 1024;
+const KEEP_SIZES_UP_TO: usize = 8 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
@@ -51,7 +52,7 @@ pub(crate) struct Buffers {
     /// Bytes to send.
     pub(crate) segments: Segments,
     /// Sizes of the messages that `segments` holds, as runs of equal ones; the last run is with the outbox.
-    pub(crate) sizes: VecDeque<Run>,
+    pub(crate) sizes: Runs,
     /// Where there is a layer: what lies between it and the wire.
     pub(crate) layer: LayerBuffers,
 }
@@ -175,27 +176,6 @@ impl Received {
     }
 }
 
-/// `count` pieces in a row that are of one kind and `size` bytes each on the wire.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Run {
-    pub(crate) size: usize,
-    pub(crate) count: usize,
-    pub(crate) kind: Kind,
-}
-
-/// What queued bytes are.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A message.
-    #[default]
-    Message,
-    /// A message that answers a received one.
-    Answer,
-    /// Of the protocol itself: part of a handshake, a ping.
-    #[cfg(feature = "websocket")]
-    Control,
-}
-
 impl Buffers {
     pub(crate) fn is_empty(&self) -> bool {
         self.received.is_empty() && self.segments.is_empty() && self.layer.is_empty()
@@ -215,10 +195,7 @@ impl Buffers {
             self.segments.chained.clear();
             self.segments.chained.shrink_to(KEEP_ITEMS_UP_TO);
         }
-        if self.sizes.capacity() > 0 {
-            self.sizes.clear();
-            self.sizes.shrink_to(KEEP_ITEMS_UP_TO);
-        }
+        self.sizes.reset(KEEP_SIZES_UP_TO);
     }
 
     /// Takes everything that a session's own buffers hold, into empty arenas; `own` may get an arena instead.

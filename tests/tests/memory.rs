@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use common::{Plain, frame, plain};
-use getty_core::{Config, Event, Memory, Session};
+use getty_core::codec::Raw;
+use getty_core::{Config, Event, Framed, Memory, Session};
 use testkit::alloc::{Counting, Usage, measure};
 use testkit::clock::Clock;
 
@@ -219,6 +220,71 @@ fn a_thousand_stuck_echo_sessions_hold_no_more_than_their_limits() {
             assert_eq!((session.queued(), session.stats().buffered), (0, 0));
         }
     }
+}
+
+/// What is kept of queued messages follows their bytes, however small they are and whatever differs between them.
+#[test]
+fn what_is_kept_of_queued_messages_is_little_more_than_their_bytes() {
+    let config = Config::builder().watermarks(32 * 1024, 64 * 1024).hard_limit(64 * 1024).build().unwrap();
+    let now = Clock::new().now();
+    for sizes in [&[1, 2][..], &[1, 1, 2, 2], &[1, 2, 3], &[5, 1], &[0, 1], &[1, 0, 2, 0], &[100, 101], &[7]]
+    {
+        for answers in [false, true] {
+            let mut session = Session::new(Framed::new(Raw), config.clone(), now);
+            assert!(session.poll_event().is_some());
+            let payload = Bytes::from_static(&[7; 101]);
+            let ((), usage) = measure(|| {
+                for size in sizes.iter().cycle() {
+                    if session.send(payload.slice(..*size)).is_err() {
+                        break;
+                    }
+                    if answers && session.wants_read() {
+                        session.handle_input(now, b"?");
+                        assert!(session.poll_message().is_some());
+                    }
+                }
+            });
+            let queued = session.queued();
+            assert!(queued > 60 * 1024, "{queued}");
+            // Two bytes for each message and its own, both as grown as buffers grow.
+            let limit = 6 * queued + 16 * 1024;
+            assert!(
+                usage.live as usize <= limit,
+                "{} bytes held for {queued} in messages of {sizes:?}",
+                usage.live
+            );
+            // All of it goes out, and nothing is miscounted.
+            let accepted = session.stats().progress.accepted;
+            let mut out = session.outbound(now);
+            while out.has_remaining() {
+                let n = out.remaining().min(1000);
+                out.advance(n);
+            }
+            drop(out);
+            assert_eq!((session.stats().progress.flushed, session.queued()), (accepted, 0));
+        }
+    }
+}
+
+/// Messages of no bytes wait for the one before them, and are nothing but a number.
+#[test]
+fn empty_messages_hold_nothing_however_many_they_are() {
+    let now = Clock::new().now();
+    let mut session = Session::new(Framed::new(Raw), Arc::default(), now);
+    assert!(session.poll_event().is_some());
+    session.send(Bytes::from_static(b"first")).unwrap();
+    let ((), usage) = measure(|| {
+        for _ in 0..100_000 {
+            session.handle_input(now, b"?");
+            assert!(session.poll_message().is_some());
+            session.send(Bytes::new()).unwrap(); // an answer
+            session.end_answer();
+            session.send(Bytes::new()).unwrap(); // and none
+        }
+    });
+    assert!(usage.live <= 64 * 1024, "{} bytes held", usage.live);
+    session.outbound(now).advance(5);
+    assert_eq!(session.stats().progress.flushed.map(|seq| seq.get()), Some(200_001));
 }
 
 /// What one session needed must not stay with those that come after it.

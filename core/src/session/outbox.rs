@@ -1,12 +1,12 @@
 //! The send queue of a session: what is queued, and how far each message has come.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Buf;
 
 use crate::codec::Segments;
-use crate::memory::{Buffers, Kind, Run};
+use crate::memory::Buffers;
+use crate::runs::{Kind, Run, Runs};
 use crate::{Progress, Seq};
 
 /// Counts what lies in the [`Buffers`]; the bytes themselves are there.
@@ -72,7 +72,8 @@ impl Outbox {
             self.answers += size;
         }
         self.accepted += 1;
-        self.append(buffers, size, if answer { Kind::Answer } else { Kind::Message });
+        // A message of no bytes is one run with those of the other kind: nothing else limits how many there are.
+        self.append(buffers, size, if answer && size > 0 { Kind::Answer } else { Kind::Message });
         if self.queued == 0 {
             self.advance(buffers, 0); // an empty message alone has nothing to wait for
         }
@@ -82,7 +83,9 @@ impl Outbox {
     /// Counts `size` bytes of the protocol's own that were written to the segments.
     #[cfg(feature = "websocket")]
     pub(crate) fn accept_control(&mut self, buffers: &mut Buffers, size: usize) {
-        self.append(buffers, size, Kind::Control);
+        if size > 0 {
+            self.append(buffers, size, Kind::Control);
+        }
     }
 
     #[inline]
@@ -104,17 +107,21 @@ impl Outbox {
     }
 
     /// Counts `n` more bytes as written, which are no longer with the others.
-    pub(crate) fn written(&mut self, sizes: &mut VecDeque<Run>, n: usize) {
+    pub(crate) fn written(&mut self, sizes: &mut Runs, n: usize) {
         let n = n.min(self.queued);
         self.queued -= n;
         self.front_written += n;
-        while let Some(run) = sizes.front_mut() {
-            self.flushed += run.flush(&mut self.front_written, &mut self.answers);
-            if run.count > 0 {
+        while let Some(mut run) = sizes.pop_front() {
+            let bytes = run.size * run.count;
+            if bytes > self.front_written {
+                self.flushed += run.flush(&mut self.front_written, &mut self.answers);
                 self.front_is_control = run.is_control();
+                sizes.push_front(run);
                 return;
             }
-            sizes.pop_front();
+            self.front_written -= bytes;
+            self.flushed += if run.is_control() { 0 } else { run.count as u64 };
+            self.answers -= if run.kind == Kind::Answer { bytes } else { 0 };
         }
         self.flushed += self.latest.flush(&mut self.front_written, &mut self.answers);
         self.front_is_control = self.latest.is_control();
@@ -122,10 +129,10 @@ impl Outbox {
 
     /// Nobody knows what becomes of the first `n` queued bytes, a message that begins there included: a layer sealed
     /// them, and the transport took a part.
-    pub(crate) fn lose_sight(&mut self, sizes: &VecDeque<Run>, n: usize) {
+    pub(crate) fn lose_sight(&mut self, sizes: &Runs, n: usize) {
         let mut left = self.front_written + n.min(self.queued);
         let mut messages = 0;
-        for run in sizes.iter().chain([&self.latest]) {
+        for run in sizes.iter().chain([self.latest]) {
             let touched = if run.size == 0 { run.count } else { run.count.min(left.div_ceil(run.size)) };
             left = left.saturating_sub(touched * run.size);
             messages += if run.is_control() { 0 } else { touched as u64 };
