@@ -1,4 +1,4 @@
-//! TLS, and what happens at bad moments: each of these was seen going wrong.
+//! TLS, and what happens at bad moments and with bad files: each of these was seen going wrong.
 
 mod common;
 #[path = "tls_common/solo.rs"]
@@ -10,7 +10,12 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use common::{plain, secs};
+use getty_core::layer::tls::TlsError;
 use getty_core::{Close, Config, Memory};
+use getty_driver::tls::{ClientCertificates, ClientTls, Identity, ServerTls};
+use rustls::CertificateError;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use solo::{Solo, shaken};
 use testkit::pair::Pair;
 use tls_common::*;
@@ -248,4 +253,187 @@ fn a_certificate_of_an_authority_is_named_as_such() {
         pair.a.close_reason().unwrap().to_string(),
         "TLS: the peer's certificate is not accepted: it is that of an authority (CA:TRUE), which can only sign others"
     );
+}
+
+/// How a client that asks for `example.org` tells of a certificate for these names.
+fn told_of(names: &[&str]) -> String {
+    let world = World::new();
+    let theirs = server_config(&world.authority.sign(names), &rustls::version::TLS13);
+    let ours = Arc::new(world.client_config());
+    let mut pair =
+        Pair::new(client_of("example.org", ours, plain()), server(theirs, plain()), Config::default().into());
+    assert!(pair.run_until_closed(secs(1)));
+    let told = pair.a.close_reason().unwrap().to_string();
+    let start = "TLS: the peer's certificate is not accepted: it is not for example.org but for ";
+    told.strip_prefix(start).unwrap_or_else(|| panic!("{told}")).to_owned()
+}
+
+/// Whoever is not trusted chooses these names, and they come to terminals and logs.
+#[test]
+fn names_in_certificates_are_shown_as_what_they_are() {
+    let address = &["localhost", "::1", "127.0.0.1"];
+    assert_eq!(told_of(address), "localhost, 0::1, 127.0.0.1");
+    assert_eq!(told_of(&["*.example.net"]), "*.example.net");
+    assert_eq!(told_of(&[]), "no name at all");
+    let evil = "a\n\x1b[31mgetty: all is well\r\0\x7f\"), DnsName(\"b";
+    let told = told_of(&[evil]);
+    assert_eq!(told, r#"a\n\u{1b}[31mgetty: all is well\r\u{0}\u{7f}\"), DnsName(\"b"#);
+    // What no certificate of these tests can hold.
+    let shown = |name: &str| {
+        let expected = rustls::pki_types::ServerName::try_from("h").unwrap();
+        let presented = vec![name.to_owned()];
+        let error = CertificateError::NotValidForNameContext { expected, presented };
+        TlsError::Certificate(error).to_string().split_once("it is not for h but for ").unwrap().1.to_owned()
+    };
+    assert_eq!(shown("DnsName(\"\u{202e}\u{fffd}\u{e9}\")"), r"\u{202e}\u{fffd}\u{e9}");
+    assert_eq!(shown("UniformResourceIdentifier(\"urn:x\n\")"), r"urn:x\n");
+    assert_eq!(shown("DirectoryName"), "a directory name");
+    assert_eq!(shown("Unsupported(0x81)"), "a name of another kind");
+}
+
+#[test]
+fn many_names_are_not_all_shown() {
+    let names: Vec<String> = (0..100).map(|n| format!("{n}.{}", "x".repeat(500))).collect();
+    let told = told_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(told.starts_with("0.xxx") && told.ends_with(" and 90 others"), "{told}");
+    assert!(told.len() < 3000, "{}", told.len());
+}
+
+/// What is said of trusted authorities in a file of these bytes, which must be no good.
+fn of_authorities(file: &[u8]) -> String {
+    let told = ClientTls::builder().roots_pem(file).build().map(drop).unwrap_err().to_string();
+    let world = World::new();
+    let identity = Identity::from_pem(world.server.certificate.as_bytes(), world.server.key.as_bytes());
+    let clients = ClientCertificates::Required(file.to_owned());
+    let server = ServerTls::builder(identity.unwrap()).client_certificates(clients).build();
+    assert_eq!(server.map(drop).unwrap_err().to_string(), told);
+    told
+}
+
+/// The same of a server's chain of certificates.
+fn of_chain(file: &[u8]) -> String {
+    let world = World::new();
+    let identity = Identity::from_pem(file, world.server.key.as_bytes());
+    identity.and_then(ServerTls::new).map(drop).unwrap_err().to_string()
+}
+
+/// The same of a private key, at both ends.
+fn of_key(file: &[u8]) -> String {
+    let world = World::new();
+    let identity = || Identity::from_pem(world.server.certificate.as_bytes(), file);
+    let client = identity().and_then(|identity| {
+        ClientTls::builder().roots_pem(world.authority.pem()).identity(identity).build()
+    });
+    let told = identity().and_then(ServerTls::new).map(drop).unwrap_err().to_string();
+    assert_eq!(client.map(drop).unwrap_err().to_string(), told);
+    told
+}
+
+const BOM: &str = "\u{feff}";
+
+#[test]
+fn files_of_the_wrong_form_are_called_by_their_name() {
+    let world = World::new();
+    let (good, key) = (world.authority.pem(), &world.server.key);
+    let der = world.authority.itself().chain()[0].to_vec();
+    for of in [of_authorities, of_chain] {
+        assert!(of(&der).starts_with("expected PEM, found DER"), "{}", of(&der));
+        let bom = "a byte order mark (BOM) stands before -----BEGIN: save the file as plain text without one";
+        assert_eq!(of(format!("{BOM}{good}").as_bytes()), bom);
+        // Files that were put one behind the other: the second would be passed over in silence.
+        assert_eq!(of(format!("{good}{BOM}{good}").as_bytes()), bom);
+        let utf16: Vec<u8> = format!("{BOM}{good}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(of(&utf16), bom);
+        let lines = good.lines().count();
+        let indented = format!("{good}  {}", good.replace('\n', "\n  "));
+        let told = format!("line {}: -----BEGIN has to be at the beginning of its line", lines + 1);
+        assert_eq!(of(indented.as_bytes()), told);
+        let trusted = good.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+        let told = format!(
+            "certificate 2 (line {}): TRUSTED CERTIFICATE is a form of OpenSSL alone: convert it first \
+             (openssl x509 -in FILE -out PLAIN)",
+            lines + 1
+        );
+        assert_eq!(of(format!("{good}{trusted}{good}").as_bytes()), told);
+    }
+    let key_der = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    assert!(of_key(key_der.secret_der()).starts_with("expected PEM, found DER"));
+    assert!(of_key(format!("{BOM}{key}").as_bytes()).starts_with("a byte order mark"));
+    assert!(of_key(format!("\t{key}").as_bytes()).starts_with("line 1: -----BEGIN"));
+}
+
+#[test]
+fn the_bad_entry_of_a_bundle_is_named() {
+    let world = World::new();
+    let good = world.server.certificate.clone() + &world.authority.pem();
+    let lines = good.lines().count();
+    let body = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for of in [of_authorities, of_chain] {
+        for (bad, words) in [
+            (body.to_owned(), "BadEncoding"),
+            (body.replace("AAAA", "A!AA"), "base64"),
+            (body.replace("-----END CERTIFICATE-----\n", ""), "-----END CERTIFICATE-----"),
+            (body.replace("-----END", "----END"), "-----END CERTIFICATE-----"),
+        ] {
+            for newline in ["\n", "\r\n"] {
+                let file = format!("{good}{bad}{good}").replace('\n', newline);
+                let told = of(file.as_bytes());
+                assert!(told.contains(&format!("certificate 3 (line {}): ", lines + 1)), "{told}");
+                assert!(told.contains(words) && !told.contains("peer"), "{told}");
+            }
+        }
+    }
+}
+
+/// A `PRIVATE KEY` of an algorithm that has these bytes for a name and these parameters, with nothing good in
+/// it.
+fn pkcs8(algorithm: &[u8], parameters: &[u8], key: &[u8]) -> String {
+    let algorithm = der(0x30, &[der(6, algorithm), parameters.to_owned()].concat());
+    pem("PRIVATE KEY", &der(0x30, &[der(2, &[0]), algorithm, der(4, key)].concat()))
+}
+
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    [&[tag, 0x82], &length[..], content].concat()
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |three: &[u8]| {
+        let bits =
+            three.iter().fold(0, |bits, &byte| bits << 8 | usize::from(byte)) << (8 * (3 - three.len()));
+        let digit =
+            move |n| if n <= three.len() { char::from(DIGITS[bits >> (18 - 6 * n) & 63]) } else { '=' };
+        [0, 1, 2, 3].map(digit)
+    };
+    let body: String = der.chunks(3).flat_map(digits).collect();
+    format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+}
+
+#[test]
+fn keys_that_are_not_supported_are_called_by_their_type() {
+    const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    let rsa = der(0x30, &[der(2, &[0]), der(2, &[&[0], &[0xff; 128][..]].concat())].concat());
+    let sec1 = [der(2, &[1]), der(4, &[1; 32]), der(0xa0, &der(6, &[0x2b, 0x81, 4, 0, 10]))].concat();
+    for (key, kind) in [
+        (pkcs8(EC, &der(6, &[0x2b, 0x81, 4, 0, 35]), &[]), "EC on the curve P-521"),
+        (pkcs8(EC, &der(6, &[0x2b, 0x24, 3, 3, 2, 8, 1, 1, 7]), &[]), "EC on the curve 1.3.36.3.3.2.8.1.1.7"),
+        (pem("EC PRIVATE KEY", &der(0x30, &sec1)), "EC on the curve secp256k1"),
+        (pkcs8(&[0x2b, 0x65, 113], &[], &[]), "Ed448"),
+        (pkcs8(&[0x2b, 0x65, 110], &[], &[]), "X25519"),
+        (pkcs8(&[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 1], &[], &[]), "DSA"),
+        (pkcs8(&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 17], &[], &[]), "of the type 2.16.840.1.101.3.4.3.17"),
+        (pkcs8(RSA, &der(5, &[]), &rsa), "RSA of 1024 bits"),
+        (pem("RSA PRIVATE KEY", &rsa), "RSA of 1024 bits"),
+        (pem("DSA PRIVATE KEY", &rsa), "of the form DSA PRIVATE KEY"),
+        (pem("OPENSSH PRIVATE KEY", b"openssh-key-v1"), "of the form OPENSSH PRIVATE KEY"),
+        (pem("PRIVATE KEY", &[0x30, 0x82, 0xff]), "of a form that is not known"),
+    ] {
+        let expected = "expected RSA of 2048 to 4096 bits, EC on the curve P-256 or P-384, or Ed25519";
+        assert_eq!(
+            of_key(key.as_bytes()),
+            format!("the private key can't be used: it is {kind}; {expected}")
+        );
+    }
 }

@@ -184,7 +184,11 @@ impl ClientTlsOptions {
         }
         builder = builder.server_name(self.server_name.as_deref().unwrap_or(url.host()));
         builder.build().map(Some).map_err(|error| match (&error, &self.ca) {
-            (TlsSetupError::OtherKey, _) => anyhow::Error::new(error).context(self.identity.name()),
+            (TlsSetupError::OtherKey | TlsSetupError::UnsupportedKey(_) | TlsSetupError::Rustls(_), _)
+                if self.identity.is_given() =>
+            {
+                anyhow::Error::new(error).context(self.identity.name())
+            }
             (TlsSetupError::ServerName(_), _) => anyhow::anyhow!("{error} (see --server-name)"),
             (_, Some(path)) => anyhow::Error::new(error).context(format!("--ca {}", path.display())),
             (_, None) => anyhow::anyhow!("{error} (see --ca)"),

@@ -5,6 +5,8 @@
 
 mod client;
 mod identity;
+mod key;
+mod pem;
 mod server;
 
 pub use client::{ClientTls, ClientTlsBuilder};
@@ -16,8 +18,6 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 /// The cryptography: `ring`.
 fn provider() -> Arc<CryptoProvider> {
@@ -27,9 +27,6 @@ fn provider() -> Arc<CryptoProvider> {
 /// The certificates in `pem`, as those of authorities that are trusted.
 fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, TlsSetupError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| TlsSetupError::Pem(error.to_string()))?;
-        roots.add(certificate).map_err(TlsSetupError::Rustls)?;
-    }
-    if roots.is_empty() { Err(TlsSetupError::NoCertificate) } else { Ok(Arc::new(roots)) }
+    pem::certificates(pem, |certificate| roots.add(certificate))?;
+    Ok(Arc::new(roots))
 }

@@ -76,7 +76,7 @@ fn reason(error: &CertificateError) -> String {
         }
         CertificateError::NotValidForName => "it is for another name".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => {
-            format!("it is not for {} but for {}", expected.to_str(), presented.join(", "))
+            format!("it is not for {} but for {}", expected.to_str(), names(presented))
         }
         CertificateError::Revoked => "it was revoked".to_owned(),
         // What `openssl req -x509` makes unless it is told otherwise.
@@ -85,6 +85,38 @@ fn reason(error: &CertificateError) -> String {
         }
         error => error.to_string(),
     }
+}
+
+/// How many names of a certificate are shown, and how much of each: it may have thousands.
+const SHOWN_NAMES: usize = 10;
+const SHOWN_NAME: usize = 253;
+
+/// The names in a certificate, which its owner chose freely, made fit for a terminal or a log.
+fn names(presented: &[String]) -> String {
+    if presented.is_empty() {
+        return "no name at all".to_owned();
+    }
+    let shown: Vec<String> = presented.iter().take(SHOWN_NAMES).map(|name| name_of(name)).collect();
+    match presented.len() - shown.len() {
+        0 => shown.join(", "),
+        others => format!("{} and {others} others", shown.join(", ")),
+    }
+}
+
+/// A name without what rustls puts around it, which is of its kind.
+fn name_of(presented: &str) -> String {
+    let within = |start, end| presented.strip_prefix(start).and_then(|name| name.strip_suffix(end));
+    let name = within("DnsName(\"", "\")")
+        .or_else(|| within("UniformResourceIdentifier(\"", "\")"))
+        .or_else(|| within("IpAddress(", ")"))
+        .unwrap_or(match presented {
+            "DirectoryName" => "a directory name",
+            unsupported if unsupported.starts_with("Unsupported(") => "a name of another kind",
+            other => other,
+        });
+    let shown: String = name.chars().take(SHOWN_NAME).flat_map(char::escape_default).collect();
+    let dots = if name.chars().nth(SHOWN_NAME).is_some() { ".." } else { "" };
+    shown + dots
 }
 
 fn alert(alert: &AlertDescription) -> String {

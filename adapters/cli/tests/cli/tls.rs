@@ -307,6 +307,14 @@ fn files_that_are_none() {
         let files = format!("getty: {} {} {} {}: ", args[1], args[2], args[3], args[4]);
         run(&[&args[..], &["tls://127.0.0.1:1"]].concat(), "").failed(1, &format!("{files}{problem}"));
     }
+    let damaged = certificates.key.clone() + ".damaged";
+    write(&damaged, "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n");
+    for (command, trust) in [("serve", &[][..]), ("connect", &["--ca", ca]), ("connect", &["--insecure"])] {
+        let args = [&[command, "--cert", cert, "--key", &damaged, "tls://127.0.0.1:0"], trust].concat();
+        let problem =
+            format!("getty: --cert {cert} --key {damaged}: the private key can't be used: it is of a form");
+        run(&args, "").failed(1, &problem);
+    }
     let strict = ["serve", "--cert", cert, "--key", key, "--client-ca", empty, "tls://127.0.0.1:0"];
     run(&strict, "").failed(1, &format!("getty: --client-ca {empty}: expected a certificate in PEM"));
     for command in ["connect", "bench"] {

@@ -12,6 +12,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, KeyLogFile, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
@@ -166,8 +167,8 @@ impl ClientTlsBuilder {
     /// Makes it.
     ///
     /// # Errors
-    /// There is no authority to trust, the identity's key does not belong to its certificate, or the server's name is
-    /// none.
+    /// There is no authority to trust, the identity's key does not belong to its certificate or is of a type
+    /// that is not supported, or the server's name is none.
     pub fn build(self) -> Result<ClientTls, TlsSetupError> {
         let provider = provider();
         let verifier: Arc<dyn ServerCertVerifier> = match self.trust {
@@ -184,11 +185,8 @@ impl ClientTlsBuilder {
         let mut config = match self.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
-                let Identity { chain, key } = identity;
-                builder.with_client_auth_cert(chain, key).map_err(|error| match error {
-                    rustls::Error::InconsistentKeys(_) => TlsSetupError::OtherKey,
-                    error => TlsSetupError::Rustls(error),
-                })?
+                let certified = SingleCertAndKey::from(identity.certified()?);
+                builder.with_client_cert_resolver(Arc::new(certified))
             }
         };
         config.alpn_protocols = self.alpn;

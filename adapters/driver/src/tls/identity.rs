@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use getty_core::layer::tls::TlsConfigError;
-use rustls::pki_types::pem::PemObject;
+use rustls::CertificateError;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+
+use super::{key, pem};
 
 /// Why TLS can't be set up so.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +38,53 @@ pub enum TlsSetupError {
     /// The key does not belong to the certificate.
     #[error("the private key does not belong to the certificate")]
     OtherKey,
-    /// It is no PEM.
+    /// The key is of a type that is not supported, or damaged.
+    #[error(
+        "the private key can't be used: it is {0}; expected RSA of 2048 to 4096 bits, EC on the curve P-256 or P-384, \
+         or Ed25519"
+    )]
+    UnsupportedKey(String),
+    /// Not valid PEM.
     #[error("not PEM: {0}")]
     Pem(String),
+    /// The file is DER, which is binary.
+    #[error(
+        "expected PEM, found DER: convert it first (openssl x509 -inform der -in FILE; of a key, openssl pkey \
+         -inform der -in FILE)"
+    )]
+    Der,
+    /// A byte order mark hides the beginning of an entry, or the text is UTF-16.
+    #[error("a byte order mark (BOM) stands before -----BEGIN: save the file as plain text without one")]
+    ByteOrderMark,
+    /// Something stands before the beginning of an entry, which readers of PEM would pass over for that.
+    #[error("line {line}: -----BEGIN has to be at the beginning of its line")]
+    Indented {
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A certificate is in a form that only OpenSSL reads.
+    #[error(
+        "certificate {number} (line {line}): {label} is a form of OpenSSL alone: convert it first (openssl x509 -in \
+         FILE -out PLAIN)"
+    )]
+    CertificateForm {
+        /// Which certificate of the file, from 1.
+        number: usize,
+        /// The line on which it begins, from 1.
+        line: usize,
+        /// What it is called there.
+        label: String,
+    },
+    /// A certificate can't be read.
+    #[error("certificate {number} (line {line}): {}", without_peer(source))]
+    Certificate {
+        /// Which certificate of the file, from 1.
+        number: usize,
+        /// The line on which it begins, from 1.
+        line: usize,
+        /// Why.
+        source: rustls::Error,
+    },
     /// The system's trusted authorities can't be found.
     #[error("the system's trusted authorities are not to be had: {0}")]
     Platform(rustls::Error),
@@ -69,15 +116,15 @@ impl Identity {
     /// SEC 1 (EC) are known, not encrypted.
     ///
     /// # Errors
-    /// Something is not there, or encrypted, or no PEM.
+    /// Something is not there, or encrypted, or not valid PEM; a certificate can't be read.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsSetupError> {
-        let chain = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| TlsSetupError::Pem(error.to_string()))?;
-        if chain.is_empty() {
-            return Err(TlsSetupError::NoCertificate);
-        }
-        Ok(Identity { chain, key: private_key(key)? })
+        let mut certificates = Vec::new();
+        pem::certificates(chain, |certificate| {
+            check_encoding(&certificate)?;
+            certificates.push(certificate);
+            Ok(())
+        })?;
+        Ok(Identity { chain: certificates, key: pem::private_key(key)? })
     }
 
     /// From files in PEM; see [`from_pem`](Self::from_pem).
@@ -90,9 +137,11 @@ impl Identity {
 
     /// Checks that the key belongs to the certificate.
     pub(super) fn certified(self) -> Result<Arc<CertifiedKey>, TlsSetupError> {
+        let kind = key::kind(&self.key);
         let certified = CertifiedKey::from_der(self.chain, self.key, &super::provider());
         certified.map(Arc::new).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => TlsSetupError::OtherKey,
+            rustls::Error::General(_) => TlsSetupError::UnsupportedKey(kind),
             error => TlsSetupError::Rustls(error),
         })
     }
@@ -108,13 +157,19 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsSetupError> {
     fs::read(path).map_err(|source| TlsSetupError::Read { path: path.to_owned(), source })
 }
 
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
-    let has = |words: &[u8]| pem.windows(words.len()).any(|window| window == words);
-    if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
-        return Err(TlsSetupError::EncryptedKey);
+/// Whether these bytes are a certificate at all. What rustls thinks of it otherwise is found out when it is
+/// used.
+fn check_encoding(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+    match ParsedCertificate::try_from(certificate) {
+        Err(error @ rustls::Error::InvalidCertificate(CertificateError::BadEncoding)) => Err(error),
+        _ => Ok(()),
     }
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => TlsSetupError::NoKey,
-        error => TlsSetupError::Pem(error.to_string()),
-    })
+}
+
+/// What rustls says of a certificate, which it takes for a peer's.
+fn without_peer(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(error) => format!("not valid: {error}"),
+        error => error.to_string(),
+    }
 }
