@@ -19,6 +19,7 @@ use getty_driver::{Client, NotReadyWhy, Pool, PoolOptions, Runtime, Select};
 
 const ONE: &str = "192.0.2.1:7";
 const TWO: &str = "192.0.2.2:7";
+const THREE: &str = "192.0.2.3:7";
 
 /// A pool to `addresses`, whose listeners write into one log.
 fn pool(addresses: &[&str], options: PoolOptions) -> (Pool<Fake, Bytes>, Log) {
@@ -157,7 +158,7 @@ fn an_address_is_given_up_after_so_many_attempts() {
         assert_eq!(
             error.to_string(),
             format!(
-                "0 of 1 sessions are open, and every address is given up: {ONE}: connection refused; {TWO}: connection refused"
+                "0 of 2 sessions are open, and every address is given up: {ONE}: connection refused; {TWO}: connection refused"
             )
         );
         assert!(matches!(pool.try_send(Bytes::from("x")), Err(SendError::Closed(item)) if item == "x"));
@@ -176,8 +177,24 @@ fn a_wait_that_is_too_long_says_what_went_wrong() {
         assert_eq!(Fake::now() - start, secs(2));
         assert_eq!(
             error.to_string(),
-            format!("0 of 1 sessions are open after 2s: nonsense: entity not found; {TWO}: no answer yet")
+            format!("0 of 2 sessions are open after 2s: nonsense: entity not found; {TWO}: no answer yet")
         );
+    });
+}
+
+/// Whatever is waited for, the pool is to have three.
+#[test]
+fn a_wait_that_is_too_long_says_how_many_sessions_there_are_to_be() {
+    fake::block_on(async {
+        let (pool, _) = pool(&[ONE, TWO, THREE], PoolOptions::new().sessions(3));
+        let addresses = format!("{ONE}: no answer yet; {TWO}: no answer yet; {THREE}: no answer yet");
+        let ready = pool.wait_ready(secs(1)).await.unwrap_err();
+        assert_eq!(ready.to_string(), format!("0 of 3 sessions are open after 1s: {addresses}"));
+        assert_eq!((ready.open, ready.wanted, ready.sessions), (0, 1, 3));
+        let _one = accept();
+        let all = pool.wait_all(secs(1)).await.unwrap_err();
+        assert!(all.to_string().starts_with("1 of 3 sessions are open after 1s: "), "{all}");
+        assert_eq!((all.open, all.wanted, all.sessions), (1, 3, 3));
     });
 }
 

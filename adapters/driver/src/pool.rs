@@ -182,6 +182,7 @@ impl<R: Runtime, O> Pool<R, O> {
                 why,
                 open,
                 wanted,
+                sessions: self.roster.wanted(),
                 addresses: self.roster.address_stats(clock::timestamp(R::now())),
             };
             if self.roster.is_closed() {

@@ -49,8 +49,10 @@ pub struct NotReady {
     pub why: NotReadyWhy,
     /// How many sessions were open.
     pub open: usize,
-    /// How many were waited for.
+    /// How many were waited for: one, or all.
     pub wanted: usize,
+    /// How many the pool is to have.
+    pub sessions: usize,
     /// How each address was doing, with what went wrong there last.
     pub addresses: Vec<AddressStats>,
 }
@@ -69,8 +71,8 @@ pub enum NotReadyWhy {
 
 impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NotReady { why, open, wanted, addresses } = self;
-        write!(f, "{open} of {wanted} sessions are open")?;
+        let NotReady { why, open, wanted: _, sessions, addresses } = self;
+        write!(f, "{open} of {sessions} sessions are open")?;
         match why {
             NotReadyWhy::TimedOut(timeout) => write!(f, " after {timeout:?}")?,
             NotReadyWhy::GivenUp => f.write_str(", and every address is given up")?,
