@@ -1,6 +1,7 @@
 //! Clients: connecting, and what they say when that fails.
 
 mod driver_common;
+mod tls_common;
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -12,10 +13,17 @@ use driver_common::runtimes::{TestRuntime, client, connect, serve, server, until
 use driver_common::wire::wire;
 use driver_common::*;
 use getty_core::Close;
-use getty_core::codec::LengthDelimited;
-use getty_driver::{Client, Runtime, TcpOptions};
+use getty_core::codec::{LengthDelimited, Raw};
+use getty_driver::tls::{ClientTls, Identity, ServerTls};
+use getty_driver::{Client, PoolOptions, Runtime, TcpOptions};
+use tls_common::Authority;
 
-on_every_runtime!(a_client_with_a_listener, an_address_that_does_not_answer_is_named, socket_options,);
+on_every_runtime!(
+    a_client_with_a_listener,
+    an_address_that_does_not_answer_is_named,
+    a_zone_says_which_interface_leads_to_an_address,
+    socket_options,
+);
 
 fn a_client_with_a_listener<R: TestRuntime>() {
     R::block_on(async {
@@ -54,6 +62,48 @@ fn an_address_that_does_not_answer_is_named<R: TestRuntime>() {
             .await
             .unwrap_err();
         assert!(error.to_string().contains(&free.to_string()), "{error}");
+    });
+}
+
+/// An address of one link is nothing without the interface. The certificate is for the address alone.
+fn a_zone_says_which_interface_leads_to_an_address<R: TestRuntime>() {
+    if !namespace::is_inside("ip link set lo up && ip addr add fe80::1/64 dev lo nodad") {
+        return;
+    }
+    R::block_on(async {
+        let authority = Authority::new("of zones");
+        let signed = authority.sign(&["fe80::1"]);
+        let identity = Identity::from_pem(signed.certificate.as_bytes(), signed.key.as_bytes()).unwrap();
+        let ours = ServerTls::new(identity).unwrap();
+        let theirs = ClientTls::builder().roots_pem(authority.pem()).build().unwrap();
+        let echo = || Recorder::echo().0;
+        for zone in ["lo", "1"] {
+            let codec = LengthDelimited::new;
+            let plain = server::<R>().tcp(&format!("[fe80::1%{zone}]:0"), codec, echo).await.unwrap();
+            let address = format!("[fe80::1%{zone}]:{}", plain.local_addr().port());
+            let mut one = client::<R>().tcp_connection(&address, codec()).await.unwrap();
+            one.send(Bytes::from("hello")).await.unwrap();
+            assert_eq!(one.recv().await.unwrap().unwrap(), "hello");
+            let pool = client::<R>().pool(PoolOptions::new()).tcp([&address], codec, || Recorder::quiet().0);
+            pool.unwrap().wait_ready(secs(20)).await.unwrap();
+
+            let secure = server::<R>().tls(ours.clone()).tcp("[fe80::1%lo]:0", codec, echo).await.unwrap();
+            let address = format!("[fe80::1%{zone}]:{}", secure.local_addr().port());
+            let builder = client::<R>().tls(theirs.clone());
+            builder.tcp_connection::<_, Bytes>(&address, codec()).await.unwrap().opened().await.unwrap();
+            let pool = client::<R>().tls(theirs.clone()).pool(PoolOptions::new());
+            let pool = pool.tcp([&address], codec, || Recorder::quiet().0).unwrap();
+            pool.wait_ready(secs(20)).await.unwrap();
+
+            let datagrams = server::<R>().udp(&format!("[fe80::1%{zone}]:0"), Raw, echo()).await.unwrap();
+            let address = format!("[fe80::1%{zone}]:{}", datagrams.local_addr().port());
+            let (handle, mut receiver) = client::<R>().udp_receiver(&address, Raw).await.unwrap();
+            handle.send(Bytes::from("hello")).await.unwrap();
+            assert_eq!(receiver.recv().await.unwrap().unwrap(), "hello");
+        }
+        let nowhere = client::<R>().tcp_connection::<_, Bytes>("[fe80::1%nowhere]:7", LengthDelimited::new());
+        let error = nowhere.await.map(drop).unwrap_err().to_string();
+        assert!(error.starts_with("can't connect to [fe80::1%nowhere]:7: "), "{error}");
     });
 }
 

@@ -17,7 +17,7 @@ use getty_core::datagram::{PacketOptions, Packets};
 use getty_core::{Config, Framed, Items, Out, Session, StreamProtocol};
 
 use crate::actor::OnPanic;
-use crate::connect::ConnectTcp;
+use crate::connect::{ConnectTcp, resolve, zone};
 use crate::receiver::{Forward, Receiver};
 use crate::server::first_good;
 use crate::{
@@ -129,7 +129,8 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     }
 
     /// Connects to `address` (`HOST:PORT`) and spawns a session with `listener`. The session lives until it
-    /// is closed, with or without handles.
+    /// is closed, with or without handles. An IPv6 address goes in brackets, with its zone where it needs
+    /// one: `[fe80::1%eth0]:7000`.
     ///
     /// # Errors
     /// The address can't be resolved or connected to in time; the error names it.
@@ -229,7 +230,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         S: Spawn<PacketDriver<R, R::UdpSocket, C, O, L>>,
     {
         let connecting = self.in_time(async {
-            let resolved = R::resolve(address).await?;
+            let resolved = resolve::<R>(address).await?;
             R::udp_socket(first_good(&resolved, |address| self.udp.connect(address))?)
         });
         let socket = connecting.await.map_err(|error| AddressError::wrap("connect to", address, error))?;
@@ -328,8 +329,10 @@ impl<R: Runtime, S, T> fmt::Debug for ClientBuilder<R, S, T> {
     }
 }
 
-/// The host in `HOST:PORT`.
+/// The host in `HOST:PORT`, as a certificate has it: of an address, no brackets and no zone, which means
+/// something on this machine only.
 pub(crate) fn host(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    zone(host).map_or(host, |(_, zone)| &host[..host.len() - zone.len() - 1])
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -22,6 +22,23 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// not tell when there is room: at first, and at the most.
 #[cfg(unix)]
 const FULL_QUEUE_WAIT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// The addresses behind `HOST:PORT`. An IPv6 address may have a zone, by number or by name
+/// (`[fe80::1%eth0]:7000`): it says which interface leads there, which the system must know of link-local
+/// addresses.
+pub(crate) async fn resolve<R: Runtime>(address: &str) -> io::Result<Vec<SocketAddr>> {
+    match address.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
+        // The system's resolver knows names of interfaces, and no brackets.
+        Some((host, port)) if zone(host).is_some() => R::resolve(&format!("{host}:{port}")).await,
+        _ => R::resolve(address).await,
+    }
+}
+
+/// The parts of an IPv6 address with a zone.
+pub(crate) fn zone(host: &str) -> Option<(Ipv6Addr, &str)> {
+    let (address, zone) = host.split_once('%')?;
+    Some((address.parse().ok()?, zone))
+}
 
 type Boxed<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
@@ -53,7 +70,7 @@ impl<R: Runtime> ConnectTcp<R> {
         ConnectTcp {
             options,
             limit: Limit::new(timeout),
-            resolving: Some(Box::pin(async move { R::resolve(&address).await })),
+            resolving: Some(Box::pin(async move { resolve::<R>(&address).await })),
             addresses: VecDeque::new(),
             attempts: Vec::new(),
             next: None,

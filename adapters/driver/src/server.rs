@@ -19,6 +19,7 @@ use getty_core::{CloseReason, Config, Framed, Items, Protocol, StreamProtocol};
 use crate::UnixRuntime;
 use crate::accept_task::{ACCEPT_BACKOFF, Accepts};
 use crate::actor::OnPanic;
+use crate::connect::resolve;
 use crate::endpoint::{Endpoint, Phase, Role};
 use crate::peers_driver::OnDropped;
 use crate::tcp::TcpIncoming;
@@ -351,7 +352,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
 
     async fn bind_udp(&self, address: &str) -> io::Result<(R::UdpSocket, SocketAddr)> {
         let named = |error| AddressError::wrap("listen on", address, error);
-        let resolved = R::resolve(address).await.map_err(named)?;
+        let resolved = resolve::<R>(address).await.map_err(named)?;
         let socket = first_good(&resolved, |address| self.udp.bind(address)).map_err(named)?;
         let local = socket.local_addr().map_err(named)?;
         Ok((R::udp_socket(socket).map_err(named)?, local))
@@ -373,7 +374,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
             + Clone,
     {
         let named = |error| AddressError::wrap("listen on", address, error);
-        let resolved = R::resolve(address).await.map_err(named)?;
+        let resolved = resolve::<R>(address).await.map_err(named)?;
         let listening = first_good(&resolved, |address| TcpIncoming::listen(address, self.tcp.clone()));
         let (incoming, local) = listening.map_err(named)?;
         Ok(self.start(incoming, local, protocol, listener))
