@@ -14,7 +14,7 @@ use bytes::Bytes;
 use driver_common::fake::{self, Fake};
 use driver_common::namespace::{icmp, raw, udp_header};
 use driver_common::packets::{MemPackets, PacketWire, packets};
-use driver_common::recorder::{Log, Recorder};
+use driver_common::recorder::{Happening, Log, Recorder, Then};
 use driver_common::runtimes::{TestRuntime, blocking, client, server, until};
 use driver_common::task::Task;
 use driver_common::*;
@@ -387,7 +387,17 @@ fn icmp_errors_end_no_session<R: TestRuntime>() {
         for (ip, (kind, code, rest, errno)) in all {
             let peer = UdpSocket::bind((ip, 0)).unwrap();
             let peer_address = peer.local_addr().unwrap();
-            let (listener, log) = Recorder::quiet();
+            // Asked for a run, it sends one whose datagrams are larger than the path is now.
+            let (listener, log) = Recorder::new(|cx, happening| {
+                if let Happening::Message(message) = happening
+                    && message == "run"
+                {
+                    for n in 0..4 {
+                        cx.send(Bytes::from(vec![n; 1450])).unwrap();
+                    }
+                }
+                Then::Default
+            });
             let handle = client::<R>().udp(&peer_address.to_string(), Raw, listener).await.unwrap();
             until::<R>("the opening", || log.count("on_open") == 1).await;
             let address = handle.local_addr().unwrap();
@@ -404,6 +414,12 @@ fn icmp_errors_end_no_session<R: TestRuntime>() {
                 handle.send(Bytes::from_owner([n])).await.unwrap();
                 let (mut buffer, socket) = ([0], peer.try_clone().unwrap());
                 assert_eq!(blocking(move || (socket.recv(&mut buffer).unwrap(), buffer)).await, (1, [n]));
+            }
+            peer.send_to(b"run", address).unwrap();
+            for n in 0..4 {
+                let (mut buffer, socket) = ([0; 1500], peer.try_clone().unwrap());
+                let received = blocking(move || (socket.recv(&mut buffer).unwrap(), buffer)).await;
+                assert_eq!((received.0, received.1[1449]), (1450, n), "{kind}/{code}");
             }
             assert!(!handle.is_closed());
         }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,8 +22,8 @@ pub struct UdpSocket {
     batches: BatchSocket,
     /// On a connected socket, what tells of errors: waiting to read does not.
     errors: Option<Errors>,
-    /// Nothing was received yet. The first try does not wait until there is something: that the socket is
-    /// dead would not be found out before somebody sends.
+    /// Receiving has given nothing but errors yet, if it was tried. It does not wait then until there is
+    /// something: that the socket is dead would not be found out before somebody sends.
     untried: bool,
 }
 
@@ -77,10 +76,13 @@ impl fmt::Debug for Errors {
 impl PacketIo for UdpSocket {
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
         let UdpSocket { socket, batches, errors, untried } = self;
-        if mem::take(untried) {
+        if *untried {
             match batches.recv(&SockRef::from(&**socket), batch) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(drop)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => *untried = false,
+                result => {
+                    *untried = result.is_err();
+                    return Poll::Ready(result.map(drop));
+                }
             }
         }
         loop {

@@ -451,24 +451,37 @@ fn a_load_on_nobody() {
         .failed(2, "no datagram holds 65508 bytes: the most is 65507");
 }
 
+/// Serves `args` while receiving gives `errno`; it must end and say why.
+#[cfg(target_os = "linux")]
+fn ends_of_errors(args: &[&str], errno: i32) {
+    use std::os::unix::process::CommandExt;
+
+    let mut command = getty(&[&["serve", "tcp://127.0.0.1:0", "udp://127.0.0.1:0"], args].concat());
+    let mut filter = Filter::new(&[libc::SYS_recvmmsg, libc::SYS_recvmsg], errno);
+    // SAFETY: between fork and exec it makes two calls of the system, and allocates nothing.
+    unsafe { command.pre_exec(move || filter.install()) };
+    let mut server = Running::of(&mut command);
+    server.line();
+    let url = server.line().trim_end().strip_prefix("listening ").unwrap().to_owned();
+    let why = std::io::Error::from_raw_os_error(errno);
+    server.finish().failed(1, &format!("can't serve {url} any longer: {why}"));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_server_whose_socket_is_dead_ends() {
-    use std::os::unix::process::CommandExt;
-
     for runtime in RUNTIMES {
         for peers in [&[][..], &["--peers"]] {
-            let args =
-                [&["serve", "--runtime", runtime, "tcp://127.0.0.1:0", "udp://127.0.0.1:0"], peers].concat();
-            let mut command = getty(&args);
-            let mut filter = Filter::new(&[libc::SYS_recvmmsg, libc::SYS_recvmsg], libc::ENOSYS);
-            // SAFETY: between fork and exec it makes two calls of the system, and allocates nothing.
-            unsafe { command.pre_exec(move || filter.install()) };
-            let mut server = Running::of(&mut command);
-            server.line();
-            let url = server.line().trim_end().strip_prefix("listening ").unwrap().to_owned();
-            let problem = format!("can't serve {url} any longer: Function not implemented (os error 38)");
-            server.finish().failed(1, &problem);
+            ends_of_errors(&[&["--runtime", runtime], peers].concat(), libc::ENOSYS);
         }
     }
+}
+
+/// It may pass, so that the server waits a few seconds.
+#[cfg(target_os = "linux")]
+#[test]
+fn so_does_one_whose_socket_gives_an_error_again_and_again() {
+    let servers =
+        RUNTIMES.map(|runtime| thread::spawn(move || ends_of_errors(&["--runtime", runtime], libc::EPERM)));
+    servers.into_iter().for_each(|server| server.join().unwrap());
 }
