@@ -33,6 +33,7 @@ pub struct Config {
     hard_limit: usize,
     chain_over: usize,
     handle_queue: usize,
+    receive_ahead: usize,
     handshake_timeout: Duration,
     partial_frame_timeout: Option<Duration>,
     write_stall_timeout: Option<Duration>,
@@ -58,6 +59,7 @@ impl Default for Config {
             hard_limit: 1024 * 1024,
             chain_over: 8 * 1024,
             handle_queue: 256,
+            receive_ahead: 16 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             partial_frame_timeout: Some(Duration::from_secs(30)),
             write_stall_timeout: Some(Duration::from_secs(30)),
@@ -129,6 +131,11 @@ impl Config {
     /// See [`ConfigBuilder::handle_queue`].
     pub fn handle_queue(&self) -> usize {
         self.handle_queue
+    }
+
+    /// See [`ConfigBuilder::receive_ahead`].
+    pub fn receive_ahead(&self) -> usize {
+        self.receive_ahead
     }
 
     /// See [`ConfigBuilder::handshake_timeout`].
@@ -295,6 +302,21 @@ impl ConfigBuilder {
         self
     }
 
+    /// How many bytes of messages are received ahead while a connection waits to write. Default 16 MiB, at least 1.
+    ///
+    /// Used by the driver's `Connection`, not by the core. While `send`, `feed` and `flush` wait, nobody receives, and a peer
+    /// that answers what it is sent stops reading once nobody takes its answers. So they receive too, to a queue from which
+    /// `recv` takes first. A message counts for what it took on the wire, or for its payload if it was compressed or came in
+    /// several frames, and for no less than the value itself takes; one message may go past the limit. When the queue is full
+    /// and the peer takes nothing, they fail: it waits for somebody to receive.
+    ///
+    /// 16 MiB is enough to send a few ten thousand requests before the first answer is looked at, and what one connection may
+    /// hold on a client. Where many connections send and a peer is not to be trusted, choose less.
+    pub fn receive_ahead(mut self, bytes: usize) -> Self {
+        self.config.receive_ahead = bytes;
+        self
+    }
+
     /// How long the peer may take until the session is open, all layers and handshakes together. Default 10 s.
     ///
     /// Codecs on a plain byte stream have no handshake: their sessions are open at once.
@@ -384,6 +406,7 @@ impl ConfigBuilder {
             ("max_head", c.max_head),
             ("max_buffered", c.max_buffered()),
             ("handle_queue", c.handle_queue),
+            ("receive_ahead", c.receive_ahead),
         ];
         for (name, value) in at_least_one {
             if value == 0 {
@@ -430,7 +453,7 @@ mod tests {
         assert_eq!(c.max_buffered(), (8 << 20) + (64 << 10));
         assert_eq!((c.heartbeat_period(), c.pong_timeout()), (None, Some(Duration::from_secs(10))));
         assert_eq!((c.low_watermark(), c.high_watermark(), c.hard_limit()), (32 << 10, 64 << 10, 1 << 20));
-        assert_eq!((c.chain_over(), c.handle_queue()), (8 << 10, 256));
+        assert_eq!((c.chain_over(), c.handle_queue(), c.receive_ahead()), (8 << 10, 256, 16 << 20));
         assert_eq!(c.handshake_timeout(), Duration::from_secs(10));
         assert_eq!(c.partial_frame_timeout(), Some(Duration::from_secs(30)));
         assert_eq!(c.write_stall_timeout(), Some(Duration::from_secs(30)));
@@ -461,6 +484,7 @@ mod tests {
             Err(ConfigError::Zero { name: "max_frame" })
         ));
         assert!(matches!(Config::builder().handle_queue(0).build(), Err(ConfigError::Zero { .. })));
+        assert!(matches!(Config::builder().receive_ahead(0).build(), Err(ConfigError::Zero { .. })));
         let error = Config::builder().watermarks(10, 5).build().unwrap_err();
         assert_eq!(
             error.to_string(),

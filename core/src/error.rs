@@ -167,6 +167,13 @@ pub enum SendError<T> {
     /// The opening handshake is not done; the item is given back. Wait for [`Event::Open`](crate::Event::Open).
     #[error("the session is not open yet: wait until the handshake is done")]
     NotOpen(T),
+    /// The peer takes nothing until it is received from, and as much as
+    /// [`Config::receive_ahead`](crate::Config::receive_ahead) allows was received ahead; the item is given back. The session
+    /// goes on: receive, then send it again. From a `Connection` of the driver.
+    #[error(
+        "the peer waits for us to receive: receive what it sent, then send again (Config::receive_ahead)"
+    )]
+    PeerWaits(T),
     /// The item is larger than a frame may be; it is given back.
     #[error(
         "a message of {bytes} bytes is larger than the limit of {limit} (Config::max_frame; over datagrams, max_datagram)"
@@ -202,6 +209,7 @@ impl<T> SendError<T> {
             SendError::Blocked(item)
             | SendError::Closed(item)
             | SendError::NotOpen(item)
+            | SendError::PeerWaits(item)
             | SendError::NoPeer(item)
             | SendError::Connected(item)
             | SendError::NotValidated(item)
@@ -217,6 +225,7 @@ impl<T> fmt::Debug for SendError<T> {
             SendError::Blocked(_) => f.write_str("Blocked"),
             SendError::Closed(_) => f.write_str("Closed"),
             SendError::NotOpen(_) => f.write_str("NotOpen"),
+            SendError::PeerWaits(_) => f.write_str("PeerWaits"),
             SendError::NoPeer(_) => f.write_str("NoPeer"),
             SendError::Connected(_) => f.write_str("Connected"),
             SendError::NotValidated(_) => f.write_str("NotValidated"),

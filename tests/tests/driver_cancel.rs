@@ -79,6 +79,36 @@ fn sending_is_dropped_at_every_wait() {
 }
 
 #[test]
+fn what_comes_while_sending_is_dropped_is_kept() {
+    for waits in 0..12 {
+        let (mut connection, wire) = connection(config(|c| c.watermarks(10, 20)));
+        wire.room(0);
+        let wire_bytes: Vec<u8> = (0..60).flat_map(|n| frame(format!("item {n}").as_bytes())).collect();
+        let mut left = wire_bytes.chunks(5);
+        let mut got = Vec::new();
+        for n in 0..60 {
+            let something_happens = || {
+                left.by_ref().take(2).for_each(|piece| wire.send(piece));
+                wire.room(usize::from(n % 4 == 0));
+            };
+            match n % 4 {
+                0 => drop(dropped_after(connection.send(Bytes::from("sent")), waits, something_happens)),
+                1 => drop(dropped_after(connection.feed(Bytes::from("fed")), waits, something_happens)),
+                2 => drop(dropped_after(connection.flush(), waits, something_happens)),
+                _ => got.extend(dropped_after(connection.recv(), waits, something_happens)),
+            }
+        }
+        left.for_each(|piece| wire.send(piece));
+        while got.len() < 60 {
+            got.push(Task::new(connection.recv()).finish());
+        }
+        let expected: Vec<_> = (0..60).map(|n| format!("item {n}")).collect();
+        let got: Vec<_> = got.into_iter().map(|message| message.unwrap().unwrap()).collect();
+        assert_eq!(got, expected, "{waits} waits: whole, once and in order");
+    }
+}
+
+#[test]
 fn closing_is_dropped_at_every_wait() {
     for waits in 0..6 {
         let (mut connection, wire) = connection(Config::default().into());

@@ -4,6 +4,7 @@ mod driver_common;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use driver_common::fake::{self, FakeSpawner};
@@ -24,7 +25,7 @@ fn spawned(config: Arc<Config>) -> (Handle<Bytes>, Receiver<Bytes, Bytes>, Wire)
 /// What is in the queue, taken by hand.
 fn received(receiver: &mut Receiver<Bytes, Bytes>) -> Vec<Bytes> {
     let mut messages = Vec::new();
-    while let std::task::Poll::Ready(Ok(Some(message))) = Task::new(receiver.recv()).run() {
+    while let Poll::Ready(Ok(Some(message))) = Task::new(receiver.recv()).run() {
         messages.push(message);
     }
     messages
@@ -57,6 +58,35 @@ fn what_came_before_it_was_spawned_is_not_lost() {
     fake::run();
     assert_eq!(received(&mut receiver), ["two"]);
     assert_eq!(wire.take_frames(), ["fed"]);
+}
+
+#[test]
+fn what_was_received_while_sending_goes_to_the_receiver() {
+    for half_closes in [false, true] {
+        let (mut connection, wire) = connection(config(|c| c.handle_queue(4)));
+        wire.room(0);
+        (0..10).for_each(|n| wire.send_frame(format!("before {n}")));
+        if half_closes {
+            wire.eof();
+        }
+        Task::new(connection.send(Bytes::from("sent"))).settle();
+        let (_handle, mut receiver) = connection.spawn(&FakeSpawner);
+        wire.room(None);
+        fake::run();
+        assert_eq!(wire.take_frames(), ["sent"]);
+        let reads = wire.calls(Op::Read);
+        wire.send_frame("after");
+        fake::run();
+        assert_eq!(wire.calls(Op::Read), reads, "the queue is full");
+        let mut messages = received(&mut receiver);
+        fake::run();
+        messages.extend(received(&mut receiver));
+        let expected = (0..10).map(|n| format!("before {n}")).chain(["after".to_owned()]);
+        let count = if half_closes { 10 } else { 11 };
+        assert_eq!(messages, expected.take(count).collect::<Vec<_>>());
+        let end = Task::new(receiver.recv()).run();
+        assert!(if half_closes { matches!(end, Poll::Ready(Ok(None))) } else { end.is_pending() });
+    }
 }
 
 #[test]

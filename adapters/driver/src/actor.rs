@@ -111,6 +111,14 @@ where
         Handle::new(shared.clone())
     }
 
+    /// The queue of a receiver is full: nothing is delivered until it has room.
+    pub(crate) fn hold(&mut self, session: &mut impl Commands<M>) {
+        self.side.holds.queue = true;
+        if session.is_open() {
+            session.pause(); // one that has ended would drop what it still has to deliver
+        }
+    }
+
     /// A turn begins: what may be done in it is counted from here.
     pub(crate) fn begin_turn(&mut self) {
         self.side.budget = TURN_MESSAGES;

@@ -1,13 +1,16 @@
 //! [`Connection`]: a session from which messages are pulled.
 
+mod ahead;
+mod sink;
+mod wakers;
+
+pub use sink::{FlushError, SinkError};
+
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as TaskContext, Poll, Wake, Waker, ready};
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
 
-use futures_core::Stream;
-use futures_sink::Sink;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{Accept, AnswerError, Verdict};
 use getty_core::{
@@ -19,14 +22,28 @@ use crate::driver::WRITE_AT;
 use crate::engine::Engine;
 use crate::receiver::{Forward, Receiver};
 use crate::{Driver, Handle, Io, Runtime, Spawn, clock, lending};
+use ahead::Ahead;
+use wakers::{Half, Wakers};
+
+/// For how long the peer takes nothing, and nobody receives, until it is said to wait. That the transport takes nothing at
+/// some point proves nothing: the peer may be busy with what it has.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// A session from which messages are pulled, instead of a listener being called.
 ///
-/// It owns everything: there is no task and no queue, and nothing happens unless one of its futures is
-/// polled. That holds for timers too: deadlines pass only while something is awaited.
+/// It owns everything: there is no task, and nothing happens unless one of its futures is polled. That holds for timers
+/// too: deadlines pass only while something is awaited.
 ///
-/// Receiving and sending may be awaited from two tasks (after `futures::StreamExt::split`, say); to have the
-/// session live on its own, [`spawn`](Self::spawn) it.
+/// Whoever sends receives as well: pings are answered, a close is seen, and messages go to a queue, from which
+/// [`recv`](Self::recv) takes first. So one may send a lot before looking at the first answer. The queue has a limit,
+/// [`Config::receive_ahead`](getty_core::Config::receive_ahead). When it is full, sending goes on for as long as the peer
+/// takes what is sent; when that takes nothing for a second either, while there is more to receive, sending fails with
+/// [`SendError::PeerWaits`] or [`FlushError::PeerWaits`], and the session goes on.
+///
+/// Receiving and sending may be awaited from two tasks (after `futures::StreamExt::split`, say). There a full queue fails
+/// nothing: the sending task waits for the receiving one, until
+/// [`Config::write_stall_timeout`](getty_core::Config::write_stall_timeout) at most. Two halves in one task do not count as
+/// two tasks. To have the session live on its own, [`spawn`](Self::spawn) it.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -39,31 +56,48 @@ use crate::{Driver, Handle, Io, Runtime, Spawn, clock, lending};
 /// connection.close(Close::graceful()).await; // after what is still unwritten
 /// # Ok(()) }
 /// ```
-pub struct Connection<R: Runtime, I, P> {
+pub struct Connection<R: Runtime, I, P: StreamProtocol> {
     engine: Engine<R, I, P>,
     wakers: Wakers,
+    /// What the session had to tell while somebody waited to write.
+    ahead: Ahead<In<P>>,
+    /// The last read found nothing: there is nothing before the bell rings.
+    exhausted: bool,
+    /// Since when the transport has taken nothing, if somebody waits for that.
+    stuck: Option<Stuck>,
     /// [`Event::Open`] has been polled.
     opened: bool,
-    /// It was polled by who waited to send, and is to be told.
-    untold: Option<Box<Opened>>,
-    /// The peer has ended its stream.
+    /// Who receives has learnt that the peer has ended its stream.
     read_ended: bool,
+    /// Why the session is over. What is in the queue comes before.
     closed: Option<Box<CloseReason>>,
     /// The stream has given its error.
     failed: bool,
 }
 
+/// The transport takes nothing.
+struct Stuck {
+    since: Timestamp,
+    /// How many bytes had been written by then.
+    sent: u64,
+    /// No more may be received ahead, and there is more: who waits to write does so for [`STUCK_AFTER`] at most.
+    is_full: bool,
+}
+
 // No field is ever pinned.
-impl<R: Runtime, I, P> Unpin for Connection<R, I, P> {}
+impl<R: Runtime, I, P: StreamProtocol> Unpin for Connection<R, I, P> {}
 
 impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Pulls messages of `session` from `io`.
     pub fn new(session: Session<P>, io: I) -> Self {
+        let ahead = Ahead::new(session.config().receive_ahead());
         Connection {
             engine: Engine::new(session, io),
-            wakers: Wakers::default(),
+            wakers: Wakers::new(),
+            ahead,
+            exhausted: false,
+            stuck: None,
             opened: false,
-            untold: None,
             read_ended: false,
             closed: None,
             failed: false,
@@ -82,7 +116,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     pub async fn opened(&mut self) -> Result<Box<Opened>, CloseReason> {
         poll_fn(|cx| {
             self.turn(cx, Half::Receiving, |this, cx, now| {
-                while !this.opened || this.untold.is_some() {
+                while !this.opened || this.ahead.begins_with_opening() {
                     match ready!(this.poll_event(cx, now)) {
                         Some(Event::Open(opened)) => return Poll::Ready(Ok(opened)),
                         Some(event) => this.accept_client(now, &event),
@@ -123,38 +157,43 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     ///
     /// # Errors
     /// [`SinkError::Send`] if the message was not taken; it is never [`SendError::Blocked`], since this waits for
-    /// room. [`SinkError::Closed`] if the session ended before the transport had all of it.
+    /// room. [`SinkError::Closed`] if the session ended before the transport had all of it. [`SinkError::PeerWaits`] if it
+    /// was taken, and the peer waits for somebody to [receive](Self::recv).
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, the message may or may not have been accepted for
     /// sending; never a part of it. To know, use [`feed`](Self::feed) and [`flush`](Self::flush).
     pub async fn send(&mut self, item: Out<P>) -> Result<(), SinkError<Out<P>>> {
         self.feed(item).await?;
-        self.flush().await.map_err(SinkError::Closed)
+        self.flush().await.map_err(SinkError::from)
     }
 
     /// Accepts a message for sending, and waits if there is no room. It is written by [`flush`](Self::flush),
     /// by [`recv`](Self::recv) before it waits, or with others when much is queued.
     ///
     /// # Errors
-    /// [`SendError`] says why it was not taken. [`SendError::Blocked`] does not come.
+    /// [`SendError`] says why it was not taken. [`SendError::Blocked`] does not come; [`SendError::PeerWaits`] gives the item
+    /// back if the peer waits for somebody to [receive](Self::recv).
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, the message was not accepted, and is dropped.
     pub async fn feed(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
-        poll_fn(|cx| self.poll_room(cx)).await;
-        self.accept(item)
+        match poll_fn(|cx| self.poll_room(cx, Company::None)).await {
+            Ok(()) => self.accept(item),
+            Err(PeerWaits) => Err(SendError::PeerWaits(item)),
+        }
     }
 
     /// Waits until the transport has everything that was accepted.
     ///
     /// # Errors
-    /// Why the session ended, if it did.
+    /// Why the session ended, if it did; or [`FlushError::PeerWaits`] if the peer waits for somebody to
+    /// [receive](Self::recv).
     ///
     /// # Cancel safety
     /// Nothing is lost by dropping the future.
-    pub async fn flush(&mut self) -> Result<(), CloseReason> {
-        poll_fn(|cx| self.poll_flush(cx)).await
+    pub async fn flush(&mut self) -> Result<(), FlushError> {
+        poll_fn(|cx| self.poll_flush(cx, Company::None)).await
     }
 
     /// Closes the session and waits until it is over. Messages that were not pulled are dropped, whether or not `how`
@@ -190,7 +229,18 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     {
         let limit = self.engine.session.config().handle_queue();
         let (forward, queue) = Forward::new(limit, self.read_ended);
+        let mut is_full = false;
+        for event in self.ahead.into_events() {
+            match event {
+                Event::Message(message) => is_full = forward.add(message),
+                Event::ReadEnd => forward.end(),
+                _ => {}
+            }
+        }
         let mut driver = Driver::from_engine(self.engine, forward, self.opened);
+        if is_full {
+            driver.hold();
+        }
         let handle = driver.handle();
         match self.closed {
             None => spawner.spawn(driver),
@@ -241,21 +291,18 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.engine.session.send(item)
     }
 
-    fn poll_room(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+    fn poll_room(&mut self, cx: &mut TaskContext<'_>, company: Company) -> Poll<Result<(), PeerWaits>> {
         self.turn(cx, Half::Sending, |this, cx, now| {
             while this.engine.session.is_opening() {
-                match ready!(this.poll_event(cx, now)) {
-                    Some(Event::Open(opened)) => this.untold = Some(opened),
-                    Some(event) => this.accept_client(now, &event),
-                    None => break,
+                match this.decode() {
+                    Some(event) => this.keep(now, event),
+                    None => ready!(this.poll_transport(cx, now)),
                 }
             }
-            loop {
-                if this.has_room() {
-                    return Poll::Ready(());
-                }
-                ready!(this.poll_write(cx, now));
+            while !this.has_room() {
+                ready!(this.poll_sending(cx, now, company))?;
             }
+            Poll::Ready(Ok(()))
         })
     }
 
@@ -265,33 +312,99 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         !session.is_open() || session.is_writable() && session.queued() < WRITE_AT
     }
 
-    fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), CloseReason>> {
+    fn poll_flush(&mut self, cx: &mut TaskContext<'_>, company: Company) -> Poll<Result<(), FlushError>> {
         self.turn(cx, Half::Sending, |this, cx, now| {
             while this.engine.wants_write() {
-                ready!(this.poll_write(cx, now));
+                ready!(this.poll_sending(cx, now, company)).map_err(|PeerWaits| FlushError::PeerWaits)?;
             }
             if this.engine.session.is_over() {
-                while let Poll::Ready(Some(_)) = this.poll_event(cx, now) {}
-                return Poll::Ready(this.closed_cleanly());
+                while let Some(event) = this.decode() {
+                    this.keep(now, event);
+                }
+                return Poll::Ready(this.closed_cleanly().map_err(FlushError::Closed));
             }
             // Received messages are yet to be pulled, so the session is not over; but nothing more will be sent.
             if let Some(failure) = this.engine.unwritten() {
-                return Poll::Ready(Err(CloseReason::Io(failure)));
+                return Poll::Ready(Err(FlushError::Closed(CloseReason::Io(failure))));
             }
             let session = &this.engine.session;
             let progress = session.stats().progress;
             if progress.flushed < progress.accepted && !session.is_open() {
                 // A layer failed, and what was queued went with it.
                 let reason = session.close_reason().cloned();
-                return Poll::Ready(Err(reason.unwrap_or(CloseReason::Local { flushed: false })));
+                let reason = reason.unwrap_or(CloseReason::Local { flushed: false });
+                return Poll::Ready(Err(FlushError::Closed(reason)));
             }
             Poll::Ready(Ok(()))
         })
     }
 
+    /// Writes, and receives what is there; ready if either changed anything for the session.
+    fn poll_sending(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        now: Timestamp,
+        company: Company,
+    ) -> Poll<Result<(), PeerWaits>> {
+        let wrote = self.poll_write(cx, now).is_ready();
+        if self.receive_ahead(cx, now) || wrote {
+            return Poll::Ready(Ok(()));
+        }
+        if self.is_stuck(now, company) { Poll::Ready(Err(PeerWaits)) } else { Poll::Pending }
+    }
+
+    /// Receives what is there and keeps it for later, as far as there is room; says whether that was anything.
+    fn receive_ahead(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> bool {
+        let mut any = false;
+        loop {
+            while !self.ahead.is_full() {
+                let Some(event) = self.decode() else { break };
+                self.keep(now, event);
+                any = true;
+            }
+            // With a full queue, something of the next message shows that there is more.
+            let sated = self.ahead.is_full() && self.has_undecoded();
+            if sated || !self.engine.session.wants_read() || self.poll_read(cx, now).is_pending() {
+                return any;
+            }
+            any = true;
+        }
+    }
+
+    /// Whether bytes are here that were not decoded.
+    fn has_undecoded(&self) -> bool {
+        self.engine.session.stats().buffered > 0
+    }
+
+    /// Keeps an event for who receives.
+    fn keep(&mut self, now: Timestamp, event: Event<In<P>>) {
+        match event {
+            #[cfg(feature = "websocket")]
+            Event::Request(_) => self.accept_client(now, &event),
+            Event::Message(_) => {
+                let weight = self.engine.session.last_weight();
+                self.ahead.push(event, weight);
+            }
+            _ => self.ahead.push(event, 0),
+        }
+    }
+
+    /// The transport takes nothing now. Whether that is because the peer waits for somebody to receive: nothing was taken
+    /// for a while, and there is more to receive than may be received ahead.
+    fn is_stuck(&mut self, now: Timestamp, company: Company) -> bool {
+        let received_by_other = matches!(company, Company::Perhaps) && self.wakers.are_apart();
+        let is_full = self.ahead.is_full() && self.has_undecoded() && !received_by_other;
+        let sent = self.engine.session.stats().sent.bytes;
+        let before = self.stuck.take().filter(|stuck| stuck.sent == sent);
+        let since = before.map_or(now, |stuck| stuck.since);
+        self.stuck = Some(Stuck { since, sent, is_full });
+        is_full && now >= since + STUCK_AFTER
+    }
+
     fn poll_closed(&mut self, cx: &mut TaskContext<'_>, how: Option<Close>) -> Poll<CloseReason> {
         self.turn(cx, Half::Sending, |this, cx, now| {
             if let Some(how) = how {
+                this.stuck = None;
                 this.engine.session.close(now, how);
             }
             while ready!(this.poll_event(cx, now)).is_some() {}
@@ -302,23 +415,40 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// The next event, after whatever I/O it takes.
     fn poll_event(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Option<Event<In<P>>>> {
         loop {
-            if let Some(opened) = self.untold.take() {
-                return Poll::Ready(Some(Event::Open(opened)));
+            if let Some(event) = self.next_event() {
+                self.read_ended |= matches!(event, Event::ReadEnd);
+                return Poll::Ready(Some(event));
             }
             if self.closed.is_some() {
                 return Poll::Ready(None);
             }
-            if let Some(event) = self.engine.session.poll_event() {
-                match &event {
-                    Event::Open(_) => self.opened = true,
-                    Event::ReadEnd => self.read_ended = true,
-                    Event::Closed(reason) => self.closed = Some(reason.clone()),
-                    _ => {}
-                }
-                return Poll::Ready(Some(event));
-            }
             ready!(self.poll_transport(cx, now));
         }
+    }
+
+    /// The next event that is known, for who receives.
+    fn next_event(&mut self) -> Option<Event<In<P>>> {
+        match self.ahead.pop() {
+            None => self.decode(),
+            event => {
+                // For who waits to send meanwhile, that is progress as well.
+                if self.wakers.is_awaited(Half::Sending) {
+                    self.stuck = None;
+                }
+                event
+            }
+        }
+    }
+
+    /// The next event of the session.
+    fn decode(&mut self) -> Option<Event<In<P>>> {
+        let event = self.engine.session.poll_event()?;
+        match &event {
+            Event::Open(_) => self.opened = true,
+            Event::Closed(reason) => self.closed = Some(reason.clone()),
+            _ => {}
+        }
+        Some(event)
     }
 
     /// Writes and reads what is possible; ready if anything changed for the session.
@@ -328,10 +458,21 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             ready!(self.engine.poll_shutdown(cx, now));
             return Poll::Ready(());
         }
-        if self.engine.session.wants_read() && self.engine.poll_read(cx, now).is_ready() {
+        if self.engine.session.wants_read() && self.poll_read(cx, now).is_ready() {
             return Poll::Ready(());
         }
         wrote
+    }
+
+    /// Ready if anything was read, or reading failed. Asks the transport only if there may be something.
+    fn poll_read(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
+        if self.exhausted && !self.wakers.has_rung() {
+            return Poll::Pending;
+        }
+        self.wakers.mute();
+        let read = self.engine.poll_read(cx, now).map(drop);
+        self.exhausted = read.is_pending();
+        read
     }
 
     /// Ready if anything was written, or writing failed.
@@ -366,14 +507,16 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         work: impl FnOnce(&mut Self, &mut TaskContext<'_>, Timestamp) -> Poll<T>,
     ) -> Poll<T> {
         let waker = self.wakers.register(half, cx.waker());
-        let cx = &mut TaskContext::from_waker(waker.as_ref().unwrap_or(cx.waker()));
+        let cx = &mut TaskContext::from_waker(&waker);
         let now = clock::timestamp(R::now());
         let before = (self.engine.session.is_open(), self.engine.session.is_over());
         let (cramped, unwritten) = (!self.has_room(), self.engine.wants_write());
+        let (was_empty, crowded) = (self.ahead.is_empty(), !self.ahead.has_much_room());
         self.engine.io.begin_turn();
         self.engine.session.lend(lending::take());
         if self.engine.is_due(now) {
             // Nobody may have asked for long: what the stream has held since counts, and then the deadlines.
+            self.exhausted = false;
             let _ = self.poll_transport(cx, now);
         }
         let expired = self.engine.expire(cx, now);
@@ -382,136 +525,44 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         // Who waits to receive writes too, and with that a stream may forget who waited to write.
         let relieved = cramped && self.has_room() || unwritten && !self.engine.wants_write();
         let changed = before != (self.engine.session.is_open(), self.engine.session.is_over());
-        if expired || changed || relieved {
+        let moved = was_empty && !self.ahead.is_empty() || crowded && self.ahead.has_much_room();
+        if expired || changed || relieved || moved {
             self.wakers.wake_other(half);
         }
         if result.is_ready() {
             self.wakers.forget(half);
             self.engine.end_wait();
-        } else if self.engine.poll_timer(cx).is_ready() {
+        } else if self.poll_timer(cx, now, half).is_ready() {
             cx.waker().wake_by_ref();
         }
         result
     }
-}
 
-impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
-    type Item = Result<In<P>, CloseReason>;
-
-    /// As [`recv`](Connection::recv), whose end without a message ends the stream. An error comes once.
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        if self.failed {
-            return Poll::Ready(None);
+    /// Sees to it that the tasks wake at the next deadline. Ready if that has come.
+    fn poll_timer(&mut self, cx: &mut TaskContext<'_>, now: Timestamp, half: Half) -> Poll<()> {
+        let stuck =
+            self.stuck.as_ref().filter(|stuck| stuck.is_full && self.wakers.is_awaited(Half::Sending));
+        let at = stuck.map(|stuck| stuck.since + STUCK_AFTER);
+        if at.is_some_and(|at| at <= now) {
+            self.wakers.wake_other(half); // it is the sender's to find that out
         }
-        let next = self.poll_recv(cx).map(Result::transpose);
-        self.failed = matches!(next, Poll::Ready(Some(Err(_))));
-        next
+        self.engine.poll_timer(cx, at.filter(|at| *at > now))
     }
 }
 
-impl<R: Runtime, I: Io, P: StreamProtocol> Sink<Out<P>> for Connection<R, I, P> {
-    type Error = SinkError<Out<P>>;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
-        self.poll_room(cx).map(Ok)
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, item: Out<P>) -> Result<(), Self::Error> {
-        self.accept(item)?;
-        Ok(())
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
-        Connection::poll_flush(&mut self, cx).map_err(SinkError::Closed)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
-        ready!(self.poll_closed(cx, Some(Close::graceful())));
-        Poll::Ready(self.closed_cleanly().map_err(SinkError::Closed))
-    }
+/// Whether another task may have the receiving half while one waits to send.
+#[derive(Debug, Clone, Copy)]
+enum Company {
+    /// Who waits has the whole connection.
+    None,
+    Perhaps,
 }
 
-impl<R: Runtime, I, P> fmt::Debug for Connection<R, I, P> {
+/// The peer takes nothing before somebody receives.
+struct PeerWaits;
+
+impl<R: Runtime, I, P: StreamProtocol> fmt::Debug for Connection<R, I, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("closed", &self.closed).finish_non_exhaustive()
-    }
-}
-
-/// Why a [`Connection`] as a `Sink` failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum SinkError<T> {
-    /// An item was not taken.
-    #[error(transparent)]
-    Send(#[from] SendError<T>),
-    /// The session is over.
-    #[error("the session is over: {0}")]
-    Closed(CloseReason),
-}
-
-/// Which future of a connection is polled.
-#[derive(Debug, Clone, Copy)]
-enum Half {
-    Receiving,
-    Sending,
-}
-
-impl Half {
-    /// The places of this half and of the other one.
-    fn order(self) -> [usize; 2] {
-        match self {
-            Half::Receiving => [0, 1],
-            Half::Sending => [1, 0],
-        }
-    }
-}
-
-/// The tasks that wait for a connection. The transport knows one waker only, so when two tasks wait, it gets
-/// one that wakes both.
-#[derive(Debug, Default)]
-struct Wakers {
-    halves: [Option<Waker>; 2],
-    both: Option<Arc<Both>>,
-}
-
-impl Wakers {
-    /// Wakes who waits for the other half: something happened that is its business too. That may be the same task, whose
-    /// turn with the other half is over already.
-    fn wake_other(&self, half: Half) {
-        let [_, other] = half.order();
-        if let Some(waker) = &self.halves[other] {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Nobody waits for this half any more.
-    fn forget(&mut self, half: Half) {
-        let [mine, _] = half.order();
-        self.halves[mine] = None;
-    }
-
-    /// Notes who waits; gives the waker for the transport if that is not the caller's own.
-    fn register(&mut self, half: Half, waker: &Waker) -> Option<Waker> {
-        let [mine, other] = half.order();
-        if !self.halves[mine].as_ref().is_some_and(|known| known.will_wake(waker)) {
-            self.halves[mine] = Some(waker.clone());
-        }
-        if self.halves[other].as_ref().is_none_or(|known| known.will_wake(waker)) {
-            return None;
-        }
-        let both = self.both.get_or_insert_default();
-        *both.0.lock().unwrap_or_else(PoisonError::into_inner) = self.halves.clone();
-        Some(Waker::from(both.clone()))
-    }
-}
-
-/// Wakes both tasks.
-#[derive(Debug, Default)]
-struct Both(Mutex<[Option<Waker>; 2]>);
-
-impl Wake for Both {
-    fn wake(self: Arc<Self>) {
-        let wakers = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }

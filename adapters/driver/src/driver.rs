@@ -122,6 +122,11 @@ where
         self.actor.handle(&self.engine.session, self.membership.waker())
     }
 
+    /// The session begins with a full queue of a receiver.
+    pub(crate) fn hold(&mut self) {
+        self.actor.hold(&mut self.engine.session);
+    }
+
     /// Whether the listener was told of the opening, and the session takes messages.
     pub(crate) fn is_open(&self) -> bool {
         self.actor.is_opened() && self.engine.session.is_open()
@@ -269,7 +274,7 @@ where
 
     /// Sees to it that the task is woken for whatever comes next.
     fn end_turn(&mut self, cx: &mut TaskContext<'_>) {
-        if self.engine.poll_timer(cx).is_ready() {
+        if self.engine.poll_timer(cx, None).is_ready() {
             cx.waker().wake_by_ref();
         }
         self.membership.end_turn(cx.waker(), || vec![self.actor.info(&self.engine.session)]);

@@ -149,12 +149,13 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
         self.late.reset();
     }
 
-    /// Sees to it that the task wakes when the session's next deadline comes. Ready if that has come.
-    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Sees to it that the task wakes when the session's next deadline comes, or at `other`. Ready if that has come.
+    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, other: Option<Timestamp>) -> Poll<()> {
         if self.late.has_yielded() {
             return Poll::Pending; // the deadline has passed: the task would wake itself at once
         }
-        self.alarm.poll(cx, self.session.poll_timeout())
+        let due = self.session.poll_timeout();
+        self.alarm.poll(cx, other.filter(|other| due.is_none_or(|due| *other < due)).or(due))
     }
 
     /// The stream has failed, unless it only wants to be asked again.

@@ -9,8 +9,8 @@
 //! * **A listener is called** ([`Listener`]): each session has its own, in a task of its own. [`Server`]
 //!   accepts connections and [`Client`] makes them.
 //! * **A handle posts** ([`Handle`]): to send, pause and close from anywhere, through a bounded queue.
-//! * **Messages are pulled** ([`Connection`]): it owns the session, has no task and no queue, and is a
-//!   `Stream` and a `Sink` too. [`Connection::spawn`] moves it to a task and splits it in two halves.
+//! * **Messages are pulled** ([`Connection`]): it owns the session, has no task, and is a `Stream` and a `Sink` too.
+//!   [`Connection::spawn`] moves it to a task and splits it in two halves.
 //!
 //! A [`Pool`] is a client with several sessions, to one address or more, that connects again whenever one ends.
 //!
@@ -109,7 +109,7 @@ pub use clock::now;
 pub use connect::ConnectTcp;
 #[cfg(unix)]
 pub use connect::ConnectUnix;
-pub use connection::{Connection, SinkError};
+pub use connection::{Connection, FlushError, SinkError};
 pub use context::Context;
 pub use driver::Driver;
 pub use endpoint::AddressError;

@@ -143,6 +143,24 @@ impl<T> Forward<T> {
         let queue = Arc::new(Queue { limit, state: Mutex::new(state) });
         (Forward { queue: queue.clone() }, queue)
     }
+
+    /// Adds a message; says whether the session is to hold, since the queue is full.
+    pub(crate) fn add(&self, message: T) -> bool {
+        let mut is_full = false;
+        self.queue.update(|state| {
+            if !state.abandoned {
+                state.messages.push_back(message);
+                state.paused |= state.messages.len() >= self.queue.limit;
+                is_full = state.paused;
+            }
+        });
+        is_full
+    }
+
+    /// The peer has ended its stream.
+    pub(crate) fn end(&self) {
+        self.queue.update(|state| state.ended = true);
+    }
 }
 
 impl<M: Messages> Listener<M> for Forward<M::In>
@@ -150,20 +168,13 @@ where
     M::In: 'static,
 {
     fn on_message(&mut self, cx: &mut Context<'_, M>, message: M::In) {
-        let limit = self.queue.limit;
-        self.queue.update(|state| {
-            if !state.abandoned {
-                state.messages.push_back(message);
-                if state.messages.len() >= limit {
-                    state.paused = true;
-                    cx.hold();
-                }
-            }
-        });
+        if self.add(message) {
+            cx.hold();
+        }
     }
 
     fn on_read_end(&mut self, _cx: &mut Context<'_, M>) {
-        self.queue.update(|state| state.ended = true);
+        self.end();
     }
 
     fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {

@@ -19,6 +19,8 @@ pub struct Source<'a> {
     /// Where frames below a size are copied to, unless the buffer lies there itself.
     slab: Option<(&'a mut BytesMut, usize)>,
     max_frame: usize,
+    /// What a message weighs that is more than what was consumed for it here.
+    weight: usize,
 }
 
 impl fmt::Debug for Source<'_> {
@@ -30,7 +32,7 @@ impl fmt::Debug for Source<'_> {
 impl<'a> Source<'a> {
     /// A source over a buffer of one's own, without a limit: to call a decoder outside of a session.
     pub fn new(buffer: &'a mut BytesMut) -> Self {
-        Source { buffer, slab: None, max_frame: usize::MAX }
+        Source { buffer, slab: None, max_frame: usize::MAX, weight: 0 }
     }
 
     #[inline]
@@ -40,12 +42,12 @@ impl<'a> Source<'a> {
         slice_from: usize,
         max_frame: usize,
     ) -> Self {
-        Source { buffer, slab: Some((slab, slice_from)), max_frame }
+        Source { buffer, slab: Some((slab, slice_from)), max_frame, weight: 0 }
     }
 
     #[inline]
     pub(crate) fn slicing(buffer: &'a mut BytesMut, max_frame: usize) -> Self {
-        Source { buffer, slab: None, max_frame }
+        Source { buffer, slab: None, max_frame, weight: 0 }
     }
 
     /// Consumes the first `n` bytes (all, if there are fewer) and gives them as [`Bytes`].
@@ -130,6 +132,18 @@ impl<'a> Source<'a> {
     #[inline]
     pub fn advance(&mut self, n: usize) {
         self.buffer.advance(n.min(self.buffer.len()));
+    }
+
+    /// The message that is given holds `bytes`, which came in several frames or were compressed.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn weigh(&mut self, bytes: usize) {
+        self.weight = bytes;
+    }
+
+    /// What the message weighs that was decoded, if `consumed` bytes were for it.
+    #[inline]
+    pub(crate) fn weight(&self, consumed: usize) -> usize {
+        self.weight.max(consumed)
     }
 
     /// The largest frame that the session allows, in bytes on the wire:

@@ -48,6 +48,8 @@ pub struct Inner {
     pub(super) idle_told: [Option<Timestamp>; 3],
     pub(super) received: Counted,
     pub(super) received_at: Timestamp,
+    /// What the message that was given last weighs. More than 4 GiB counts as 4 GiB.
+    pub(super) weight: u32,
     pub(super) sent: Counted,
     /// Frames decoded that were no messages, and pieces that a layer opened.
     pub(super) other_frames: u64,
@@ -132,6 +134,7 @@ impl Inner {
             idle_told: [None; 3],
             received: Counted::default(),
             received_at: now,
+            weight: 0,
             sent: Counted::default(),
             other_frames: 0,
             refused: 0,

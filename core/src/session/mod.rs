@@ -419,6 +419,7 @@ impl<P: StreamProtocol> Session<P> {
                 let left = src.len();
                 match decoded {
                     Ok(Found::Message(message)) if left < before => {
+                        inner.weight = u32::try_from(src.weight(before - left)).unwrap_or(u32::MAX);
                         inner.inbox.decoded();
                         inner.received.messages += 1;
                         inner.answering = true;
@@ -450,6 +451,16 @@ impl<P: StreamProtocol> Session<P> {
     pub fn work(&self) -> Work {
         let frames = self.inner.received.messages + self.inner.other_frames;
         Work { frames, bytes: self.protocol.worked() }
+    }
+
+    /// What the message that was polled last weighs, in bytes: for queues of received messages, which are to hold a bounded
+    /// amount of memory.
+    ///
+    /// That is what it took on the wire; for a WebSocket message that came compressed or in several frames, all of its
+    /// payload as it is now; and no less than the value itself takes where it is kept. What a codec of the application's own
+    /// makes of the bytes it consumes is not known here.
+    pub fn last_weight(&self) -> usize {
+        (self.inner.weight as usize).max(size_of::<In<P>>())
     }
 
     /// The protocol, for facts about it.
@@ -519,9 +530,11 @@ impl<P: StreamProtocol> Session<P> {
         inner.watch_partial();
         if inner.read_ended && !inner.read_end_told {
             if let Some(buffers) = inner.buffers.as_mut().filter(|b| !b.received.is_empty()) {
+                let before = buffers.received.len();
                 match inner.inbox.decode_eof(protocol, &mut buffers.received, &inner.config) {
                     Ok(None) => {}
                     Ok(Some(message)) => {
+                        inner.weight = u32::try_from(before - buffers.received.len()).unwrap_or(u32::MAX);
                         inner.received.messages += 1;
                         inner.answering = true;
                         return Some(message);

@@ -248,7 +248,7 @@ impl Reader {
         if !header.fin && !F::IN_PARTS {
             return Ok(Found::Control);
         }
-        self.deliver(header.fin, form)
+        self.deliver(header.fin, src, form)
     }
 
     /// Unmasks and checks the last bytes of a payload.
@@ -358,10 +358,16 @@ impl Reader {
     }
 
     /// Gives what has come of the message that is under way.
-    fn deliver<F: Form>(&mut self, last: bool, form: &mut F) -> Result<Found<F::In>, Box<CloseReason>> {
+    fn deliver<F: Form>(
+        &mut self,
+        last: bool,
+        src: &mut Source<'_>,
+        form: &mut F,
+    ) -> Result<Found<F::In>, Box<CloseReason>> {
         let Some(message) = &mut self.message else { return Ok(Found::Control) };
         let kind = message.kind;
         let payload = std::mem::take(&mut message.payload);
+        src.weigh(payload.len());
         let first = !std::mem::replace(&mut message.begun, true);
         if last {
             self.message = None;
@@ -395,7 +401,7 @@ impl Reader {
         if let Some(message) = &mut self.message {
             message.payload = payload;
         }
-        self.deliver(last, form)
+        self.deliver(last, src, form)
     }
 }
 

@@ -6,7 +6,7 @@ mod talk;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
@@ -25,7 +25,7 @@ use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 use datagrams::Datagrams;
 use peer::Peer;
-use talk::talk;
+use talk::{UNPRINTED, talk};
 
 /// Send lines of standard input as messages, print messages that come
 ///
@@ -131,7 +131,11 @@ where
 
 impl Options {
     fn client<R: BuiltIn>(&self) -> anyhow::Result<ClientBuilder<R, Spawner<R>>> {
-        let config = self.codec.config(self.url.transport).heartbeat_period(self.websocket.ping);
+        let mut config = self.codec.config(self.url.transport).heartbeat_period(self.websocket.ping);
+        if !self.echo {
+            // It receives whenever there is room to print; what can't be printed is to wait with the peer.
+            config = config.receive_ahead(UNPRINTED);
+        }
         Ok(client::<R>().config(config.build()?))
     }
 }
@@ -158,10 +162,12 @@ async fn converse_with<R: BuiltIn, M: Payload>(options: &Options, peer: impl Pee
 }
 
 /// Sends back what comes.
-async fn echo<M>(mut peer: impl Peer<M>) -> anyhow::Result<()> {
+async fn echo<M, P: Peer<M>>(mut peer: P) -> anyhow::Result<()> {
     while let Some(message) = peer.next().await.transpose().map_err(ended)? {
-        // It is refused only when the session is closing, which is told by the next call.
-        let _ = peer.feed(message).await;
+        // That the session is closing is told by the next call.
+        if peer.feed(message).await.is_err_and(|error| P::peer_waits(&error)) {
+            bail!("the peer sends and takes nothing of what is sent back");
+        }
     }
     close(peer).await
 }

@@ -3,11 +3,16 @@
 use futures_core::Stream;
 use futures_sink::Sink;
 use getty_driver::core::{Close, CloseReason, Stats, StreamProtocol};
-use getty_driver::{Connection, Io, Items, Runtime};
+use getty_driver::{Connection, Io, Items, Runtime, SinkError};
 
 /// The other end of a conversation.
 pub trait Peer<M>: Stream<Item = Result<M, CloseReason>> + Sink<M> + Unpin {
     fn stats(&self) -> Stats;
+
+    /// Whether sending failed because the peer waits for us to receive, and could go on.
+    fn peer_waits(_error: &Self::Error) -> bool {
+        false
+    }
 
     /// Closes gracefully. Gives why it ended, and all that was done.
     async fn close(self) -> (CloseReason, Stats);
@@ -21,6 +26,10 @@ where
 {
     fn stats(&self) -> Stats {
         Connection::stats(self)
+    }
+
+    fn peer_waits(error: &Self::Error) -> bool {
+        matches!(error, SinkError::PeerWaits)
     }
 
     async fn close(mut self) -> (CloseReason, Stats) {

@@ -19,7 +19,7 @@ use crate::stdio::{self, Cut, Output};
 use crate::url::Transport;
 
 /// How many bytes may wait to be printed before receiving waits.
-const UNPRINTED: usize = 64 * 1024;
+pub const UNPRINTED: usize = 64 * 1024;
 
 /// Moves messages between standard input, the peer and standard output.
 pub async fn talk<R: BuiltIn, M: Payload>(options: &Options, mut peer: impl Peer<M>) -> anyhow::Result<()> {
@@ -106,7 +106,7 @@ impl<M: Payload> Talk<M> {
     }
 
     /// Moves messages both ways, as many as there is room for.
-    fn poll(&mut self, peer: &mut impl Peer<M>, cx: &mut Context<'_>) -> Poll<Moved> {
+    fn poll<P: Peer<M>>(&mut self, peer: &mut P, cx: &mut Context<'_>) -> Poll<Moved> {
         let mut peer = Pin::new(peer);
         let flushing = peer.stats().queued > 0;
         let mut moved = false;
@@ -118,7 +118,8 @@ impl<M: Payload> Talk<M> {
             }
             moved = true;
         }
-        while !self.unsent.is_empty() && peer.as_mut().poll_ready(cx).is_ready() {
+        // That the peer waits for us to receive is no failure: it waits until there is room to print.
+        while !self.unsent.is_empty() && !waits::<M, P>(&peer.as_mut().poll_ready(cx)) {
             if let Some(message) = self.unsent.pop_front() {
                 // It is refused only when the session is closing, which is told when receiving.
                 let _ = peer.as_mut().start_send(message);
@@ -138,5 +139,13 @@ impl<M: Payload> Talk<M> {
         if self.cut == Cut::Lines {
             self.unprinted.put_u8(b'\n');
         }
+    }
+}
+
+/// Whether nothing can be sent now.
+fn waits<M, P: Peer<M>>(ready: &Poll<Result<(), P::Error>>) -> bool {
+    match ready {
+        Poll::Pending => true,
+        Poll::Ready(ready) => ready.as_ref().is_err_and(P::peer_waits),
     }
 }

@@ -1,0 +1,91 @@
+//! A [`Connection`] as a `Stream` and a `Sink`, and why sending fails.
+
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use getty_core::{Close, CloseReason, In, Out, SendError, StreamProtocol};
+
+use super::{Company, Connection, PeerWaits};
+use crate::{Io, Runtime};
+
+impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
+    type Item = Result<In<P>, CloseReason>;
+
+    /// As [`recv`](Connection::recv), whose end without a message ends the stream. An error comes once.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        let next = self.poll_recv(cx).map(Result::transpose);
+        self.failed = matches!(next, Poll::Ready(Some(Err(_))));
+        next
+    }
+}
+
+/// Waits as [`feed`](Connection::feed) and [`flush`](Connection::flush) do, but for one thing: if another task waits for the
+/// `Stream` at the same time, that one receives, and nothing fails because it is slow.
+impl<R: Runtime, I: Io, P: StreamProtocol> Sink<Out<P>> for Connection<R, I, P> {
+    type Error = SinkError<Out<P>>;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        self.poll_room(cx, Company::Perhaps).map_err(|PeerWaits| SinkError::PeerWaits)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, item: Out<P>) -> Result<(), Self::Error> {
+        self.accept(item)?;
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        Connection::poll_flush(&mut self, cx, Company::Perhaps).map_err(SinkError::from)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        ready!(self.poll_closed(cx, Some(Close::graceful())));
+        Poll::Ready(self.closed_cleanly().map_err(SinkError::Closed))
+    }
+}
+
+/// Why [`Connection::flush`] failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The session ended before the transport had everything.
+    #[error("the session is over: {0}")]
+    Closed(CloseReason),
+    /// The peer takes nothing until it is received from, and as much as
+    /// [`Config::receive_ahead`](getty_core::Config::receive_ahead) allows was received ahead. The session goes on: receive,
+    /// then flush again.
+    #[error(
+        "the peer waits for us to receive: receive what it sent, then flush again (Config::receive_ahead)"
+    )]
+    PeerWaits,
+}
+
+/// Why a [`Connection`] as a `Sink` failed, or its [`send`](Connection::send).
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError<T> {
+    /// An item was not taken.
+    #[error(transparent)]
+    Send(#[from] SendError<T>),
+    /// The session is over.
+    #[error("the session is over: {0}")]
+    Closed(CloseReason),
+    /// As [`FlushError::PeerWaits`]. Items that were taken before will be sent.
+    #[error(
+        "the peer waits for us to receive: receive what it sent, then flush again (Config::receive_ahead)"
+    )]
+    PeerWaits,
+}
+
+impl<T> From<FlushError> for SinkError<T> {
+    fn from(error: FlushError) -> Self {
+        match error {
+            FlushError::Closed(reason) => SinkError::Closed(reason),
+            FlushError::PeerWaits => SinkError::PeerWaits,
+        }
+    }
+}
