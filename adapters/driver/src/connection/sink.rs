@@ -7,7 +7,8 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use getty_core::{Close, CloseReason, In, Out, SendError, StreamProtocol};
 
-use super::{Company, Connection, PeerWaits};
+use super::Connection;
+use super::sending::{Company, PeerWaits};
 use crate::{Io, Runtime};
 
 impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
