@@ -72,7 +72,7 @@ impl Transport {
     }
 
     /// Whether its URLs have a port.
-    fn has_port(self) -> bool {
+    pub fn has_port(self) -> bool {
         self == Transport::Udp || self.is_over_tcp()
     }
 
@@ -119,6 +119,12 @@ impl Url {
     /// The same at the address that a server has found.
     pub fn at(&self, address: SocketAddr) -> Self {
         Url { address: address.to_string(), ..self.clone() }
+    }
+
+    /// The same at another port.
+    pub fn with_port(&self, port: u16) -> Self {
+        let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
+        Url { address: format!("{host}:{port}"), ..self.clone() }
     }
 
     /// `HOST:PORT`, an IPv6 host in brackets; of unix, the path of the socket.
@@ -302,6 +308,7 @@ mod tests {
         }
         let url: Url = "ws://localhost:0/echo".parse().unwrap();
         assert_eq!(url.at("[::1]:99".parse().unwrap()).to_string(), "ws://[::1]:99/echo");
+        assert_eq!(url.with_port(7).to_string(), "ws://localhost:7/echo");
         for &transport in Transport::ALL {
             let url = Url::local(transport);
             assert_eq!((url.transport, url.to_string().parse()), (transport, Ok(url)));

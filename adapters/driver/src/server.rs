@@ -242,7 +242,8 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     }
 
     /// Listens on `address` (`HOST:PORT`; port 0 takes a free one) and gives each connection a session with
-    /// the codec and the listener that the two functions make.
+    /// the codec and the listener that the two functions make. Of the addresses of a name it is the first that works: for all
+    /// of them, resolve the name and start a server at each.
     ///
     /// # Errors
     /// The address can't be resolved, or not be listened on; the error names it.
@@ -298,7 +299,8 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
 
     /// Takes datagrams of any peer at `address` (`HOST:PORT`; port 0 takes a free one), in one session for all of them
     /// with one listener. In a callback, [`Context::peer_addr`](crate::Context::peer_addr) says whose message it is, and
-    /// what is sent goes back there; [`send_to`](crate::Context::send_to) sends to others.
+    /// what is sent goes back there; [`send_to`](crate::Context::send_to) sends to others. Of the addresses of a name it is the
+    /// first that works.
     ///
     /// # Errors
     /// The address can't be resolved, or not be bound to; the error names it.

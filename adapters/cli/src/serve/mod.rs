@@ -1,5 +1,6 @@
 //! `getty serve`: an echo server.
 
+mod addresses;
 mod cores;
 mod echo;
 mod limits;
@@ -42,7 +43,8 @@ pub use udp::UdpOptions;
 
 /// Echo every message to its sender
 ///
-/// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port.
+/// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port. A host that is a name
+/// of several addresses is served at all of them, on the same port, and keeps its name in that line.
 ///
 /// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it. Text comes
 /// back as text and binary as binary.
@@ -208,20 +210,27 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
     let mut signals = Signals::new(tls.is_some()).context("can't listen to signals")?;
     let renewal = tls.clone().map(|server| Renewal::start(server, options.tls.clone())).transpose()?;
     let totals = options.stats.then(Arc::<Totals>::default);
-    let servers = options.servers(threads, tls.as_ref(), totals.as_ref())?;
+    let (mut servers, mut names) = (Vec::new(), Vec::new());
+    for server in options.servers(threads, tls.as_ref(), totals.as_ref())? {
+        let places = addresses::find::<R>(&server.url).await?;
+        names.push((places.name, places.urls.len()));
+        servers.extend(places.urls.into_iter().map(|url| EchoServer { url, ..server.clone() }));
+    }
     if options.per_core {
-        return serve_per_core::<R>(threads, &options, servers, signals, renewal, totals).await;
+        return serve_per_core::<R>(threads, &options, servers, names, signals, renewal, totals).await;
     }
-    let mut running = Vec::with_capacity(servers.len());
+    let (mut running, mut urls) = (Vec::with_capacity(servers.len()), Vec::with_capacity(servers.len()));
     for server in servers {
-        running.push(server.start::<R>().await?);
+        let asked = server.url.clone();
+        let server = server.start::<R>().await?;
+        urls.push(server.url(&asked));
+        running.push(server);
     }
-    let urls = options.urls.iter().zip(&running).map(|(url, server)| server.url(url));
-    let announcement = announcement(urls);
+    let announcement = announcement(urls.clone(), names);
     let result = tokio::select! {
         _ = ended(&mut signals, renewal.as_ref(), async || Some(echo::list(&running).await)) => Ok(()),
         Err(error) = report::<R>(announcement, totals, &running) => return Err(error),
-        failure = failed(&options.urls, &running) => Err(failure),
+        failure = failed(&urls, &running) => Err(failure),
     };
     tokio::select! {
         biased;
@@ -235,12 +244,13 @@ async fn serve_per_core<R: BuiltIn>(
     threads: usize,
     options: &Options,
     servers: Vec<EchoServer>,
+    names: Vec<Name>,
     mut signals: Signals,
     renewal: Option<Renewal>,
     totals: Option<Arc<Totals>>,
 ) -> anyhow::Result<()> {
     let cores = Cores::start::<R>(servers, threads)?;
-    let announcement = announcement(cores.urls.iter().cloned());
+    let announcement = announcement(cores.urls.clone(), names);
     tokio::select! {
         _ = ended(&mut signals, renewal.as_ref(), async || Some(cores.list().await)) => {}
         Err(error) = report::<R>(announcement, totals, &[]) => return Err(error),
@@ -260,10 +270,10 @@ async fn serve_per_core<R: BuiltIn>(
 
 /// Waits until one of the servers has ended of its own accord, and gives why.
 async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>]) -> anyhow::Error {
-    let ends = urls.iter().zip(servers).map(|(asked, server)| {
+    let ends = urls.iter().zip(servers).map(|(url, server)| {
         Box::pin(async move {
             let reason = server.ended().await;
-            anyhow!("can't serve {} any longer: {}", server.url(asked), explain(&reason))
+            anyhow!("can't serve {url} any longer: {}", explain(&reason))
         })
     });
     select_all(ends).await.0
@@ -298,8 +308,16 @@ fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
-fn announcement(urls: impl Iterator<Item = Url>) -> String {
-    urls.map(|url| format!("listening {url}\n")).collect()
+/// What is told of so many servers in the place of their URLs, if they are the addresses of one name.
+type Name = (Option<Url>, usize);
+
+fn announcement(urls: Vec<Url>, names: Vec<Name>) -> String {
+    let mut urls = urls.into_iter();
+    let lines = names.into_iter().flat_map(|(name, servers)| {
+        let urls: Vec<Url> = urls.by_ref().take(servers).collect();
+        name.map_or(urls, |name| vec![name])
+    });
+    lines.map(|url| format!("listening {url}\n")).collect()
 }
 
 /// Prints the announcement, then statistics forever, where there are any.

@@ -41,6 +41,70 @@ fn each_url_is_announced_with_its_port() {
     }
 }
 
+/// Names with several addresses, in a file that the program finds in the place of /etc/hosts.
+#[cfg(target_os = "linux")]
+#[test]
+fn every_address_of_a_name_is_served() {
+    use std::process::Command;
+
+    let certificates = crate::certificates::Certificates::new("names");
+    let hosts = format!("{}/hosts", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(
+        &hosts,
+        "127.0.0.1 two.test\n127.0.0.2 two.test\n127.0.0.1 one.test\n192.0.2.1 one.test\n",
+    )
+    .unwrap();
+    // In a mount namespace of its own, where that is allowed.
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    let command = |args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, &hosts]).args(args);
+        command
+    };
+    let found = command(&["getent", "ahostsv4", "two.test"]).output();
+    if !found.is_ok_and(|found| String::from_utf8_lossy(&found.stdout).contains("127.0.0.2")) {
+        let _ = writeln!(std::io::stderr(), "skipped: /etc/hosts can't be replaced");
+        return;
+    }
+    let start = |args: &[&str]| {
+        let mut command =
+            command(&[&[env!("CARGO_BIN_EXE_getty"), "serve"], args, &certificates.server()].concat());
+        let piped = std::process::Stdio::piped;
+        Running::of(command.stdin(piped()).stdout(piped()).stderr(piped()))
+    };
+    let urls = ["tcp://two.test:0", "ws://two.test:0/x", "tls://two.test:0", "udp://two.test:0"];
+    for options in
+        [&["--runtime", "tokio"][..], &["--runtime", "smol"], &["--runtime", "async-std"], &["--per-core"]]
+    {
+        let urls = if options == ["--per-core"] { &urls[..3] } else { &urls };
+        let mut running = start(&[urls, options].concat());
+        for url in urls {
+            let line = running.line();
+            let told = line.trim_end().strip_prefix("listening ").unwrap();
+            assert!(told.starts_with(url.split_once(":0").unwrap().0) && !told.contains(":0"), "{told}");
+            for address in ["127.0.0.1", "127.0.0.2"] {
+                let url = told.replace("two.test", address);
+                let trust: &[&str] = if url.starts_with("tls") { &["--insecure"] } else { &[] };
+                let done = run(&[&["connect", "--wait", "0.2", &url], trust].concat(), "hello\n").succeeded();
+                assert_eq!(done.text(), "hello\n", "{url}");
+            }
+        }
+        running.signal(Signal::TERM);
+        running.finish().succeeded();
+    }
+    // One that is taken is an error; one that is not this machine's is told.
+    let taken = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let _taken = TcpListener::bind(taken).unwrap();
+    start(&[&format!("tcp://two.test:{}", taken.port()), "tls://127.0.0.1:0"])
+        .finish()
+        .failed(1, &format!("can't listen on {taken}: Address already in use"));
+    let mut running = start(&["tls://one.test:0"]);
+    assert!(running.line().starts_with("listening tls://127.0.0.1:"));
+    running.signal(Signal::TERM);
+    let done = running.finish();
+    assert!(done.err.starts_with("getty: tls://one.test:0: can't listen on 192.0.2.1:"), "{}", done.err);
+}
+
 #[test]
 fn a_peer_that_ends_its_stream_gets_every_answer() {
     let server = Server::start(&["--codec", "lines", "--cron", "0.001", "--idle", "30"]);
