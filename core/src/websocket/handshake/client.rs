@@ -47,7 +47,8 @@ pub struct ClientRequest {
 
 impl ClientRequest {
     /// A request for a `ws` or `wss` URL: `ws://host[:port][/path][?query]` (RFC 6455 section 3). The port is
-    /// 80, or 443 with `wss`, unless the URL names one. The path and the query are sent as they are; what a
+    /// 80, or 443 with `wss`, unless the URL names one. An IPv6 address may have a zone, as in `ws://[fe80::1%25eth0]`
+    /// (RFC 6874) or, as people write it, `ws://[fe80::1%eth0]`; the server is not told of it. The path and the query are sent as they are; what a
     /// URL can't hold must be percent-encoded, and a host name outside of ASCII be in punycode.
     ///
     /// # Errors
@@ -70,12 +71,12 @@ impl ClientRequest {
         if authority.contains('@') {
             return Err(UrlError::UserInfo);
         }
-        let Authority { host, port } =
-            Authority::parse(authority).ok_or_else(|| UrlError::Host { found: authority.to_owned() })?;
+        let (host, port) =
+            host_and_port(authority).ok_or_else(|| UrlError::Host { found: authority.to_owned() })?;
         let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Self {
             secure,
-            host: host.to_owned(),
+            host,
             port: port.unwrap_or(default),
             target: format!("{slash}{target}"),
             protocols: Vec::new(),
@@ -86,7 +87,8 @@ impl ClientRequest {
         })
     }
 
-    /// The name or the address to connect to. An IPv6 address is without brackets.
+    /// The name or the address to connect to. An IPv6 address is without brackets, and with its zone if it has one:
+    /// `fe80::1%eth0`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -209,15 +211,12 @@ impl ClientRequest {
         Ok(Answer { protocol, headers })
     }
 
-    /// `host[:port]`, with the brackets of an IPv6 address and without the default port.
+    /// `host[:port]`, with the brackets of an IPv6 address, without its zone and without the default port.
     fn host_header(&self) -> String {
         let is_default = self.port == if self.secure { 443 } else { 80 };
         let port = if is_default { String::new() } else { format!(":{}", self.port) };
-        if self.host.contains(':') {
-            format!("[{}]{port}", self.host)
-        } else {
-            format!("{}{port}", self.host)
-        }
+        let host = self.host.split_once('%').map_or(&*self.host, |(address, _zone)| address);
+        if host.contains(':') { format!("[{host}]{port}") } else { format!("{host}{port}") }
     }
 
     /// The sub-protocol of the answer: one that was offered, or none.
@@ -235,6 +234,38 @@ impl ClientRequest {
             _ => Err(HandshakeError::Protocol { found: excerpt(value.as_bytes()) }),
         }
     }
+}
+
+/// Reads the authority of a URL; an IPv6 address may have a zone.
+fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
+    let Some((address, rest)) = authority.split_once('%') else {
+        let Authority { host, port } = Authority::parse(authority)?;
+        return Some((host.to_owned(), port));
+    };
+    let (zone, port) = rest.split_once(']').filter(|_| address.starts_with('['))?;
+    let zone = read_zone(zone)?;
+    let without = format!("{address}]{port}");
+    let Authority { host, port } = Authority::parse(&without)?;
+    Some((format!("{host}%{zone}"), port))
+}
+
+/// Reads what follows the `%` before a zone: `25` and the zone, percent-encoded (RFC 6874 section 2), or the zone alone.
+fn read_zone(text: &str) -> Option<String> {
+    let mut zone = String::new();
+    match text.strip_prefix("25").filter(|encoded| !encoded.is_empty()) {
+        None => zone.push_str(text),
+        Some(encoded) => {
+            let mut pieces = encoded.split('%');
+            zone.push_str(pieces.next()?);
+            for piece in pieces {
+                let (digits, rest) = piece.split_at_checked(2)?;
+                zone.push(char::from(u8::from_str_radix(digits, 16).ok()?));
+                zone.push_str(rest);
+            }
+        }
+    }
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    (!zone.is_empty() && zone.bytes().all(is_unreserved)).then_some(zone)
 }
 
 /// Hides the query and the headers that are for secrets.
@@ -298,8 +329,8 @@ pub enum UrlError {
     UserInfo,
     /// The host or the port can't be.
     #[error(
-        "{found:?} is no host: expected a name, an IPv4 address or an IPv6 address in brackets, then \
-        perhaps a colon and a port of up to 65535"
+        "{found:?} is no host: expected a name, an IPv4 address or an IPv6 address in brackets, perhaps with a \
+        zone as in [fe80::1%eth0], then perhaps a colon and a port of up to 65535"
     )]
     Host {
         /// What is in its place.

@@ -70,6 +70,55 @@ fn urls_say_where_to() {
     }
 }
 
+/// RFC 6874, and as people write it: the zone says by which interface, and is of no interest to the server.
+#[test]
+fn an_ipv6_address_may_have_a_zone_which_the_server_is_not_told() {
+    let table = [
+        ("ws://[fe80::1%25eth0]:80/", "fe80::1%eth0", 80, "Host: [fe80::1]\r\n"),
+        ("ws://[fe80::1%eth0]/", "fe80::1%eth0", 80, "Host: [fe80::1]\r\n"),
+        ("wss://[FE80::1%25br-lan.100]:8443?a", "FE80::1%br-lan.100", 8443, "Host: [FE80::1]:8443\r\n"),
+        ("ws://[fe80::1%25en%2d1]:81", "fe80::1%en-1", 81, "Host: [fe80::1]:81\r\n"),
+        ("ws://[fe80::1%3]:81/%25", "fe80::1%3", 81, "Host: [fe80::1]:81\r\n"),
+        ("ws://[fe80::1%253]:81", "fe80::1%3", 81, "Host: [fe80::1]:81\r\n"),
+        // Nothing is encoded here: the 25th interface.
+        ("ws://[fe80::1%25]:81", "fe80::1%25", 81, "Host: [fe80::1]:81\r\n"),
+        ("ws://[fe80::1%2525]:81", "fe80::1%25", 81, "Host: [fe80::1]:81\r\n"),
+    ];
+    for (url, host, port, header) in table {
+        let request = ClientRequest::new(url).unwrap();
+        assert_eq!((request.host(), request.port()), (host, port), "{url}");
+        let head = written(&request, None);
+        assert!(head.contains(&format!("\r\n{header}")), "{head}");
+        assert!(!head.contains('%') || url.ends_with("%25"), "{head}");
+        assert!(parse_request(head.as_bytes()).unwrap().is_upgrade());
+    }
+    for authority in [
+        "[fe80::1%]",
+        "[%eth0]",
+        "[%25eth0]",
+        "[fe80::1%25eth0",
+        "[fe80::1%eth0]x",
+        "[fe80::1%eth0]:",
+        "[fe80::1%eth0%25]",
+        "[fe80::1%eth%]",
+        "[fe80::1%25eth%2]",
+        "[fe80::1%25eth%zz]",
+        "[fe80::1%25eth%0d%0aX]",
+        "[fe80::1%25%20]",
+        "[fe80::1%25%00]",
+        "[fe80::1%25a%5db]",
+        "[fe80::1%25a%2fb]",
+        "[fe80::1%a:b]",
+        "[1.2.3.4%eth0]",
+        "[name%eth0]",
+        "name%eth0",
+        "1.2.3.4%25eth0",
+    ] {
+        let refused = ClientRequest::new(&format!("ws://{authority}/")).unwrap_err();
+        assert_eq!(refused, UrlError::Host { found: authority.to_owned() }, "{authority}");
+    }
+}
+
 #[test]
 fn urls_to_nowhere_are_refused() {
     let host = |found: &str| UrlError::Host { found: found.to_owned() };
