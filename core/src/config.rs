@@ -44,6 +44,7 @@ pub struct Config {
     idle_read: Option<Duration>,
     idle_write: Option<Duration>,
     idle_both: Option<Duration>,
+    idle_timeout: Option<Duration>,
 }
 
 impl Default for Config {
@@ -70,6 +71,7 @@ impl Default for Config {
             idle_read: None,
             idle_write: None,
             idle_both: None,
+            idle_timeout: None,
         }
     }
 }
@@ -186,6 +188,11 @@ impl Config {
     /// See [`ConfigBuilder::idle_both`].
     pub fn idle_both(&self) -> Option<Duration> {
         self.idle_both
+    }
+
+    /// See [`ConfigBuilder::idle_timeout`].
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout
     }
 }
 
@@ -393,6 +400,22 @@ impl ConfigBuilder {
         self
     }
 
+    /// After how long without any bytes, either way, an open session is closed gracefully. Off by default,
+    /// since many a session is quiet by design until something happens: the library can't know how long that
+    /// may take.
+    ///
+    /// The reason is [`Deadline::Idle`](crate::Deadline::Idle); a WebSocket peer is told 1001. Pings and
+    /// their answers are bytes: with a [`heartbeat_period`](Self::heartbeat_period) only a peer that does not
+    /// answer is found, by [`pong_timeout`](Self::pong_timeout). While the session is paused, or takes no
+    /// more until its answers are read, the time does not run. Of datagrams, it ends the session of one peer
+    /// and that of a connected socket, and never the one that a socket has for all its peers.
+    ///
+    /// To decide in each case, set `idle_read`, `idle_write` or `idle_both` instead, and close on the event.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.idle_timeout = timeout.into();
+        self
+    }
+
     /// Checks the values and makes the configuration ready for sharing.
     ///
     /// # Errors
@@ -431,6 +454,7 @@ impl ConfigBuilder {
             ("idle_read", c.idle_read),
             ("idle_write", c.idle_write),
             ("idle_both", c.idle_both),
+            ("idle_timeout", c.idle_timeout),
         ];
         for (name, period) in periods {
             if let Some(value) = period.filter(|p| !PERIODS.contains(p)) {
@@ -459,6 +483,7 @@ mod tests {
         assert_eq!(c.write_stall_timeout(), Some(Duration::from_secs(30)));
         assert_eq!(c.close_timeout(), Duration::from_secs(5));
         assert_eq!((c.cron_period(), c.idle_read(), c.idle_write(), c.idle_both()), (None, None, None, None));
+        assert_eq!(c.idle_timeout(), None);
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Run {
             .idle_read(on(1, 1000))
             .idle_write(on(2, 900))
             .idle_both(on(3, 1100))
+            .idle_timeout(on(6, 1300))
             .partial_frame_timeout(on(4, 3000))
             .write_stall_timeout(on(5, 2000))
             .close_timeout(Duration::from_millis(500))

@@ -77,6 +77,52 @@ fn each_way_of_being_idle_is_measured_on_its_own_bytes() {
     assert_eq!(solo.at(secs(7)), ["Idle::Both"]);
 }
 
+const IDLE: &str = "Closed: timed out: nothing was received or sent (Config::idle_timeout)";
+
+#[test]
+fn a_session_on_which_nothing_moves_is_closed_gracefully() {
+    let mut solo = Solo::with(|c| c.idle_timeout(secs(10)).idle_both(secs(4)));
+    assert_eq!(solo.at(secs(3)), NONE);
+    solo.input(&frame(b"")[..1]); // a byte is enough, either way
+    assert_eq!(solo.at(secs(7)), ["Idle::Both"]);
+    solo.send(10);
+    assert_eq!(solo.at(secs(8)), NONE);
+    solo.write(1);
+    solo.write(13);
+    assert_eq!(solo.at(secs(12)), ["Idle::Both"]);
+    assert_eq!(solo.at(secs(18) - NS), NONE);
+    assert_eq!(solo.session.timeout_reason(), Some(Deadline::Idle));
+    assert!(!solo.session.wants_shutdown());
+    assert_eq!(solo.at(secs(18)), NONE);
+    assert!(solo.session.wants_shutdown(), "its end is told to the peer");
+    solo.session.handle_shutdown(solo.clock.now());
+    solo.eof();
+    assert_eq!(solo.poll(), [IDLE]);
+    solo.assert_over();
+}
+
+#[test]
+fn a_peer_that_does_not_end_its_side_of_an_idle_session_is_not_waited_for() {
+    let mut solo = Solo::with(|c| c.idle_timeout(secs(10)).close_timeout(secs(2)));
+    assert_eq!(solo.at(secs(10)), NONE);
+    solo.session.handle_shutdown(solo.clock.now());
+    assert_eq!(solo.at(secs(12)), [IDLE]);
+}
+
+#[test]
+fn a_paused_session_is_not_idle() {
+    let mut solo = Solo::with(|c| c.idle_timeout(secs(10)));
+    solo.session.pause();
+    for minutes in 1..10 {
+        assert_eq!(solo.at(secs(60 * minutes)), NONE);
+    }
+    solo.session.resume(solo.clock.now());
+    assert_eq!(solo.at(secs(550) - NS), NONE);
+    assert!(!solo.session.wants_shutdown());
+    assert_eq!(solo.at(secs(550)), NONE);
+    assert!(solo.session.wants_shutdown());
+}
+
 #[test]
 fn what_was_only_queued_is_not_a_sign_of_life() {
     let mut solo = Solo::with(|c| c.idle_write(secs(4)));
@@ -310,6 +356,7 @@ fn traffic_moves_no_timer() {
     traffic_moves_no_timer_of(Deadline::IdleRead, |c| quiet(c).idle_read(secs(60)));
     traffic_moves_no_timer_of(Deadline::IdleWrite, |c| quiet(c).idle_write(secs(60)));
     traffic_moves_no_timer_of(Deadline::IdleBoth, |c| quiet(c).idle_both(secs(60)));
+    traffic_moves_no_timer_of(Deadline::Idle, |c| quiet(c).idle_timeout(secs(60)));
 }
 
 fn traffic_moves_no_timer_of(

@@ -505,3 +505,36 @@ fn sessions_that_end_with_the_grace_are_counted_whoever_is_first() {
         });
     }
 }
+
+/// One setting closes what is idle, whatever the listener does; who is there still is told so.
+#[test]
+fn idle_sessions_of_a_server_are_closed() {
+    fake::block_on(async {
+        let log = Log::default();
+        let kept = log.clone();
+        let listener = move || Recorder::echo().0.log_to(&kept);
+        let form = || Packages::new(LengthDelimited::new());
+        let builder = Server::<Fake>::builder().config(config(|c| c.idle_timeout(secs(60))));
+        let server = builder.websocket_of("127.0.0.1:0", ServerOptions::new(), form, listener).await.unwrap();
+        let (idle, gone, busy) = (fake_client(), fake_client(), fake_client());
+        assert!([&idle, &gone, &busy].into_iter().all(is_let_in));
+        for _ in 0..2 {
+            fake::sleep(secs(30)).await;
+            busy.send(&[0x89, 0x80, 0, 0, 0, 0]); // a ping is a sign of life
+            fake::run();
+        }
+        let reason = b"nothing was received or sent";
+        let close = [&[0x88, 2 + reason.len() as u8, 0x03, 0xe9], &reason[..]].concat();
+        assert_eq!(idle.take_written(), close);
+        idle.send(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]);
+        idle.eof();
+        fake::run();
+        assert_eq!(server.sessions(), 2, "one closes with the closing handshake");
+        fake::sleep(secs(5)).await;
+        fake::run();
+        assert_eq!(server.sessions(), 1, "and one that does not answer when that has taken too long");
+        let told = "on_close: timed out: nothing was received or sent (Config::idle_timeout)";
+        assert_eq!((log.count(told), log.count("on_close")), (2, 2));
+        assert!(idle.is_dropped() && gone.is_dropped() && !busy.is_dropped());
+    });
+}

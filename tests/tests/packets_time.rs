@@ -3,6 +3,8 @@
 mod packets_common;
 
 use getty_core::Timestamp;
+use getty_core::codec::Raw;
+use getty_core::datagram::PacketOptions;
 use packets_common::{NONE, NS, Solo, bytes, peer, secs};
 
 #[test]
@@ -61,6 +63,24 @@ fn each_way_of_being_idle_is_measured_on_its_own_datagrams() {
     assert_eq!(solo.at(secs(6)), ["Idle::Write"]);
     assert_eq!(solo.at(secs(7) - NS), NONE);
     assert_eq!(solo.at(secs(7)), ["Idle::Both"]);
+}
+
+/// It is for all peers: that none has anything to say is no reason to end.
+#[test]
+fn the_session_of_a_whole_socket_is_not_closed_for_being_idle() {
+    let mut solo = Solo::with(|c| c.idle_timeout(secs(10)));
+    assert_eq!(solo.at(secs(3600)), NONE);
+    assert_eq!(solo.told(7, "a"), ["Message a"]);
+}
+
+#[test]
+fn the_session_of_a_connected_socket_is_closed_for_being_idle() {
+    let mut solo = Solo::of(Raw, PacketOptions::connected(), |c| c.idle_timeout(secs(10)));
+    assert_eq!(solo.at(secs(9)), NONE);
+    solo.packets.send(bytes("a")).unwrap();
+    solo.flush();
+    assert_eq!(solo.at(secs(19) - NS), NONE);
+    assert_eq!(solo.at(secs(19)), ["Closed: timed out: nothing was received or sent (Config::idle_timeout)"]);
 }
 
 #[test]

@@ -114,6 +114,20 @@ fn a_sign_of_life_postpones_only_who_gave_it() {
 }
 
 #[test]
+fn a_peer_with_whom_nothing_moves_is_closed_alone() {
+    let mut host = Host::with(|config| config.idle_timeout(secs(10)));
+    host.told(1, "a");
+    host.told(2, "a");
+    host.at(millis(9900));
+    host.send(1, "b");
+    host.flush();
+    let idle = "timed out: nothing was received or sent (Config::idle_timeout)";
+    assert_eq!(host.at(millis(10_200)), [format!("2 Closed: {idle}")]);
+    assert_eq!(host.told(2, "again"), ["2?", "2 Open", "2 again"]);
+    assert_eq!(host.at(millis(20_150)), [format!("1 Closed: {idle}")]);
+}
+
+#[test]
 fn a_graceful_close_sends_what_was_accepted() {
     let mut host = Host::new();
     host.told(1, "a");

@@ -36,12 +36,14 @@
 //! | connecting: names, every address | [`ClientBuilder::connect_timeout`] | an error |
 //! | handshakes (TLS, WebSocket) | [`Config::handshake_timeout`] | the session ends, and says why |
 //! | silence, half a message, a peer that does not read or answer | [`Config`](core::Config): `idle_read`, `partial_frame_timeout`, `write_stall_timeout`, `pong_timeout` | an event for idleness; else the session ends, and says why |
+//! | both ends' silence | [`Config::idle_timeout`] | the session is closed, and says why; off by default |
 //! | closing | [`Config::close_timeout`] | the session is aborted |
 //! | waiting for a pool's sessions | [`Pool::wait_ready`] | an error; the pool goes on |
 //! | shutting down | [`Server::shutdown`], [`Pool::close`] | what is left is aborted, and counted |
 //!
 //! [`Config::handshake_timeout`]: core::Config::handshake_timeout
 //! [`Config::close_timeout`]: core::Config::close_timeout
+//! [`Config::idle_timeout`]: core::ConfigBuilder::idle_timeout
 //!
 //! # What a turn costs
 //!

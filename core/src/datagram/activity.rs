@@ -4,6 +4,9 @@ use crate::session::pending;
 use crate::stats::Flow;
 use crate::{Config, Timestamp};
 
+/// Nothing was received or sent for longer than `Config::idle_timeout` says: beside the bits of [`pending`].
+pub(super) const IDLE_TIMEOUT: u16 = 1 << 14;
+
 /// Stamps and counts of one session, which traffic writes.
 #[derive(Debug)]
 pub(super) struct Activity {
@@ -96,8 +99,8 @@ impl Periods {
         self.signed_at.max(activity.received_at)
     }
 
-    /// What is due by now, as bits of [`pending`], and when to look again. The peer can't be blamed for what did not come
-    /// before `readable_since`, which is now while nothing is read.
+    /// What is due by now, as bits of [`pending`] and [`IDLE_TIMEOUT`], and when to look again. The peer
+    /// can't be blamed for what did not come before `readable_since`, which is now while nothing is read.
     pub(super) fn expire(
         &mut self,
         activity: &mut Activity,
@@ -116,6 +119,7 @@ impl Periods {
             (pending::IDLE_READ, config.idle_read(), read),
             (pending::IDLE_WRITE, config.idle_write(), activity.write_since),
             (pending::IDLE_BOTH, config.idle_both(), read.max(activity.write_since)),
+            (IDLE_TIMEOUT, config.idle_timeout(), read.max(activity.write_since)),
         ];
         let mut next = self.cron_at;
         for (bit, period, since) in quiet {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::activity::{Activity, Periods};
+use super::activity::{Activity, IDLE_TIMEOUT, Periods};
 use super::compat::{CONNECT_PING, FirstOf};
 use super::dropped::Drops;
 use super::inbox::Inbox;
@@ -11,7 +11,8 @@ use super::outgoing::{Outgoing, weight};
 use super::{DropReason, PacketOptions, Path, RecvBatch};
 use crate::session::pending;
 use crate::{
-    Accepted, Close, CloseReason, Config, Event, Idle, IoFailure, Progress, SendError, Seq, Stats, Timestamp,
+    Accepted, Close, CloseReason, Config, Deadline, Event, Idle, IoFailure, Progress, SendError, Seq, Stats,
+    Timestamp,
 };
 
 /// What does not depend on the codec.
@@ -137,8 +138,7 @@ impl Socket {
         }
         if self.close_at.is_some_and(|at| at <= self.now) {
             self.close_at = None;
-            let reason =
-                self.reason.take().map_or(CloseReason::Timeout(crate::Deadline::Close), |reason| *reason);
+            let reason = self.reason.take().map_or(CloseReason::Timeout(Deadline::Close), |reason| *reason);
             self.finish(reason);
         }
     }
@@ -148,7 +148,13 @@ impl Socket {
         let readable_since = if self.is_suspended() { self.now } else { Timestamp::ORIGIN };
         let (due, next) = self.periods.expire(&mut self.activity, &self.config, self.now, readable_since);
         self.look_at = next;
-        self.pending |= due;
+        self.pending |= due & !IDLE_TIMEOUT;
+        // One for all peers of a socket does not end because none of them has anything to say.
+        if due & IDLE_TIMEOUT != 0 && self.options.connected && self.phase == Phase::Open {
+            self.reason = Some(Box::new(CloseReason::Timeout(Deadline::Idle)));
+            self.close_at = Some(self.now + self.config.close_timeout());
+            self.flush();
+        }
     }
 
     /// Whether received datagrams are kept for decoding.

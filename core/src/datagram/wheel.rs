@@ -28,8 +28,9 @@ pub(super) struct Wheel {
 
 impl Wheel {
     pub(super) fn new(config: &Config, now: Timestamp) -> Self {
-        let periods = [config.cron_period(), config.idle_read(), config.idle_write(), config.idle_both()];
-        let shortest = periods.into_iter().flatten().min().unwrap_or(Duration::from_secs(1));
+        let idle = [config.idle_read(), config.idle_write(), config.idle_both(), config.idle_timeout()];
+        let periods = idle.into_iter().chain([config.cron_period()]);
+        let shortest = periods.flatten().min().unwrap_or(Duration::from_secs(1));
         // The close of a peer may come late too, but not by more than the time that it has.
         let tick = (shortest / TICKS_IN_PERIOD).min(config.close_timeout()).max(Duration::from_millis(1));
         let tick = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX);

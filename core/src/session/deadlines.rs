@@ -18,6 +18,8 @@ pub enum Deadline {
     IdleWrite,
     /// Bytes must have moved either way.
     IdleBoth,
+    /// Bytes must have moved either way, or the session is closed.
+    Idle,
     /// A frame, or a message of several, that has begun must have made progress.
     PartialFrame,
     /// The next ping is due (WebSocket).
@@ -31,12 +33,13 @@ pub enum Deadline {
 }
 
 impl Deadline {
-    pub(crate) const ALL: [Deadline; 10] = [
+    pub(crate) const ALL: [Deadline; 11] = [
         Deadline::Handshake,
         Deadline::Cron,
         Deadline::IdleRead,
         Deadline::IdleWrite,
         Deadline::IdleBoth,
+        Deadline::Idle,
         Deadline::PartialFrame,
         Deadline::Heartbeat,
         Deadline::Pong,
@@ -53,6 +56,7 @@ impl fmt::Display for Deadline {
             Deadline::IdleRead => "nothing was received (Config::idle_read)",
             Deadline::IdleWrite => "nothing was sent (Config::idle_write)",
             Deadline::IdleBoth => "nothing was received or sent (Config::idle_both)",
+            Deadline::Idle => "nothing was received or sent (Config::idle_timeout)",
             Deadline::PartialFrame => "a frame stayed incomplete (Config::partial_frame_timeout)",
             Deadline::Heartbeat => "heartbeat",
             Deadline::Pong => "the peer did not answer a ping (Config::pong_timeout)",
@@ -62,7 +66,7 @@ impl fmt::Display for Deadline {
     }
 }
 
-/// When each deadline is due. A fixed table: no heap, no allocation, ten words to look at.
+/// When each deadline is due. A fixed table: no heap, no allocation, eleven places to look at.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines([Option<Timestamp>; Deadline::ALL.len()]);
 

@@ -175,6 +175,7 @@ impl Inner {
             (Deadline::IdleRead, self.config.idle_read()),
             (Deadline::IdleWrite, self.config.idle_write()),
             (Deadline::IdleBoth, self.config.idle_both()),
+            (Deadline::Idle, self.config.idle_timeout()),
             (Deadline::Heartbeat, heartbeat),
         ];
         for (deadline, period) in periods {
@@ -231,9 +232,17 @@ impl Inner {
                 self.expire_idle(Idle::Write, deadline, self.config.idle_write(), since, pending::IDLE_WRITE);
             }
             Deadline::IdleBoth => {
-                let since =
-                    if self.is_suspended() { self.now } else { self.read_since.max(self.write_since) };
+                let since = self.quiet_since();
                 self.expire_idle(Idle::Both, deadline, self.config.idle_both(), since, pending::IDLE_BOTH);
+            }
+            Deadline::Idle => {
+                let Some(period) = self.config.idle_timeout() else { return };
+                let at = self.quiet_since() + period;
+                if at > self.now {
+                    self.deadlines.set(deadline, at);
+                } else {
+                    self.wind_down(CloseReason::Timeout(deadline), false);
+                }
             }
             Deadline::PartialFrame => {
                 let since = if self.is_suspended() { Some(self.now) } else { self.incomplete_since() };
@@ -267,6 +276,11 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Since when nothing has moved either way.
+    fn quiet_since(&self) -> Timestamp {
+        if self.is_suspended() { self.now } else { self.read_since.max(self.write_since) }
     }
 
     pub(super) fn expire_idle(

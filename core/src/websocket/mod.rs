@@ -358,7 +358,7 @@ fn close_frame(session: &mut Inner) -> (CloseFrame, bool) {
         Some(CloseReason::Refused(error)) => (say(CloseCode::POLICY, &error.to_string()), false),
         Some(CloseReason::Timeout(Deadline::IdleRead)) => (idle(Idle::Read), false),
         Some(CloseReason::Timeout(Deadline::IdleWrite)) => (idle(Idle::Write), false),
-        Some(CloseReason::Timeout(Deadline::IdleBoth)) => (idle(Idle::Both), false),
+        Some(CloseReason::Timeout(Deadline::IdleBoth | Deadline::Idle)) => (idle(Idle::Both), false),
         _ => (say(CloseCode::NORMAL, ""), false),
     };
     // Whoever asked did not know of a fault.

@@ -87,6 +87,7 @@ impl Run {
             .cron_period(on(0, 700))
             .idle_read(on(1, 1000))
             .idle_both(on(2, 1100))
+            .idle_timeout(on(7, 1300))
             .partial_frame_timeout(on(3, 3000))
             .write_stall_timeout(on(4, 2000))
             .heartbeat_period(on(5, 800))

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::PeerLimits;
+use crate::datagram::activity::IDLE_TIMEOUT;
 use crate::datagram::dropped::Drops;
 use crate::datagram::inbox::Inbox;
 use crate::datagram::outgoing::Outgoing;
@@ -181,6 +182,11 @@ impl Sessions {
             }
             let read_since = if peer.paused || self.blocked { self.now } else { self.read_since };
             let (bits, next) = cold.periods.expire(&mut peer.activity, &self.config, self.now, read_since);
+            if bits & IDLE_TIMEOUT != 0 {
+                let reason = CloseReason::Timeout(Deadline::Idle);
+                self.end_peer(self.table.key(index), true, Some(reason));
+                continue;
+            }
             self.wheel.set(index, next);
             self.tell(index, bits);
         }
