@@ -245,6 +245,11 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// the codec and the listener that the two functions make. Of the addresses of a name it is the first that works: for all
     /// of them, resolve the name and start a server at each.
     ///
+    /// If the host is a name with several addresses, this listens on the first that works and on no other:
+    /// `localhost` is `127.0.0.1` or `::1`, and clients of the other are refused. `0.0.0.0` is every IPv4
+    /// address of the machine, `[::]` with IPv4 too where the system says so. For some of them, start a
+    /// server for each.
+    ///
     /// # Errors
     /// The address can't be resolved, or not be listened on; the error names it.
     pub async fn tcp<C, O, L, MC, ML>(self, address: &str, codec: MC, listener: ML) -> io::Result<Server<R>>
@@ -302,6 +307,9 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// what is sent goes back there; [`send_to`](crate::Context::send_to) sends to others. Of the addresses of a name it is the
     /// first that works.
     ///
+    /// Of a name with several addresses, the first that works is bound to, and no other; see
+    /// [`tcp`](Self::tcp).
+    ///
     /// # Errors
     /// The address can't be resolved, or not be bound to; the error names it.
     pub async fn udp<C, O, L>(self, address: &str, codec: C, listener: L) -> io::Result<Server<R>>
@@ -325,6 +333,9 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// connection. The function makes the listener of a peer that nobody knows yet, or says by `None` that it is not let
     /// in; nothing is kept of it before. Who they are is not sure: an address can be invented, hence the limits, and
     /// [`Context::validate_peer`](crate::Context::validate_peer).
+    ///
+    /// Of a name with several addresses, the first that works is bound to, and no other; see
+    /// [`tcp`](Self::tcp).
     ///
     /// # Errors
     /// The address can't be resolved, or not be bound to; the error names it.

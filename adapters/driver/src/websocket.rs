@@ -22,6 +22,8 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// in [`Listener::on_request`]. For several paths, see [`Paths`]. Of the addresses of a name it is the first that works, as
     /// for [`tcp`](Self::tcp).
     ///
+    /// Of a name with several addresses, it is the first that works, and no other; see [`tcp`](Self::tcp).
+    ///
     /// # Errors
     /// The address can't be resolved, or not be listened on; the error names it.
     pub async fn websocket<L, ML>(
