@@ -518,3 +518,18 @@ fn a_wall_clock_that_jumps_matters_to_new_sessions_only() {
         before.a.events.clear();
     }
 }
+
+/// For the budget of a turn: opening a record takes time, however little it holds.
+#[test]
+fn records_count_as_work() {
+    let (mut client, mut server) = shaken(&World::new());
+    let before = server.session.work();
+    for _ in 0..100 {
+        client.session.send(Bytes::new()).unwrap();
+        let record = client.written();
+        server.input(&record);
+    }
+    assert_eq!(server.poll().len(), 100);
+    let after = server.session.work();
+    assert_eq!((after.frames - before.frames, after.bytes), (200, 0), "messages, and records");
+}
