@@ -47,6 +47,12 @@ impl Inbox {
         self.want.saturating_sub(buffered)
     }
 
+    /// Whether something has been incomplete.
+    #[inline]
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.partial_since.is_some() || self.message.since.is_some()
+    }
+
     /// Since when something has been incomplete without progress. `held` bytes wait, the last of which came at
     /// `received_at`: perhaps they have not been decoded yet.
     pub(crate) fn incomplete_since(&self, held: usize, received_at: Timestamp) -> Option<Timestamp> {

@@ -315,7 +315,8 @@ impl Inner {
 
     /// Watches over a frame or a message that has begun, from the first time that one stays incomplete.
     pub(super) fn watch_partial(&mut self) {
-        if self.phase != Phase::Open || self.deadlines.is_set(Deadline::PartialFrame) {
+        let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::PartialFrame);
+        if !self.inbox.is_incomplete() || watched {
             return;
         }
         if let (Some(since), Some(period)) = (self.incomplete_since(), self.config.partial_frame_timeout()) {

@@ -522,8 +522,10 @@ impl<P: StreamProtocol> Session<P> {
         if !inner.is_delivering() {
             return None;
         }
-        let held = inner.buffered();
-        inner.inbox.watch_message(protocol.unfinished(), held, inner.now);
+        let unfinished = protocol.unfinished();
+        if unfinished.is_some() || inner.inbox.is_incomplete() {
+            inner.inbox.watch_message(unfinished, inner.buffered(), inner.now);
+        }
         if inner.has_unopened() {
             inner.inbox.begin_partial(inner.received.bytes, inner.now);
         }
