@@ -66,6 +66,11 @@ pub trait StreamProtocol: Protocol {
         config.max_frame()
     }
 
+    /// Whether it decodes parts of something before the whole is there, so that [`unfinished`](Self::unfinished) is to
+    /// be asked.
+    #[doc(hidden)]
+    const HAS_UNFINISHED: bool = false;
+
     /// What is under way beyond the bytes that wait to be decoded: the session watches over it.
     #[doc(hidden)]
     fn unfinished(&mut self) -> Option<Unfinished> {

@@ -308,6 +308,21 @@ fn a_message_that_is_done_leaves_no_deadline_to_the_next() {
     }
 }
 
+/// Whoever polls one message at a time need not come to the end of what is here before the time of the first is over.
+#[test]
+fn a_message_that_was_delivered_has_no_deadline_any_longer() {
+    for mut solo in Solo::opened_both(|c| c) {
+        solo.peer(Frame::text("a").more());
+        assert_eq!(solo.poll(), [""; 0]);
+        assert_eq!(solo.at(Duration::from_secs(29)), [""; 0]);
+        let rest = solo.peers([Frame::continuation("b"), Frame::text("c"), Frame::text("d")]);
+        solo.input(&rest);
+        assert_eq!(solo.session.poll_message(), Some(Message::text("ab")));
+        assert_eq!(solo.at(Duration::from_secs(31)).len(), 2);
+        assert!(solo.session.is_open());
+    }
+}
+
 /// While nothing is read, the peer can't be blamed; then its time begins afresh.
 #[test]
 fn a_pause_suspends_the_deadline_of_a_message() {

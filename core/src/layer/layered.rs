@@ -65,6 +65,8 @@ impl<L: Layer, P: StreamProtocol> StreamProtocol for Layered<L, P> {
         self.protocol.max_sent(config)
     }
 
+    const HAS_UNFINISHED: bool = P::HAS_UNFINISHED;
+
     fn unfinished(&mut self) -> Option<Unfinished> {
         self.protocol.unfinished()
     }

@@ -64,6 +64,7 @@ impl Inbox {
 
     /// All that can be decoded is. `unfinished` is under way, and the last `held` bytes are part of it, or of a frame
     /// in the midst of it.
+    #[cold]
     pub(crate) fn watch_message(&mut self, unfinished: Option<Unfinished>, held: usize, now: Timestamp) {
         let clock = &mut self.message;
         let Some(Unfinished { begun, bytes }) = unfinished else {

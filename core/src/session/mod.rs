@@ -421,6 +421,9 @@ impl<P: StreamProtocol> Session<P> {
                     Ok(Found::Message(message)) if left < before => {
                         inner.weight = u32::try_from(src.weight(before - left)).unwrap_or(u32::MAX);
                         inner.inbox.decoded();
+                        if P::HAS_UNFINISHED && inner.inbox.is_incomplete() {
+                            inner.inbox.watch_message(protocol.unfinished(), left, inner.now);
+                        }
                         inner.received.messages += 1;
                         inner.answering = true;
                         return Some(message);
@@ -522,7 +525,7 @@ impl<P: StreamProtocol> Session<P> {
         if !inner.is_delivering() {
             return None;
         }
-        let unfinished = protocol.unfinished();
+        let unfinished = if P::HAS_UNFINISHED { protocol.unfinished() } else { None };
         if unfinished.is_some() || inner.inbox.is_incomplete() {
             inner.inbox.watch_message(unfinished, inner.buffered(), inner.now);
         }

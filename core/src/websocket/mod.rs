@@ -416,6 +416,8 @@ where
         session.begin_handshake(self.writer.is_client());
     }
 
+    const HAS_UNFINISHED: bool = true;
+
     fn unfinished(&mut self) -> Option<Unfinished> {
         self.reader.unfinished()
     }
