@@ -105,7 +105,8 @@ pub fn explain_unopened(reason: &CloseReason, over_tls: bool) -> String {
     }
 }
 
-fn tls_error(reason: &CloseReason) -> Option<&TlsError> {
+/// The error of TLS that ended a session.
+pub fn tls_error(reason: &CloseReason) -> Option<&TlsError> {
     match reason {
         CloseReason::Layer(error) => error.downcast_ref(),
         _ => None,

@@ -230,9 +230,9 @@ impl<M: Payload> Listener<Items<M>> for Echo {
         }
     }
 
-    fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
+    fn on_close(&mut self, reason: &CloseReason, stats: &Stats) {
         if let Some(totals) = &self.totals {
-            totals.count_closed(self.opened, reason);
+            totals.count_closed(self.opened, reason, stats);
         }
     }
 }

@@ -1,18 +1,20 @@
 //! [`Totals`]: what all sessions of a server did.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use getty_driver::core::datagram::Dropped;
+use getty_driver::core::layer::tls::TlsError;
 use getty_driver::core::websocket::HandshakeError;
-use getty_driver::core::{CloseReason, Deadline};
+use getty_driver::core::{CloseReason, Deadline, Stats};
 
 use super::Server;
 use crate::diagnostics;
-use crate::explain::{explain, explain_dropped};
+use crate::explain::{explain, explain_dropped, tls_error};
 use crate::runtime::{BuiltIn, sleep_until};
 
 /// What all sessions did, for `--stats`.
@@ -37,9 +39,9 @@ impl Totals {
     }
 
     /// A session is over that had opened, or never did.
-    pub fn count_closed(&self, had_opened: bool, reason: &CloseReason) {
+    pub fn count_closed(&self, had_opened: bool, reason: &CloseReason, stats: &Stats) {
         self.closed.fetch_add(u64::from(had_opened), Relaxed);
-        if is_error(reason) {
+        if is_error(reason) && !(stats.received.bytes == 0 && is_end_of_peer(reason)) {
             self.count_errors(1, explain(reason));
         }
     }
@@ -61,6 +63,19 @@ fn is_error(reason: &CloseReason) -> bool {
         // The page was asked for, and sent.
         CloseReason::Handshake(error) => !matches!(**error, HandshakeError::Refused { status: 200 }),
         reason => !reason.is_clean(),
+    }
+}
+
+/// Whether the peer has left, in whichever way. Before its first byte that is what a health check does, or who looks
+/// whether the port is open.
+fn is_end_of_peer(reason: &CloseReason) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    match reason {
+        CloseReason::Eof { .. } => true,
+        CloseReason::Io(failure) => {
+            matches!(failure.kind, ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected)
+        }
+        reason => matches!(tls_error(reason), Some(TlsError::EndedInHandshake)),
     }
 }
 

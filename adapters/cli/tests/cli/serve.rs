@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 use rustix::process::Signal;
 
-use crate::support::{RUNTIMES, Running, Server, frame, read_frame, rest, run};
+use crate::support::{RUNTIMES, Running, Server, frame, line, read_frame, rest, run};
 
 #[test]
 fn every_codec_makes_the_round_trip() {
@@ -196,6 +196,44 @@ fn what_came_while_the_process_was_stopped_counts() {
             scope.spawn(move || stopped(runtime));
         }
     });
+}
+
+/// A health check, or who looks whether the port is open.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_leaves_before_the_first_byte_is_no_error() {
+    use rustix::net::sockopt::set_socket_linger;
+
+    let certificates = crate::certificates::Certificates::new("probes");
+    for (scheme, runtime) in ["tcp", "ws", "tls", "wss"].into_iter().zip(RUNTIMES.into_iter().cycle()) {
+        let url = format!("{scheme}://127.0.0.1:0");
+        let secure = certificates.server();
+        let secure = if ["tls", "wss"].contains(&scheme) { &secure[..] } else { &[] };
+        let options = ["--stats", "--runtime", runtime, "--threads", "1", "--max-message", "1000"];
+        let mut server = Server::start_on(&url, &[&options[..], secure].concat());
+        for _ in 0..3 {
+            let ends = server.connect();
+            ends.shutdown(Shutdown::Write).unwrap();
+            rest(&mut &ends);
+            let resets = server.connect();
+            set_socket_linger(&resets, Some(Duration::ZERO)).unwrap();
+        }
+        // One that is an error, which comes after them.
+        let mut bad = server.connect();
+        bad.write_all(&[0xff; 8]).unwrap();
+        let _ = bad.read(&mut [0; 100]);
+        let err = server.running.err.as_mut().unwrap();
+        let told = std::iter::repeat_with(|| line(err)).find(|line| !line.contains("errors 0")).unwrap();
+        assert!(told.contains("errors 1 (last: "), "{url} on {runtime}: {told}");
+        let told = line(err);
+        assert!(told.contains("errors 1"), "{url} on {runtime}: {told}");
+    }
+    // With a byte it is one, where that is a part of something.
+    let mut server = Server::start_on("ws://127.0.0.1:0", &["--stats"]);
+    let mut client = server.connect();
+    client.write_all(b"G").unwrap();
+    drop(client);
+    server.wait_for_stats("errors 1 (last: ");
 }
 
 #[cfg(unix)]

@@ -242,6 +242,6 @@ pub fn read_frame(from: &mut impl Read) -> Option<Vec<u8>> {
 }
 
 /// Everything up to the end of the stream.
-pub fn rest(stream: &mut TcpStream) -> Vec<u8> {
+pub fn rest(stream: &mut impl Read) -> Vec<u8> {
     read_all(Some(stream))
 }
