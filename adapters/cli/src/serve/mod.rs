@@ -46,7 +46,8 @@ pub use udp::UdpOptions;
 /// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port. A host that is a name
 /// of several addresses is served at all of them, on the same port, and keeps its name in that line.
 ///
-/// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it. Text comes
+/// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it, and a health
+/// check 200, by GET, HEAD, OPTIONS or in HTTP/1.0. Text comes
 /// back as text and binary as binary.
 ///
 /// tls is tcp in TLS 1.2 or 1.3, and wss is ws in it: both need --cert and --key. With them SIGHUP reads the two files

@@ -7,8 +7,15 @@ use getty_driver::core::websocket::{Accept, Request, Response, Verdict};
 pub struct Site {
     path: String,
     page: Response,
+    /// To those who ask what may be asked.
+    methods: Response,
+    other_method: Response,
+    upgrade: Response,
     not_found: Response,
 }
+
+/// What the page may be asked for.
+const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The page, with places for the path and for sub-protocols.
 const PAGE: &str = include_str!("page.html");
@@ -24,7 +31,10 @@ impl Site {
         // In this order: the name of a sub-protocol has no braces, a path may have.
         let page = PAGE.replace("{{protocols}}", &escape(&protocols.join(", ")));
         let page = page.replace("{{path}}", &escape(path));
-        let not_found = format!("sessions are at {path}, a page to try them is at /\n");
+        let text = |status, text: String| -> anyhow::Result<Response> {
+            let response = Response::new(status)?.header("Content-Type", "text/plain; charset=utf-8")?;
+            Ok(response.header("X-Content-Type-Options", "nosniff")?.body(text))
+        };
         Ok(Site {
             path: path.to_owned(),
             page: Response::new(200)?
@@ -33,20 +43,25 @@ impl Site {
                 .header("X-Content-Type-Options", "nosniff")?
                 .header("Cache-Control", "no-store")?
                 .body(page),
-            not_found: Response::new(404)?
-                .header("Content-Type", "text/plain; charset=utf-8")?
-                .header("X-Content-Type-Options", "nosniff")?
-                .body(not_found),
+            methods: Response::new(200)?.header("Allow", METHODS)?,
+            other_method: text(405, format!("the page takes {METHODS}\n"))?.header("Allow", METHODS)?,
+            upgrade: text(426, format!("sessions of WebSocket are at {path}, a page to try them is at /\n"))?,
+            not_found: text(404, format!("sessions are at {path}, a page to try them is at /\n"))?,
         })
     }
 
-    /// Lets clients in at the path; plain requests get the page at `/`. There is nothing else.
+    /// Lets clients in at the path; plain requests get the page at `/`, and are told of WebSocket at the path. There is nothing
+    /// else.
     pub fn answer(&self, request: &Request) -> Verdict {
-        match (request.is_upgrade(), request.path()) {
-            (true, path) if path == self.path => Verdict::Accept(Accept::new()),
-            (false, "/") => Verdict::Respond(self.page.clone()),
-            _ => Verdict::Respond(self.not_found.clone()),
-        }
+        let response = match (request.is_upgrade(), request.path(), request.method()) {
+            (true, path, _) if path == self.path => return Verdict::Accept(Accept::new()),
+            (false, "/", "GET" | "HEAD") => &self.page,
+            (false, "/" | "*", "OPTIONS") => &self.methods,
+            (false, "/", _) => &self.other_method,
+            (false, path, _) if path == self.path => &self.upgrade,
+            _ => &self.not_found,
+        };
+        Verdict::Respond(response.clone())
     }
 }
 

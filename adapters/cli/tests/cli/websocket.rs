@@ -78,7 +78,7 @@ fn a_plain_request_gets_the_page_and_an_upgrade_never_does() {
         assert!(page.contains(r#"value="one, two""#), "{page}");
         assert!(!page.contains("{{") && !page.contains("http:") && !page.contains("https:"), "{page}");
     }
-    for target in ["/favicon.ico", "/a", "/a\"<b>&'c"] {
+    for target in ["/favicon.ico", "/a", "/a\"<b>&'c/"] {
         let (head, _) = get(&server, target, "");
         assert!(head.starts_with("HTTP/1.1 404 "), "{target}: {head}");
     }
@@ -100,6 +100,54 @@ fn a_plain_request_gets_the_page_and_an_upgrade_never_does() {
     }
     let (head, _) = request(&server, "POST / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+}
+
+/// What health checks ask.
+#[test]
+fn plain_requests_of_every_kind_are_answered() {
+    const PAGE: &str = "text/html; charset=utf-8";
+    const TEXT: &str = "text/plain; charset=utf-8";
+    let server = Server::start_on("ws://127.0.0.1:0/chat", &["--stats"]);
+    let ask = |start: &str, host: &str| {
+        let (head, mut stream) = request(&server, &format!("{start}\r\n{host}\r\n"));
+        (head, String::from_utf8(rest(&mut stream)).unwrap())
+    };
+    for (start, status, kind, allows) in [
+        ("GET / HTTP/1.1", 200, Some(PAGE), false),
+        ("HEAD / HTTP/1.1", 200, Some(PAGE), false),
+        ("HEAD /?check HTTP/1.1", 200, Some(PAGE), false),
+        ("OPTIONS / HTTP/1.1", 200, None, true),
+        ("OPTIONS * HTTP/1.1", 200, None, true),
+        ("GET / HTTP/1.0", 200, Some(PAGE), false),
+        ("HEAD / HTTP/1.0", 200, Some(PAGE), false),
+        ("DELETE / HTTP/1.1", 405, Some(TEXT), true),
+        ("GET /chat HTTP/1.1", 426, Some(TEXT), false),
+        ("GET /chat?room=1 HTTP/1.1", 426, Some(TEXT), false),
+        ("HEAD /chat HTTP/1.1", 426, Some(TEXT), false),
+        ("OPTIONS /chat HTTP/1.1", 426, Some(TEXT), false),
+        ("GET /chat HTTP/1.0", 426, Some(TEXT), false),
+        ("GET /other HTTP/1.1", 404, Some(TEXT), false),
+        ("HEAD /other HTTP/1.0", 404, Some(TEXT), false),
+    ] {
+        let hosts = if start.ends_with("1.0") { &["Host: a\r\n", ""][..] } else { &["Host: a\r\n"] };
+        for host in hosts {
+            let (head, body) = ask(start, host);
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{start}: {head}");
+            assert_eq!(header(&head, "Content-Type"), kind, "{start}: {head}");
+            let upgrade = ["Upgrade", "Sec-WebSocket-Version"].map(|name| header(&head, name));
+            let expected = if status == 426 { [Some("websocket"), Some("13")] } else { [None; 2] };
+            assert_eq!(upgrade, expected, "{start}: {head}");
+            assert_eq!(header(&head, "Allow"), allows.then_some("GET, HEAD, OPTIONS"), "{start}: {head}");
+            let has_body = kind.is_some() && !start.starts_with("HEAD");
+            assert_eq!(!body.is_empty(), has_body, "{start}: {body}");
+        }
+    }
+    // Where sessions are at / there is the page for others.
+    let server = serve(&["--stats"]);
+    for start in ["GET / HTTP/1.1\r\nHost: a", "HEAD / HTTP/1.0", "OPTIONS / HTTP/1.1\r\nHost: a"] {
+        let (head, _) = request(&server, &format!("{start}\r\n\r\n"));
+        assert!(head.starts_with("HTTP/1.1 200 "), "{start}: {head}");
+    }
 }
 
 #[test]
