@@ -1,9 +1,13 @@
-//! A `Connection` of which only one half is used for long: who sends receives as well.
+//! A `Connection` of which only one half is used for long: who sends receives as well, and whoever finds something to do
+//! again and again yields.
 
 mod driver_common;
 
-use std::io::ErrorKind;
+use std::cell::Cell;
+use std::io::{ErrorKind, Write};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Buf, Bytes};
 use driver_common::fake::{self, Fake};
@@ -12,12 +16,13 @@ use driver_common::runtimes::{TestRuntime, connect, serve};
 use driver_common::task::Task;
 use driver_common::wire::{Answer, MemIo, Op, Wire, wire};
 use driver_common::*;
-use futures::future::join_all;
+use futures::future::{join_all, select};
 use futures::{SinkExt, StreamExt};
 use getty_core::codec::LengthDelimited;
 use getty_core::websocket::{ClientRequest, Deflate, Message, ServerOptions, WebSocket};
 use getty_core::{Close, Config, Event, Framed, SendError, Session};
 use getty_driver::{Accept, Connection, FlushError, SinkError};
+use testkit::websocket::peers::Frame;
 
 fn item(n: usize) -> Bytes {
     Bytes::from(format!("item {n}"))
@@ -26,11 +31,13 @@ fn item(n: usize) -> Bytes {
 /// The server's end of a WebSocket on a wire, open; the client is the test.
 fn websocket(config: Arc<Config>) -> (Connection<Fake, MemIo, WebSocket>, Wire) {
     let (io, wire) = wire();
-    let session = Session::new(WebSocket::server(ServerOptions::new()), config, getty_driver::now::<Fake>());
+    let options = ServerOptions::new().deflate(Deflate::new());
+    let session = Session::new(WebSocket::server(options), config, getty_driver::now::<Fake>());
     let mut connection = Connection::new(session, io);
     wire.send(
         b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+          Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
     );
     Task::new(connection.opened()).finish().unwrap();
     Task::new(connection.flush()).finish().unwrap();
@@ -304,6 +311,191 @@ fn the_sending_half_waits_for_the_receiving_one() {
     send.finish().unwrap();
 }
 
+/// Polls `task` once: it must stop after a bounded part of what comes without end, and yield once.
+#[track_caller]
+fn yields_once<F: Future>(what: &str, task: &mut Task<F>) {
+    let yields = fake::yields();
+    assert!(task.poll().is_pending(), "{what}: it is done");
+    assert!(task.is_woken(), "{what}: it waits");
+    assert_eq!(fake::yields() - yields, 1, "{what}");
+}
+
+#[test]
+fn who_receives_without_end_yields() {
+    let (mut connection, wire) = connection(Config::default().into());
+    wire.endless(Some(frame(b"12").repeat(1000)));
+    let received = Cell::new(0);
+    let mut task = Task::new(async {
+        while connection.recv().await.unwrap().is_some() {
+            received.set(received.get() + 1);
+        }
+    });
+    for polls in 1..10 {
+        yields_once("recv", &mut task);
+        assert_eq!(received.get(), 128 * polls);
+    }
+    // Large messages, of which one is a turn's work.
+    drop(task);
+    wire.endless(Some(frame(&[b'x'; 1 << 20])));
+    let mut task = Task::new(async { while connection.next().await.unwrap().is_ok() {} });
+    for _ in 0..5 {
+        yields_once("next", &mut task);
+    }
+    drop(task);
+    let stats = connection.stats();
+    assert!(stats.received.bytes < 6 << 20, "{stats}");
+}
+
+#[test]
+fn who_has_something_to_do_without_end_yields() {
+    // What was received ahead needs no transport.
+    let (mut connection, wire) = connection(Config::default().into());
+    wire.room(0);
+    wire.send(&frame(b"12").repeat(10_000));
+    Task::new(connection.send(item(1))).settle();
+    assert_eq!(connection.stats().received.messages, 10_000);
+    let received = Cell::new(0);
+    let mut task = Task::new(async {
+        while connection.recv().await.unwrap().is_some() {
+            received.set(received.get() + 1);
+        }
+    });
+    for polls in 1..10 {
+        yields_once("recv", &mut task);
+        assert_eq!(received.get(), 128 * polls);
+    }
+    drop(task);
+    // The peer takes everything at once.
+    wire.room(None);
+    let mut task = Task::new(async {
+        loop {
+            connection.feed(item(1)).await.unwrap();
+            connection.flush().await.unwrap();
+        }
+    });
+    for _ in 0..10 {
+        yields_once("send", &mut task);
+        assert!(wire.take_frames().len() <= 130);
+    }
+    // It sends more while it takes nothing, and may until the queue is full.
+    drop(task);
+    let (mut connection, wire) = self::connection(Config::default().into());
+    wire.room(0);
+    wire.endless(Some(frame(&[b'x'; 1000]).repeat(50)));
+    let mut task = Task::new(connection.send(item(1)));
+    for _ in 0..10 {
+        yields_once("waiting to send", &mut task);
+    }
+    drop(task);
+    assert!(connection.stats().received.bytes < 13 << 20);
+}
+
+/// A compressed message.
+fn compressed(payload: &[u8]) -> Vec<u8> {
+    let mut data = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    data.write_all(payload).unwrap();
+    data.flush().unwrap();
+    let data = data.get_ref();
+    Frame::binary(&data[..data.len() - 4]).rsv(4).masked([1, 2, 3, 4]).bytes()
+}
+
+/// Whatever a peer of a WebSocket sends without end, a poll takes a bounded part of it.
+#[test]
+fn what_is_no_message_is_bounded_too() {
+    const READ: u64 = 128 * 1024;
+    let ping = masked(PING, b"");
+    let fragments = [masked(0x02, b""), masked(0x00, b"").repeat(1000), masked(0x80, b"")].concat();
+    // (name, bytes, bytes that one poll may read, and messages that it may bring)
+    let kinds = [
+        ("pings", ping.repeat(20_000), 4096 * 6 + READ, 0),
+        ("fragments", fragments.repeat(20), 4096 * 6 + READ, 128),
+        ("compressed", compressed(&[0; 100_000]).repeat(50), 1 << 20, 11),
+    ];
+    for (name, bytes, most, messages) in kinds {
+        for waits in [false, true] {
+            let (mut connection, wire) = websocket(Config::default().into());
+            if waits {
+                wire.room(0);
+            }
+            wire.endless(Some(bytes.clone()));
+            let received = Cell::new(0);
+            let mut task = Task::new(async {
+                if waits {
+                    connection.send(Message::text("x")).await.unwrap();
+                }
+                while connection.recv().await.unwrap().is_some() {
+                    received.set(received.get() + 1);
+                }
+            });
+            for polls in 1..6 {
+                yields_once(name, &mut task);
+                assert!(received.get() <= polls * messages, "{name}: {} in {polls} polls", received.get());
+            }
+            drop(task);
+            let stats = connection.stats();
+            assert!(stats.received.bytes <= 6 * most, "{name}: {stats}");
+            assert!(stats.received.messages <= 5 * messages, "{name}: {stats}");
+        }
+    }
+}
+
+#[test]
+fn who_closes_while_the_peer_goes_on_yields() {
+    let (mut connection, wire) = connection(Config::default().into());
+    wire.endless(Some(vec![0; 1 << 17]));
+    let mut close = Task::new(connection.close(Close::graceful()));
+    for _ in 0..5 {
+        yields_once("close", &mut close);
+    }
+    drop(close);
+    let stats = connection.stats();
+    assert!(stats.received.bytes <= 5 * (5 << 18), "{stats}");
+    // It is closing once it was polled, however much was done before.
+    let (mut connection, _wire) = self::connection(Config::default().into());
+    Task::new(async {
+        for _ in 0..128 {
+            connection.flush().await.unwrap();
+        }
+    })
+    .finish();
+    assert!(Task::new(connection.close(Close::graceful())).poll().is_pending());
+    assert!(matches!(Task::new(connection.feed(item(1))).finish(), Err(SendError::Closed(_))));
+}
+
+/// A peer that sends without end.
+async fn flood<R: TestRuntime>() -> Connection<R, R::TcpStream, Plain> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let bytes = frame(b"12345678").repeat(10_000);
+        let mut stream = listener.accept().unwrap().0;
+        while stream.write_all(&bytes).is_ok() {}
+    });
+    connect::<R>(address).await
+}
+
+fn a_flood_does_not_keep_others_of_the_task_waiting<R: TestRuntime>() {
+    R::block_on(async {
+        let mut client = flood::<R>().await;
+        let (received, polls, most) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let receiving = async {
+            for _ in 0..100_000 {
+                client.recv().await.unwrap().unwrap();
+                received.set(received.get() + 1);
+            }
+        };
+        let other = std::future::poll_fn(|_| {
+            most.set(most.get().max(received.take()));
+            polls.set(polls.get() + 1);
+            Poll::<()>::Pending
+        });
+        select(pin!(receiving), pin!(other)).await;
+        let most = most.get().max(received.get());
+        assert!(most <= 128, "{most} messages in a row");
+        assert!(polls.get() >= 100_000 / 128);
+    });
+}
+
 async fn many_sends_and_then_the_answers<R: TestRuntime>() {
     const MESSAGES: u32 = 20_000;
     let server = serve::<R>(|| Recorder::echo().0).await;
@@ -382,6 +574,7 @@ on_every_runtime!(
     twenty_thousand_sends_and_then_the_answers,
     two_ends_send_a_lot_before_they_receive,
     two_ends_that_send_too_much_are_told_and_go_on,
+    a_flood_does_not_keep_others_of_the_task_waiting,
 );
 
 fn twenty_thousand_sends_and_then_the_answers<R: TestRuntime>() {

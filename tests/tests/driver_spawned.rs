@@ -2,6 +2,7 @@
 
 mod driver_common;
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::Poll;
@@ -208,4 +209,25 @@ fn a_connection_that_is_over_can_be_spawned() {
         Task::new(receiver.recv()).finish(),
         Err(CloseReason::Io(IoFailure { kind: ErrorKind::ConnectionReset, .. }))
     ));
+}
+
+#[test]
+fn who_finds_messages_without_end_yields() {
+    let (_handle, mut receiver, wire) = spawned(config(|c| c.handle_queue(1000)));
+    wire.send(&frame(b"12").repeat(1000));
+    fake::run();
+    let received = Cell::new(0);
+    let mut task = Task::new(async {
+        while receiver.recv().await.unwrap().is_some() {
+            received.set(received.get() + 1);
+        }
+    });
+    for polls in 1..7 {
+        let yields = fake::yields();
+        assert!(task.poll().is_pending());
+        assert_eq!(received.get(), 128 * polls);
+        assert_eq!(fake::yields() - yields, 1);
+    }
+    task.settle();
+    assert_eq!(received.get(), 1000);
 }

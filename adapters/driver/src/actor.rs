@@ -17,7 +17,7 @@ use crate::shared::{Entry, Shared};
 use crate::{Context, Handle, Listener, Refuse, SessionId, clock, listener, observe};
 
 /// How many messages and other events are delivered in one turn.
-const TURN_MESSAGES: u32 = 128;
+pub(crate) const TURN_MESSAGES: u32 = 128;
 
 /// How many items of handles are sent in one turn. They have a bound of their own, so that whoever posts without
 /// end does not keep what is received from being delivered.

@@ -265,7 +265,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     {
         let (forward, queue) = Forward::new(self.config.handle_queue(), false);
         let handle = self.udp(address, codec, forward).await?;
-        Ok((handle.clone(), Receiver::new(queue, handle)))
+        Ok((handle.clone(), Receiver::new(queue, handle, R::yield_now)))
     }
 
     /// Spawns a session of `protocol`.

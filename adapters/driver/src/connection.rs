@@ -1,6 +1,7 @@
 //! [`Connection`]: a session from which messages are pulled.
 
 mod ahead;
+mod budget;
 mod sending;
 mod sink;
 mod wakers;
@@ -18,10 +19,11 @@ use getty_core::{
     Timestamp,
 };
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Read};
 use crate::receiver::{Forward, Receiver};
 use crate::{Driver, Handle, Io, Runtime, Spawn, clock, lending};
 use ahead::Ahead;
+use budget::{Budget, Done};
 use sending::{Company, PeerWaits, STUCK_AFTER, Stuck};
 use wakers::{Half, Wakers};
 
@@ -41,6 +43,9 @@ use wakers::{Half, Wakers};
 /// [`Config::write_stall_timeout`](getty_core::Config::write_stall_timeout) at most. Two halves in one task do not count as
 /// two tasks. To have the session live on its own, [`spawn`](Self::spawn) it.
 ///
+/// A task that finds something to do again and again yields to others now and then: after 128 results that were there at
+/// once, and after as many bytes and frames as in a turn of a [`Driver`].
+///
 /// ```no_run
 /// # use bytes::Bytes;
 /// # use getty_driver::{Connection, Io, Runtime, core::{Close, Framed, codec::LengthDelimited}};
@@ -57,8 +62,16 @@ pub struct Connection<R: Runtime, I, P: StreamProtocol> {
     wakers: Wakers,
     /// What the session had to tell while somebody waited to write.
     ahead: Ahead<In<P>>,
+    /// How many bytes were read.
+    read: u64,
     /// The last read found nothing: there is nothing before the bell rings.
     exhausted: bool,
+    /// What may be done before the task of each half yields.
+    budgets: [Budget; 2],
+    /// The half whose turn it is.
+    half: Half,
+    /// The turn has ended because its budget is spent.
+    yields: bool,
     /// Since when the transport has taken nothing, if somebody waits for that.
     stuck: Option<Stuck>,
     /// [`Event::Open`] has been polled.
@@ -82,7 +95,11 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             engine: Engine::new(session, io),
             wakers: Wakers::new(),
             ahead,
+            read: 0,
             exhausted: false,
+            budgets: Default::default(),
+            half: Half::Receiving,
+            yields: false,
             stuck: None,
             opened: false,
             read_ended: false,
@@ -234,7 +251,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             // It is over and has been told: a task would wait for ever.
             Some(reason) => drop(driver.finish(reason)),
         }
-        (handle.clone(), Receiver::new(queue, handle))
+        (handle.clone(), Receiver::new(queue, handle, R::yield_now))
     }
 
     /// Waits for the next event of any kind; `None` after [`Event::Closed`].
@@ -273,11 +290,16 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     }
 
     fn poll_closed(&mut self, cx: &mut TaskContext<'_>, how: Option<Close>) -> Poll<CloseReason> {
-        self.turn(cx, Half::Sending, |this, cx, now| {
-            if let Some(how) = how {
-                this.stuck = None;
-                this.engine.session.close(now, how);
+        if let Some(how) = how {
+            // Before anything else, so that it is closing whatever becomes of this turn.
+            self.stuck = None;
+            let before = self.openness();
+            self.engine.session.close(clock::timestamp(R::now()), how);
+            if before != self.openness() {
+                self.wakers.wake_other(Half::Sending);
             }
+        }
+        self.turn(cx, Half::Sending, |this, cx, now| {
             while ready!(this.poll_event(cx, now)).is_some() {}
             Poll::Ready(this.close_reason())
         })
@@ -324,6 +346,9 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
 
     /// Writes and reads what is possible; ready if anything changed for the session.
     fn poll_transport(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
+        if self.is_spent() {
+            return Poll::Pending;
+        }
         let wrote = self.poll_write(cx, now);
         if self.engine.session.wants_shutdown() && !self.engine.wants_write() {
             ready!(self.engine.poll_shutdown(cx, now));
@@ -341,9 +366,22 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             return Poll::Pending;
         }
         self.wakers.mute();
-        let read = self.engine.poll_read(cx, now).map(drop);
+        let read = self.engine.poll_read(cx, now);
         self.exhausted = read.is_pending();
-        read
+        if let Poll::Ready(Read::Full(n) | Read::Short(n)) = read {
+            self.read += n as u64;
+        }
+        read.map(drop)
+    }
+
+    /// Whether this turn has done enough. The task then yields.
+    fn is_spent(&mut self) -> bool {
+        self.yields = self.budgets[self.half as usize].is_spent(self.done());
+        self.yields
+    }
+
+    fn done(&self) -> Done {
+        Done { read: self.read, work: self.engine.session.work() }
     }
 
     /// Ready if anything was written, or writing failed.
@@ -373,14 +411,20 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Does `work` at the present time, in lent memory, and sees to it that the tasks wake for what comes.
     fn turn<T>(
         &mut self,
-        cx: &mut TaskContext<'_>,
+        task: &mut TaskContext<'_>,
         half: Half,
         work: impl FnOnce(&mut Self, &mut TaskContext<'_>, Timestamp) -> Poll<T>,
     ) -> Poll<T> {
-        let waker = self.wakers.register(half, cx.waker());
+        self.half = half;
+        let done = self.done();
+        self.budgets[half as usize].begin(done);
+        if self.is_spent() {
+            return self.end_turn(task, Poll::Pending);
+        }
+        let waker = self.wakers.register(half, task.waker());
         let cx = &mut TaskContext::from_waker(&waker);
         let now = clock::timestamp(R::now());
-        let before = (self.engine.session.is_open(), self.engine.session.is_over());
+        let before = self.openness();
         let (cramped, unwritten) = (!self.has_room(), self.engine.wants_write());
         let (was_empty, crowded) = (self.ahead.is_empty(), !self.ahead.has_much_room());
         self.engine.io.begin_turn();
@@ -395,7 +439,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         lending::give_back(self.engine.session.take_back());
         // Who waits to receive writes too, and with that a stream may forget who waited to write.
         let relieved = cramped && self.has_room() || unwritten && !self.engine.wants_write();
-        let changed = before != (self.engine.session.is_open(), self.engine.session.is_over());
+        let changed = before != self.openness();
         let moved = was_empty && !self.ahead.is_empty() || crowded && self.ahead.has_much_room();
         if expired || changed || relieved || moved {
             self.wakers.wake_other(half);
@@ -406,6 +450,21 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         } else if self.poll_timer(cx, now, half).is_ready() {
             cx.waker().wake_by_ref();
         }
+        self.end_turn(task, result)
+    }
+
+    /// Whether the session is open, and whether it is over: both halves are to hear of a change.
+    fn openness(&self) -> (bool, bool) {
+        (self.engine.session.is_open(), self.engine.session.is_over())
+    }
+
+    /// Yields if the budget is spent, and counts the result.
+    fn end_turn<T>(&mut self, task: &mut TaskContext<'_>, result: Poll<T>) -> Poll<T> {
+        if self.yields && result.is_pending() {
+            R::yield_now(task);
+        }
+        self.yields = false;
+        self.budgets[self.half as usize].end(result.is_ready());
         result
     }
 

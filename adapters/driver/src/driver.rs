@@ -17,11 +17,11 @@ use crate::{Handle, Io, Listener, Runtime, clock, lending};
 /// How many bytes are read, and how many are written, in one turn; what is decompressed and compressed counts with what is
 /// read. Going on with one session while its data is in the caches is what makes large messages cheap: with 256 KiB,
 /// echoing 16 KiB messages took a fifth more CPU. One MiB takes well under a millisecond.
-const TURN_BYTES: usize = 1024 * 1024;
+pub(crate) const TURN_BYTES: usize = 1024 * 1024;
 
 /// How many frames are decoded in one turn, those included that are not for the listener. It is looked at between reads: a
 /// read of 128 KiB may bring 21 000 empty pings, which take a millisecond.
-const TURN_FRAMES: u64 = 4096;
+pub(crate) const TURN_FRAMES: u64 = 4096;
 
 /// How many reads a turn takes, however little they bring.
 const TURN_READS: u32 = 128;

@@ -10,19 +10,26 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use futures_core::Stream;
 use getty_core::{CloseReason, Messages, Stats};
 
+use crate::actor::TURN_MESSAGES;
 use crate::{Context, Handle, Listener};
 
 /// The received messages of a session that was [spawned](crate::Connection::spawn).
 ///
 /// Dropping it leaves the session open for sending; what still comes is dropped.
+///
+/// A task that finds messages again and again yields to others after 128 of them.
 pub struct Receiver<T, O> {
     queue: Arc<Queue<T>>,
     handle: Handle<O>,
+    /// How many messages were there at once since the task last waited.
+    ready: u32,
+    yield_now: fn(&mut TaskContext<'_>),
 }
 
 impl<T, O> Receiver<T, O> {
-    pub(crate) fn new(queue: Arc<Queue<T>>, handle: Handle<O>) -> Self {
-        Receiver { queue, handle }
+    /// `yield_now` is the runtime's.
+    pub(crate) fn new(queue: Arc<Queue<T>>, handle: Handle<O>, yield_now: fn(&mut TaskContext<'_>)) -> Self {
+        Receiver { queue, handle, ready: 0, yield_now }
     }
 
     /// Waits for the next message. `None` says that no more will come: the peer ended its stream (it may
@@ -38,6 +45,17 @@ impl<T, O> Receiver<T, O> {
     }
 
     fn poll_recv(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<T>, CloseReason>> {
+        if self.ready == TURN_MESSAGES {
+            self.ready = 0;
+            (self.yield_now)(cx);
+            return Poll::Pending;
+        }
+        let next = self.poll_queue(cx);
+        self.ready = if next.is_ready() { self.ready + 1 } else { 0 };
+        next
+    }
+
+    fn poll_queue(&self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<T>, CloseReason>> {
         let mut state = self.queue.lock();
         if let Some(message) = state.messages.pop_front() {
             if state.paused && state.messages.len() <= self.queue.limit / 2 {

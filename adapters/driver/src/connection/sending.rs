@@ -104,6 +104,9 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         now: Timestamp,
         company: Company,
     ) -> Poll<Result<(), PeerWaits>> {
+        if self.is_spent() {
+            return Poll::Pending;
+        }
         let wrote = self.poll_write(cx, now).is_ready();
         if self.receive_ahead(cx, now) || wrote {
             return Poll::Ready(Ok(()));
@@ -115,13 +118,13 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     fn receive_ahead(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> bool {
         let mut any = false;
         loop {
-            while !self.ahead.is_full() {
+            while !self.ahead.is_full() && !self.is_spent() {
                 let Some(event) = self.decode() else { break };
                 self.keep(now, event);
                 any = true;
             }
             // With a full queue, something of the next message shows that there is more.
-            let sated = self.ahead.is_full() && self.has_undecoded();
+            let sated = self.ahead.is_full() && self.has_undecoded() || self.is_spent();
             if sated || !self.engine.session.wants_read() || self.poll_read(cx, now).is_pending() {
                 return any;
             }
