@@ -9,6 +9,8 @@ use getty_driver::core::websocket::{HandshakeError, ProtocolError};
 use getty_driver::core::{CloseReason, Deadline};
 use getty_driver::tls::rustls::{AlertDescription, CertificateError};
 
+use crate::url::Transport;
+
 /// An error and its causes in one line, but for those that it tells of itself.
 pub fn with_causes(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |told, cause| match cause.to_string() {
@@ -18,7 +20,7 @@ pub fn with_causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// Why a session ended, in the words of this program's options.
+/// Why something ended, in the words of this program's options.
 pub fn explain(reason: &CloseReason) -> String {
     const HINT: &str = "raise --max-message, or the peer speaks another protocol (see --codec)";
     if let CloseReason::Codec(error) = reason {
@@ -72,36 +74,68 @@ pub fn explain(reason: &CloseReason) -> String {
     }
 }
 
-/// The same in the words of the options that a client has.
-pub fn explain_at_client(reason: &CloseReason) -> String {
-    let option = match tls_error(reason) {
-        Some(TlsError::Certificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
-            "--ca"
+/// Why a session over `transport` ended that had opened or not.
+pub fn explain_over(reason: &CloseReason, transport: Transport, had_opened: bool) -> String {
+    match reason {
+        CloseReason::Eof { .. } if transport.is_websocket() && !had_opened => {
+            "closed by the peer: something was cut off during the handshake".to_owned()
         }
-        Some(TlsError::Certificate(
+        CloseReason::Eof { mid_frame: true } if transport.is_websocket() => {
+            "closed by the peer: something was cut off, there was no close frame".to_owned()
+        }
+        reason => explain(reason),
+    }
+}
+
+/// The same in the words of the options that a client has, of a session that had opened.
+pub fn explain_at_client(reason: &CloseReason, transport: Transport) -> String {
+    match option(reason) {
+        None => explain_over(reason, transport, true),
+        Some(option) => format!("{} (see {option})", explain(reason)),
+    }
+}
+
+/// Why a session did not open, in the same words.
+pub fn explain_unopened(reason: &CloseReason, transport: Transport) -> String {
+    const WHERE: &str = "during the handshake: does the peer speak";
+    let websocket = transport.is_websocket();
+    match reason {
+        CloseReason::Io(failure)
+            if matches!(failure.kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+                && (transport.is_secure() || websocket) =>
+        {
+            // As for an end, but that the peer did not read all that was sent.
+            format!("{failure} {WHERE} {}?", if transport.is_secure() { "TLS" } else { "WebSocket" })
+        }
+        CloseReason::Eof { .. } | CloseReason::Timeout(Deadline::Handshake) if websocket => {
+            format!("{}: does it speak WebSocket?", explain_over(reason, transport, false))
+        }
+        reason if websocket && matches!(tls_error(reason), Some(TlsError::Truncated)) => {
+            format!("{}, {WHERE} WebSocket?", explain(reason))
+        }
+        reason => match option(reason) {
+            None => explain(reason),
+            Some(option) => format!("{} (see {option})", explain(reason)),
+        },
+    }
+}
+
+/// The option of a client that has to do with the end.
+fn option(reason: &CloseReason) -> Option<&'static str> {
+    match tls_error(reason)? {
+        TlsError::Certificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            Some("--ca")
+        }
+        TlsError::Certificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "--server-name",
-        Some(TlsError::Refused(
+        ) => Some("--server-name"),
+        TlsError::Refused(
             AlertDescription::CertificateRequired
             | AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateExpired,
-        )) => "--cert",
-        _ => return explain(reason),
-    };
-    format!("{} (see {option})", explain(reason))
-}
-
-/// Why a session did not open, in the same words.
-pub fn explain_unopened(reason: &CloseReason, over_tls: bool) -> String {
-    match reason {
-        // As `TlsError::EndedInHandshake`, but that the peer did not read all that was sent.
-        CloseReason::Io(failure)
-            if over_tls && matches!(failure.kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
-        {
-            format!("{failure} during the handshake: does the peer speak TLS?")
-        }
-        reason => explain_at_client(reason),
+        ) => Some("--cert"),
+        _ => None,
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use super::join;
 use super::probe::{Echo, Framing, Probe};
 use super::window::{Echoed, Window};
-use crate::explain::{explain_at_client, explain_dropped};
+use crate::explain::{explain_at_client, explain_dropped, explain_unopened};
 use crate::runtime::{BuiltIn, RuntimeName, local_client, on_runtime, sleep_until};
 use crate::tls::over;
 use crate::url::{Transport, Url};
@@ -271,7 +271,7 @@ async fn connect<R: BuiltIn>(
         .build()?;
     let opening = numbers.map(|number| {
         let codec = Probe::new(framing, pattern.clone(), plan.size, number as u64);
-        let listener = Pump::new(worker.clone(), plan.window());
+        let listener = Pump::new(worker.clone(), plan.window(), plan.url.transport);
         open::<R>(plan, config.clone(), codec, listener)
     });
     stream::iter(opening).buffer_unordered(CONNECTING).try_collect().await
@@ -366,17 +366,19 @@ impl Worker {
 struct Pump {
     worker: Rc<Worker>,
     window: Window,
+    transport: Transport,
+    opened: bool,
 }
 
 impl Pump {
     /// The first messages are sent by the worker, at [`Worker::started`].
-    fn new(worker: Rc<Worker>, mut window: Window) -> Self {
+    fn new(worker: Rc<Worker>, mut window: Window, transport: Transport) -> Self {
         worker.opening.set(worker.opening.get() + 1);
         worker.open.set(worker.open.get() + 1);
         while window.has_room() {
             window.send(FIRST);
         }
-        Pump { worker, window }
+        Pump { worker, window, transport, opened: false }
     }
 
     /// Sends as many messages as there is room for; gives how many others are lost by that.
@@ -401,7 +403,8 @@ const FIRST: u64 = 0;
 
 impl Listener<Items<Echo, ()>> for Pump {
     fn on_open(&mut self, _cx: &mut Context<'_, Items<Echo, ()>>, opened: &Opened) -> Result<(), Refuse> {
-        let Pump { worker, .. } = self;
+        let Pump { worker, opened: has_opened, .. } = self;
+        *has_opened = true;
         let compresses = opened.upgrade.as_ref().is_some_and(|upgrade| upgrade.deflate().is_some());
         worker.outcome.borrow_mut().compressed += usize::from(compresses);
         worker.opening.set(worker.opening.get() - 1);
@@ -465,11 +468,12 @@ impl Listener<Items<Echo, ()>> for Pump {
     }
 
     fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
-        let Pump { worker, window } = self;
+        let Pump { worker, window, transport, opened } = self;
         if !window.is_empty() {
             let mut outcome = worker.outcome.borrow_mut();
             outcome.lost_connections += 1;
-            outcome.first_lost.get_or_insert_with(|| explain_at_client(reason));
+            let explain = if *opened { explain_at_client } else { explain_unopened };
+            outcome.first_lost.get_or_insert_with(|| explain(reason, *transport));
         }
         worker.open.set(worker.open.get().saturating_sub(1));
         worker.changed.notify_one();

@@ -147,8 +147,8 @@ where
     P: StreamProtocol<Messages = Items<M>>,
     M: Payload,
 {
-    let over_tls = options.url.transport.is_secure();
-    let opened = connection.opened().await.map_err(|reason| anyhow!(explain_unopened(&reason, over_tls)));
+    let transport = options.url.transport;
+    let opened = connection.opened().await.map_err(|reason| anyhow!(explain_unopened(&reason, transport)));
     opened.with_context(|| options.url.to_string())?;
     converse_with::<R, M>(options, connection).await
 }
@@ -156,33 +156,33 @@ where
 /// Talks to a peer that is there.
 async fn converse_with<R: BuiltIn, M: Payload>(options: &Options, peer: impl Peer<M>) -> anyhow::Result<()> {
     if options.echo {
-        return echo(peer).await.with_context(|| options.url.to_string());
+        return echo(options, peer).await.with_context(|| options.url.to_string());
     }
     talk::<R, M>(options, peer).await
 }
 
 /// Sends back what comes.
-async fn echo<M, P: Peer<M>>(mut peer: P) -> anyhow::Result<()> {
-    while let Some(message) = peer.next().await.transpose().map_err(ended)? {
+async fn echo<M, P: Peer<M>>(options: &Options, mut peer: P) -> anyhow::Result<()> {
+    while let Some(message) = peer.next().await.transpose().map_err(|reason| ended(options, &reason))? {
         // That the session is closing is told by the next call.
         if peer.feed(message).await.is_err_and(|error| P::peer_waits(&error)) {
             bail!("the peer sends and takes nothing of what is sent back");
         }
     }
-    close(peer).await
+    close(options, peer).await
 }
 
 /// Closes gracefully.
-async fn close<M>(peer: impl Peer<M>) -> anyhow::Result<()> {
+async fn close<M>(options: &Options, peer: impl Peer<M>) -> anyhow::Result<()> {
     let (reason, stats) = peer.close().await;
     if !reason.is_clean() {
-        return Err(ended(reason));
+        return Err(ended(options, &reason));
     }
     // That the peer closed is clean in itself, but it may have done so before it took everything.
     let progress = stats.progress;
     if progress.flushed < progress.accepted { Err(anyhow!(UNSENT)) } else { Ok(()) }
 }
 
-fn ended(reason: CloseReason) -> anyhow::Error {
-    anyhow!(explain_at_client(&reason))
+fn ended(options: &Options, reason: &CloseReason) -> anyhow::Error {
+    anyhow!(explain_at_client(reason, options.url.transport))
 }

@@ -66,9 +66,9 @@ pub async fn talk<R: BuiltIn, M: Payload>(options: &Options, mut peer: impl Peer
     };
     output.send(talk.unprinted.freeze()).await;
     let result = match end {
-        End::Peer(Some(reason)) => Err(ended(reason)),
+        End::Peer(Some(reason)) => Err(ended(options, &reason)),
         End::Peer(None) if !talk.unsent.is_empty() || !input.is_empty() => Err(anyhow!(UNSENT)),
-        _ => close(peer).await,
+        _ => close(options, peer).await,
     };
     output.finish().context("can't write to standard output")?;
     match input_error {

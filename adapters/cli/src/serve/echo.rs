@@ -108,7 +108,7 @@ impl EchoServer {
             true => Some(Arc::new(Site::new(self.url.path(), &self.websocket.subprotocol)?)),
             false => None,
         };
-        Ok(Echo { site, totals: self.totals.clone(), opened: false })
+        Ok(Echo { transport: self.url.transport, site, totals: self.totals.clone(), opened: false })
     }
 }
 
@@ -184,6 +184,7 @@ pub async fn list<R: BuiltIn>(servers: &[Server<R>]) -> Vec<SessionInfo> {
 /// Sends back what comes.
 #[derive(Debug, Clone)]
 struct Echo {
+    transport: Transport,
     /// What there is at which path, over WebSocket.
     site: Option<Arc<Site>>,
     /// Where to count, if that is wanted.
@@ -232,7 +233,7 @@ impl<M: Payload> Listener<Items<M>> for Echo {
 
     fn on_close(&mut self, reason: &CloseReason, stats: &Stats) {
         if let Some(totals) = &self.totals {
-            totals.count_closed(self.opened, reason, stats);
+            totals.count_closed(self.transport, self.opened, reason, stats);
         }
     }
 }

@@ -14,8 +14,9 @@ use getty_driver::core::{CloseReason, Deadline, Stats};
 
 use super::Server;
 use crate::diagnostics;
-use crate::explain::{explain, explain_dropped, tls_error};
+use crate::explain::{explain_dropped, explain_over, tls_error};
 use crate::runtime::{BuiltIn, sleep_until};
+use crate::url::Transport;
 
 /// What all sessions did, for `--stats`.
 #[derive(Debug, Default)]
@@ -39,10 +40,10 @@ impl Totals {
     }
 
     /// A session is over that had opened, or never did.
-    pub fn count_closed(&self, had_opened: bool, reason: &CloseReason, stats: &Stats) {
+    pub fn count_closed(&self, transport: Transport, had_opened: bool, reason: &CloseReason, stats: &Stats) {
         self.closed.fetch_add(u64::from(had_opened), Relaxed);
         if is_error(reason) && !(stats.received.bytes == 0 && is_end_of_peer(reason)) {
-            self.count_errors(1, explain(reason));
+            self.count_errors(1, explain_over(reason, transport, had_opened));
         }
     }
 

@@ -1,9 +1,10 @@
 //! `getty serve` and `getty connect` over WebSocket.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use crate::certificates::Certificates;
 use crate::support::{Running, Server, rest, run};
 use crate::ws::{
     BINARY, CLOSE, FIN, PING, PONG, TEXT, UPGRADE, close, expect_close, frame, get, header, masked, open,
@@ -382,7 +383,7 @@ fn how_the_peer_closes_is_the_exit_code() {
             (frame(FIN | TEXT, b"\xff"), Some("protocol: a text message is not UTF-8")),
             (frame(FIN | 3, b""), Some("protocol: opcode 3 is reserved")),
             (frame(FIN | TEXT, b"cut")[..4].to_vec(), Some("closed by the peer: something was cut off")),
-            (Vec::new(), Some("closed by the peer: something was cut off")),
+            (Vec::new(), Some("closed by the peer: something was cut off, there was no close frame")),
         ] {
             let (url, peer) = ws_peer(move |_, mut stream| {
                 stream.write_all(&sent).unwrap();
@@ -412,7 +413,8 @@ fn an_answer_that_is_no_handshake() {
         ("HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "the server answered 302 \"Found\", expected 101"),
         ("hello\r\n\r\n", "handshake: "),
         ("\0", "the peer does not speak HTTP"),
-        ("", "closed by the peer: something was cut off"),
+        ("", "cut off during the handshake: does it speak WebSocket?"),
+        ("HTTP/1.1 10", "cut off during the handshake: does it speak WebSocket?"),
     ] {
         let (url, peer) = crate::support::peer(move |mut stream| {
             stream.write_all(answer.as_bytes()).unwrap();
@@ -423,6 +425,45 @@ fn an_answer_that_is_no_handshake() {
         run(&["connect", &url], "").failed(1, problem);
         peer.join().unwrap();
     }
+}
+
+/// One that reads nothing of the request resets the connection.
+#[test]
+fn who_hangs_up_is_asked_for_its_protocol() {
+    let certificates = Certificates::new("hangs-up");
+    for reads in [true, false] {
+        for command in ["connect", "bench"] {
+            let (url, peer) = crate::support::peer(move |mut stream| {
+                let mut request = [0; 4096];
+                let read = if reads { request.len() } else { 1 };
+                assert!(stream.read(&mut request[..read]).unwrap() > 0);
+            });
+            let url = url.replace("tcp://", "ws://");
+            let args = [command, &url, "--connections", "1"];
+            run(&args[..if command == "bench" { 4 } else { 2 }], "").failed(1, "speak WebSocket?");
+            peer.join().unwrap();
+        }
+    }
+    // Of TLS, but not of WebSocket: a message of 1195725856 bytes is what it takes the request for.
+    let server = Server::start_on("tls://127.0.0.1:0", &certificates.server());
+    let url = server.url.replace("tls://", "wss://");
+    let trusted = certificates.trusted();
+    run(&["connect", &url, trusted[0], trusted[1]], "")
+        .failed(1, "during the handshake: does it speak WebSocket?");
+}
+
+#[test]
+fn a_server_tells_what_is_missing() {
+    let mut server = serve(&["--stats"]);
+    let client = open(&server);
+    drop(client);
+    server.wait_for_stats(
+        "errors 1 (last: closed by the peer: something was cut off, there was no close frame)",
+    );
+    let mut client = server.connect();
+    client.write_all(b"GET / HTTP").unwrap();
+    drop(client);
+    server.wait_for_stats("errors 2 (last: closed by the peer: something was cut off during the handshake)");
 }
 
 #[test]
