@@ -182,7 +182,7 @@ impl ClientTlsOptions {
         if let Some(identity) = self.identity.read()? {
             builder = builder.identity(identity);
         }
-        builder = builder.server_name(self.server_name.as_deref().unwrap_or(url.host()));
+        builder = builder.server_name(self.server_name.as_deref().unwrap_or(url.certified_host()));
         builder.build().map(Some).map_err(|error| match (&error, &self.ca) {
             (TlsSetupError::OtherKey | TlsSetupError::UnsupportedKey(_) | TlsSetupError::Rustls(_), _)
                 if self.identity.is_given() =>

@@ -1,7 +1,7 @@
 //! [`Url`]: what to listen on or connect to.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 #[cfg(unix)]
 use std::path::Path;
 use std::str::FromStr;
@@ -116,9 +116,12 @@ impl Url {
         Url { transport, address, target: target.to_owned() }
     }
 
-    /// The same at the address that a server has found.
+    /// The same at the address that a server has found. A zone keeps its name.
     pub fn at(&self, address: SocketAddr) -> Self {
-        Url { address: address.to_string(), ..self.clone() }
+        match self.has_zone() {
+            true => self.with_port(address.port()),
+            false => Url { address: address.to_string(), ..self.clone() },
+        }
     }
 
     /// The same at another port.
@@ -127,9 +130,29 @@ impl Url {
         Url { address: format!("{host}:{port}"), ..self.clone() }
     }
 
-    /// `HOST:PORT`, an IPv6 host in brackets; of unix, the path of the socket.
+    /// `HOST:PORT`, an IPv6 host in brackets, with its zone as it is; of unix, the path of the socket.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether the host is an address that is told to be one, and no name.
+    pub fn has_literal_host(&self) -> bool {
+        self.has_zone() || self.host().parse::<IpAddr>().is_ok()
+    }
+
+    fn has_zone(&self) -> bool {
+        self.transport.has_port() && self.address.contains('%')
+    }
+
+    /// The host and the port, as the standard library resolves them: zones too, by name or number.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (self.host(), self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(0))
+    }
+
+    /// The host as a certificate has it: without a zone, which means something on this machine only.
+    pub fn certified_host(&self) -> &str {
+        let host = self.host();
+        host.split_once('%').map_or(host, |(address, _)| address)
     }
 
     /// The host, an IPv6 address without its brackets; of unix, nothing that is one.
@@ -161,7 +184,14 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.transport.name(), self.address, self.target)
+        let Url { transport, address, target } = self;
+        match address.split_once("%25") {
+            // It would be read as the percent sign of a zone without these two digits.
+            Some((before, zone)) if self.has_zone() && !zone.starts_with(']') => {
+                write!(f, "{}://{before}%2525{zone}{target}", transport.name())
+            }
+            _ => write!(f, "{}://{address}{target}", transport.name()),
+        }
     }
 }
 
@@ -211,6 +241,7 @@ fn complete(address: &str, transport: Transport) -> Result<String, String> {
         let rest = &address[at..];
         return Err(format!("{rest:?} has no place in a {scheme} URL: expected {scheme}://HOST:PORT"));
     }
+    let mut decoded = None;
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let Some((host, port)) = rest.split_once(']') else {
@@ -218,7 +249,15 @@ fn complete(address: &str, transport: Transport) -> Result<String, String> {
                     "the bracket around the IPv6 address is not closed: expected {scheme}://[::1]:PORT"
                 ));
             };
-            if host.parse::<Ipv6Addr>().is_err() {
+            if host.contains('%') {
+                // With or without percent-encoding, as in a URL of WebSocket.
+                let request = ClientRequest::new(&format!("ws://[{host}]/")).map_err(|_| {
+                    format!(
+                        "{host:?} in brackets is no IPv6 address with a zone: expected {scheme}://[fe80::1%eth0]:PORT"
+                    )
+                })?;
+                decoded = Some(format!("[{}]{port}", request.host()));
+            } else if host.parse::<Ipv6Addr>().is_err() {
                 return Err(format!(
                     "{host:?} in brackets is no IPv6 address: expected {scheme}://[::1]:PORT"
                 ));
@@ -243,6 +282,7 @@ fn complete(address: &str, transport: Transport) -> Result<String, String> {
             "the host is missing: expected {scheme}://HOST:PORT; 0.0.0.0 or [::] listens on all addresses"
         ));
     }
+    let address = decoded.as_deref().unwrap_or(address);
     match (port, transport.default_port()) {
         (None, Some(port)) => Ok(format!("{address}:{port}")),
         (None | Some(""), _) => Err(format!("the port is missing: expected {scheme}://HOST:PORT")),
@@ -312,6 +352,40 @@ mod tests {
         for &transport in Transport::ALL {
             let url = Url::local(transport);
             assert_eq!((url.transport, url.to_string().parse()), (transport, Ok(url)));
+        }
+    }
+
+    #[test]
+    fn zones() {
+        for (text, address, told) in [
+            ("tcp://[fe80::1%eth0]:7", "[fe80::1%eth0]:7", "tcp://[fe80::1%eth0]:7"),
+            ("udp://[fe80::1%25eth0]:7", "[fe80::1%eth0]:7", "udp://[fe80::1%eth0]:7"),
+            ("tls://[fe80::1%3]:7", "[fe80::1%3]:7", "tls://[fe80::1%3]:7"),
+            ("ws://[fe80::1%25en%2d1]/x", "[fe80::1%en-1]:80", "ws://[fe80::1%en-1]:80/x"),
+            ("wss://[fe80::1%br-lan.2]:7/%25", "[fe80::1%br-lan.2]:7", "wss://[fe80::1%br-lan.2]:7/%25"),
+            ("ws://[fe80::1%2525]:7/", "[fe80::1%25]:7", "ws://[fe80::1%25]:7/"),
+            ("ws://[fe80::1%2525a]:7/", "[fe80::1%25a]:7", "ws://[fe80::1%2525a]:7/"),
+        ] {
+            let url: Url = text.parse().unwrap();
+            assert_eq!((url.address(), url.to_string().as_str()), (address, told));
+            assert_eq!(told.parse(), Ok(url.clone()));
+            assert_eq!((url.certified_host(), url.has_literal_host()), ("fe80::1", true));
+            assert_eq!(url.host_and_port().0, url.host());
+            let found = url.at("[fe80::1%9]:99".parse().unwrap());
+            assert_eq!((found.host(), found.host_and_port().1), (url.host(), 99));
+            if url.transport.is_websocket() {
+                assert_eq!(ClientRequest::new(told).unwrap().host(), url.host());
+            }
+        }
+        let name: Url = "tcp://name:7".parse().unwrap();
+        assert_eq!((name.has_literal_host(), name.certified_host()), (false, "name"));
+        #[cfg(unix)]
+        assert_eq!("unix:///a%25b:7".parse::<Url>().unwrap().to_string(), "unix:///a%25b:7");
+        for zone in ["fe80::1%", "%eth0", "fe80::1%a b", "name%eth0", "fe80::1%25%zz"] {
+            for scheme in ["tcp", "ws"] {
+                let error = format!("{scheme}://[{zone}]:7").parse::<Url>().unwrap_err();
+                assert!(error.contains("is no IPv6 address with a zone"), "{error}");
+            }
         }
     }
 

@@ -48,7 +48,8 @@ use talk::{UNPRINTED, talk};
 #[derive(Debug, Args)]
 pub struct Options {
     /// What to connect to: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH?QUERY, tls://HOST:PORT or
-    /// wss://HOST:PORT/PATH?QUERY, IPv6 addresses in brackets
+    /// wss://HOST:PORT/PATH?QUERY, IPv6 addresses in brackets, with a zone
+    /// where they need one: [fe80::1%eth0]
     url: Url,
 
     /// What runs the session

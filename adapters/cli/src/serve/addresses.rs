@@ -23,7 +23,7 @@ pub struct Places {
 /// Finds where `url` is served. An address that can't be had is told and left out, unless there is no other.
 pub async fn find<R: BuiltIn>(url: &Url) -> anyhow::Result<Places> {
     let one = Places { urls: vec![url.clone()], name: None };
-    if !url.transport.has_port() {
+    if !url.transport.has_port() || url.has_literal_host() {
         return Ok(one);
     }
     let context = || format!("can't listen on {}", url.address());

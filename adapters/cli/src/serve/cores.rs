@@ -39,9 +39,10 @@ impl Cores {
             server.shares_port = true;
             server.limits = server.limits.shared_out(threads);
             // Who shares a port joins others that do: this finds out whether it is free, and which one it is.
-            let address = server.url.address();
-            let free = TcpListener::bind(address).and_then(|listener| listener.local_addr());
-            server.url = server.url.at(free.with_context(|| format!("can't listen on {address}"))?);
+            let free =
+                TcpListener::bind(server.url.host_and_port()).and_then(|listener| listener.local_addr());
+            let free = free.with_context(|| format!("can't listen on {}", server.url.address()))?;
+            server.url = server.url.at(free);
         }
         let urls = servers.iter().map(|server| server.url.clone()).collect();
         let (ready, started) = std::sync::mpsc::channel();

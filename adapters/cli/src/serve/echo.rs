@@ -81,7 +81,7 @@ impl EchoServer {
             Transport::Unix => Server::Path(builder.unix(address, codec, listener)?),
             Transport::Udp => {
                 let starting =
-                    self.udp.start(address, self.threads, self.config, self.totals, codec, listener);
+                    self.udp.start(&self.url, self.threads, self.config, self.totals, codec, listener);
                 Server::Sockets(starting.await?)
             }
             Transport::WebSocket | Transport::SecureWebSocket => {

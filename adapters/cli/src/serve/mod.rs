@@ -64,7 +64,8 @@ pub use udp::UdpOptions;
 #[derive(Debug, Args)]
 pub struct Options {
     /// What to listen on: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH, tls://HOST:PORT or
-    /// wss://HOST:PORT/PATH, port 0 for a free one, IPv6 addresses in brackets
+    /// wss://HOST:PORT/PATH, port 0 for a free one, IPv6 addresses in brackets, with a zone
+    /// where they need one: [fe80::1%eth0]
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
 

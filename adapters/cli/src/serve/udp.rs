@@ -41,11 +41,11 @@ impl UdpOptions {
         Ok(())
     }
 
-    /// Serves `address` with a socket for each thread, where they can share a port: the system then shares out the
+    /// Serves `url` with a socket for each thread, where they can share a port: the system then shares out the
     /// datagrams by whose they are, so that one peer's all come to the same.
     pub async fn start<R, C, L>(
         self,
-        address: &str,
+        url: &Url,
         threads: usize,
         config: Arc<Config>,
         totals: Option<Arc<Totals>>,
@@ -57,15 +57,15 @@ impl UdpOptions {
         C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
         L: Listener<Items<Bytes>> + Send + 'static,
     {
-        let mut address = address.to_owned();
+        let mut address = url.address().to_owned();
         let mut sockets = if cfg!(target_os = "linux") { threads } else { 1 };
         if let Some(peers) = self.peers {
             sockets = sockets.min(peers as usize);
         }
         if sockets > 1 {
             // Who shares a port joins others that do: this finds out whether it is free. If not, the one socket tells.
-            match UdpSocket::bind(&address).and_then(|socket| socket.local_addr()) {
-                Ok(free) => address = free.to_string(),
+            match UdpSocket::bind(url.host_and_port()).and_then(|socket| socket.local_addr()) {
+                Ok(free) => address = url.at(free).address().to_owned(),
                 Err(_) => sockets = 1,
             }
         }

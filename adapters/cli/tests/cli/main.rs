@@ -31,3 +31,5 @@ mod websocket;
 #[cfg(unix)]
 mod who;
 mod ws;
+#[cfg(target_os = "linux")]
+mod zones;
