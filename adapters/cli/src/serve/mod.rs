@@ -15,19 +15,19 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, available_parallelism};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use futures_util::future::{join_all, select_all};
 use getty_driver::SessionInfo;
 use getty_driver::tls::ServerTls;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::codec::CodecOptions;
 use crate::diagnostics;
 use crate::explain::explain;
-use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
+use crate::runtime::{BuiltIn, RuntimeName, on_runtime, sleep_until};
 use crate::stdio;
 use crate::tls::ServerTlsOptions;
 use crate::units;
@@ -229,10 +229,11 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
         running.push(server);
     }
     let announcement = announcement(urls.clone(), names);
+    let announced = Notify::new();
     let result = tokio::select! {
         _ = ended(&mut signals, renewal.as_ref(), async || Some(echo::list(&running).await)) => Ok(()),
-        Err(error) = report::<R>(announcement, totals, &running) => return Err(error),
-        failure = failed(&urls, &running) => Err(failure),
+        Err(error) = report::<R>(announcement, &announced, totals, &running) => return Err(error),
+        failure = failed::<R>(&urls, &running, &announced) => Err(failure),
     };
     tokio::select! {
         biased;
@@ -253,9 +254,10 @@ async fn serve_per_core<R: BuiltIn>(
 ) -> anyhow::Result<()> {
     let cores = Cores::start::<R>(servers, threads)?;
     let announcement = announcement(cores.urls.clone(), names);
+    let announced = Notify::new();
     tokio::select! {
         _ = ended(&mut signals, renewal.as_ref(), async || Some(cores.list().await)) => {}
-        Err(error) = report::<R>(announcement, totals, &[]) => return Err(error),
+        Err(error) = report::<R>(announcement, &announced, totals, &[]) => return Err(error),
     }
     let grace = options.grace;
     let (done, joined) = oneshot::channel();
@@ -270,16 +272,25 @@ async fn serve_per_core<R: BuiltIn>(
     }
 }
 
-/// Waits until one of the servers has ended of its own accord, and gives why.
-async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>]) -> anyhow::Error {
+/// Waits until one of the servers has ended of its own accord, and gives why. Before that, all of them are announced, if somebody
+/// reads that soon.
+async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>], announced: &Notify) -> anyhow::Error {
     let ends = urls.iter().zip(servers).map(|(url, server)| {
         Box::pin(async move {
             let reason = server.ended().await;
             anyhow!("can't serve {url} any longer: {}", explain(&reason))
         })
     });
-    select_all(ends).await.0
+    let failure = select_all(ends).await.0;
+    tokio::select! {
+        () = announced.notified() => {}
+        () = sleep_until::<R>(Instant::now() + ANNOUNCED_WITHIN) => {}
+    }
+    failure
 }
+
+/// How long a server that has failed waits for the reader of what is announced.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Waits for a signal to end and gives its exit code; meanwhile renews the certificate and tells of the sessions when it
 /// is asked to. Those that are being closed can't be listed.
@@ -325,10 +336,12 @@ fn announcement(urls: Vec<Url>, names: Vec<Name>) -> String {
 /// Prints the announcement, then statistics forever, where there are any.
 async fn report<R: BuiltIn>(
     announcement: String,
+    announced: &Notify,
     totals: Option<Arc<Totals>>,
     servers: &[Server<R>],
 ) -> anyhow::Result<Infallible> {
     announce(announcement).await.context("can't write to standard output")?;
+    announced.notify_one();
     Ok(totals::report::<R>(totals, servers).await)
 }
 
