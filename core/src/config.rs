@@ -273,6 +273,9 @@ impl ConfigBuilder {
     ///
     /// Bytes are counted, not messages. Besides its bytes, two are kept of a message, or six of several in a row that are of
     /// one size; buffers have up to twice what is in them.
+    ///
+    /// They bound the queue of the driver's `Receiver` too: with `high` bytes of received messages in it, the session stops
+    /// reading until they are down to `low`.
     pub fn watermarks(mut self, low: usize, high: usize) -> Self {
         self.config.low_watermark = low;
         self.config.high_watermark = high;
@@ -303,7 +306,9 @@ impl ConfigBuilder {
 
     /// How many items may wait in the queue of a session's handles. Default 256, at least 1.
     ///
-    /// Used by the driver, not by the core. Past it `try_send` gives the item back and `send` waits.
+    /// Used by the driver, not by the core. Past it `try_send` gives the item back and `send` waits. An item has no size
+    /// before it is encoded, so it is items that count here: where they are large, choose less. As many messages may wait in
+    /// the queue of a `Receiver`, if they are not too large together (see [`watermarks`](Self::watermarks)).
     pub fn handle_queue(mut self, items: usize) -> Self {
         self.config.handle_queue = items;
         self

@@ -3,18 +3,22 @@
 mod driver_common;
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll};
 
-use bytes::Bytes;
-use driver_common::fake::{self, FakeSpawner};
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes, BytesMut};
+use driver_common::fake::{self, Fake, FakeSpawner};
 use driver_common::task::Task;
 use driver_common::wire::{Op, Wire};
 use driver_common::*;
 use futures::StreamExt;
+use getty_core::codec::Raw;
 use getty_core::{Close, CloseReason, Config, IoFailure, SendError};
-use getty_driver::{Handle, Receiver};
+use getty_driver::{Client, Connection, Handle, Io, Receiver};
 
 fn spawned(config: Arc<Config>) -> (Handle<Bytes>, Receiver<Bytes, Bytes>, Wire) {
     let (connection, wire) = connection(config);
@@ -230,4 +234,127 @@ fn who_finds_messages_without_end_yields() {
     }
     task.settle();
     assert_eq!(received.get(), 1000);
+}
+
+/// A peer that sends [`MESSAGES`] messages of 1 MiB, each as it is read.
+struct Large {
+    /// How many bytes were read.
+    read: Arc<AtomicUsize>,
+}
+
+const MESSAGES: usize = 256;
+const SIZE: usize = 1 << 20;
+
+/// What message `number` consists of.
+fn large(number: usize) -> Vec<u8> {
+    vec![number as u8; SIZE]
+}
+
+impl Io for Large {
+    fn poll_read(
+        &mut self,
+        _cx: &mut TaskContext<'_>,
+        buf: &mut Limit<&mut BytesMut>,
+    ) -> Poll<std::io::Result<usize>> {
+        let at = self.read.load(Ordering::Relaxed);
+        let (number, place) = (at / (SIZE + 4), at % (SIZE + 4));
+        if number == MESSAGES {
+            return Poll::Pending;
+        }
+        let header = (SIZE as u32).to_be_bytes();
+        let n = if place < 4 { 4 - place } else { SIZE + 4 - place }.min(buf.remaining_mut());
+        if place < 4 {
+            buf.put_slice(&header[place..place + n]);
+        } else {
+            buf.put_bytes(number as u8, n);
+        }
+        self.read.fetch_add(n, Ordering::Relaxed);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_write(
+        &mut self,
+        _: &mut TaskContext<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()))
+    }
+
+    fn poll_shutdown(&mut self, _: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn what_waits_to_be_received_is_bounded_in_bytes() {
+    let read = Arc::<AtomicUsize>::default();
+    let io = Large { read: read.clone() };
+    let connection: Connection<Fake, _, _> = Connection::new(session(Config::default().into()), io);
+    let (_handle, mut receiver) = connection.spawn(&FakeSpawner);
+    for number in 0..MESSAGES {
+        fake::run();
+        // One message in the queue goes past the watermark, and part of another one may have been read with it.
+        let held = read.load(Ordering::Relaxed) - number * (SIZE + 4);
+        assert!(held <= SIZE + (256 << 10), "{held} bytes are held");
+        assert_eq!(Task::new(receiver.recv()).finish().unwrap().unwrap(), large(number));
+    }
+    fake::run();
+    assert!(Task::new(receiver.recv()).run().is_pending());
+}
+
+#[test]
+fn small_messages_that_wait_to_be_received_are_bounded_in_bytes() {
+    let (handle, mut receiver, wire) = spawned(config(|c| c.handle_queue(1_000_000)));
+    wire.endless(Some(frame(b"").repeat(1000)));
+    fake::run();
+    let received = handle.stats().received.messages as usize;
+    assert!(received <= 1 + (64 << 10) / size_of::<Bytes>(), "{received} messages");
+    // It goes on at the low watermark, as long as anybody takes what comes.
+    for _ in 0..received / 2 - 1 {
+        Task::new(receiver.recv()).finish().unwrap().unwrap();
+        fake::run();
+    }
+    assert_eq!(handle.stats().received.messages as usize, received);
+    for _ in 0..2 {
+        Task::new(receiver.recv()).finish().unwrap().unwrap();
+    }
+    fake::run();
+    assert!(handle.stats().received.messages as usize > received);
+}
+
+#[test]
+fn what_was_received_ahead_counts_in_the_queue() {
+    let (mut connection, wire) = connection(Config::default().into());
+    wire.room(0);
+    wire.send(&frame(&[b'x'; 1 << 20]).repeat(8));
+    Task::new(connection.send(Bytes::from("sent"))).settle();
+    let (_handle, mut receiver) = connection.spawn(&FakeSpawner);
+    wire.send(&frame(b"after"));
+    let reads = wire.calls(Op::Read);
+    for _ in 0..7 {
+        fake::run();
+        assert_eq!(Task::new(receiver.recv()).finish().unwrap().unwrap().len(), 1 << 20);
+    }
+    assert_eq!(wire.calls(Op::Read), reads, "1 MiB still waits");
+    assert_eq!(Task::new(receiver.recv()).finish().unwrap().unwrap().len(), 1 << 20);
+    fake::run();
+    assert_eq!(Task::new(receiver.recv()).finish().unwrap().unwrap(), "after");
+}
+
+#[test]
+fn datagrams_that_wait_to_be_received_are_bounded_in_bytes() {
+    let client = Client::<Fake>::builder().spawner(FakeSpawner);
+    let connecting = client.udp_receiver::<_, Bytes>("127.0.0.1:9", Raw);
+    let (handle, mut receiver) = fake::block_on(connecting).unwrap();
+    let wire = fake::udp_wire();
+    let peer = "127.0.0.1:9".parse::<SocketAddr>().unwrap();
+    for batch in [0..30, 30..60, 60..90] {
+        wire.receives(batch.map(|n| (peer.into(), vec![n; 30_000])));
+    }
+    fake::run();
+    assert_eq!(handle.stats().received.messages, 3);
+    for n in 0..90 {
+        assert_eq!(Task::new(receiver.recv()).finish().unwrap().unwrap(), vec![n; 30_000]);
+        fake::run();
+    }
 }

@@ -210,3 +210,13 @@ fn a_peer_whose_first_datagram_was_no_good_has_sent_its_first() {
     solo.told(7, "");
     assert_eq!(solo.told(7, "connect-ping"), ["Message connect-ping"]);
 }
+
+#[test]
+fn a_message_weighs_what_it_took_of_its_datagram() {
+    let mut solo = Solo::new();
+    for (size, weight) in [(1, size_of::<Bytes>()), (100, 100), (1000, 1000)] {
+        solo.receive(7, "x".repeat(size));
+        assert!(solo.next().unwrap().starts_with("Message"));
+        assert_eq!(solo.packets.last_weight(), weight);
+    }
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use common::{Plain, Solo, frame, plain, secs};
-use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, LengthField, Sink, Source};
+use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, LengthField, Lines, Sink, Source};
 use getty_core::{Close, CloseReason, Config, DecoderFault, Event, Framed, Memory, Session};
 use testkit::clock::Clock;
 use testkit::scripted::{Read, Scripted, Write};
@@ -340,4 +340,27 @@ fn a_transport_that_fails_when_writing_still_delivers_what_was_read() {
     let told: Vec<_> = script.events.iter().map(common::words).collect();
     assert_eq!(told, ["Open", "Message came before", "Closed: transport: connection reset"]);
     assert!(script.session.stats().progress.partly_written);
+}
+
+#[test]
+fn a_message_weighs_what_it_took_on_the_wire() {
+    let mut session = Session::new(plain(), Config::default().into(), Clock::new().now());
+    let value = size_of::<Bytes>();
+    for (payload, weight) in [(0, value), (100, 104), (5000, 5004), (10, value)] {
+        // The first half of the next one comes with it.
+        let wire = [frame(&vec![1; payload]), frame(&[2; 50])[..30].to_vec()].concat();
+        session.handle_input(Clock::new().now(), &wire);
+        while !matches!(session.poll_event(), Some(Event::Message(_))) {}
+        assert_eq!(session.last_weight(), weight);
+        session.handle_input(Clock::new().now(), &frame(&[2; 50])[30..]);
+        assert!(matches!(session.poll_event(), Some(Event::Message(_))));
+        assert_eq!(session.last_weight(), 54);
+    }
+    // What is left at the end of the stream.
+    let lines: Framed<Lines> = Framed::new(Lines::new());
+    let mut session = Session::new(lines, Config::default().into(), Clock::new().now());
+    session.handle_input(Clock::new().now(), &[b'x'; 1000]);
+    session.handle_eof(Clock::new().now());
+    while !matches!(session.poll_event(), Some(Event::Message(_))) {}
+    assert_eq!(session.last_weight(), 1000);
 }

@@ -396,3 +396,44 @@ fn a_fault_found_while_draining_is_told_whatever_was_to_be_said() {
     let reason = server.failed_with(1002);
     assert!(matches!(reason, CloseReason::Protocol(ProtocolError::Opcode { opcode: 3 })), "{reason}");
 }
+
+#[test]
+fn a_message_weighs_what_it_took_or_what_it_is() {
+    let value = size_of::<Message>();
+    let config = config(|c| c);
+    let [mut client, mut server] = compressing(|| Whole, &config);
+    // (payload, the least and the most that the message weighs)
+    let messages = [
+        (Bytes::new(), value, value),
+        (noise(100), 106, 106),          // not compressed: with its header, and the mask
+        (noise(50_000), 50_000, 51_000), // compressed in vain
+        (Bytes::from(vec![0; 50_000]), 50_000, 50_000), // some 70 bytes on the wire
+        (noise(10), value, value),       // the weight of the one before is forgotten
+    ];
+    for (payload, least, most) in messages {
+        client.send(Message::Binary(payload.clone())).unwrap();
+        let Some(Event::Message(message)) = pass(&mut client, &mut server) else { panic!("no message") };
+        assert_eq!(*message.as_bytes(), payload);
+        let weight = server.last_weight();
+        assert!((least..=most).contains(&weight), "{} bytes weigh {weight}", payload.len());
+    }
+    // In fragments, with pings in between.
+    let mut solo = Solo::server(ServerOptions::new(), config).opened();
+    solo.peer(Frame::text("a".repeat(400)).more());
+    solo.peer(Frame::ping("x".repeat(100)));
+    solo.peer(Frame::continuation("b".repeat(600)));
+    assert!(matches!(solo.session.poll_event(), Some(Event::Message(_))));
+    assert_eq!(solo.session.last_weight(), 1000);
+}
+
+#[test]
+fn a_part_weighs_what_it_is() {
+    let config = config(|c| c);
+    let [mut client, mut server] = compressing(|| Parts, &config);
+    for (payload, first, last) in [(vec![0; 50_000], true, false), (vec![0; 20_000], false, true)] {
+        let weight = payload.len();
+        client.send(Part::new(Kind::Binary, payload, first, last)).unwrap();
+        assert!(matches!(pass(&mut client, &mut server), Some(Event::Message(_))));
+        assert_eq!(server.last_weight(), weight);
+    }
+}

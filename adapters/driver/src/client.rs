@@ -263,7 +263,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         C::Item: 'static,
         S: Spawn<PacketDriver<R, R::UdpSocket, C, O, Forward<C::Item>>>,
     {
-        let (forward, queue) = Forward::new(self.config.handle_queue(), false);
+        let (forward, queue) = Forward::new(&self.config, false);
         let handle = self.udp(address, codec, forward).await?;
         Ok((handle.clone(), Receiver::new(queue, handle, R::yield_now)))
     }

@@ -223,20 +223,20 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Moves the session to a task of its own; what it receives waits in the queue of the [`Receiver`], and
     /// the two halves may be used from different tasks.
     ///
-    /// The queue holds [`Config::handle_queue`](getty_core::Config::handle_queue) messages; when it is full
-    /// the session does not read.
+    /// When that queue holds [`Config::handle_queue`](getty_core::Config::handle_queue) messages, or bytes up to the high
+    /// [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not read. What was received ahead
+    /// of that is in the queue from the start.
     #[expect(clippy::type_complexity, reason = "the two halves, by what they carry")]
     pub fn spawn<S>(self, spawner: &S) -> (Handle<Out<P>>, Receiver<In<P>, Out<P>>)
     where
         S: Spawn<Driver<R, I, P, Forward<In<P>>>>,
         In<P>: 'static,
     {
-        let limit = self.engine.session.config().handle_queue();
-        let (forward, queue) = Forward::new(limit, self.read_ended);
+        let (forward, queue) = Forward::new(self.engine.session.config(), self.read_ended);
         let mut is_full = false;
-        for event in self.ahead.into_events() {
+        for (event, weight) in self.ahead.into_events() {
             match event {
-                Event::Message(message) => is_full = forward.add(message),
+                Event::Message(message) => is_full = forward.add(message, weight),
                 Event::ReadEnd => forward.end(),
                 _ => {}
             }

@@ -120,6 +120,11 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.pause();
     }
 
+    /// What the message weighs that is being handled, in bytes.
+    pub(crate) fn last_weight(&self) -> usize {
+        self.session.last_weight()
+    }
+
     /// The same for the queue of a receiver, which is another matter than what the user wants.
     pub(crate) fn hold(&mut self) {
         self.side.holds.queue = true;
@@ -239,6 +244,10 @@ pub(crate) trait Commands<M: Messages> {
     }
     /// The next message, unless the session's work has come to `work_limit`.
     fn next_message(&mut self, work_limit: u64) -> Option<M::In>;
+    /// What the message weighs that was taken last; 0 where nobody asks.
+    fn last_weight(&self) -> usize {
+        0
+    }
     fn path(&self) -> Option<Path> {
         None
     }
@@ -275,6 +284,10 @@ impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
             return None;
         }
         Session::poll_message(self)
+    }
+
+    fn last_weight(&self) -> usize {
+        Session::last_weight(self)
     }
 
     #[cfg(feature = "websocket")]

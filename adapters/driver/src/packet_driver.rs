@@ -215,6 +215,10 @@ impl<C: Decoder + Encoder<O>, O> Commands<Items<C::Item, O>> for Packets<C, O> {
         self.poll_message()
     }
 
+    fn last_weight(&self) -> usize {
+        Packets::last_weight(self)
+    }
+
     fn path(&self) -> Option<Path> {
         Packets::path(self)
     }

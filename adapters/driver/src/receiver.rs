@@ -8,12 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use futures_core::Stream;
-use getty_core::{CloseReason, Messages, Stats};
+use getty_core::{CloseReason, Config, Messages, Stats};
 
 use crate::actor::TURN_MESSAGES;
 use crate::{Context, Handle, Listener};
 
 /// The received messages of a session that was [spawned](crate::Connection::spawn).
+///
+/// They wait in a queue. While that holds [`Config::handle_queue`] messages, or bytes up to the high
+/// [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not read; it goes on at half as many
+/// messages and the low watermark. A message counts for what [`Session::last_weight`](getty_core::Session::last_weight) says.
 ///
 /// Dropping it leaves the session open for sending; what still comes is dropped.
 ///
@@ -57,8 +61,9 @@ impl<T, O> Receiver<T, O> {
 
     fn poll_queue(&self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<T>, CloseReason>> {
         let mut state = self.queue.lock();
-        if let Some(message) = state.messages.pop_front() {
-            if state.paused && state.messages.len() <= self.queue.limit / 2 {
+        if let Some((message, weight)) = state.messages.pop_front() {
+            state.weight -= weight;
+            if state.paused && self.queue.has_much_room(&state) {
                 state.paused = false;
                 drop(state);
                 self.handle.release();
@@ -109,12 +114,19 @@ impl<T, O> fmt::Debug for Receiver<T, O> {
 
 /// What a [`Receiver`] and its session share.
 pub(crate) struct Queue<T> {
+    /// How many messages it holds.
     limit: usize,
+    /// From how many bytes on it takes no more messages, and at how many it does again.
+    high: usize,
+    low: usize,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    messages: VecDeque<T>,
+    /// Messages, and what they weigh.
+    messages: VecDeque<(T, usize)>,
+    /// What they weigh together.
+    weight: usize,
     /// The session does not read because the queue is full.
     paused: bool,
     /// The peer has ended its stream.
@@ -128,6 +140,15 @@ struct State<T> {
 impl<T> Queue<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_full(&self, state: &State<T>) -> bool {
+        state.messages.len() >= self.limit || state.weight >= self.high
+    }
+
+    /// Whether the session is to go on: doing so after each message would cost more.
+    fn has_much_room(&self, state: &State<T>) -> bool {
+        state.messages.len() <= self.limit / 2 && state.weight <= self.low
     }
 
     /// Changes the state and wakes the receiver.
@@ -149,26 +170,33 @@ pub struct Forward<T> {
 }
 
 impl<T> Forward<T> {
-    pub(crate) fn new(limit: usize, ended: bool) -> (Self, Arc<Queue<T>>) {
+    pub(crate) fn new(config: &Config, ended: bool) -> (Self, Arc<Queue<T>>) {
         let state = State {
             messages: VecDeque::new(),
+            weight: 0,
             paused: false,
             ended,
             closed: None,
             abandoned: false,
             waker: None,
         };
-        let queue = Arc::new(Queue { limit, state: Mutex::new(state) });
+        let queue = Arc::new(Queue {
+            limit: config.handle_queue(),
+            high: config.high_watermark(),
+            low: config.low_watermark(),
+            state: Mutex::new(state),
+        });
         (Forward { queue: queue.clone() }, queue)
     }
 
-    /// Adds a message; says whether the session is to hold, since the queue is full.
-    pub(crate) fn add(&self, message: T) -> bool {
+    /// Adds a message of that weight; says whether the session is to hold, since the queue is full.
+    pub(crate) fn add(&self, message: T, weight: usize) -> bool {
         let mut is_full = false;
         self.queue.update(|state| {
             if !state.abandoned {
-                state.messages.push_back(message);
-                state.paused |= state.messages.len() >= self.queue.limit;
+                state.messages.push_back((message, weight));
+                state.weight += weight;
+                state.paused |= self.queue.is_full(state);
                 is_full = state.paused;
             }
         });
@@ -186,7 +214,7 @@ where
     M::In: 'static,
 {
     fn on_message(&mut self, cx: &mut Context<'_, M>, message: M::In) {
-        if self.add(message) {
+        if self.add(message, cx.last_weight()) {
             cx.hold();
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Inbox {
     /// What is left of the datagram that is being decoded, and how large it was.
     window: BytesMut,
     size: usize,
+    /// How many bytes of it the last message took.
+    taken: usize,
     /// No frame of that datagram was found yet.
     fresh: bool,
 }
@@ -120,6 +122,11 @@ impl Inbox {
         &self.window
     }
 
+    /// How many bytes the message took that was given last.
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// Leaves the rest of the datagram.
     pub(super) fn skip(&mut self) {
         self.window = BytesMut::new();
@@ -149,6 +156,7 @@ impl Inbox {
         match decoded {
             Ok(Some(item)) if left == 0 || several && left < before => {
                 self.fresh = false;
+                self.taken = before - left;
                 if left == 0 {
                     if ended {
                         codec.reset(); // over a stream nothing would come after the end

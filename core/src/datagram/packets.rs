@@ -346,6 +346,12 @@ where
         None
     }
 
+    /// What the message that was polled last weighs, in bytes: for queues of received messages, which are to hold a bounded
+    /// amount of memory. That is what it took of its datagram, and no less than the value itself takes where it is kept.
+    pub fn last_weight(&self) -> usize {
+        self.socket.inbox.taken().max(size_of::<C::Item>())
+    }
+
     /// Whether [`poll_event`](Self::poll_event) may have something to tell: for drivers that spare the call. `false` is
     /// certain.
     #[must_use]

@@ -34,8 +34,9 @@ impl<T> Ahead<T> {
         Some(event)
     }
 
-    pub(super) fn into_events(self) -> impl Iterator<Item = Event<T>> {
-        self.events.into_iter().map(|(event, _)| event)
+    /// All events, and what they weigh.
+    pub(super) fn into_events(self) -> impl Iterator<Item = (Event<T>, usize)> {
+        self.events.into_iter()
     }
 
     pub(super) fn is_empty(&self) -> bool {
