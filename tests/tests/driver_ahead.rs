@@ -21,7 +21,7 @@ use futures::{SinkExt, StreamExt};
 use getty_core::codec::LengthDelimited;
 use getty_core::websocket::{ClientRequest, Deflate, Message, ServerOptions, WebSocket};
 use getty_core::{Close, Config, Event, Framed, SendError, Session};
-use getty_driver::{Accept, Connection, FlushError, SinkError};
+use getty_driver::{Accept, Client, Connection, FlushError, SinkError};
 use testkit::websocket::peers::Frame;
 
 fn item(n: usize) -> Bytes {
@@ -510,6 +510,30 @@ async fn many_sends_and_then_the_answers<R: TestRuntime>() {
     assert!(client.close(Close::graceful()).await.is_clean());
 }
 
+/// However little is received ahead, each half goes on when the other one has made that possible.
+fn two_tasks_send_and_receive_a_lot<R: TestRuntime>() {
+    R::block_on(async {
+        const MESSAGES: u32 = 1000;
+        let message = |n: u32| Bytes::from([&n.to_be_bytes()[..], &[b'x'; 20_000]].concat());
+        let server = serve::<R>(|| Recorder::echo().0).await;
+        for limit in [1, 100_000, 10_000_000] {
+            let client = Client::<R>::builder().config(config(|c| c.receive_ahead(limit)));
+            let address = server.local_addr().to_string();
+            let client = client.tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+            let (mut sink, mut stream) = client.split();
+            R::spawn(async move {
+                for n in 0..MESSAGES {
+                    sink.feed(message(n)).await.unwrap();
+                }
+                SinkExt::<Bytes>::flush(&mut sink).await.unwrap();
+            });
+            for n in 0..MESSAGES {
+                assert_eq!(stream.next().await.unwrap().unwrap(), message(n), "{limit}");
+            }
+        }
+    });
+}
+
 /// Two ends that pull messages.
 async fn two_ends<R: TestRuntime>(config: Arc<Config>) -> [Connection<R, R::TcpStream, Plain>; 2] {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -572,6 +596,7 @@ fn two_ends_that_send_too_much_are_told_and_go_on<R: TestRuntime>() {
 
 on_every_runtime!(
     twenty_thousand_sends_and_then_the_answers,
+    two_tasks_send_and_receive_a_lot,
     two_ends_send_a_lot_before_they_receive,
     two_ends_that_send_too_much_are_told_and_go_on,
     a_flood_does_not_keep_others_of_the_task_waiting,

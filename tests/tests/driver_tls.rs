@@ -26,6 +26,7 @@ use tls_common::{Authority, Signed, World};
 
 on_every_runtime!(
     messages_go_both_ways_and_the_close_is_clean,
+    many_messages_are_sent_before_an_answer_is_received,
     over_unix_sockets_too,
     web_sockets_too,
     a_client_of_rustls_is_served,
@@ -89,6 +90,25 @@ fn messages_go_both_ways_and_the_close_is_clean<R: TestRuntime>() {
         }
         client.close(Close::graceful()).await;
         assert_eq!(closed::<R>(&served).await, "on_close: closed by the peer");
+    });
+}
+
+/// Neither end stands still while the answers wait: who sends receives as well.
+fn many_messages_are_sent_before_an_answer_is_received<R: TestRuntime>() {
+    R::block_on(async {
+        let world = World::new();
+        let (server, _) = echo::<R>(server_tls(&world)).await;
+        let client = Client::<R>::builder().tls(client_tls(&world));
+        let address = server.local_addr().to_string();
+        let mut client = client.tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+        let message = |n: u32| Bytes::from([&n.to_be_bytes()[..], &[b'x'; 8000]].concat());
+        for n in 0..2000 {
+            client.send(message(n)).await.unwrap();
+        }
+        for n in 0..2000 {
+            assert_eq!(client.recv().await.unwrap().unwrap(), message(n));
+        }
+        client.close(Close::graceful()).await;
     });
 }
 

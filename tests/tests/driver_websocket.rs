@@ -21,6 +21,7 @@ use getty_driver::{Client, Connection, Handle, Paths, Server};
 
 on_every_runtime!(
     messages_go_both_ways_and_the_close_is_clean,
+    many_messages_are_sent_before_an_answer_is_received,
     each_path_has_listeners_of_its_own,
     a_verdict_may_come_later,
     a_verdict_that_never_comes_is_a_timeout,
@@ -79,6 +80,23 @@ fn messages_go_both_ways_and_the_close_is_clean<R: TestRuntime>() {
             ["on_open", "on_message: hello", "on_message: 100000 bytes", "on_close: closed by this end"]
         );
         assert_eq!(served.take().last().unwrap(), "on_close: closed by the peer: code 4000 (that was all)");
+    });
+}
+
+/// Neither end stands still while the answers wait: who sends receives as well.
+fn many_messages_are_sent_before_an_answer_is_received<R: TestRuntime>() {
+    R::block_on(async {
+        let (server, _) = echo_server::<R>().await;
+        let mut client = pull::<R>(url(server.local_addr(), "/")).await;
+        let message = |n: u32| Message::binary([&n.to_be_bytes()[..], &[b'x'; 8000]].concat());
+        for n in 0..2000 {
+            client.send(message(n)).await.unwrap();
+        }
+        for n in 0..2000 {
+            assert_eq!(client.recv().await.unwrap().unwrap(), message(n));
+        }
+        let reason = client.close(Close::graceful()).await;
+        assert!(reason.is_clean(), "{reason}");
     });
 }
 
