@@ -1,6 +1,6 @@
 //! A server under mixed load for some time: what it holds does not grow.
 //!
-//! Three seconds a runtime; `GETTY_SOAK=300` makes it five minutes, and prints what was held.
+//! Three seconds, on all runtimes at once; `GETTY_SOAK=300` makes it five minutes. With `--nocapture` it prints what was held.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -75,39 +75,45 @@ fn converse([tcp, websocket]: &[Server; 2], n: u64) {
 
 #[test]
 fn what_a_server_holds_does_not_grow() {
-    let seconds: u64 = std::env::var("GETTY_SOAK").map_or(3, |n| n.parse().unwrap());
-    for runtime in RUNTIMES {
-        let servers = ["tcp", "ws"]
-            .map(|scheme| Server::start_on(&format!("{scheme}://127.0.0.1:0"), &["--runtime", runtime]));
-        let held = || servers.each_ref().map(|server| held(&server.running));
-        let (done, begin) = (AtomicU64::new(0), Instant::now());
-        let is_over = || begin.elapsed() >= Duration::from_secs(seconds);
-        let (mut early, quiet) = (None, held());
-        thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    while !is_over() {
-                        converse(&servers, done.fetch_add(1, Ordering::Relaxed));
-                    }
-                });
-            }
-            while !is_over() {
-                thread::sleep(Duration::from_millis(10)); // between two looks
-                if early.is_none() && begin.elapsed() >= Duration::from_secs(seconds) * 2 / 5 {
-                    early = Some(held());
+    let time = Duration::from_secs(std::env::var("GETTY_SOAK").map_or(3, |n| n.parse().unwrap()));
+    thread::scope(|scope| {
+        for runtime in RUNTIMES {
+            scope.spawn(move || holds_what_it_held(runtime, time));
+        }
+    });
+}
+
+fn holds_what_it_held(runtime: &str, time: Duration) {
+    let servers = ["tcp", "ws"]
+        .map(|scheme| Server::start_on(&format!("{scheme}://127.0.0.1:0"), &["--runtime", runtime]));
+    let held = || servers.each_ref().map(|server| held(&server.running));
+    let (done, begin) = (AtomicU64::new(0), Instant::now());
+    let is_over = || begin.elapsed() >= time;
+    let (mut early, quiet) = (None, held());
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !is_over() {
+                    converse(&servers, done.fetch_add(1, Ordering::Relaxed));
                 }
-            }
-        });
-        let (early, late) = (early.unwrap(), held());
-        println!("{runtime}: {} connections; early {early:?}, late {late:?}", done.into_inner());
-        for (early, late) in early.iter().zip(late) {
-            let most = early.memory + early.memory / 20 + (1 << 20);
-            assert!(late.memory <= most, "{} bytes, {} before, on {runtime}", late.memory, early.memory);
+            });
         }
-        let deadline = Instant::now() + DEADLINE;
-        while held().iter().zip(&quiet).any(|(now, quiet)| now.descriptors > quiet.descriptors) {
-            assert!(Instant::now() < deadline, "{:?}, {quiet:?} before, on {runtime}", held());
+        while !is_over() {
             thread::sleep(Duration::from_millis(10)); // between two looks
+            if early.is_none() && begin.elapsed() >= time * 2 / 5 {
+                early = Some(held());
+            }
         }
+    });
+    let (early, late) = (early.unwrap_or_else(held), held());
+    println!("{runtime}: {} connections; early {early:?}, late {late:?}", done.into_inner());
+    for (early, late) in early.iter().zip(late) {
+        let most = early.memory + early.memory / 20 + (1 << 20);
+        assert!(late.memory <= most, "{} bytes, {} before, on {runtime}", late.memory, early.memory);
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while held().iter().zip(&quiet).any(|(now, quiet)| now.descriptors > quiet.descriptors) {
+        assert!(Instant::now() < deadline, "{:?}, {quiet:?} before, on {runtime}", held());
+        thread::sleep(Duration::from_millis(10)); // between two looks
     }
 }
