@@ -80,7 +80,7 @@ fn grown_since(usage: Usage, thread: &mut Thread) -> i64 {
 
 #[test]
 fn sessions_are_small() {
-    assert!(size_of::<Session<WebSocket>>() <= 672, "{} bytes", size_of::<Session<WebSocket>>());
+    assert!(size_of::<Session<WebSocket>>() <= 680, "{} bytes", size_of::<Session<WebSocket>>());
     assert!(size_of::<Event<Message>>() <= 48);
 }
 

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::close::{CloseFrame, ProtocolError};
 #[cfg(feature = "deflate")]
-use super::deflate::{InflateError, Inflater, LEAST_WORK};
+use super::deflate::{InflateError, Inflater};
 use super::form::Form;
 use super::frame::{Header, Opcode, Rules, Start};
 use super::mask::mask;
@@ -40,9 +40,6 @@ pub(crate) struct Reader {
     closed: bool,
     #[cfg(feature = "deflate")]
     inflater: Option<Box<Inflater>>,
-    /// What was decompressed, as [`Work::bytes`](crate::Work::bytes) counts it.
-    #[cfg(feature = "deflate")]
-    inflated: u64,
 }
 
 /// A message of which some frames have come.
@@ -79,8 +76,6 @@ impl Reader {
             closed: false,
             #[cfg(feature = "deflate")]
             inflater: None,
-            #[cfg(feature = "deflate")]
-            inflated: 0,
         }
     }
 
@@ -113,7 +108,7 @@ impl Reader {
     #[inline]
     pub(crate) fn worked(&self) -> u64 {
         #[cfg(feature = "deflate")]
-        return self.inflated;
+        return self.inflater.as_ref().map_or(0, |inflater| inflater.worked());
         #[cfg(not(feature = "deflate"))]
         return 0;
     }
@@ -340,12 +335,7 @@ impl Reader {
             return Err(ProtocolError::Deflate);
         };
         let (limit, from) = (self.max_message, message.payload.len());
-        let result = inflater.inflate(payload, last, &mut message.payload, limit);
-        self.inflated += (message.payload.len() - from) as u64;
-        if last {
-            self.inflated += LEAST_WORK.saturating_sub(message.payload.len() as u64);
-        }
-        result.map_err(|error| match error {
+        inflater.inflate(payload, last, &mut message.payload, limit).map_err(|error| match error {
             InflateError::TooLarge { .. } => ProtocolError::MessageTooLarge { limit },
             InflateError::FinalBlocks { blocks, bytes } => ProtocolError::FinalBlocks { blocks, bytes },
             InflateError::Corrupt => ProtocolError::Deflate,

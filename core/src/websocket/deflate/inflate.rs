@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::TAIL;
+use super::{LEAST_WORK, TAIL};
 
 /// How much output one call of the decompressor is given room for: four times the input, within these bounds. Room
 /// has to be zeroed, and the buffer grows by this at least.
@@ -50,6 +50,7 @@ pub(crate) struct Inflater {
     stream: Option<Decompress>,
     no_context_takeover: bool,
     message: Seen,
+    worked: u64,
 }
 
 /// What has been seen of the message under way.
@@ -58,12 +59,14 @@ struct Seen {
     final_blocks: u64,
     /// Compressed bytes.
     bytes: u64,
+    /// What they decompressed to.
+    inflated: u64,
 }
 
 impl Seen {
     fn count_final_block(&mut self) -> Result<(), InflateError> {
         self.final_blocks += 1;
-        let Seen { final_blocks: blocks, bytes } = *self;
+        let Seen { final_blocks: blocks, bytes, .. } = *self;
         if blocks > FREE_FINAL_BLOCKS + bytes / FINAL_BLOCK_BYTES {
             return Err(InflateError::FinalBlocks { blocks, bytes });
         }
@@ -73,7 +76,12 @@ impl Seen {
 
 impl Inflater {
     pub(crate) fn new(no_context_takeover: bool) -> Self {
-        Inflater { stream: None, no_context_takeover, message: Seen::default() }
+        Inflater { stream: None, no_context_takeover, message: Seen::default(), worked: 0 }
+    }
+
+    /// What was decompressed so far, as [`Work::bytes`](crate::Work::bytes) counts it.
+    pub(crate) fn worked(&self) -> u64 {
+        self.worked
     }
 
     /// Appends to `out` what `data`, the next piece of a message, decompresses to. `last` says that it ends the
@@ -91,10 +99,17 @@ impl Inflater {
         out: &mut BytesMut,
         limit: usize,
     ) -> Result<(), InflateError> {
+        let from = out.len();
         let stream = self.stream.get_or_insert_with(|| Decompress::new(false));
         inflate(stream, data, out, limit, &mut self.message)?;
         if last {
             inflate(stream, &TAIL, out, limit, &mut self.message)?;
+        }
+        let inflated = (out.len() - from) as u64;
+        self.worked += inflated;
+        self.message.inflated += inflated;
+        if last {
+            self.worked += LEAST_WORK.saturating_sub(self.message.inflated);
             self.message = Seen::default();
             if self.no_context_takeover {
                 self.stream = None;
