@@ -71,10 +71,18 @@ fn resets_leave_nothing_behind<R: TestRuntime>() {
         let address = server.local_addr();
         let mut rng = Rng::new(11);
         let offsets: Vec<usize> = (0..RESETS).map(|_| rng.below(60)).collect();
+        let seen = log.clone();
         blocking(move || {
             let input = frame(&[b'x'; 16]).repeat(3);
-            for offset in offsets {
-                raw(address).write_all(&input[..offset]).unwrap();
+            for (n, offset) in offsets.into_iter().enumerate() {
+                let opened = seen.count("on_open");
+                let mut client = raw(address);
+                client.write_all(&input[..offset]).unwrap();
+                // Half of them are reset as soon as they have sent something, which may be before they are accepted.
+                let is_reset_later = n % 2 == 0;
+                while is_reset_later && seen.count("on_open") == opened {
+                    std::thread::sleep(MS / 10);
+                }
             }
         })
         .await;
@@ -84,7 +92,7 @@ fn resets_leave_nothing_behind<R: TestRuntime>() {
         steady.send(Bytes::from("still here")).await.unwrap();
         assert_eq!(steady.recv().await.unwrap().unwrap(), "still here");
         let opened = log.count("on_open") - 1;
-        assert!(opened > RESETS / 2, "{opened}");
+        assert!(opened >= RESETS / 2, "{opened}");
         let ends = log.take();
         assert!(ends.iter().any(|end| end.starts_with("on_close: transport")), "resets were seen");
         drop(steady);

@@ -232,7 +232,7 @@ fn cron_and_idle_are_each_peers_own<R: TestRuntime>() {
             client.send(b"hello").unwrap();
         }
         until::<R>("both end", || log.count("on_close: timed out: nothing was received") == 2).await;
-        assert!(log.count("on_cron") >= 4);
+        assert!(log.count("on_cron") >= 1); // missed ones are not made up for
         assert_eq!(server.sessions(), 0);
     });
 }

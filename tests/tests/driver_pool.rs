@@ -126,6 +126,7 @@ fn a_dead_address_does_not_matter<R: TestRuntime>() {
         assert_eq!((stats.addresses[0].open, stats.addresses[1].open), (0, 4));
         // Alone, it is what is complained of.
         let (pool, _) = self::pool::<R>(&[dead], 1);
+        until::<R>("it was tried", || pool.stats().addresses[0].failures > 0).await;
         let error = pool.wait_ready(Duration::from_millis(300)).await.unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with(&format!("0 of 1 sessions are open after 300ms: {dead}: ")), "{text}");

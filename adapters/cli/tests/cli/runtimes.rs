@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{RUNTIMES, Running, Server, frame, read_frame, rest, run};
+use crate::support::{RUNTIMES, Running, Server, comes_back, frame, load, read_frame, rest, run};
 
 const TEXT: &str = "hello\n\nlast, without an end";
 
@@ -18,12 +18,7 @@ fn every_client_talks_to_every_server() {
         for threads in ["1", "2"] {
             for server in servers(served, threads) {
                 for runtime in RUNTIMES {
-                    let args = ["connect", "--runtime", runtime, "--wait", "0.2", &server.url];
-                    assert_eq!(
-                        run(&args, TEXT).succeeded().text(),
-                        format!("{TEXT}\n"),
-                        "{runtime} to {served}"
-                    );
+                    comes_back(&["--runtime", runtime, &server.url], TEXT, format!("{TEXT}\n").as_bytes());
                 }
             }
         }
@@ -35,8 +30,8 @@ fn every_load_runs_against_every_server() {
     for served in RUNTIMES {
         for server in servers(served, "1") {
             for runtime in RUNTIMES {
-                let short = ["bench", "--duration", "0.1", "--warmup", "0", "--connections", "20"];
-                let done = run(&[&short[..], &["--runtime", runtime, &server.url]].concat(), "").succeeded();
+                let args = ["--warmup", "0", "--connections", "20", "--runtime", runtime, &server.url];
+                let done = load(0.1, &args).succeeded();
                 let row: Vec<&str> = done.text().lines().last().unwrap().split_whitespace().collect();
                 assert_eq!(row[1..3], ["-", runtime], "{row:?}");
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 use rustix::process::Signal;
 
-use crate::support::{RUNTIMES, Running, Server, frame, line, read_frame, rest, run};
+use crate::support::{RUNTIMES, Running, Server, comes_back, frame, line, read_frame, rest, run};
 
 #[test]
 fn every_codec_makes_the_round_trip() {
@@ -15,13 +15,10 @@ fn every_codec_makes_the_round_trip() {
         for codec in ["length", "lines"] {
             let server = Server::start(&["--codec", codec, "--threads", threads]);
             let text = b"hello\n\ncarriage return\r\n\xff not UTF-8\nlast, without an end";
-            let done = run(&["connect", "--codec", codec, "--wait", "0.2", &server.url], *text).succeeded();
-            assert_eq!(done.out, [&text[..], b"\n"].concat());
+            comes_back(&["--codec", codec, &server.url], *text, &[&text[..], b"\n"].concat());
         }
         let server = Server::start(&["--codec", "raw", "--threads", threads]);
-        let done =
-            run(&["connect", "--codec", "raw", "--wait", "0.2", &server.url], *b"a\n\n\xff\0b").succeeded();
-        assert_eq!(done.out, b"a\n\n\xff\0b");
+        comes_back(&["--codec", "raw", &server.url], *b"a\n\n\xff\0b", b"a\n\n\xff\0b");
     }
 }
 
@@ -36,8 +33,7 @@ fn each_url_is_announced_with_its_port() {
         let line = running.line();
         let url = line.trim_end().strip_prefix("listening ").unwrap();
         assert!(!url.ends_with(":0"));
-        let done = run(&["connect", "--wait", "0.1", url], "hello").succeeded();
-        assert_eq!(done.text(), "hello\n");
+        comes_back(&[url], "hello", b"hello\n");
     }
 }
 
@@ -148,8 +144,7 @@ fn a_message_over_the_limit_ends_the_session() {
     // One of just the limit is fine.
     for codec in ["length", "lines", "raw"] {
         let server = Server::start(&["--codec", codec, "--max-message", "4"]);
-        let args = ["connect", "--codec", codec, "--max-message", "4", "--wait", "0.1", &server.url];
-        assert_eq!(run(&args, "1234\n").succeeded().text(), "1234\n");
+        comes_back(&["--codec", codec, "--max-message", "4", &server.url], "1234\n", b"1234\n");
     }
 }
 

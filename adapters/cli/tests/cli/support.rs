@@ -57,6 +57,39 @@ pub fn run(args: &[&str], input: impl Into<Vec<u8>>) -> Done {
     done
 }
 
+/// Talks by `getty connect`. What comes back must be `expected`, by whichever wait: on a busy machine an answer takes
+/// its time.
+#[track_caller]
+pub fn comes_back(args: &[&str], input: impl Into<Vec<u8>>, expected: &[u8]) {
+    let input = input.into();
+    let mut done = Vec::new();
+    for wait in ["0.1", "1", "10"] {
+        done = run(&[&["connect", "--wait", wait], args].concat(), input.clone()).succeeded().out;
+        if done.len() >= expected.len() {
+            break;
+        }
+    }
+    assert!(done == expected, "{:?}", String::from_utf8_lossy(&done));
+}
+
+/// Runs `getty bench` for so many seconds, and for longer if nothing came back in these.
+pub fn load(seconds: f64, args: &[&str]) -> Done {
+    let attempt = |seconds: f64| run(&[&["bench", "--duration", &seconds.to_string()], args].concat(), "");
+    let is_enough = |done: &Done| !done.err.contains("no message came back within the measurement");
+    longer_and_longer(seconds, attempt, is_enough)
+}
+
+/// What `measure` gives for so many seconds, or for more of them if that is not enough: on a busy machine little may
+/// happen in a short time.
+pub fn longer_and_longer<T>(seconds: f64, measure: impl Fn(f64) -> T, is_enough: impl Fn(&T) -> bool) -> T {
+    let short = measure(seconds);
+    if is_enough(&short) {
+        return short;
+    }
+    let longer = measure(8.0 * seconds);
+    if is_enough(&longer) { longer } else { measure(40.0 * seconds) }
+}
+
 /// The program while it runs. It is killed with the test.
 pub struct Running {
     pub child: Child,

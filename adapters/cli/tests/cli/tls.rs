@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::certificates::{Certificates, write};
-use crate::support::{Done, RUNTIMES, Running, Server, frame, getty, line, run};
+use crate::support::{Done, RUNTIMES, Running, Server, frame, getty, line, load, run};
 
 const URLS: [&str; 2] = ["tls://127.0.0.1:0", "wss://127.0.0.1:0/echo"];
 
@@ -23,7 +23,7 @@ fn connect(url: &str, options: &[&str]) -> Done {
 
 #[track_caller]
 fn comes_back(url: &str, options: &[&str]) {
-    assert_eq!(connect(url, options).succeeded().text(), "hello\n");
+    crate::support::comes_back(&[&[url], options].concat(), "hello\n", b"hello\n");
 }
 
 #[test]
@@ -336,9 +336,8 @@ fn a_load_over_tls() {
         for url in URLS {
             let server = serve(url, &certificates, &["--runtime", runtime]);
             for args in [&["--size", "1"][..], &["--size", "100000", "--connections", "2", "--depth", "2"]] {
-                let short =
-                    ["bench", "--duration", "0.2", "--warmup", "0.1", "--runtime", runtime, &server.url];
-                let done = run(&[&short[..], args, &certificates.trusted()].concat(), "").succeeded();
+                let short = ["--warmup", "0.1", "--runtime", runtime, &server.url];
+                let done = load(0.2, &[&short[..], args, &certificates.trusted()].concat()).succeeded();
                 let row: Vec<&str> = done.text().lines().last().unwrap().split_whitespace().collect();
                 assert_eq!(row[..3], [&url[..3], "-", runtime], "{row:?}");
             }
@@ -350,17 +349,17 @@ fn a_load_over_tls() {
 fn a_load_of_a_client_with_a_certificate() {
     let certificates = Certificates::new("load-client");
     let server = serve(URLS[1], &certificates, &["--client-ca", &certificates.ca]);
-    let bench = ["bench", "--duration", "0.1", "--warmup", "0", "--connections", "5", &server.url];
-    run(&[&bench[..], &certificates.client()].concat(), "").succeeded();
-    run(&[&bench[..], &certificates.trusted()].concat(), "")
+    let bench = ["--warmup", "0", "--connections", "5", &server.url];
+    load(0.1, &[&bench[..], &certificates.client()].concat()).succeeded();
+    load(0.1, &[&bench[..], &certificates.trusted()].concat())
         .failed(1, "it wants a certificate of this end (see --cert)");
 }
 
 #[test]
 fn with_a_certificate_tls_and_wss_are_measured_too() {
     let certificates = Certificates::new("itself");
-    let bench = ["bench", "--duration", "0.05", "--warmup", "0", "--connections", "2"];
-    let done = run(&[&bench[..], &certificates.server()].concat(), "").succeeded();
+    let bench = ["--warmup", "0", "--connections", "2"];
+    let done = load(0.05, &[&bench[..], &certificates.server()].concat()).succeeded();
     for transport in ["tcp", "tls", "wss"] {
         let rows = done.text().lines().filter(|line| line.split_whitespace().next() == Some(transport));
         assert_eq!(rows.count(), RUNTIMES.len(), "{transport}");

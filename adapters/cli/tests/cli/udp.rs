@@ -9,7 +9,9 @@ use serde_json::Value;
 
 #[cfg(target_os = "linux")]
 use crate::seccomp::Filter;
-use crate::support::{DEADLINE, Done, RUNTIMES, Running, Server, frame, getty, line, run};
+use crate::support::{
+    DEADLINE, Done, RUNTIMES, Running, Server, comes_back, frame, getty, line, load, longer_and_longer, run,
+};
 
 /// A socket of the test, with its URL.
 fn socket() -> (UdpSocket, String) {
@@ -59,13 +61,12 @@ fn a_datagram_holds_a_message_of_the_codec() {
         let (peer, _) = socket();
         peer.send_to(&sent, server.authority()).unwrap();
         assert_eq!(next(&peer).0, sent, "{codec:?}");
-        let args = [&["connect", "--wait", "0.2"], codec, &[&server.url]].concat();
-        assert_eq!(run(&args, "one\ntwo\n").succeeded().text(), "one\ntwo\n", "{codec:?}");
+        comes_back(&[codec, &[&server.url]].concat(), "one\ntwo\n", b"one\ntwo\n");
     }
 }
 
 #[test]
-fn messages_of_others_are_not_printed() {
+fn cameof_others_are_not_printed() {
     let (peer, url) = socket();
     let mut client = Running::start(&["connect", "--wait", "0.2", &url]);
     let mut stdin = client.child.stdin.take().unwrap();
@@ -149,8 +150,7 @@ fn a_line_that_no_datagram_holds() {
     run(&["connect", "--codec", "length", &url], vec![b'x'; 65_504]).failed(1, &problem);
     let server = Server::start_on("udp://127.0.0.1:0", &[]);
     let largest = vec![b'x'; 65_507];
-    let done = run(&["connect", "--wait", "0.2", &server.url], largest.clone()).succeeded();
-    assert!(done.out == [largest, b"\n".to_vec()].concat(), "{} bytes", done.out.len());
+    comes_back(&[&server.url], largest.clone(), &[largest, b"\n".to_vec()].concat());
 }
 
 #[cfg(unix)]
@@ -284,30 +284,50 @@ fn addresses_that_can_not_be() {
         .failed(2, "--deflate is for ws and wss URLs, and there is none");
 }
 
-/// Measures a peer that answers every datagram with as many as `answers` makes of it and its number.
-fn bench(
+/// Measures a peer that answers every datagram with as many as `answers` makes of it and its number: for so many seconds,
+/// and for longer, with a new peer, until there is enough to look at.
+fn bench<A>(
     name: &str,
+    seconds: f64,
     args: &[&str],
-    answers: impl Fn(u64, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
-) -> (Done, Value) {
-    let (socket, url) = socket();
-    thread::spawn(move || {
-        for number in 0.. {
-            let (datagram, peer) = next(&socket);
-            for answer in answers(number, &datagram) {
-                let _ = socket.send_to(&answer, peer);
-            }
-        }
-    });
+    is_enough: impl Fn(&Value) -> bool,
+    answers: impl Fn() -> A,
+) -> (Done, Value)
+where
+    A: Fn(u64, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
+{
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("udp-{name}.json"));
     let path = path.to_str().unwrap();
-    let short = ["bench", "--warmup", "0", "--connections", "1", "--json", path, &url];
-    let done = run(&[&short, args].concat(), "");
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    (done, report["runs"][0].clone())
+    let measure = |seconds: f64| {
+        let ((socket, url), answers) = (socket(), answers());
+        thread::spawn(move || {
+            for number in 0.. {
+                let (datagram, peer) = next(&socket);
+                for answer in answers(number, &datagram) {
+                    let _ = socket.send_to(&answer, peer);
+                }
+            }
+        });
+        let duration = seconds.to_string();
+        let short =
+            ["bench", "--duration", &duration, "--warmup", "0", "--connections", "1", "--json", path, &url];
+        let done = run(&[&short, args].concat(), "");
+        // Without a message there is no report, unless one is left from before.
+        let report = std::fs::read_to_string(path).unwrap_or_default();
+        let report: Value = serde_json::from_str(&report).unwrap_or_default();
+        let _ = std::fs::remove_file(path);
+        (done, report["runs"][0].clone())
+    };
+    longer_and_longer(seconds, measure, |(_, run)| run.is_object() && is_enough(run))
 }
 
-/// What a run counts: messages, then lost, late, reordered and doubled ones, and errors.
+/// So many messages came back.
+fn messages(number: u64) -> impl Fn(&Value) -> bool {
+    move |run| counts(run)[0] >= number
+}
+
+/// What a run counts: messages, then lost, late, reordered and doubled ones, and errors. What is late was lost before:
+/// on a busy machine, that may be any.
 fn counts(run: &Value) -> [u64; 6] {
     ["messages", "lost", "late", "reordered", "doubled", "errors"].map(|name| run[name].as_u64().unwrap())
 }
@@ -316,16 +336,18 @@ fn counts(run: &Value) -> [u64; 6] {
 fn a_load_without_loss_on_every_runtime() {
     for runtime in RUNTIMES {
         for size in ["1", "2", "8", "64", "65507"] {
-            let args = ["--runtime", runtime, "--size", size, "--depth", "1", "--duration", "0.2"];
-            let (done, run) = bench(&format!("{runtime}-{size}"), &args, |_, message| vec![message.to_vec()]);
+            let args = ["--runtime", runtime, "--size", size, "--depth", "1"];
+            let name = format!("{runtime}-{size}");
+            let (done, run) =
+                bench(&name, 0.2, &args, messages(1), || |_, message: &[u8]| vec![message.to_vec()]);
             let done = done.succeeded();
-            let [messages, lost, late, reordered, doubled, errors] = counts(&run);
-            assert!(messages > 0);
-            assert_eq!([lost, late, reordered, doubled, errors], [0; 5], "{runtime}, {size}");
+            let [_, lost, late, reordered, doubled, errors] = counts(&run);
+            assert!(lost.saturating_sub(late) <= 1, "{run}"); // the last one may not have come back yet
+            assert_eq!([reordered, doubled, errors], [0; 3], "{runtime}, {size}");
             let rows: Vec<Vec<&str>> = done.text().lines().map(|l| l.split_whitespace().collect()).collect();
             let head = rows[2].len();
             assert_eq!(rows[2][head - 3..], ["lost", "reordered", "errors"]);
-            assert_eq!(rows[3][rows[3].len() - 3..], ["0", "0", "0"]);
+            assert_eq!(rows[3][rows[3].len() - 3..], [&*lost.to_string(), "0", "0"]);
             assert_eq!(rows[3][..3], ["udp", "-", runtime]);
         }
     }
@@ -336,9 +358,8 @@ fn every_load_runs_against_every_server() {
     for served in RUNTIMES {
         let server = Server::start_on("udp://127.0.0.1:0", &["--runtime", served, "--threads", "1"]);
         for runtime in RUNTIMES {
-            let short =
-                ["bench", "--duration", "0.1", "--warmup", "0", "--connections", "20", "--depth", "2"];
-            let done = run(&[&short[..], &["--runtime", runtime, &server.url]].concat(), "").succeeded();
+            let args = ["--warmup", "0", "--connections", "20", "--depth", "2", "--runtime", runtime];
+            let done = load(0.1, &[&args[..], &[&server.url]].concat()).succeeded();
             let row: Vec<&str> = done.text().lines().last().unwrap().split_whitespace().collect();
             assert_eq!((&row[..3], row.last()), (&["udp", "-", runtime][..], Some(&"0")), "{row:?}");
         }
@@ -347,8 +368,7 @@ fn every_load_runs_against_every_server() {
 
 #[test]
 fn udp_is_left_out_where_no_datagram_holds_a_message() {
-    let args = ["bench", "--size", "65508", "--duration", "0.1", "--warmup", "0", "--connections", "1"];
-    let done = run(&args, "").succeeded();
+    let done = load(0.1, &["--size", "65508", "--warmup", "0", "--connections", "1"]).succeeded();
     let transports = done.text().lines().skip(3).map(|line| line.split_whitespace().next().unwrap());
     let transports: Vec<&str> = transports.step_by(3).collect();
     assert_eq!(transports, if cfg!(unix) { &["tcp", "unix", "ws"][..] } else { &["tcp", "ws"] });
@@ -358,15 +378,15 @@ fn udp_is_left_out_where_no_datagram_holds_a_message() {
 fn what_is_lost_is_told_and_no_error() {
     for runtime in RUNTIMES {
         for size in ["1", "64"] {
-            let args = ["--runtime", runtime, "--size", size, "--depth", "4", "--duration", "0.7"];
-            let (done, run) = bench(&format!("lost-{runtime}-{size}"), &args, |number, message| {
-                if number % 3 == 2 { vec![] } else { vec![message.to_vec()] }
+            let args = ["--runtime", runtime, "--size", size, "--depth", "4"];
+            let (done, run) = bench(&format!("lost-{runtime}-{size}"), 0.7, &args, messages(21), || {
+                |number, message: &[u8]| if number % 3 == 2 { vec![] } else { vec![message.to_vec()] }
             });
             done.succeeded();
             let [messages, lost, late, _, doubled, errors] = counts(&run);
-            assert_eq!([late, doubled, errors], [0; 3], "{run}");
+            assert_eq!([doubled, errors], [0; 2], "{run}");
             // A third of all that are sent, which is half of those that come back; the last ones may be cut off.
-            assert!(messages > 20 && lost.abs_diff(messages / 2) <= 8, "{run}");
+            assert!(messages > 20 && lost.saturating_sub(late).abs_diff((messages + late) / 2) <= 8, "{run}");
         }
     }
 }
@@ -374,51 +394,59 @@ fn what_is_lost_is_told_and_no_error() {
 /// Nothing is in flight but what was not answered, so that it must be found by its age.
 #[test]
 fn a_peer_that_falls_silent_gets_new_messages() {
-    let (done, run) = bench("silent", &["--depth", "4", "--duration", "0.9"], |number, message| {
-        if (8..16).contains(&number) { vec![] } else { vec![message.to_vec()] }
+    let (done, run) = bench("silent", 0.9, &["--depth", "4"], messages(101), || {
+        |number, message: &[u8]| if (8..16).contains(&number) { vec![] } else { vec![message.to_vec()] }
     });
     done.succeeded();
-    let [messages, lost, ..] = counts(&run);
+    let [messages, lost, late, ..] = counts(&run);
     assert!(messages > 100, "it goes on: {run}");
-    assert_eq!(lost, 8, "{run}");
+    assert!((8..=12).contains(&lost.saturating_sub(late)), "{run}"); // and at most four at the end
 }
 
 #[test]
 fn order_and_doubles_are_told() {
-    let held = std::sync::Mutex::new(None);
-    let (done, run) = bench("swapped", &["--depth", "4", "--duration", "0.3"], move |_, message| {
-        let mut held = held.lock().unwrap();
-        let Some(before) = held.take() else {
-            *held = Some(message.to_vec());
-            return vec![];
-        };
-        vec![message.to_vec(), before]
-    });
+    let swap = || {
+        let held = std::sync::Mutex::new(None);
+        move |_, message: &[u8]| {
+            let mut held = held.lock().unwrap();
+            let Some(before) = held.take() else {
+                *held = Some(message.to_vec());
+                return vec![];
+            };
+            vec![message.to_vec(), before]
+        }
+    };
+    let (done, run) = bench("swapped", 0.3, &["--depth", "4"], messages(20), swap);
     done.succeeded();
-    let [messages, _, _, reordered, doubled, errors] = counts(&run);
-    assert!(reordered.abs_diff(messages / 2) <= 5 && [doubled, errors] == [0; 2], "{run}");
-    let (done, run) =
-        bench("doubled", &["--depth", "4", "--duration", "0.3"], |_, message| vec![message.to_vec(); 2]);
+    let [came, _, late, reordered, doubled, errors] = counts(&run);
+    assert!(reordered.abs_diff(came / 2) <= 5 + late && [doubled, errors] == [0; 2], "{run}");
+    let twice = || |_, message: &[u8]| vec![message.to_vec(); 2];
+    let (done, run) = bench("doubled", 0.3, &["--depth", "4"], messages(20), twice);
     done.succeeded();
-    let [messages, lost, _, reordered, doubled, errors] = counts(&run);
-    assert!(doubled.abs_diff(messages) <= 10 && [lost, reordered, errors] == [0; 3], "{run}");
+    let [messages, lost, late, reordered, doubled, errors] = counts(&run);
+    assert!(doubled.abs_diff(messages + late) <= 10 && [reordered, errors] == [0; 2], "{run}");
+    assert!(lost.saturating_sub(late) <= 4, "{run}");
 }
 
 #[test]
 fn echoes_that_come_late_are_told() {
-    let kept = std::sync::Mutex::new(Vec::new());
-    let (done, run) = bench("late", &["--depth", "4", "--duration", "0.7"], move |number, message| {
-        let mut kept = kept.lock().unwrap();
-        match number {
-            0..4 => kept.push(message.to_vec()),
-            4 => return kept.drain(..).chain([message.to_vec()]).collect(),
-            _ => return vec![message.to_vec()],
+    let answers = || {
+        let kept = std::sync::Mutex::new(Vec::new());
+        move |number, message: &[u8]| {
+            let mut kept = kept.lock().unwrap();
+            match number {
+                0..4 => kept.push(message.to_vec()),
+                4 => return kept.drain(..).chain([message.to_vec()]).collect(),
+                _ => return vec![message.to_vec()],
+            }
+            vec![]
         }
-        vec![]
-    });
+    };
+    let are_told = |run: &Value| counts(run)[0] > 0 && counts(run)[2] >= 4;
+    let (done, run) = bench("late", 0.7, &["--depth", "4"], are_told, answers);
     done.succeeded();
     let [messages, lost, late, ..] = counts(&run);
-    assert!(messages > 0 && [lost, late] == [4, 4], "{run}");
+    assert!(messages > 0 && late >= 4 && (late..=late + 4).contains(&lost), "{run}");
 }
 
 #[test]
@@ -431,7 +459,8 @@ fn payloads_that_come_back_wrong() {
         ("one", |number, message| vec![if number == 50 { vec![0; 64] } else { message.to_vec() }]),
     ];
     for (name, answer) in answers {
-        let (done, run) = bench(&format!("wrong-{name}"), &["--depth", "4", "--duration", "0.4"], answer);
+        let is_enough = |run: &Value| run["wrong_payloads"].as_u64() > Some(0);
+        let (done, run) = bench(&format!("wrong-{name}"), 0.4, &["--depth", "4"], is_enough, || answer);
         done.failed(1, "payloads came back changed");
         assert!(run["wrong_payloads"].as_u64().unwrap() > 0, "{run}");
         assert_eq!(run["lost_connections"], 0);

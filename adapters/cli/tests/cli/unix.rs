@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::support::{DEADLINE, RUNTIMES, Server, frame, run};
+use crate::support::{DEADLINE, RUNTIMES, Server, comes_back, frame, load, run};
 
 /// A path of one test, short enough for a socket.
 fn socket(name: &str) -> PathBuf {
@@ -24,11 +24,8 @@ fn messages_come_back_on_every_runtime() {
         let path = socket(runtime);
         let server = Server::start_on(&url(&path), &["--runtime", runtime]);
         assert_eq!(server.url, url(&path));
-        let done =
-            run(&["connect", "--runtime", runtime, "--wait", "0.2", &server.url], "hello\n").succeeded();
-        assert_eq!(done.text(), "hello\n");
-        let short = ["bench", "--duration", "0.1", "--warmup", "0", "--runtime", runtime, &server.url];
-        run(&short, "").succeeded();
+        comes_back(&["--runtime", runtime, &server.url], "hello\n", b"hello\n");
+        load(0.1, &["--warmup", "0", "--runtime", runtime, &server.url]).succeeded();
         server.running.signal(Signal::TERM);
         server.running.finish().succeeded();
         assert!(!path.exists(), "the file goes with the server");
@@ -60,7 +57,7 @@ fn a_killed_server_leaves_its_file_and_the_next_takes_it() {
     drop(Server::start_on(&url(&path), &[])); // which kills it
     assert!(path.exists());
     let server = Server::start_on(&url(&path), &[]);
-    assert_eq!(run(&["connect", "--wait", "0.2", &server.url], "hello\n").succeeded().text(), "hello\n");
+    comes_back(&[&server.url], "hello\n", b"hello\n");
     run(&["serve", &server.url], "").failed(1, "can't listen on");
     drop(server);
     fs::remove_file(path).unwrap();
