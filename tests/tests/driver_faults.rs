@@ -78,7 +78,8 @@ fn resets_leave_nothing_behind<R: TestRuntime>() {
                 let opened = seen.count("on_open");
                 let mut client = raw(address);
                 client.write_all(&input[..offset]).unwrap();
-                // Half of them are reset as soon as they have sent something, which may be before they are accepted.
+                // Half of them are reset as soon as they have sent something, which may be before they are
+                // accepted.
                 let is_reset_later = n % 2 == 0;
                 while is_reset_later && seen.count("on_open") == opened {
                     std::thread::sleep(MS / 10);

@@ -117,10 +117,10 @@ fn memory_stays_bounded_and_a_known_peer_is_served<R: TestRuntime>() {
         let took = started.elapsed();
         assert!(most <= BOUND, "{most} bytes were held for {MAX} peers");
         assert_eq!(counts.known_opened.load(Ordering::SeqCst), 1, "it was known all the while");
-        assert!(server.sessions() <= MAX);
         // Each was let in or counted as dropped: the server has seen them all.
         let seen = || counts.opened.load(Ordering::SeqCst) + counts.strangers.load(Ordering::SeqCst);
         until::<R>("all are accounted for", || seen() == u64::from(datagrams) + 1).await;
+        until::<R>("who made room has left", || server.sessions() <= MAX).await; // it may be in the middle of a turn
         if long.is_some() {
             let opened = counts.opened.load(Ordering::SeqCst);
             let sessions = server.sessions();

@@ -57,8 +57,8 @@ pub fn run(args: &[&str], input: impl Into<Vec<u8>>) -> Done {
     done
 }
 
-/// Talks by `getty connect`. What comes back must be `expected`, by whichever wait: on a busy machine an answer takes
-/// its time.
+/// Talks by `getty connect`. What comes back must be `expected`, by whichever wait: on a busy machine an
+/// answer takes its time.
 #[track_caller]
 pub fn comes_back(args: &[&str], input: impl Into<Vec<u8>>, expected: &[u8]) {
     let input = input.into();
@@ -79,8 +79,8 @@ pub fn load(seconds: f64, args: &[&str]) -> Done {
     longer_and_longer(seconds, attempt, is_enough)
 }
 
-/// What `measure` gives for so many seconds, or for more of them if that is not enough: on a busy machine little may
-/// happen in a short time.
+/// What `measure` gives for so many seconds, or for more of them if that is not enough: on a busy machine
+/// little may happen in a short time.
 pub fn longer_and_longer<T>(seconds: f64, measure: impl Fn(f64) -> T, is_enough: impl Fn(&T) -> bool) -> T {
     let short = measure(seconds);
     if is_enough(&short) {

@@ -284,8 +284,8 @@ fn addresses_that_can_not_be() {
         .failed(2, "--deflate is for ws and wss URLs, and there is none");
 }
 
-/// Measures a peer that answers every datagram with as many as `answers` makes of it and its number: for so many seconds,
-/// and for longer, with a new peer, until there is enough to look at.
+/// Measures a peer that answers every datagram with as many as `answers` makes of it and its number: for so
+/// many seconds, and for longer, with a new peer, until there is enough to look at.
 fn bench<A>(
     name: &str,
     seconds: f64,
@@ -326,8 +326,8 @@ fn messages(number: u64) -> impl Fn(&Value) -> bool {
     move |run| counts(run)[0] >= number
 }
 
-/// What a run counts: messages, then lost, late, reordered and doubled ones, and errors. What is late was lost before:
-/// on a busy machine, that may be any.
+/// What a run counts: messages, then lost, late, reordered and doubled ones, and errors. What is late was
+/// lost before: on a busy machine, that may be any.
 fn counts(run: &Value) -> [u64; 6] {
     ["messages", "lost", "late", "reordered", "doubled", "errors"].map(|name| run[name].as_u64().unwrap())
 }
