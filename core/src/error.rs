@@ -54,7 +54,7 @@ pub enum CloseReason {
     Evicted,
     /// It was not open yet, and a newer session took its place: as many as a server takes had not opened, or
     /// there were as many sessions as it takes (`ServerLimits::max_opening` and `max_sessions` of the
-    /// driver).
+    /// driver), or the system had no descriptor left.
     #[error("a newer session took its place before it was open (ServerLimits::max_opening, max_sessions)")]
     Displaced,
     /// A callback of the listener panicked, or the codec did.

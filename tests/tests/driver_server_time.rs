@@ -321,6 +321,30 @@ fn sessions_that_are_not_open_make_room_for_others_and_open_ones_do_not() {
     });
 }
 
+/// Descriptors are used up long before a limit is reached where the system grants few.
+#[test]
+fn a_session_that_is_not_open_gives_its_descriptor_when_there_are_no_more() {
+    fake::block_on(async {
+        let (server, log) = websocket_server(ServerLimits::new()).await;
+        let open = fake_client();
+        assert!(is_let_in(&open));
+        let silent: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
+        fake::incoming(Err(std::io::Error::from_raw_os_error(24)));
+        fake::run();
+        assert!(silent[0].is_dropped(), "the oldest");
+        assert!(!silent[1..].iter().chain([&open]).any(Wire::is_dropped));
+        let honest = fake_client();
+        fake::sleep(Duration::from_millis(5)).await; // the first rest
+        assert!(is_let_in(&honest));
+        // What else may fail is no reason to end anybody.
+        fake::incoming(Err(ErrorKind::PermissionDenied.into()));
+        fake::run();
+        let stats = server.stats();
+        assert_eq!((stats.sessions, stats.displaced, stats.failures), (4, 1, 2));
+        assert_eq!(log.count(DISPLACED), 1);
+    });
+}
+
 /// All come in one turn of the task that accepts, before any session had a turn of its own.
 #[test]
 fn connections_that_come_at_once_displace_each_other() {

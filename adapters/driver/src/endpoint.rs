@@ -208,9 +208,14 @@ impl Endpoint {
         Member { endpoint: self.clone(), key, role, opening: is_session, address, joined }
     }
 
-    /// Accepting failed, and not because of one connection.
+    /// Accepting failed, and not because of one connection. If descriptors are all in use, the oldest session
+    /// that is not open gives up its own.
     pub(crate) fn accept_failed(&self, error: &io::Error) {
-        self.lock().counted.failures += 1;
+        let mut members = self.lock();
+        members.counted.failures += 1;
+        let displaced = is_lack_of_descriptors(error).then(|| members.displace_oldest()).flatten();
+        drop(members);
+        displaced.into_iter().for_each(Waker::wake);
         observe::accept_failed(error);
     }
 
@@ -406,9 +411,9 @@ impl Members {
     }
 
     /// Takes the place of the session that has not been open for the longest time; gives the waker of its
-    /// task, if it has been polled. There must be one.
+    /// task, if it has been polled. If all are open, nothing happens.
     fn displace_oldest(&mut self) -> Option<Waker> {
-        let key = self.oldest;
+        let key = Some(self.oldest).filter(|&oldest| oldest != NOBODY)?;
         self.end_opening(key);
         self.displaced += 1;
         self.counted.displaced += 1;
@@ -437,6 +442,11 @@ impl Members {
         slots().for_each(|slot| all.extend_from_slice(&slot.answer.1));
         true
     }
+}
+
+/// `EMFILE`, `ENFILE`, and what Windows has for them.
+fn is_lack_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24 | 10_024))
 }
 
 /// The part of an address by which its sessions are counted: all of IPv4, the /64 of IPv6, which one host may have to itself.
