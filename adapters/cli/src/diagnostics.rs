@@ -46,6 +46,11 @@ pub fn line(line: String) {
     STANDARD_ERROR.add(line + "\n");
 }
 
+/// Writes lines as they are, with no others between them.
+pub fn lines(lines: Vec<String>) {
+    STANDARD_ERROR.add_all(lines.into_iter().map(|line| line + "\n"));
+}
+
 /// Writes what is not a line: what a terminal shows for a while.
 pub fn show(text: String) {
     STANDARD_ERROR.add(text);
@@ -110,7 +115,13 @@ impl Diagnostics {
     }
 
     fn add(&self, line: String) {
-        self.lock().add(line);
+        self.add_all([line]);
+    }
+
+    fn add_all(&self, lines: impl IntoIterator<Item = String>) {
+        let mut queue = self.lock();
+        lines.into_iter().for_each(|line| queue.add(line));
+        drop(queue);
         self.changed.notify_all();
     }
 

@@ -22,12 +22,13 @@ pub fn tell(sessions: Vec<SessionInfo>) {
 fn list(mut sessions: Vec<SessionInfo>) {
     sessions.sort_unstable_by_key(|session| session.id);
     let now = Instant::now();
-    diagnostics::tell(format_args!("{} sessions", sessions.len()));
-    sessions.iter().take(LINES).for_each(|session| diagnostics::line(describe(session, now)));
+    let mut lines = vec![format!("getty: {} sessions", sessions.len())];
+    lines.extend(sessions.iter().take(LINES).map(|session| describe(session, now)));
     match sessions.len().saturating_sub(LINES) {
         0 => {}
-        more => diagnostics::line(format!("and {more} more")),
+        more => lines.push(format!("and {more} more")),
     }
+    diagnostics::lines(lines);
 }
 
 fn describe(session: &SessionInfo, now: Instant) -> String {
