@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -101,18 +102,43 @@ fn kinds() -> Vec<Vec<&'static str>> {
 
 #[test]
 fn a_server_whose_standard_error_has_no_reader() {
-    for options in kinds() {
-        let certificates = Certificates::new("no-reader");
-        Talkative::start(closed(), &certificates, &options).reacts(&certificates);
-    }
+    thread::scope(|scope| {
+        for options in kinds() {
+            scope.spawn(move || {
+                let certificates = Certificates::new(&format!("no-reader{}", options.concat()));
+                Talkative::start(closed(), &certificates, &options).reacts(&certificates);
+            });
+        }
+    });
 }
 
 #[test]
 fn a_server_whose_standard_error_is_not_read() {
-    for options in kinds() {
-        let certificates = Certificates::new("not-read");
-        let (err, _reader, _) = full();
-        Talkative::start(err, &certificates, &options).reacts(&certificates);
+    thread::scope(|scope| {
+        for options in kinds() {
+            scope.spawn(move || {
+                let certificates = Certificates::new(&format!("not-read{}", options.concat()));
+                let (err, _reader, _) = full();
+                Talkative::start(err, &certificates, &options).reacts(&certificates);
+            });
+        }
+    });
+}
+
+/// Each datagram is told of that nobody is there for.
+#[test]
+fn a_client_whose_standard_error_is_not_read() {
+    for is_full in [false, true] {
+        for runtime in RUNTIMES {
+            let (err, _reader, _) = full();
+            let err = if is_full { err } else { closed() };
+            let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let url = format!("udp://{nobody}");
+            let mut command = getty(&["connect", "--wait", "0.1", "--runtime", runtime, &url]);
+            let mut client = Running::of(command.stderr(err));
+            client.feed(b"is anybody there?\n".repeat(1000)).join().unwrap();
+            assert_eq!(client.wait().code(), Some(0), "{runtime}");
+        }
     }
 }
 

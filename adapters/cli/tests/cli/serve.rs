@@ -217,6 +217,7 @@ fn who_leaves_before_the_first_byte_is_no_error() {
         let mut bad = server.connect();
         bad.write_all(&[0xff; 8]).unwrap();
         let _ = bad.read(&mut [0; 100]);
+        drop(bad); // which the server waits for
         let err = server.running.err.as_mut().unwrap();
         let told = std::iter::repeat_with(|| line(err)).find(|line| !line.contains("errors 0")).unwrap();
         assert!(told.contains("errors 1 (last: "), "{url} on {runtime}: {told}");

@@ -49,7 +49,8 @@ fn an_address_of_one_link() {
     for options in
         RUNTIMES.map(|runtime| ["--runtime", runtime]).into_iter().chain([["--per-core", "--stats"]])
     {
-        for zone in ["lo", "1", "25lo"] {
+        let zones = if options[1] == "tokio" { &["lo", "1", "25lo"][..] } else { &["lo"] };
+        for zone in zones {
             for scheme in ["tcp", "tls", "udp", "ws", "wss"] {
                 if scheme == "udp" && options[0] == "--per-core" {
                     continue;
@@ -65,7 +66,7 @@ fn an_address_of_one_link() {
                 let tls = if secure { &client_tls[..] } else { &[] };
                 let done = run(&[&["connect", "--wait", "0.2", &server.url], tls].concat(), "hello\n");
                 assert_eq!(done.succeeded().text(), "hello\n", "{url}");
-                if options == ["--runtime", "tokio"] && zone == "lo" {
+                if options[1] == "tokio" && *zone == "lo" {
                     let light = ["--duration", "1", "--warmup", "0", "--connections", "1", "--depth", "1"];
                     run(&[&["bench", &server.url], &light[..], tls].concat(), "").succeeded();
                 }
