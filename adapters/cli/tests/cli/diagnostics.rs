@@ -128,18 +128,20 @@ fn a_server_whose_standard_error_is_not_read() {
 /// Each datagram is told of that nobody is there for.
 #[test]
 fn a_client_whose_standard_error_is_not_read() {
-    for is_full in [false, true] {
-        for runtime in RUNTIMES {
-            let (err, _reader, _) = full();
-            let err = if is_full { err } else { closed() };
-            let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let url = format!("udp://{nobody}");
-            let mut command = getty(&["connect", "--wait", "0.1", "--runtime", runtime, &url]);
-            let mut client = Running::of(command.stderr(err));
-            client.feed(b"is anybody there?\n".repeat(1000)).join().unwrap();
-            assert_eq!(client.wait().code(), Some(0), "{runtime}");
+    thread::scope(|scope| {
+        for (runtime, is_full) in RUNTIMES.into_iter().flat_map(|name| [(name, false), (name, true)]) {
+            scope.spawn(move || {
+                let (err, _reader, _) = full();
+                let err = if is_full { err } else { closed() };
+                let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+                let url = format!("udp://{nobody}");
+                let mut command = getty(&["connect", "--wait", "1.5", "--runtime", runtime, &url]);
+                let mut client = Running::of(command.stderr(err));
+                client.feed(b"is anybody there?\n".repeat(1000)).join().unwrap();
+                assert_eq!(client.wait().code(), Some(0), "{runtime}");
+            });
         }
-    }
+    });
 }
 
 #[test]
