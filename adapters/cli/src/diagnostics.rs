@@ -1,5 +1,5 @@
-//! What the program says on standard error. A thread of its own writes it, so that nothing else ever waits for a reader, and
-//! nothing fails for want of one.
+//! What the program says on standard error. A thread of its own writes it, so that nothing else ever waits
+//! for a reader, and nothing fails for want of one.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -61,7 +61,8 @@ pub fn settle() {
     STANDARD_ERROR.drain(LAST);
 }
 
-/// Tells why the program ends with an error, if it does, and waits until all is written, but only for so long.
+/// Tells why the program ends with an error, if it does, and waits until all is written, but only for so
+/// long.
 pub fn finish(error: Option<String>) {
     let error = error.map(|error| format!("getty: {error}\n"));
     if !STANDARD_ERROR.finish(error, LAST) && !STANDARD_ERROR.lock().has_writer {
@@ -161,8 +162,9 @@ impl Diagnostics {
         true
     }
 
-    /// Adds `last`, whether there is room or not, and waits until all is written, `time` at most; says whether it is. In the
-    /// second half of the time only `last` is left to be written, so that a reader who is slow gets that.
+    /// Adds `last`, whether there is room or not, and waits until all is written, `time` at most; says
+    /// whether it is. In the second half of the time only `last` is left to be written, so that a reader who
+    /// is slow gets that.
     fn finish(&self, last: Option<String>, time: Duration) -> bool {
         let has_last = last.is_some();
         if let Some(last) = last {
@@ -180,8 +182,8 @@ impl Diagnostics {
 }
 
 impl Queue {
-    /// Drops `line` if there is no room for it. After that there must be much room again before one is taken: a reader who is
-    /// a little too slow would otherwise read of little but drops.
+    /// Drops `line` if there is no room for it. After that there must be much room again before one is taken:
+    /// a reader who is a little too slow would otherwise read of little but drops.
     fn add(&mut self, line: String) {
         let room = if self.dropped > 0 { ROOM / 2 } else { ROOM };
         if self.weight + weight(&line) > room {

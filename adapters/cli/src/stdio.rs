@@ -1,5 +1,5 @@
-//! Standard input and output, each in a thread of its own, behind channels of bounded size. Whether another program has made
-//! them non-blocking makes no difference.
+//! Standard input and output, each in a thread of its own, behind channels of bounded size. Whether another
+//! program has made them non-blocking makes no difference.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -17,8 +17,8 @@ const CHUNK: usize = 64 * 1024;
 /// How many batches may wait in a channel. Each holds a chunk, or one message that is larger.
 const BATCHES: usize = 2;
 
-/// A standard stream that another program may have made non-blocking: all that share it see that. Where nothing can be read
-/// or written now, this waits.
+/// A standard stream that another program may have made non-blocking: all that share it see that. Where
+/// nothing can be read or written now, this waits.
 pub struct Patient<T>(pub T);
 
 #[cfg(unix)]

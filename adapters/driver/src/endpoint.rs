@@ -246,8 +246,8 @@ impl Endpoint {
         ServerStats { sessions, opening, accepted, refused, displaced, failures }
     }
 
-    /// Asks every session about itself, and waits until each has answered or is over. They are woken in batches, so that
-    /// between them others of their threads have their turns.
+    /// Asks every session about itself, and waits until each has answered or is over. They are woken in
+    /// batches, so that between them others of their threads have their turns.
     pub(crate) async fn list(&self) -> Vec<SessionInfo> {
         let _listing = Listing::begin(self);
         let one = 1 << Wanted::PHASE_BITS;
@@ -431,8 +431,9 @@ impl Members {
         keys.iter().filter_map(|&key| self.slots.get(key)?.waker.clone()).collect()
     }
 
-    /// Adds what is said in the slots `keys`, unless one has not answered in this round or a later one; says whether it did.
-    /// A slot may be free by now, or be another task's, which was not there when the question was asked.
+    /// Adds what is said in the slots `keys`, unless one has not answered in this round or a later one; says
+    /// whether it did. A slot may be free by now, or be another task's, which was not there when the question
+    /// was asked.
     fn add_answers(&self, keys: &[usize], round: u32, all: &mut Vec<SessionInfo>) -> bool {
         let slots = || keys.iter().filter_map(|&key| self.slots.get(key)).filter(|slot| slot.role.answers());
         // Rounds wrap around, but nobody is asked so often while somebody waits.

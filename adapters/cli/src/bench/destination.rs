@@ -29,7 +29,8 @@ impl FromStr for Destination {
 }
 
 impl Destination {
-    /// Checks that it can be written, which is better known now than after the measurement. What is there stays.
+    /// Checks that it can be written, which is better known now than after the measurement. What is there
+    /// stays.
     pub fn check(&self) -> anyhow::Result<()> {
         let Destination::File(path) = self else { return Ok(()) };
         let check = || match Place::find(path)? {
@@ -48,7 +49,8 @@ impl Destination {
         check().with_context(|| format!("can't write {}", path.display()))
     }
 
-    /// Writes `text`, all of it or nothing: whoever reads a file sees what was there before until this is done.
+    /// Writes `text`, all of it or nothing: whoever reads a file sees what was there before until this is
+    /// done.
     pub fn write(&self, text: &str) -> anyhow::Result<()> {
         let path = match self {
             Destination::StandardOutput => {

@@ -82,8 +82,8 @@ pub struct Options {
     #[arg(long, value_name = "SECS", default_value = "0.5", value_parser = units::seconds)]
     warmup: Duration,
 
-    /// Writes the results as JSON; to standard output, instead of the table, if FILE is -. A file that is there is replaced
-    /// when all was measured, and stays as it is if that fails
+    /// Writes the results as JSON; to standard output, instead of the table, if FILE is -. A file that is
+    /// there is replaced when all was measured, and stays as it is if that fails
     #[arg(long, value_name = "FILE")]
     json: Option<Destination>,
 

@@ -9,7 +9,8 @@ use crate::diagnostics;
 use crate::runtime::BuiltIn;
 use crate::url::{Transport, Url};
 
-/// How often another port is tried, where any will do and one that is free at one address is taken at another.
+/// How often another port is tried, where any will do and one that is free at one address is taken at
+/// another.
 const TRIES: usize = 64;
 
 /// Where a URL is served.
@@ -66,8 +67,8 @@ struct Free {
     others: Vec<(SocketAddr, io::Error)>,
 }
 
-/// Finds a port that is free at all of `addresses` that can be had; their own, unless that is 0. `bind` takes an address as
-/// long as its result is kept.
+/// Finds a port that is free at all of `addresses` that can be had; their own, unless that is 0. `bind` takes
+/// an address as long as its result is kept.
 fn free<T>(
     addresses: &[SocketAddr],
     mut bind: impl FnMut(SocketAddr) -> io::Result<(SocketAddr, T)>,

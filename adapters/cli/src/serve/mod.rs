@@ -43,16 +43,17 @@ pub use udp::UdpOptions;
 
 /// Echo every message to its sender
 ///
-/// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port. A host that is a name
-/// of several addresses is served at all of them, on the same port, and keeps its name in that line.
+/// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port. A
+/// host that is a name of several addresses is served at all of them, on the same port, and keeps its name in
+/// that line.
 ///
-/// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it, and a health
-/// check 200, by GET, HEAD, OPTIONS or in HTTP/1.0. Text comes
-/// back as text and binary as binary.
+/// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it,
+/// and a health check 200, by GET, HEAD, OPTIONS or in HTTP/1.0. Text comes back as text and binary as
+/// binary.
 ///
-/// tls is tcp in TLS 1.2 or 1.3, and wss is ws in it: both need --cert and --key. With them SIGHUP reads the two files
-/// again, for sessions that begin after it; what can't be used is told on standard error, and the old certificate stays. So it
-/// does as long as a file lets its reader wait.
+/// tls is tcp in TLS 1.2 or 1.3, and wss is ws in it: both need --cert and --key. With them SIGHUP reads the
+/// two files again, for sessions that begin after it; what can't be used is told on standard error, and the
+/// old certificate stays. So it does as long as a file lets its reader wait.
 ///
 /// SIGUSR1 prints who is there on standard error: a line for each session, 1000 at the most, with its number, the addresses
 /// of both ends, whether it is open, for how long it has been there, when the peer last gave a sign of life, how many bytes
@@ -272,8 +273,8 @@ async fn serve_per_core<R: BuiltIn>(
     }
 }
 
-/// Waits until one of the servers has ended of its own accord, and gives why. Before that, all of them are announced, if somebody
-/// reads that soon.
+/// Waits until one of the servers has ended of its own accord, and gives why. Before that, all of them are
+/// announced, if somebody reads that soon.
 async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>], announced: &Notify) -> anyhow::Error {
     let ends = urls.iter().zip(servers).map(|(url, server)| {
         Box::pin(async move {
@@ -345,7 +346,8 @@ async fn report<R: BuiltIn>(
     Ok(totals::report::<R>(totals, servers).await)
 }
 
-/// Prints in a thread: whoever reads standard output may take their time, and sessions are served and signals taken meanwhile.
+/// Prints in a thread: whoever reads standard output may take their time, and sessions are served and signals
+/// taken meanwhile.
 async fn announce(text: String) -> io::Result<()> {
     let (done, printed) = oneshot::channel();
     thread::Builder::new().name("announce".to_owned()).spawn(move || done.send(stdio::print(&text)))?;

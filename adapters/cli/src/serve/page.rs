@@ -50,8 +50,8 @@ impl Site {
         })
     }
 
-    /// Lets clients in at the path; plain requests get the page at `/`, and are told of WebSocket at the path. There is nothing
-    /// else.
+    /// Lets clients in at the path; plain requests get the page at `/`, and are told of WebSocket at the
+    /// path. There is nothing else.
     pub fn answer(&self, request: &Request) -> Verdict {
         let response = match (request.is_upgrade(), request.path(), request.method()) {
             (true, path, _) if path == self.path => return Verdict::Accept(Accept::new()),

@@ -12,7 +12,8 @@ use crate::diagnostics;
 use crate::explain::with_causes;
 use crate::tls::ServerTlsOptions;
 
-/// A thread that reads the files, one time after the other: what is in their place may let it wait, and nothing else does.
+/// A thread that reads the files, one time after the other: what is in their place may let it wait, and
+/// nothing else does.
 pub struct Renewal {
     /// Holds one at most: whoever asks twice while the files are read wants them read once more.
     requests: SyncSender<()>,

@@ -41,8 +41,8 @@ impl UdpOptions {
         Ok(())
     }
 
-    /// Serves `url` with a socket for each thread, where they can share a port: the system then shares out the
-    /// datagrams by whose they are, so that one peer's all come to the same.
+    /// Serves `url` with a socket for each thread, where they can share a port: the system then shares out
+    /// the datagrams by whose they are, so that one peer's all come to the same.
     pub async fn start<R, C, L>(
         self,
         url: &Url,

@@ -13,7 +13,8 @@ use rustix::process::Signal;
 
 use crate::support::{RUNTIMES, Running, Server, getty, pipe};
 
-/// Both ends of something that is smaller than what goes through, of which only the program's is non-blocking.
+/// Both ends of something that is smaller than what goes through, of which only the program's is
+/// non-blocking.
 fn pairs() -> Vec<(&'static str, [OwnedFd; 2], [OwnedFd; 2])> {
     let pipe_of = |input: bool| {
         let (read, write) = pipe();

@@ -9,8 +9,8 @@ use crate::support::{RUNTIMES, Server, run};
 /// Set in the process that is in a network namespace.
 const INSIDE: &str = "GETTY_TEST_NAMESPACE";
 
-/// Whether this process has a network of its own. If not, runs the test that calls it once more in a process that has; where that
-/// can't be had, nothing is tested.
+/// Whether this process has a network of its own. If not, runs the test that calls it once more in a process
+/// that has; where that can't be had, nothing is tested.
 fn is_inside() -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;
