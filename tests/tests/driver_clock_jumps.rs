@@ -213,6 +213,27 @@ fn a_pong_that_came_before_the_sleep_counts() {
     assert_eq!(log.count("on_close: timed out: the peer did not answer a ping"), 1);
 }
 
+/// The late turn yields, and in the next one there is nothing overdue any longer: the deadlines after it count as ever.
+#[test]
+fn a_late_turn_does_not_forget_the_next_deadline() {
+    let log = Log::default();
+    let (mut task, wire) = pinged(&log);
+    wire.answer(Op::Read, Answer::Pending);
+    wire.send(&[0x8a, 0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    fake::advance(secs(11));
+    task.settle();
+    assert_eq!((log.count("on_pong"), log.count("on_close")), (1, 0));
+    for _ in 0..3 {
+        assert!(wire.take_written().is_empty());
+        fake::advance(secs(9));
+        task.settle();
+        assert_eq!(wire.take_written()[0], 0x89, "the next ping");
+        wire.send(&[0x8a, 0x80, 0, 0, 0, 0]);
+        fake::advance(secs(11));
+        task.settle();
+    }
+}
+
 /// For a session, time stands still until the clock is where it was: nothing is early, and nothing is lost.
 #[test]
 fn a_clock_that_goes_back_harms_no_session() {

@@ -50,7 +50,10 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
 
     /// Tells the session what time it is, if that matters to it and the task is not [`Late`]; says whether it did.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
-        let Some(due) = self.session.poll_timeout().filter(|&at| at <= now) else { return false };
+        let Some(due) = self.session.poll_timeout().filter(|&at| at <= now) else {
+            self.late.reset();
+            return false;
+        };
         if self.late.yields(due, now) {
             R::yield_now(cx);
             return false;

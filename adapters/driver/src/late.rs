@@ -24,7 +24,7 @@ impl Late {
         self.yielded
     }
 
-    /// Nobody waits any longer: the next turn begins afresh.
+    /// No deadline is due, or nobody waits any longer: the next one begins afresh.
     pub(crate) fn reset(&mut self) {
         self.yielded = false;
     }

@@ -50,7 +50,10 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
 
     /// Tells the machine what time it is, if that matters to it and the task is not [`Late`]; says whether it did.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
-        let Some(due) = self.machine.poll_timeout().filter(|&at| at <= now) else { return false };
+        let Some(due) = self.machine.poll_timeout().filter(|&at| at <= now) else {
+            self.late.reset();
+            return false;
+        };
         if self.late.yields(due, now) {
             R::yield_now(cx);
             return false;
