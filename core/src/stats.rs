@@ -64,7 +64,8 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Work {
-    /// Frames decoded: messages, fragments of messages, and frames that are not for the application, such as pings.
+    /// Frames decoded: messages, fragments of messages, and frames that are not for the application, such as pings. Where
+    /// there is a [`Layer`](crate::layer::Layer), its records too, or one for each 8 bytes of them that are no data.
     pub frames: u64,
     /// Bytes that compressed messages decompressed to, and four times the bytes that were compressed to be sent. A
     /// message counts as at least 16 KiB, since to begin one takes as long as to decompress that many.

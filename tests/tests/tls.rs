@@ -531,5 +531,42 @@ fn records_count_as_work() {
     }
     assert_eq!(server.poll().len(), 100);
     let after = server.session.work();
-    assert_eq!((after.frames - before.frames, after.bytes), (200, 0), "messages, and records");
+    // A record has 22 bytes of its own.
+    assert_eq!((after.frames - before.frames, after.bytes), (100 + 200, 0), "messages, and records");
+}
+
+/// What says nothing to the protocol counts by its bytes: changing keys takes as long as dozens of frames.
+#[test]
+fn changes_of_keys_count_as_work() {
+    let world = World::new();
+    let name = "localhost".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(world.client_config()), name).unwrap();
+    let mut server = Solo::new(server(world.server_config(), plain()));
+    let mut exchange = |client: &mut rustls::ClientConnection| {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        server.input(&wire);
+        let answer = server.written();
+        client.read_tls(&mut &answer[..]).unwrap();
+        client.process_new_packets().unwrap();
+        (wire.len(), server.session.work().frames)
+    };
+    for _ in 0..3 {
+        exchange(&mut client);
+    }
+    assert!(!client.is_handshaking());
+    let (_, before) = exchange(&mut client);
+    let mut sent = 0;
+    for _ in 0..20 {
+        client.refresh_traffic_keys().unwrap();
+        sent += exchange(&mut client).0;
+    }
+    let (_, after) = exchange(&mut client);
+    assert!(
+        after - before >= sent as u64 / 9 && sent > 20 * 20,
+        "{} frames for {sent} bytes",
+        after - before
+    );
 }

@@ -51,7 +51,7 @@ pub struct Inner {
     /// What the message that was given last weighs. More than 4 GiB counts as 4 GiB.
     pub(super) weight: u32,
     pub(super) sent: Counted,
-    /// Frames decoded that were no messages, and pieces that a layer opened.
+    /// Frames decoded that were no messages, and what a layer had to do, as frames.
     pub(super) other_frames: u64,
     pub(super) refused: u64,
     pub(super) flush_wanted: Option<Seq>,

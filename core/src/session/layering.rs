@@ -19,13 +19,23 @@ const BATCH: usize = 64 * 1024;
 /// How many received bytes may wait until a layer can use them. A handshake message of TLS has 64 KiB at the most.
 const MAX_UNOPENED: usize = 128 * 1024;
 
+/// So many bytes that a layer uses and that say nothing to the protocol count as a frame: a change of keys of TLS takes 27
+/// bytes, and as long as dozens of frames.
+const OVERHEAD_OF_FRAME: usize = 8;
+
+/// Room for one read while most of what the layer uses is overhead. The budget of a turn is looked at between reads.
+const DEAR_READ: usize = 16 * 1024;
+
 /// What there is between the protocol and the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LayerState {
     None,
     /// Its handshake is under way.
     Opening,
-    Open,
+    Open {
+        /// Most of what it used last said nothing to the protocol.
+        dear: bool,
+    },
     /// It has failed: nothing goes through it any more.
     Failed,
 }
@@ -41,7 +51,7 @@ impl Inner {
     /// The session has a layer, which begins with a handshake unless it is open already.
     pub(crate) fn begin_layer(&mut self, is_open: bool) {
         if is_open {
-            self.layer = LayerState::Open;
+            self.layer = LayerState::Open { dear: false };
         } else {
             self.layer = LayerState::Opening;
             self.layer_speaks = true;
@@ -51,7 +61,7 @@ impl Inner {
 
     /// Opens the session if no handshake is left, of the layer or of the protocol.
     pub(super) fn open_without_handshake(&mut self) {
-        let layer_is_ready = matches!(self.layer, LayerState::None | LayerState::Open);
+        let layer_is_ready = matches!(self.layer, LayerState::None | LayerState::Open { .. });
         if self.phase == Phase::Opening && layer_is_ready && !self.shakes_hands {
             self.open();
         }
@@ -72,7 +82,7 @@ impl Inner {
     pub(super) fn wants_write(&self) -> bool {
         match self.layer {
             LayerState::None => !self.outbox.is_empty(),
-            LayerState::Open => {
+            LayerState::Open { .. } => {
                 self.layer_speaks || !self.outbox.is_empty() || self.layer_ends && self.has_said_all()
             }
             LayerState::Opening | LayerState::Failed => self.layer_speaks || self.layer_ends,
@@ -87,12 +97,13 @@ impl Inner {
 
     /// Room for bytes of the wire.
     pub(super) fn layer_recv_buf(&mut self) -> Limit<&mut BytesMut> {
-        let room = if self.lent { READ_ARENA } else { READ_STEP };
+        let most = if self.layer == (LayerState::Open { dear: true }) { DEAR_READ } else { READ_ARENA };
+        let room = if self.lent { most } else { READ_STEP };
         let received = &mut self.buffers.get_or_insert_default().layer.wire.received;
         self.inbox.mark = received.len();
         received.reserve(room.saturating_sub(received.len()).max(READ_STEP));
         let spare = received.capacity() - received.len();
-        received.limit(spare.min(READ_ARENA))
+        received.limit(spare.min(most))
     }
 
     /// Takes what was received through the layer; the last `new` bytes are new.
@@ -110,13 +121,20 @@ impl Inner {
             self.layer_speaks = !wire.sealed.is_empty();
             return;
         }
+        let before = buffers.layer.wire.received.len();
         let mut plain = Plain::new(keeps.then_some(&mut buffers.received));
         let result = layer.open(&mut buffers.layer.wire, &mut plain);
-        self.other_frames += plain.pieces();
+        let (pieces, bytes) = plain.put();
+        let used = before.saturating_sub(buffers.layer.wire.received.len());
+        let overhead = used.saturating_sub(bytes);
+        self.other_frames += pieces.max((overhead / OVERHEAD_OF_FRAME) as u64);
+        if let LayerState::Open { dear } = &mut self.layer {
+            *dear = overhead > used / 2;
+        }
         let held = buffers.layer.wire.received.len();
         self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
         if layer.is_open() && self.layer == LayerState::Opening {
-            self.layer = LayerState::Open;
+            self.layer = LayerState::Open { dear: false };
             self.open_without_handshake(); // whatever else there is comes after
         }
         match result {
@@ -151,7 +169,7 @@ impl Inner {
         self.clock(now);
         let counts = matches!(self.phase, Phase::Open | Phase::Draining) && !self.read_ended;
         match layer.handle_eof() {
-            Err(error) if counts && self.layer == LayerState::Open => {
+            Err(error) if counts && matches!(self.layer, LayerState::Open { .. }) => {
                 self.fail_layer(error);
                 self.read_ended |= self.phase == Phase::Flushing; // nothing more is to be waited for
             }
@@ -167,7 +185,7 @@ impl Inner {
         if self.layer == LayerState::Opening && !self.layer_ends {
             self.open_layer(layer, 0);
         }
-        let is_open = self.layer == LayerState::Open;
+        let is_open = matches!(self.layer, LayerState::Open { .. });
         if self.layer_ends && !is_open {
             // There is nobody yet to tell, nor a way to send what the protocol has to say.
             self.layer_ends = false;
