@@ -163,6 +163,22 @@ fn compressed_bytes_of_a_poll_are_bounded() {
     }
 }
 
+#[test]
+fn what_handles_have_compressed_in_a_poll_is_bounded() {
+    let log = Log::default();
+    let (mut task, wire) = websocket(Socket::new(&log));
+    let handle = task.get_mut().handle();
+    task.settle();
+    (0..200).for_each(|_| handle.try_send(Message::binary(vec![0; 60_000])).unwrap());
+    let mut sent = 0;
+    while sent < 200 {
+        assert!(task.poll().is_pending());
+        let frames = Frame::parse_all(&wire.take_written()).len();
+        sent += frames;
+        assert_bounded("compressed", frames, (1 << 18) / 60_000 + 1, task.is_woken() || sent == 200);
+    }
+}
+
 /// Streams `left` messages, by sending whenever `wanted` comes.
 fn streamer(left: usize, wanted: fn(&Happening) -> bool) -> (Recorder, Log) {
     let mut left = left;

@@ -204,7 +204,7 @@ where
     ) -> bool {
         session.end_answer();
         while last || session.is_writable() {
-            if self.posts == 0 {
+            if self.posts == 0 || session.worked() >= self.side.work_limit {
                 return false;
             }
             self.posts -= 1;

@@ -242,6 +242,10 @@ pub(crate) trait Commands<M: Messages> {
     fn send_to(&mut self, _path: Path, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
         Err(SendError::Connected(item))
     }
+    /// What [`Work::bytes`](getty_core::Work::bytes) has come to; 0 where there is no such work.
+    fn worked(&self) -> u64 {
+        0
+    }
     /// The next message, unless the session's work has come to `work_limit`.
     fn next_message(&mut self, work_limit: u64) -> Option<M::In>;
     /// What the message weighs that was taken last; 0 where nobody asks.
@@ -280,10 +284,15 @@ impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
 
     #[inline]
     fn next_message(&mut self, work_limit: u64) -> Option<In<P>> {
-        if self.work().bytes >= work_limit {
+        if self.worked() >= work_limit {
             return None;
         }
         Session::poll_message(self)
+    }
+
+    #[inline]
+    fn worked(&self) -> u64 {
+        self.work().bytes
     }
 
     fn last_weight(&self) -> usize {

@@ -159,9 +159,9 @@ where
 
     fn work(&mut self, cx: &mut TaskContext<'_>, now: Timestamp, turn: &mut Turn) -> Poll<Box<CloseReason>> {
         loop {
+            self.actor.limit_work(turn.work_limit());
             self.actor.take_posted(&mut self.engine.session, now);
             let opened = self.actor.is_opened();
-            self.actor.limit_work(turn.work_limit());
             if let Some(reason) = self.deliver(now) {
                 return Poll::Ready(self.finish(reason));
             }
