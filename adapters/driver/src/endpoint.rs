@@ -507,7 +507,11 @@ impl Member {
     }
 
     fn answer(&self, round: u32, told: Vec<SessionInfo>) {
-        let before = std::mem::replace(&mut self.endpoint.lock().slots[self.key].answer, (round, told));
+        let mut members = self.endpoint.lock();
+        // Who asked may have given up meanwhile: then nobody takes the answer away again.
+        let told = if members.listing > 0 { told } else { Vec::new() };
+        let before = std::mem::replace(&mut members.slots[self.key].answer, (round, told));
+        drop(members);
         drop(before);
         self.endpoint.answered.notify(usize::MAX);
     }
