@@ -93,12 +93,12 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Whether a header of that name has a secret, as far as the name tells.
+/// Whether a header of that name may have a secret, as far as the name says. Browsers can send a token as a sub-protocol only.
 fn is_secret(name: &str) -> bool {
     const PARTS: [&str; 10] =
         ["auth", "cookie", "credential", "key", "passw", "secret", "session", "signature", "token", "ticket"];
     let name = name.to_ascii_lowercase();
-    PARTS.iter().any(|part| name.contains(part))
+    name == "sec-websocket-protocol" || PARTS.iter().any(|part| name.contains(part))
 }
 
 /// Why a header can't be sent.
