@@ -322,6 +322,9 @@ impl ConfigBuilder {
     /// several frames, and for no less than the value itself takes; one message may go past the limit. When the queue is full
     /// and the peer takes nothing, they fail: it waits for somebody to receive.
     ///
+    /// A message of 16 KiB or more is a slice of what was read with it, at most 128 KiB: a peer that sends little else may have
+    /// eight times the limit held.
+    ///
     /// 16 MiB is enough to send a few ten thousand requests before the first answer is looked at, and what one connection may
     /// hold on a client. Where many connections send and a peer is not to be trusted, choose less.
     pub fn receive_ahead(mut self, bytes: usize) -> Self {
