@@ -243,8 +243,8 @@ impl ConfigBuilder {
     /// The largest head of an opening handshake in bytes (WebSocket: request or status line, and headers). Default
     /// 16 KiB, at least 1; what browsers send with many cookies fits.
     ///
-    /// A server answers a larger one with 431; a client ends the session. What a server sends before its answer (8
-    /// interim responses, 1xx, at most) counts with it.
+    /// A server answers a larger one with 431; a client ends the session. Interim responses (1xx, at most 8)
+    /// that a server sends before its answer count too.
     pub fn max_head(mut self, bytes: usize) -> Self {
         self.config.max_head = bytes;
         self
@@ -271,11 +271,11 @@ impl ConfigBuilder {
     /// than its own share of memory. What is sent unasked does not stop the reading: if it did, a client that
     /// streams to an echo server and the server would each wait for the other to read.
     ///
-    /// Bytes are counted, not messages. Besides its bytes, two are kept of a message, or six of several in a row that are of
-    /// one size; buffers have up to twice what is in them.
+    /// Bytes are counted, not messages. A queued message takes two bytes besides its own, or a row of
+    /// messages of one size six together; buffers may be twice as large as their content.
     ///
-    /// They bound the queue of the driver's `Receiver` too: with `high` bytes of received messages in it, the session stops
-    /// reading until they are down to `low`.
+    /// They bound the queue of the driver's `Receiver` too: with `high` bytes of received messages in it, the
+    /// session stops reading until they are down to `low`.
     pub fn watermarks(mut self, low: usize, high: usize) -> Self {
         self.config.low_watermark = low;
         self.config.high_watermark = high;
@@ -297,8 +297,9 @@ impl ConfigBuilder {
     /// lies instead of being copied. Default 8 KiB.
     ///
     /// Below it copying is cheaper than two more slices in a vectored write: echoing 1 KiB messages, 16 at a
-    /// time, over loopback took a tenth less CPU when they were copied; at 16 KiB the two were equal. What is kept of a
-    /// payload that is not copied is not counted: 40 bytes, and the block of memory that it is a part of.
+    /// time, over loopback took a tenth less CPU when they were copied; at 16 KiB the two were equal. The
+    /// overhead of a payload that is not copied is not counted: 40 bytes, and the rest of the block of memory
+    /// that it is a part of.
     pub fn chain_over(mut self, bytes: usize) -> Self {
         self.config.chain_over = bytes;
         self
@@ -306,27 +307,29 @@ impl ConfigBuilder {
 
     /// How many items may wait in the queue of a session's handles. Default 256, at least 1.
     ///
-    /// Used by the driver, not by the core. Past it `try_send` gives the item back and `send` waits. An item has no size
-    /// before it is encoded, so it is items that count here: where they are large, choose less. As many messages may wait in
-    /// the queue of a `Receiver`, if they are not too large together (see [`watermarks`](Self::watermarks)).
+    /// Used by the driver, not by the core. Past it `try_send` gives the item back and `send` waits. An item
+    /// has no size before it is encoded, so items are counted here, not bytes: where they are large, choose
+    /// less. As many messages may wait in the queue of a `Receiver`, if they are not too large together (see
+    /// [`watermarks`](Self::watermarks)).
     pub fn handle_queue(mut self, items: usize) -> Self {
         self.config.handle_queue = items;
         self
     }
 
-    /// How many bytes of messages are received ahead while a connection waits to write. Default 16 MiB, at least 1.
+    /// How many bytes of messages are received ahead while a connection waits to write. Default 16 MiB, at
+    /// least 1.
     ///
-    /// Used by the driver's `Connection`, not by the core. While `send`, `feed` and `flush` wait, nobody receives, and a peer
-    /// that answers what it is sent stops reading once nobody takes its answers. So they receive too, to a queue from which
-    /// `recv` takes first. A message counts for what it took on the wire, or for its payload if it was compressed or came in
-    /// several frames, and for no less than the value itself takes; one message may go past the limit. When the queue is full
-    /// and the peer takes nothing, they fail: it waits for somebody to receive.
+    /// Used by the driver's `Connection`, not by the core. A peer that answers stops reading once its answers
+    /// are not received. So `send`, `feed` and `flush` receive while they wait, into a queue from which
+    /// `recv` takes first. A message weighs its bytes on the wire, or its payload if it was compressed or
+    /// came in several frames, and no less than the value itself takes; one message may go past the limit.
+    /// When the queue is full and the peer takes nothing, they fail: it waits until it is received from.
     ///
-    /// A message of 16 KiB or more is a slice of what was read with it, at most 128 KiB: a peer that sends little else may have
-    /// eight times the limit held.
+    /// A message of 16 KiB or more is a slice of what was read with it, at most 128 KiB: a peer that sends
+    /// little else may have eight times the limit held.
     ///
-    /// 16 MiB is enough to send a few ten thousand requests before the first answer is looked at, and what one connection may
-    /// hold on a client. Where many connections send and a peer is not to be trusted, choose less.
+    /// 16 MiB is enough to send tens of thousands of requests before the first answer is looked at, and not
+    /// too much for one connection of a client. With many connections to untrusted peers, choose less.
     pub fn receive_ahead(mut self, bytes: usize) -> Self {
         self.config.receive_ahead = bytes;
         self
@@ -342,12 +345,12 @@ impl ConfigBuilder {
 
     /// How long a frame may stay incomplete without 64 KiB of progress. Default 30 s; `None` is forever.
     ///
-    /// The same goes for a WebSocket message of several frames, which is held until its last one: pings between them are
-    /// no progress. Received in `websocket::Parts`, a message may take any time between two frames, since
-    /// nothing is held of it but, where it is compressed, the decompressor.
+    /// The same goes for a WebSocket message of several frames, which is held until its last one: pings
+    /// between them are no progress. Received in `websocket::Parts`, a message may take any time between two
+    /// frames, since nothing is held of it but, where it is compressed, the decompressor.
     ///
-    /// Ends sessions of peers that send a byte now and then to hold a connection (slow-loris) or memory. Suspended
-    /// while the session does not read.
+    /// Ends sessions of peers that send a byte now and then to hold a connection (slow-loris) or memory.
+    /// Suspended while the session does not read.
     pub fn partial_frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.partial_frame_timeout = timeout.into();
         self
@@ -408,12 +411,12 @@ impl ConfigBuilder {
         self
     }
 
-    /// After how long without any bytes, either way, an open session is closed gracefully. Off by default,
-    /// since many a session is quiet by design until something happens: the library can't know how long that
-    /// may take.
+    /// How long an open session may be without any bytes, either way, before it is closed gracefully. Off by
+    /// default, since many sessions are quiet by design until something happens: the library can't know how
+    /// long that may take.
     ///
-    /// The reason is [`Deadline::Idle`](crate::Deadline::Idle); a WebSocket peer is told 1001. Pings and
-    /// their answers are bytes: with a [`heartbeat_period`](Self::heartbeat_period) only a peer that does not
+    /// The reason is [`Deadline::Idle`](crate::Deadline::Idle); a WebSocket peer gets 1001. Pings and their
+    /// answers are bytes: with a [`heartbeat_period`](Self::heartbeat_period) only a peer that does not
     /// answer is found, by [`pong_timeout`](Self::pong_timeout). While the session is paused, or takes no
     /// more until its answers are read, the time does not run. Of datagrams, it ends the session of one peer
     /// and that of a connected socket, and never the one that a socket has for all its peers.

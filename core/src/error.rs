@@ -52,9 +52,9 @@ pub enum CloseReason {
     /// [`PeerLimits::max_peers`](crate::datagram::PeerLimits::max_peers)).
     #[error("there was no room for it any more (PeerLimits::max_peers)")]
     Evicted,
-    /// It was not open yet, and a newer session took its place: as many as a server takes had not opened, or
-    /// there were as many sessions as it takes (`ServerLimits::max_opening` and `max_sessions` of the
-    /// driver), or the system had no descriptor left.
+    /// It was not open yet, and a newer session took its place: the server had as many opening sessions, or
+    /// sessions in all, as it takes (`ServerLimits::max_opening` and `max_sessions` of the driver), or the
+    /// system had no descriptor left.
     #[error("a newer session took its place before it was open (ServerLimits::max_opening, max_sessions)")]
     Displaced,
     /// A callback of the listener panicked, or the codec did.
@@ -80,10 +80,9 @@ impl CloseReason {
     }
 }
 
-/// How a stream or a socket failed: the facts of an [`io::Error`], to copy.
+/// The failure of a stream or a socket: the facts of an [`io::Error`], as a `Copy` type.
 ///
-/// Its text is the system's where the error is; many of the system's errors have no [`io::ErrorKind`] of
-/// their own.
+/// For an error of the system its text is the system's: many of these have no [`io::ErrorKind`] of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct IoFailure {
@@ -168,8 +167,8 @@ pub enum SendError<T> {
     #[error("the session is not open yet: wait until the handshake is done")]
     NotOpen(T),
     /// The peer takes nothing until it is received from, and as much as
-    /// [`Config::receive_ahead`](crate::Config::receive_ahead) allows was received ahead; the item is given back. The session
-    /// goes on: receive, then send it again. From a `Connection` of the driver.
+    /// [`Config::receive_ahead`](crate::Config::receive_ahead) allows was received ahead; the item is given
+    /// back. The session goes on: receive, then send it again. From a `Connection` of the driver.
     #[error(
         "the peer waits for us to receive: receive what it sent, then send again (Config::receive_ahead)"
     )]

@@ -1,4 +1,4 @@
-//! What stands in `Debug` output for what is not for logs.
+//! Stand-ins in `Debug` output for what does not belong in logs.
 
 use std::fmt;
 

@@ -66,12 +66,12 @@ pub trait StreamProtocol: Protocol {
         config.max_frame()
     }
 
-    /// Whether it decodes parts of something before the whole is there, so that [`unfinished`](Self::unfinished) is to
-    /// be asked.
+    /// Whether it decodes parts of something before the whole is there, so that
+    /// [`unfinished`](Self::unfinished) matters.
     #[doc(hidden)]
     const HAS_UNFINISHED: bool = false;
 
-    /// What is under way beyond the bytes that wait to be decoded: the session watches over it.
+    /// The message under way beyond the bytes that wait to be decoded: the session sets it a deadline.
     #[doc(hidden)]
     fn unfinished(&mut self) -> Option<Unfinished> {
         None
@@ -127,11 +127,11 @@ pub trait StreamProtocol: Protocol {
     }
 }
 
-/// Something of which a part was decoded already, and that is not there as a whole.
+/// A message of which a part was decoded already, and the rest has yet to come.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Unfinished {
-    /// Nobody has asked since it began: what was told before was another one.
+    /// It began after the last call: what that returned was another one.
     pub begun: bool,
     /// How many of its bytes were decoded.
     pub bytes: u64,

@@ -10,7 +10,7 @@ pub(crate) struct Run {
     pub(crate) kind: Kind,
 }
 
-/// What queued bytes are.
+/// The kind of queued bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A message.
@@ -23,11 +23,11 @@ pub(crate) enum Kind {
     Control,
 }
 
-/// Runs in order, most of them in two bytes. Queued bytes are limited and the number of messages is not, so a message of
-/// one byte must not take many more here.
+/// Runs in order, most of them in two bytes. Queued bytes are limited and the number of messages is not, so
+/// the record of a message of one byte must be small.
 ///
-/// A single piece is one word: its kind and its size. Of several, and of large ones, the word has the kind only; the size
-/// and the count follow, 15 bits in a word, the lowest first.
+/// A single piece is one word: its kind and its size. Of several, and of large ones, the word has the kind
+/// only; the size and the count follow, 15 bits in a word, the lowest first.
 #[derive(Debug, Default)]
 pub(crate) struct Runs(VecDeque<u16>);
 
@@ -51,7 +51,7 @@ impl Runs {
         self.0.clear();
     }
 
-    /// Forgets all, and gives up room beyond so many words.
+    /// Forgets all runs, and frees room beyond so many words.
     #[inline]
     pub(crate) fn reset(&mut self, keep: usize) {
         if self.0.capacity() > 0 {

@@ -59,16 +59,18 @@ pub struct Stats {
 
 /// Work that a peer caused and that the bytes on the wire do not show. Both counts only grow.
 ///
-/// For drivers of many sessions on one thread: bound what one of them does in a turn by the difference of two readings,
-/// besides the bytes that were read. A peer pays two bytes for an empty frame, and one byte for a kilobyte of zeros.
+/// For drivers of many sessions on one thread: besides the bytes that were read, bound the difference of two
+/// readings within a turn. A peer pays two bytes for an empty frame, and one byte for a kilobyte of zeros.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Work {
-    /// Frames decoded: messages, fragments of messages, and frames that are not for the application, such as pings. Where
-    /// there is a [`Layer`](crate::layer::Layer), its records too, or one for each 8 bytes of them that are no data.
+    /// Frames decoded: messages, fragments of messages, and frames that are not for the application, such as
+    /// pings. Where there is a [`Layer`](crate::layer::Layer), its records too, or one frame for each 8 bytes of
+    /// them that are no data.
     pub frames: u64,
-    /// Bytes that compressed messages decompressed to, and four times the bytes that were compressed to be sent. A
-    /// message counts as at least 16 KiB, since to begin one takes as long as to decompress that many.
+    /// Bytes that compressed messages decompressed to, and four times the bytes that were compressed to be
+    /// sent. A message counts as at least 16 KiB, since to begin one takes as long as to decompress that
+    /// many.
     pub bytes: u64,
 }
 

@@ -5,12 +5,14 @@
 //! cargo run --release -p getty-tests --example fairness -- target/release/getty
 //! ```
 //!
-//! Starts `getty serve` on one processor for each runtime, and on the other one (Linux, by `taskset`) the clients: an
-//! innocent one, which sends 16 bytes and waits for their echo, and the others. Prints the 99th percentile of the innocent
-//! one's waits, quiet and beside each kind of the others, as the median of several runs, and what the others sent.
+//! Starts `getty serve` on one processor for each runtime, and on the other one (Linux, by `taskset`) the
+//! clients: an innocent one, which sends 16 bytes and waits for their echo, and the others. Prints the 99th
+//! percentile of the innocent one's waits, quiet and beside each kind of the others, as the median of several
+//! runs, and what the others sent.
 //!
-//! Options, as `name=value`, lists with commas: `runs` (5), `seconds` of a run (2), `runtimes` (tokio,smol,async-std),
-//! `threads` of the server (1,0; 0 is its default), `others` (1,4: how many), `kinds` (all).
+//! Options, as `name=value`, lists with commas: `runs` (5), `seconds` of a run (2), `runtimes`
+//! (tokio,smol,async-std), `threads` of the server (1,0; 0 is its default), `others` (1,4: how many), `kinds`
+//! (all).
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -194,7 +194,8 @@ fn a_write_stall_counts_from_the_last_byte_taken() {
     solo.assert_over();
 }
 
-/// Over sockets that are tried whatever is known of them, the system's buffer has some room left when the time is up.
+/// Over sockets that are tried whatever is known of them, the system's buffer has some room left when the
+/// time is up.
 #[test]
 fn the_last_room_in_the_buffer_is_no_progress() {
     for (late, lives) in [(Duration::ZERO, false), (100 * MS, false), (101 * MS, true)] {

@@ -1,5 +1,5 @@
-//! A `Connection` of which only one half is used for long: who sends receives as well, and whoever finds something to do
-//! again and again yields.
+//! A `Connection` of which only one half is used for long: who sends receives as well, and whoever finds
+//! something to do again and again yields.
 
 mod driver_common;
 

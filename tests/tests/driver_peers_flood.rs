@@ -120,7 +120,8 @@ fn memory_stays_bounded_and_a_known_peer_is_served<R: TestRuntime>() {
         // Each was let in or counted as dropped: the server has seen them all.
         let seen = || counts.opened.load(Ordering::SeqCst) + counts.strangers.load(Ordering::SeqCst);
         until::<R>("all are accounted for", || seen() == u64::from(datagrams) + 1).await;
-        until::<R>("who made room has left", || server.sessions() <= MAX).await; // it may be in the middle of a turn
+        // It may be in the middle of a turn.
+        until::<R>("who made room has left", || server.sessions() <= MAX).await;
         if long.is_some() {
             let opened = counts.opened.load(Ordering::SeqCst);
             let sessions = server.sessions();

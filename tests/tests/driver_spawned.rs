@@ -293,7 +293,8 @@ fn what_waits_to_be_received_is_bounded_in_bytes() {
     let (_handle, mut receiver) = connection.spawn(&FakeSpawner);
     for number in 0..MESSAGES {
         fake::run();
-        // One message in the queue goes past the watermark, and part of another one may have been read with it.
+        // One message in the queue goes past the watermark, and part of another one may have been read with
+        // it.
         let held = read.load(Ordering::Relaxed) - number * (SIZE + 4);
         assert!(held <= SIZE + (256 << 10), "{held} bytes are held");
         assert_eq!(Task::new(receiver.recv()).finish().unwrap().unwrap(), large(number));

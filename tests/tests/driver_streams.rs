@@ -245,8 +245,8 @@ fn addresses_that_the_stream_does_not_know_can_be_told() {
     });
 }
 
-/// async-io counts an event only if it came in a later round of its reactor than the registration, so a busy task that asked
-/// first and read afterwards asked forever (smol-rs/async-io#156).
+/// async-io counts an event only if it came in a later round of its reactor than the registration, so a busy
+/// task that asked first and read afterwards asked forever (smol-rs/async-io#156).
 #[test]
 fn each_turn_finds_the_bytes_that_are_there() {
     fn read(io: &mut impl Io, buf: &mut BytesMut) -> Poll<std::io::Result<usize>> {

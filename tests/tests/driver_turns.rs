@@ -81,7 +81,8 @@ fn compressed(payload: &[u8]) -> Frame {
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
-/// Whatever a peer of a WebSocket sends without end, a poll takes a bounded part of it, and others have their turn.
+/// Whatever a peer of a WebSocket sends without end, a poll takes a bounded part of it, and others have their
+/// turn.
 #[test]
 fn what_no_listener_hears_of_is_bounded_too() {
     const READ: usize = 128 * 1024;

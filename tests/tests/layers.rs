@@ -151,7 +151,8 @@ fn an_unfinished_message_meets_its_deadline_through_a_layer_too() {
     let ping = block(&Frame::ping("").masked([1; 4]).bytes());
     for second in 1..30 {
         session.handle_timeout(secs(second));
-        // In two reads, so that the layer waits for more in between; and so many that their blocks are 64 KiB.
+        // In two reads, so that the layer waits for more in between; and so many that their blocks are 64
+        // KiB.
         for _ in 0..300 {
             session.handle_input(secs(second), &ping[..5]);
             assert!(session.poll_event().is_none(), "at {second} s");

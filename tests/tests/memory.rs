@@ -222,7 +222,8 @@ fn a_thousand_stuck_echo_sessions_hold_no_more_than_their_limits() {
     }
 }
 
-/// What is kept of queued messages follows their bytes, however small they are and whatever differs between them.
+/// What is kept of queued messages follows their bytes, however small they are and whatever differs between
+/// them.
 #[test]
 fn what_is_kept_of_queued_messages_is_little_more_than_their_bytes() {
     let config = Config::builder().watermarks(32 * 1024, 64 * 1024).hard_limit(64 * 1024).build().unwrap();

@@ -174,7 +174,8 @@ fn a_bad_answer_fails_the_handshake() {
     }
 }
 
-/// The peer keeps its context although it was asked not to: so does the decompressor, and the session goes on.
+/// The peer keeps its context although it was asked not to: so does the decompressor, and the session goes
+/// on.
 #[test]
 fn a_server_that_keeps_its_context_is_understood_unless_the_client_insists() {
     let client = |deflate: Deflate, parameters: &str| {

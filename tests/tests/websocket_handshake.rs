@@ -283,7 +283,8 @@ fn interim_answers_before_the_101_are_skipped() {
         client.eof();
         handshake_error(&mut client)
     };
-    // One more than that; as many as fit the limit of a head all together; and what is no better than a final one.
+    // One more than that; as many as fit the limit of a head all together; and what is no better than a final
+    // one.
     let nine = interim[0].repeat(9);
     assert!(refused(&nine, 1000).to_string().contains("8"), "{}", refused(&nine, 1000));
     let long = format!("HTTP/1.1 103 x\r\nX: {}\r\n\r\n", "x".repeat(480));

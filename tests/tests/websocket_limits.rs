@@ -277,7 +277,8 @@ fn a_fragment_that_comes_slowly_is_progress_of_its_message() {
             solo.input(&fragment[..10]);
             assert_eq!(solo.poll(), [""; 0]);
             assert_eq!(solo.at(Duration::from_secs(20)), [""; 0]);
-            solo.input(&fragment[10..10 + progress]); // not polled: that what came counts is not for a poll to find
+            // Not polled: what came counts even so.
+            solo.input(&fragment[10..10 + progress]);
             if lives {
                 assert_eq!(solo.at(Duration::from_secs(30)), [""; 0]);
                 ends_incomplete(&mut solo, Duration::from_secs(50));
@@ -308,7 +309,8 @@ fn a_message_that_is_done_leaves_no_deadline_to_the_next() {
     }
 }
 
-/// Whoever polls one message at a time need not come to the end of what is here before the time of the first is over.
+/// Whoever polls one message at a time need not come to the end of what is here before the time of the first
+/// is over.
 #[test]
 fn a_message_that_was_delivered_has_no_deadline_any_longer() {
     for mut solo in Solo::opened_both(|c| c) {

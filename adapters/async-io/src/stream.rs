@@ -17,12 +17,12 @@ pub type TcpStream = Stream<std::net::TcpStream>;
 #[cfg(unix)]
 pub type UnixStream = Stream<std::os::unix::net::UnixStream>;
 
-/// A socket of the standard library in the reactor of async-io, as an [`Io`] that makes at most one system call a turn that
-/// only says "not now".
+/// A socket of the standard library in the reactor of async-io, as an [`Io`] that makes at most one system
+/// call a turn that only says "not now".
 ///
-/// The reactor alone can't be relied on. It counts an event only if that came in a later round than the registration
-/// (smol-rs/async-io#156), so a task that is late hears "not now" again and again while its bytes wait. That is why each turn
-/// tries one read, whatever the reactor says.
+/// The reactor alone can't be relied on. It counts an event only if that came in a later round than the
+/// registration (smol-rs/async-io#156), so a task that is late gets "not now" again and again while its bytes
+/// wait. That is why each turn tries one read, whatever the reactor says.
 #[derive(Debug)]
 pub struct Stream<S> {
     socket: Async<S>,

@@ -9,8 +9,8 @@ use getty_driver::core::datagram::{Outgoing, RecvBatch};
 use getty_driver::{BatchSocket, PacketIo};
 use socket2::SockRef;
 
-/// A UDP socket, which makes at most one system call a turn that only says "not now". See [`Stream`](crate::Stream) for why
-/// it makes that one.
+/// A UDP socket that makes at most one system call a turn that only says "not now". [`Stream`](crate::Stream)
+/// says why it makes that one.
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: Async<std::net::UdpSocket>,

@@ -1,4 +1,4 @@
-//! What the program says on standard error. A thread of its own writes it, so that nothing else ever waits
+//! The program's messages on standard error. A thread of its own writes them, so that nothing else ever waits
 //! for a reader, and nothing fails for want of one.
 
 use std::collections::VecDeque;
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use crate::stdio::Patient;
 
-/// How many bytes may wait to be written: a list of 1000 sessions fits several times over.
+/// Bytes that may wait to be written: a list of 1000 sessions fits several times over.
 const ROOM: usize = 1024 * 1024;
 
-/// What a line weighs beside its bytes.
+/// Weight of a line besides its bytes.
 const LINE: usize = 64;
 
-/// How long the program waits at its end for what has not been written.
+/// The longest wait at the program's end for what has not been written.
 const LAST: Duration = Duration::from_secs(1);
 
 static STANDARD_ERROR: Diagnostics = Diagnostics::new();
 
-/// From here on a panic is told here too. Anything that is told before waits.
+/// Starts the thread that writes, and has panics reported here too. Lines that were added before are kept.
 pub fn start() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
@@ -32,11 +32,11 @@ pub fn start() {
         }
     }));
     let write = || STANDARD_ERROR.write_to(&mut Patient(io::stderr()));
-    // Without a thread all waits until the end.
+    // Without a thread everything waits until the end.
     let _ = thread::Builder::new().name("diagnostics".to_owned()).spawn(write);
 }
 
-/// Tells a line of this program.
+/// Writes a line that begins with the program's name.
 pub fn tell(text: impl Display) {
     line(format!("getty: {text}"));
 }
@@ -51,22 +51,22 @@ pub fn lines(lines: Vec<String>) {
     STANDARD_ERROR.add_all(lines.into_iter().map(|line| line + "\n"));
 }
 
-/// Writes what is not a line: what a terminal shows for a while.
+/// Writes text that is not a line, such as a progress bar.
 pub fn show(text: String) {
     STANDARD_ERROR.add(text);
 }
 
-/// Waits until all that was told is written, but only for so long.
+/// Waits until everything is written, for [`LAST`] at most.
 pub fn settle() {
     STANDARD_ERROR.drain(LAST);
 }
 
-/// Tells why the program ends with an error, if it does, and waits until all is written, but only for so
-/// long.
+/// Reports the error with which the program ends, if any, and waits until everything is written, for [`LAST`]
+/// at most.
 pub fn finish(error: Option<String>) {
     let error = error.map(|error| format!("getty: {error}\n"));
     if !STANDARD_ERROR.finish(error, LAST) && !STANDARD_ERROR.lock().has_writer {
-        // There was no thread to be had: this one may have to wait.
+        // No thread could be started: this one may have to wait.
         while let Some(text) = STANDARD_ERROR.lock().next() {
             let _ = Patient(io::stderr()).write_all(text.line.as_bytes());
         }
@@ -81,20 +81,20 @@ struct Diagnostics {
 
 struct Queue {
     texts: VecDeque<Text>,
-    /// What they weigh.
+    /// Their weight.
     weight: usize,
     /// The writer has taken one, and is not done with it.
     writing: bool,
     has_writer: bool,
     /// The last one could not be written.
     failing: bool,
-    /// How many were dropped since that was last told.
+    /// Lines dropped since that was last reported.
     dropped: u64,
 }
 
 struct Text {
     line: String,
-    /// How many are dropped if this can't be written.
+    /// Lines that are lost if this can't be written.
     stands_for: u64,
 }
 
@@ -148,7 +148,7 @@ impl Diagnostics {
         }
     }
 
-    /// Waits until all is written, `time` at most; says whether it is.
+    /// Waits until all is written, `time` at most. Returns whether it is.
     fn drain(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         let mut queue = self.lock();
@@ -162,9 +162,9 @@ impl Diagnostics {
         true
     }
 
-    /// Adds `last`, whether there is room or not, and waits until all is written, `time` at most; says
-    /// whether it is. In the second half of the time only `last` is left to be written, so that a reader who
-    /// is slow gets that.
+    /// Adds `last`, whether there is room or not, and waits until all is written, `time` at most. Returns
+    /// whether it is. In the second half of the time only `last` is left to be written, so that a slow reader
+    /// gets it.
     fn finish(&self, last: Option<String>, time: Duration) -> bool {
         let has_last = last.is_some();
         if let Some(last) = last {
@@ -182,8 +182,8 @@ impl Diagnostics {
 }
 
 impl Queue {
-    /// Drops `line` if there is no room for it. After that there must be much room again before one is taken:
-    /// a reader who is a little too slow would otherwise read of little but drops.
+    /// Drops `line` if there is no room for it. After that half of the room must be free before another one
+    /// is taken: a reader that is a little too slow would otherwise get little but reports of drops.
     fn add(&mut self, line: String) {
         let room = if self.dropped > 0 { ROOM / 2 } else { ROOM };
         if self.weight + weight(&line) > room {
@@ -200,14 +200,14 @@ impl Queue {
         }
     }
 
-    /// The next one to be written. After all others that is how many were dropped.
+    /// The next one to be written; after all others, the report of how many were dropped.
     fn next(&mut self) -> Option<Text> {
         match self.texts.pop_front() {
             Some(text) => {
                 self.weight -= weight(&text.line);
                 Some(text)
             }
-            // With the next one it is tried again.
+            // Tried again together with the next line.
             None if self.failing => None,
             None => self.report(),
         }
@@ -239,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes as often as it is allowed to, and fails if it is told so.
+    /// Writes as often as it is allowed to, and fails on demand.
     struct Gate {
         allowed: Receiver<bool>,
         written: Sender<String>,

@@ -74,7 +74,7 @@ pub fn explain(reason: &CloseReason) -> String {
     }
 }
 
-/// Why a session over `transport` ended that had opened or not.
+/// Why a session over `transport` ended, whether or not it had opened.
 pub fn explain_over(reason: &CloseReason, transport: Transport, had_opened: bool) -> String {
     match reason {
         CloseReason::Eof { .. } if transport.is_websocket() && !had_opened => {
@@ -104,7 +104,7 @@ pub fn explain_unopened(reason: &CloseReason, transport: Transport) -> String {
             if matches!(failure.kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
                 && (transport.is_secure() || websocket) =>
         {
-            // As for an end, but that the peer did not read all that was sent.
+            // As for an end of the stream, except that the peer did not read all that was sent.
             format!("{failure} {WHERE} {}?", if transport.is_secure() { "TLS" } else { "WebSocket" })
         }
         CloseReason::Eof { .. } | CloseReason::Timeout(Deadline::Handshake) if websocket => {
@@ -120,7 +120,7 @@ pub fn explain_unopened(reason: &CloseReason, transport: Transport) -> String {
     }
 }
 
-/// The option of a client that has to do with the end.
+/// The client's option that the end has to do with.
 fn option(reason: &CloseReason) -> Option<&'static str> {
     match tls_error(reason)? {
         TlsError::Certificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {

@@ -44,13 +44,13 @@ enum Command {
 
 fn main() -> ExitCode {
     diagnostics::start();
-    // What a panic says is told before the program ends.
+    // The report of a panic is written before the program ends.
     let (code, error) = panic::catch_unwind(run).unwrap_or((ExitCode::from(101), None));
     diagnostics::finish(error);
     code
 }
 
-/// Does what the command line says; gives the exit code, and why it is one of failure.
+/// Does what the command line says. Returns the exit code and, for a failure, the error.
 fn run() -> (ExitCode, Option<String>) {
     let command = match parse().and_then(checked) {
         Ok(command) => command,
@@ -68,7 +68,7 @@ fn run() -> (ExitCode, Option<String>) {
 }
 
 fn parse() -> Result<Cli, clap::Error> {
-    // A negative number is a wrong value, and not an option that there is none of.
+    // A negative number is an invalid value, not an unknown option.
     let command = Cli::command().mut_subcommands(|command| {
         command.mut_args(|arg| match arg.get_action().takes_values() {
             true => arg.allow_negative_numbers(true),
@@ -108,7 +108,7 @@ fn usage(error: &clap::Error) -> (ExitCode, Option<String>) {
     (ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)), line)
 }
 
-/// What clap says in paragraphs, with headings that stand out on a terminal that can show them.
+/// Clap's text in paragraphs, with headings that stand out on a terminal that can show them.
 fn styled(error: &clap::Error, on_terminal: bool) -> String {
     let plain = !on_terminal
         || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())

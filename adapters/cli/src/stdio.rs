@@ -17,7 +17,7 @@ const CHUNK: usize = 64 * 1024;
 /// How many batches may wait in a channel. Each holds a chunk, or one message that is larger.
 const BATCHES: usize = 2;
 
-/// A standard stream that another program may have made non-blocking: all that share it see that. Where
+/// A standard stream that another program may have made non-blocking, for all programs that share it. Where
 /// nothing can be read or written now, this waits.
 pub struct Patient<T>(pub T);
 
@@ -52,7 +52,7 @@ mod wait {
     }
 }
 
-/// There are no non-blocking standard streams.
+/// Standard streams are never non-blocking here.
 #[cfg(not(unix))]
 mod wait {
     use std::io;

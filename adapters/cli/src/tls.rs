@@ -53,7 +53,7 @@ impl IdentityOptions {
         self.pem()?.map(|pem| pem.identity(self)).transpose()
     }
 
-    /// What is in the files, if there are any.
+    /// The content of the files, if there are any.
     fn pem(&self) -> anyhow::Result<Option<Pem>> {
         let Some((cert, key)) = self.cert.as_ref().zip(self.key.as_ref()) else { return Ok(None) };
         let read = |path: &PathBuf| {
@@ -70,7 +70,7 @@ impl IdentityOptions {
     }
 }
 
-/// What is in the files, which are read once: what is no file on a disk, such as `<(..)`, gives it but once.
+/// The content of the files, which are read once: a pipe, such as `<(..)`, gives it only once.
 struct Pem {
     chain: Vec<u8>,
     key: Vec<u8>,

@@ -135,7 +135,7 @@ impl Url {
         &self.address
     }
 
-    /// Whether the host is an address that is told to be one, and no name.
+    /// Whether the host is an address, and no name.
     pub fn has_literal_host(&self) -> bool {
         self.has_zone() || self.host().parse::<IpAddr>().is_ok()
     }
@@ -161,7 +161,7 @@ impl Url {
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    /// Checks that somebody can listen there.
+    /// Checks that a server can listen there.
     pub fn check_target(&self) -> Result<(), String> {
         match self.address.rsplit_once(':') {
             Some((_, port)) if self.transport.has_port() && port.parse() == Ok(0_u16) => Err(format!(

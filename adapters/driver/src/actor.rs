@@ -131,12 +131,14 @@ where
         self.side.budget == 0 || self.posts == 0
     }
 
-    /// Limits what the session may do in this turn: up to where it may go with [`Work::bytes`](getty_core::Work::bytes).
+    /// Limits the session's work in this turn: no more events once its
+    /// [`Work::bytes`](getty_core::Work::bytes) reach `limit`.
     pub(crate) fn limit_work(&mut self, limit: u64) {
         self.side.work_limit = limit;
     }
 
-    /// Whether more events may be delivered in this turn, now that the session's work has come to `worked`; counts one.
+    /// Whether one more event may be delivered in this turn, with the session's work at `worked`. If so,
+    /// counts it.
     pub(crate) fn spend(&mut self, worked: u64) -> bool {
         let spends = self.side.budget > 0 && worked < self.side.work_limit;
         self.side.budget -= u32::from(spends);

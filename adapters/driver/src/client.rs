@@ -216,8 +216,8 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
 
     /// Connects a UDP socket to `address` (`HOST:PORT`; of a name with several addresses, the first that
     /// works) and spawns a session with `listener`: it sends to that peer and hears of no other. Nothing is
-    /// sent to find out whether somebody is there; that nobody is may be told by [`Listener::on_dropped`]
-    /// once something was sent.
+    /// sent to find out whether the peer is there; once something was sent, [`Listener::on_dropped`] may
+    /// report that it is not.
     ///
     /// # Errors
     /// The address can't be resolved in time, or there is no way to it; the error names it.

@@ -29,22 +29,23 @@ use wakers::{Half, Wakers};
 
 /// A session from which messages are pulled, instead of a listener being called.
 ///
-/// It owns everything: there is no task, and nothing happens unless one of its futures is polled. That holds for timers
-/// too: deadlines pass only while something is awaited.
+/// It owns everything: there is no task, and nothing happens unless one of its futures is polled. That holds
+/// for timers too: deadlines pass only while something is awaited.
 ///
-/// Whoever sends receives as well: pings are answered, a close is seen, and messages go to a queue, from which
-/// [`recv`](Self::recv) takes first. So one may send a lot before looking at the first answer. The queue has a limit,
-/// [`Config::receive_ahead`](getty_core::Config::receive_ahead). When it is full, sending goes on for as long as the peer
-/// takes what is sent; when that takes nothing for a second either, while there is more to receive, sending fails with
-/// [`SendError::PeerWaits`] or [`FlushError::PeerWaits`], and the session goes on.
+/// Sending receives as well: pings are answered, a close is noticed, and messages go to a queue from which
+/// [`recv`](Self::recv) takes first. So a lot may be sent before the first answer is looked at. The queue is
+/// limited by [`Config::receive_ahead`](getty_core::Config::receive_ahead). When it is full, sending goes on
+/// for as long as the peer takes what is sent. When the peer takes nothing for a second while there is more
+/// to receive, sending fails with [`SendError::PeerWaits`] or [`FlushError::PeerWaits`], and the session goes
+/// on.
 ///
-/// Receiving and sending may be awaited from two tasks (after `futures::StreamExt::split`, say). There a full queue fails
-/// nothing: the sending task waits for the receiving one, until
-/// [`Config::write_stall_timeout`](getty_core::Config::write_stall_timeout) at most. Two halves in one task do not count as
-/// two tasks. To have the session live on its own, [`spawn`](Self::spawn) it.
+/// Receiving and sending may be awaited from two tasks (after `futures::StreamExt::split`, say). Then a full
+/// queue makes nothing fail: the sending task waits for the receiving one, for
+/// [`Config::write_stall_timeout`](getty_core::Config::write_stall_timeout) at most. Two halves in one task
+/// do not count as two tasks. To have the session live on its own, [`spawn`](Self::spawn) it.
 ///
-/// A task that finds something to do again and again yields to others now and then: after 128 results that were there at
-/// once, and after as many bytes and frames as in a turn of a [`Driver`].
+/// A task that always finds something to do yields to others now and then: after 128 results that were ready
+/// at once, and after as many bytes and frames as in a turn of a [`Driver`].
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -60,25 +61,25 @@ use wakers::{Half, Wakers};
 pub struct Connection<R: Runtime, I, P: StreamProtocol> {
     engine: Engine<R, I, P>,
     wakers: Wakers,
-    /// What the session had to tell while somebody waited to write.
+    /// Events of the session that came while a future waited to write.
     ahead: Ahead<In<P>>,
     /// How many bytes were read.
     read: u64,
-    /// The last read found nothing: there is nothing before the bell rings.
+    /// The last read found nothing: there is nothing to read until the bell rings.
     exhausted: bool,
-    /// What may be done before the task of each half yields.
+    /// Budget of each half, after which its task yields.
     budgets: [Budget; 2],
     /// The half whose turn it is.
     half: Half,
     /// The turn has ended because its budget is spent.
     yields: bool,
-    /// Since when the transport has taken nothing, if somebody waits for that.
+    /// Set while the transport takes nothing and a future waits for it.
     stuck: Option<Stuck>,
     /// [`Event::Open`] has been polled.
     opened: bool,
-    /// Who receives has learnt that the peer has ended its stream.
+    /// The receiving half knows that the peer has ended its stream.
     read_ended: bool,
-    /// Why the session is over. What is in the queue comes before.
+    /// Why the session is over. Reported after the events of the queue.
     closed: Option<Box<CloseReason>>,
     /// The stream has given its error.
     failed: bool,
@@ -160,9 +161,9 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Sends a message and waits until the transport has it.
     ///
     /// # Errors
-    /// [`SinkError::Send`] if the message was not taken; it is never [`SendError::Blocked`], since this waits for
-    /// room. [`SinkError::Closed`] if the session ended before the transport had all of it. [`SinkError::PeerWaits`] if it
-    /// was taken, and the peer waits for somebody to [receive](Self::recv).
+    /// [`SinkError::Send`] if the message was not taken; it is never [`SendError::Blocked`], since this waits
+    /// for room. [`SinkError::Closed`] if the session ended before the transport had all of it.
+    /// [`SinkError::PeerWaits`] if it was taken, but the peer waits until it is [received](Self::recv) from.
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, the message may or may not have been accepted for
@@ -176,8 +177,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// by [`recv`](Self::recv) before it waits, or with others when much is queued.
     ///
     /// # Errors
-    /// [`SendError`] says why it was not taken. [`SendError::Blocked`] does not come; [`SendError::PeerWaits`] gives the item
-    /// back if the peer waits for somebody to [receive](Self::recv).
+    /// [`SendError`] says why it was not taken. It is never [`SendError::Blocked`]; [`SendError::PeerWaits`]
+    /// gives the item back if the peer waits until it is [received](Self::recv) from.
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, the message was not accepted, and is dropped.
@@ -191,8 +192,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Waits until the transport has everything that was accepted.
     ///
     /// # Errors
-    /// Why the session ended, if it did; or [`FlushError::PeerWaits`] if the peer waits for somebody to
-    /// [receive](Self::recv).
+    /// Why the session ended, if it did; or [`FlushError::PeerWaits`] if the peer waits until it is
+    /// [received](Self::recv) from.
     ///
     /// # Cancel safety
     /// Nothing is lost by dropping the future.
@@ -223,9 +224,9 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Moves the session to a task of its own; what it receives waits in the queue of the [`Receiver`], and
     /// the two halves may be used from different tasks.
     ///
-    /// When that queue holds [`Config::handle_queue`](getty_core::Config::handle_queue) messages, or bytes up to the high
-    /// [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not read. What was received ahead
-    /// of that is in the queue from the start.
+    /// When that queue holds [`Config::handle_queue`](getty_core::Config::handle_queue) messages, or bytes up
+    /// to the high [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not
+    /// read. What was received ahead of that is in the queue from the start.
     #[expect(clippy::type_complexity, reason = "the two halves, by what they carry")]
     pub fn spawn<S>(self, spawner: &S) -> (Handle<Out<P>>, Receiver<In<P>, Out<P>>)
     where
@@ -319,12 +320,12 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
     }
 
-    /// The next event that is known, for who receives.
+    /// The next known event, for the receiving half.
     fn next_event(&mut self) -> Option<Event<In<P>>> {
         match self.ahead.pop() {
             None => self.decode(),
             event => {
-                // For who waits to send meanwhile, that is progress as well.
+                // That is progress for the sending half, too, if it waits.
                 if self.wakers.is_awaited(Half::Sending) {
                     self.stuck = None;
                 }
@@ -453,7 +454,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.end_turn(task, result)
     }
 
-    /// Whether the session is open, and whether it is over: both halves are to hear of a change.
+    /// Whether the session is open, and whether it is over: both halves are woken by a change.
     fn openness(&self) -> (bool, bool) {
         (self.engine.session.is_open(), self.engine.session.is_over())
     }
@@ -468,13 +469,13 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         result
     }
 
-    /// Sees to it that the tasks wake at the next deadline. Ready if that has come.
+    /// Arranges to be woken at the next deadline. Ready if that has come.
     fn poll_timer(&mut self, cx: &mut TaskContext<'_>, now: Timestamp, half: Half) -> Poll<()> {
         let stuck =
             self.stuck.as_ref().filter(|stuck| stuck.is_full && self.wakers.is_awaited(Half::Sending));
         let at = stuck.map(|stuck| stuck.since + STUCK_AFTER);
         if at.is_some_and(|at| at <= now) {
-            self.wakers.wake_other(half); // it is the sender's to find that out
+            self.wakers.wake_other(half); // the sending half has to notice that
         }
         self.engine.poll_timer(cx, at.filter(|at| *at > now))
     }

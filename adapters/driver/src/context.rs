@@ -32,7 +32,7 @@ pub(crate) struct Side<T> {
     pub(crate) shared: Option<Arc<Shared<T>>>,
     /// How many messages may still be delivered in this turn.
     pub(crate) budget: u32,
-    /// Up to where the session's work may go in this turn.
+    /// The most that the session's work may come to in this turn.
     pub(crate) work_limit: u64,
     pub(crate) handle_queue: usize,
     pub(crate) holds: Holds,
@@ -120,7 +120,7 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.pause();
     }
 
-    /// What the message weighs that is being handled, in bytes.
+    /// The weight of the message that is being handled, in bytes.
     pub(crate) fn last_weight(&self) -> usize {
         self.session.last_weight()
     }
@@ -248,7 +248,7 @@ pub(crate) trait Commands<M: Messages> {
     }
     /// The next message, unless the session's work has come to `work_limit`.
     fn next_message(&mut self, work_limit: u64) -> Option<M::In>;
-    /// What the message weighs that was taken last; 0 where nobody asks.
+    /// The weight of the message that was taken last; 0 where it is not needed.
     fn last_weight(&self) -> usize {
         0
     }

@@ -14,13 +14,14 @@ use crate::endpoint::{Member, Membership, Phase};
 use crate::engine::{Engine, Read};
 use crate::{Handle, Io, Listener, Runtime, clock, lending};
 
-/// How many bytes are read, and how many are written, in one turn; what is decompressed and compressed counts with what is
-/// read. Going on with one session while its data is in the caches is what makes large messages cheap: with 256 KiB,
-/// echoing 16 KiB messages took a fifth more CPU. One MiB takes well under a millisecond.
+/// How many bytes are read, and how many are written, in one turn; what is decompressed and compressed counts
+/// with what is read. Going on with one session while its data is in the caches is what makes large messages
+/// cheap: with 256 KiB, echoing 16 KiB messages took a fifth more CPU. One MiB takes well under a
+/// millisecond.
 pub(crate) const TURN_BYTES: usize = 1024 * 1024;
 
-/// How many frames are decoded in one turn, those included that are not for the listener. It is looked at between reads: a
-/// read of 128 KiB may bring 21 000 empty pings, which take a millisecond.
+/// How many frames are decoded in one turn, those included that are not for the listener. Checked between
+/// reads: one read of 128 KiB may bring 21 000 empty pings, which take a millisecond.
 pub(crate) const TURN_FRAMES: u64 = 4096;
 
 /// How many reads a turn takes, however little they bring.
@@ -32,10 +33,10 @@ pub(crate) const WRITE_AT: usize = 64 * 1024;
 /// The task of one session: a future that drives it over a stream and calls its listener, and that is ready
 /// when the session is over.
 ///
-/// One turn (one poll): the clock once, what handles posted; then read once, call the listener for all that came,
-/// write once, as often as the stream allows and up to 128 events, 1024 posted items, 4096 frames of any kind, or 1 MiB
-/// either way, what is decompressed included; then deadlines, and if there is more to do, the task
-/// [yields](Runtime::yield_now) to others.
+/// One turn (one poll): the clock once, what handles posted; then read once, call the listener for all that
+/// came, write once, as often as the stream allows and up to 128 events, 1024 posted items, 4096 frames of
+/// any kind, or 1 MiB either way, what is decompressed included; then deadlines, and if there is more to do,
+/// the task [yields](Runtime::yield_now) to others.
 ///
 /// # Cancel safety
 /// Dropping the future ends the session at once without a callback: the stream is dropped with it, and
@@ -59,17 +60,18 @@ struct Turn {
     work: Work,
     /// The stream has no more input for now.
     exhausted: bool,
-    /// As much was done as a turn may do.
+    /// The turn has used up its budget.
     spent: bool,
 }
 
 impl Turn {
-    /// Up to where the session may go with [`Work::bytes`]. What was read is always delivered, if that takes none.
+    /// The most that [`Work::bytes`] may come to in this turn. What was read is always delivered if that adds
+    /// nothing to it.
     fn work_limit(&self) -> u64 {
         self.work.bytes + TURN_BYTES.saturating_sub(self.read).max(1) as u64
     }
 
-    /// Whether as much was done as a turn may do, if the session's work has come to `work`.
+    /// Whether the turn has used up its budget, with the session's work at `work`.
     fn is_spent(&self, work: Work) -> bool {
         self.reads == 0
             || self.written >= TURN_BYTES

@@ -18,7 +18,7 @@ use slab::Slab;
 use crate::limits::{Counted, ServerLimits, ServerStats, SessionInfo};
 use crate::{Runtime, Timer, clock, observe};
 
-/// How many tasks are woken at once to tell of themselves: a turn of each takes some 10 us.
+/// The most tasks that are woken at once to describe their sessions: a turn of each takes some 10 us.
 const LIST_BATCH: usize = 64;
 
 /// Where an endpoint is in its life.
@@ -61,7 +61,7 @@ pub(crate) struct Endpoint {
     empty: Event,
     /// A session has answered, or left.
     answered: Event,
-    /// What brings sessions into being has left.
+    /// The last source of sessions has left.
     ended: Event,
 }
 
@@ -69,14 +69,13 @@ struct Members {
     slots: Slab<Slot>,
     /// How many of them are sessions.
     sessions: usize,
-    /// How many of those are not open yet, and the keys of the first and the last of them, in the order in
-    /// which they came.
+    /// Those of them that are not open yet, and the keys of the oldest and the newest of these.
     opening: usize,
     oldest: usize,
     newest: usize,
-    /// How many sessions have lost their place, and are about to leave.
+    /// Sessions that have lost their place, and are about to leave.
     displaced: usize,
-    /// While the endpoint shuts down: when the grace ends, and how many sessions were over only after that.
+    /// While the endpoint shuts down: when the grace ends, and how many sessions ended only after that.
     grace: Option<Grace>,
     late: usize,
     /// How many wait for what sessions say of themselves.
@@ -103,8 +102,8 @@ struct Slot {
     answer: (u32, Vec<SessionInfo>),
 }
 
-/// Where a session stands among those that are not open yet: a list through the slots, so that each may leave
-/// it at any time at no cost.
+/// A session's place among those that are not open yet: a linked list through the slots, so that each may
+/// leave at any time at no cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// It is open, or no session.
@@ -156,7 +155,7 @@ impl Endpoint {
     }
 
     /// Makes the session of an accepted connection a member, if the limits allow one more. A session that is
-    /// not open yet makes room for it, the oldest first: who says nothing is not to keep others out.
+    /// not open yet makes room for it, the oldest first: silent connections must not keep others out.
     pub(crate) fn admit(
         self: &Arc<Self>,
         limits: &ServerLimits,
@@ -166,7 +165,7 @@ impl Endpoint {
         let mut members = self.lock();
         members.counted.accepted += 1;
         let of_address = address.and_then(|address| members.by_address.get(&address)).copied().unwrap_or(0);
-        // An address that has its share gets no more by the loss of others.
+        // An address that has its share displaces no others.
         if limits.max_sessions_per_address.is_some_and(|max| of_address >= max) {
             members.counted.refused.too_many_of_address += 1;
             drop(members);
@@ -292,9 +291,9 @@ impl Endpoint {
         }
     }
 
-    /// Asks all tasks to end, waits up to `grace`, then aborts what is left; says how many sessions were not
-    /// over in time. One counts whose own deadline passed when the grace ended, or after: who sees it first
-    /// is chance.
+    /// Asks all tasks to end, waits up to `grace`, then aborts what is left. Returns how many sessions were
+    /// not over in time, including those whose own deadline passes as the grace ends: which of the two timers
+    /// is seen first is chance.
     pub(crate) async fn shut_down<R: Runtime>(&self, grace: Duration) -> usize {
         let ends = clock::after::<R>(grace);
         {
@@ -399,7 +398,7 @@ impl Members {
         true
     }
 
-    /// Makes two sessions neighbours. Either may be nobody.
+    /// Makes two sessions neighbours. Either may be [`NOBODY`].
     fn link(&mut self, left: usize, right: usize) {
         match self.slots.get_mut(left).map(|slot| &mut slot.place) {
             Some(Place::Opening { newer, .. }) => *newer = right,
@@ -410,8 +409,8 @@ impl Members {
         }
     }
 
-    /// Takes the place of the session that has not been open for the longest time; gives the waker of its
-    /// task, if it has been polled. If all are open, nothing happens.
+    /// Displaces the oldest session that is not open; returns the waker of its task, if it has been polled.
+    /// If all are open, nothing happens.
     fn displace_oldest(&mut self) -> Option<Waker> {
         let key = Some(self.oldest).filter(|&oldest| oldest != NOBODY)?;
         self.end_opening(key);
@@ -422,7 +421,7 @@ impl Members {
         slot.waker.clone()
     }
 
-    /// The slots of tasks that tell of sessions.
+    /// The slots of tasks that describe sessions.
     fn asked(&self) -> Vec<usize> {
         self.slots.iter().filter(|(_, slot)| slot.role.answers()).map(|(key, _)| key).collect()
     }
@@ -431,12 +430,12 @@ impl Members {
         keys.iter().filter_map(|&key| self.slots.get(key)?.waker.clone()).collect()
     }
 
-    /// Adds what is said in the slots `keys`, unless one has not answered in this round or a later one; says
-    /// whether it did. A slot may be free by now, or be another task's, which was not there when the question
-    /// was asked.
+    /// Adds the answers of the slots `keys`, unless one has yet to answer in this round or a later one.
+    /// Returns whether it did. A slot may be free by now, or belong to another task that came after the
+    /// question.
     fn add_answers(&self, keys: &[usize], round: u32, all: &mut Vec<SessionInfo>) -> bool {
         let slots = || keys.iter().filter_map(|&key| self.slots.get(key)).filter(|slot| slot.role.answers());
-        // Rounds wrap around, but nobody is asked so often while somebody waits.
+        // Rounds wrap around, but there are never so many while a caller waits.
         if slots().any(|slot| slot.answer.0.wrapping_sub(round) >= u32::MAX / 8) {
             return false;
         }
@@ -486,7 +485,7 @@ impl Member {
 
     /// The session is open.
     pub(crate) fn open(&mut self) {
-        // One that was displaced meanwhile has still to hear of it.
+        // One that was displaced meanwhile has yet to see that.
         self.opening = self.opening && !self.endpoint.lock().end_opening(self.key);
     }
 
@@ -495,7 +494,7 @@ impl Member {
         self.opening && self.endpoint.lock().slots[self.key].place == Place::Displaced
     }
 
-    /// Leaves a waker for when something is wanted. Says whether the session was displaced before.
+    /// Leaves a waker for when something is wanted. Returns whether the session was displaced before.
     pub(crate) fn register(&self, waker: &Waker) -> bool {
         let mut members = self.endpoint.lock();
         let slot = &mut members.slots[self.key];
@@ -589,7 +588,7 @@ impl Membership {
         self.member.as_ref().is_some_and(Member::is_displaced)
     }
 
-    /// The task is done, and this is why: told once it has left.
+    /// Notes why the task is done. Reported once it has left.
     pub(crate) fn end(&self, reason: &CloseReason) {
         if let Some(member) = self.member.as_ref().filter(|member| member.role.is_source()) {
             member.endpoint.lock().end = Some(reason.clone());

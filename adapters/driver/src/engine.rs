@@ -48,7 +48,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
         self.session.poll_timeout().is_some_and(|at| at <= now)
     }
 
-    /// Tells the session what time it is, if that matters to it and the task is not [`Late`]; says whether it did.
+    /// Lets the session's deadlines expire, if one is due and the task is not [`Late`]. Returns whether it
+    /// did.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
         let Some(due) = self.session.poll_timeout().filter(|&at| at <= now) else {
             self.late.reset();
@@ -147,12 +148,12 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
         Poll::Ready(())
     }
 
-    /// Nobody waits any longer.
+    /// The wait is over.
     pub(crate) fn end_wait(&mut self) {
         self.late.reset();
     }
 
-    /// Sees to it that the task wakes when the session's next deadline comes, or at `other`. Ready if that has come.
+    /// Arranges to be woken at the session's next deadline, or at `other`. Ready if that has come.
     pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, other: Option<Timestamp>) -> Poll<()> {
         if self.late.has_yielded() {
             return Poll::Pending; // the deadline has passed: the task would wake itself at once

@@ -48,10 +48,11 @@ impl fmt::Display for SessionId {
 /// What is posted goes through a queue of [`Config::handle_queue`](getty_core::Config::handle_queue) items
 /// to the task that owns the session. A handle does not keep the session alive.
 ///
-/// That queue counts items, not bytes: what an item takes is not known before the session encodes it. Nothing is posted while
-/// more than the high [watermark](getty_core::ConfigBuilder::watermarks) waits to be written, but until the session has its
-/// next turn the queue may fill with items of any size: 256 of 1 MiB are 256 MiB. Where items are large, lower
-/// `handle_queue`, or wait for [`send_flushed`](Self::send_flushed) before the next one is made.
+/// That queue counts items, not bytes: the size of an item is not known before the session encodes it.
+/// Nothing is posted while more than the high [watermark](getty_core::ConfigBuilder::watermarks) waits to be
+/// written, but until the session has its next turn the queue may fill with items of any size: 256 of 1 MiB
+/// are 256 MiB. Where items are large, lower `handle_queue`, or wait for [`send_flushed`](Self::send_flushed)
+/// before the next one is made.
 pub struct Handle<T> {
     shared: Arc<Shared<T>>,
 }

@@ -14,8 +14,8 @@ use getty_core::datagram::{Outgoing, RecvBatch};
 /// Every method that gives [`Poll::Pending`] has arranged for the task to be woken. All methods of one
 /// stream are called from one task, so one waker serves both directions.
 pub trait Io: Unpin {
-    /// The task is polled anew. A stream that remembers that there was nothing to read, and waits to hear otherwise, tries
-    /// again all the same: what it waits for may have come and been missed while the task was busy.
+    /// Begins a turn: the task is polled anew. A stream that remembers that there was nothing to read must
+    /// try again now: the event that it waits for may have been missed while the task was busy.
     fn begin_turn(&mut self) {}
 
     /// Waits until reading is worth trying, where that can be told without a system call.

@@ -7,10 +7,12 @@ use getty_core::Timestamp;
 /// A turn that comes this long after a deadline is late.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Puts deadlines off by one turn if the task is late: the machine slept, the process was stopped or the thread was busy.
+/// Puts deadlines off by one turn if the task is late: the machine slept, the process was stopped or the
+/// thread was busy.
 ///
-/// What the peer did in time may be waiting in the socket then, and a runtime may not know: it looks for timers and sockets
-/// in turn, and remembers of a socket what it saw last. Once the task has yielded, the runtime has looked again.
+/// What the peer sent in time may then be waiting in the socket without the runtime knowing: it checks timers
+/// and sockets in turn, and remembers the last state of each socket. Once the task has yielded, the runtime
+/// has looked again.
 #[derive(Debug, Default)]
 pub(crate) struct Late {
     /// The deadlines of this turn were put off.
@@ -18,13 +20,13 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    /// Whether to yield before a deadline that was `due` is judged; once for each.
+    /// Whether to yield once before acting on a deadline that was `due`.
     pub(crate) fn yields(&mut self, due: Timestamp, now: Timestamp) -> bool {
         self.yielded = !self.yielded && now.saturating_duration_since(due) > LATE;
         self.yielded
     }
 
-    /// No deadline is due, or nobody waits any longer: the next one begins afresh.
+    /// No deadline is due, or the wait is over: the next one begins afresh.
     pub(crate) fn reset(&mut self) {
         self.yielded = false;
     }

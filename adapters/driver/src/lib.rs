@@ -9,8 +9,8 @@
 //! * **A listener is called** ([`Listener`]): each session has its own, in a task of its own. [`Server`]
 //!   accepts connections and [`Client`] makes them.
 //! * **A handle posts** ([`Handle`]): to send, pause and close from anywhere, through a bounded queue.
-//! * **Messages are pulled** ([`Connection`]): it owns the session, has no task, and is a `Stream` and a `Sink` too.
-//!   [`Connection::spawn`] moves it to a task and splits it in two halves.
+//! * **Messages are pulled** ([`Connection`]): it owns the session, has no task, and is a `Stream` and a
+//!   `Sink` too. [`Connection::spawn`] moves it to a task and splits it in two halves.
 //!
 //! A [`Pool`] is a client with several sessions, to one address or more, that connects again whenever one ends.
 //!

@@ -7,9 +7,9 @@ use getty_core::Stats;
 
 use crate::SessionId;
 
-/// How many connections a server takes. Those beyond a limit are closed as soon as they are accepted: they cost no task.
-/// But a session that has not opened keeps nobody out: it makes room, the oldest first. Whoever connects and
-/// says nothing would otherwise hold every place for as long as a handshake may take.
+/// Limits on the connections of a server. Those beyond a limit are closed as soon as they are accepted: they
+/// cost no task. Before that, sessions that have not opened make room, the oldest first. Otherwise silent
+/// connections would hold every place for as long as a handshake may take.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
     pub(crate) max_sessions: usize,

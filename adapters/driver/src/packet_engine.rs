@@ -48,7 +48,8 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         PacketEngine { machine, io, alarm: Alarm::new(), late: Late::default(), trouble: Trouble::default() }
     }
 
-    /// Tells the machine what time it is, if that matters to it and the task is not [`Late`]; says whether it did.
+    /// Lets the machine's deadlines expire, if one is due and the task is not [`Late`]. Returns whether it
+    /// did.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
         let Some(due) = self.machine.poll_timeout().filter(|&at| at <= now) else {
             self.late.reset();
@@ -62,7 +63,7 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         true
     }
 
-    /// Receives once, unless that has to rest. Ready if anything came, an error among others.
+    /// Receives once, unless receiving rests. Ready if anything came, be it an error.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
         if self.trouble.is_resting(now) {
             return Poll::Pending;
@@ -140,7 +141,7 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         sent
     }
 
-    /// What was sent before did not arrive, if anything is known of that.
+    /// Takes a report that a datagram sent before did not arrive, if there is one.
     fn tell_earlier(&mut self, now: Timestamp, failure: Option<IoFailure>) {
         if let Some(failure) = failure {
             self.machine.handle_unreachable(now, self.io.peer_addr(), failure);

@@ -16,16 +16,17 @@ use crate::{Context, Handle, Listener};
 /// The received messages of a session that was [spawned](crate::Connection::spawn).
 ///
 /// They wait in a queue. While that holds [`Config::handle_queue`] messages, or bytes up to the high
-/// [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not read; it goes on at half as many
-/// messages and the low watermark. A message counts for what [`Session::last_weight`](getty_core::Session::last_weight) says.
+/// [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not read; it goes on
+/// at half as many messages and the low watermark. A message weighs what
+/// [`Session::last_weight`](getty_core::Session::last_weight) says.
 ///
 /// Dropping it leaves the session open for sending; what still comes is dropped.
 ///
-/// A task that finds messages again and again yields to others after 128 of them.
+/// A task that always finds a message yields to others after 128 of them.
 pub struct Receiver<T, O> {
     queue: Arc<Queue<T>>,
     handle: Handle<O>,
-    /// How many messages were there at once since the task last waited.
+    /// Messages that were ready at once since the task last waited.
     ready: u32,
     yield_now: fn(&mut TaskContext<'_>),
 }
@@ -114,18 +115,18 @@ impl<T, O> fmt::Debug for Receiver<T, O> {
 
 /// What a [`Receiver`] and its session share.
 pub(crate) struct Queue<T> {
-    /// How many messages it holds.
+    /// The most messages that it holds.
     limit: usize,
-    /// From how many bytes on it takes no more messages, and at how many it does again.
+    /// The bytes from which on it takes no more messages, and those down to which it must go first.
     high: usize,
     low: usize,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    /// Messages, and what they weigh.
+    /// Messages with their weights.
     messages: VecDeque<(T, usize)>,
-    /// What they weigh together.
+    /// The sum of the weights.
     weight: usize,
     /// The session does not read because the queue is full.
     paused: bool,
@@ -189,7 +190,7 @@ impl<T> Forward<T> {
         (Forward { queue: queue.clone() }, queue)
     }
 
-    /// Adds a message of that weight; says whether the session is to hold, since the queue is full.
+    /// Adds a message of that weight. Returns whether the queue is full, so that the session must hold.
     pub(crate) fn add(&self, message: T, weight: usize) -> bool {
         let mut is_full = false;
         self.queue.update(|state| {

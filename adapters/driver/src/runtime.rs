@@ -26,11 +26,11 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     /// A timer that fires at `at`.
     fn timer(at: Instant) -> Self::Timer;
 
-    /// Arranges that the task of `cx` is polled again after everything else that is ready, the runtime's sources of
-    /// events included. The caller then returns `Pending`.
+    /// Arranges that the task of `cx` is polled again after everything else that is ready, the runtime's
+    /// sources of events included. The caller then returns `Pending`.
     ///
-    /// To wake the task at once does for runtimes whose tasks take turns with the sources of events. Others run a task that
-    /// wakes itself many times before they look for what else there is.
+    /// The default wakes the task at once, which is enough where tasks take turns with the sources of events.
+    /// Other runtimes poll a task that wakes itself many times before they look at these.
     fn yield_now(cx: &mut Context<'_>) {
         cx.waker().wake_by_ref();
     }

@@ -83,8 +83,9 @@ impl<R: Runtime, A> Server<R, A> {
         self.endpoint.stats()
     }
 
-    /// Every session that there is now, in no order. Each is asked and tells at the end of its turn, so that nothing is kept
-    /// up to date that nobody looks at; one whose listener does not return holds up the answer. They are asked 64 at a time.
+    /// Every session that there is now, in no order. Each is asked, and answers at the end of its turn, so
+    /// that nothing is kept up to date in vain; one whose listener does not return holds up the answer. They
+    /// are asked 64 at a time.
     ///
     /// # Cancel safety
     /// Dropping the future forgets the question.
@@ -92,8 +93,8 @@ impl<R: Runtime, A> Server<R, A> {
         self.endpoint.list().await
     }
 
-    /// Waits until the server has ended though nobody asked it to, and gives why: nobody is served any
-    /// longer, and a program that is there for that had better end too.
+    /// Waits until the server has ended of its own accord, and returns why. It serves no one any longer: a
+    /// program that exists to serve should end too.
     ///
     /// Over UDP that is when the socket fails ([`CloseReason::Io`]; not by errors of single datagrams), the
     /// codec panics, or a listener ends the one session that a server of [`udp`](ServerBuilder::udp) has.
@@ -134,9 +135,9 @@ impl<R, A: fmt::Debug> fmt::Debug for Server<R, A> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// How many sessions had to be aborted because they were not over in time. Those count too whose own
-    /// [`close_timeout`](Config::close_timeout) passed just when the grace ended, as it does if both are as
-    /// long.
+    /// How many sessions had to be aborted because they were not over in time. This includes sessions whose
+    /// own [`close_timeout`](Config::close_timeout) passed just as the grace ended, as it does if both are
+    /// equal.
     pub aborted: usize,
 }
 
@@ -242,13 +243,12 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     }
 
     /// Listens on `address` (`HOST:PORT`; port 0 takes a free one) and gives each connection a session with
-    /// the codec and the listener that the two functions make. Of the addresses of a name it is the first that works: for all
-    /// of them, resolve the name and start a server at each.
+    /// the codec and the listener that the two functions make.
     ///
     /// If the host is a name with several addresses, this listens on the first that works and on no other:
     /// `localhost` is `127.0.0.1` or `::1`, and clients of the other are refused. `0.0.0.0` is every IPv4
-    /// address of the machine, `[::]` with IPv4 too where the system says so. For some of them, start a
-    /// server for each.
+    /// address of the machine, `[::]` with IPv4 too where the system says so. To listen on several addresses,
+    /// resolve the name and start a server at each.
     ///
     /// # Errors
     /// The address can't be resolved, or not be listened on; the error names it.
@@ -302,10 +302,10 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         Ok(self.start(incoming, path, FramedBy { codec, out: PhantomData }, listener))
     }
 
-    /// Takes datagrams of any peer at `address` (`HOST:PORT`; port 0 takes a free one), in one session for all of them
-    /// with one listener. In a callback, [`Context::peer_addr`](crate::Context::peer_addr) says whose message it is, and
-    /// what is sent goes back there; [`send_to`](crate::Context::send_to) sends to others. Of the addresses of a name it is the
-    /// first that works.
+    /// Takes datagrams of any peer at `address` (`HOST:PORT`; port 0 takes a free one), in one session for
+    /// all of them with one listener. In a callback, [`Context::peer_addr`](crate::Context::peer_addr) says
+    /// whose message it is, and what is sent goes back there; [`send_to`](crate::Context::send_to) sends to
+    /// others.
     ///
     /// Of a name with several addresses, the first that works is bound to, and no other; see
     /// [`tcp`](Self::tcp).

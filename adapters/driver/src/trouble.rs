@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use getty_core::{IoFailure, Timestamp};
 
-/// How long receiving rests at first; each further rest is twice as long.
+/// The first rest of receiving; each further one is twice as long.
 const FIRST_REST: Duration = Duration::from_millis(10);
 
-/// How often it rests before the socket counts as dead, which is after 5.11 s: time for a lack of memory to
-/// pass, and not so much that nobody hears of a server that does not listen any longer.
+/// Rests before the socket counts as dead, which is after 5.11 s: long enough for a lack of memory to pass,
+/// short enough that a server that no longer listens is noticed.
 const RESTS: u32 = 9;
 
-/// How many errors, each different from the one before, are taken for those of datagrams.
+/// Errors, each different from the one before, that are taken for those of datagrams.
 const CHANGES: u32 = 256;
 
 /// Errors that receiving gives one after the other.
 ///
-/// An error about a datagram is there once: the next try receives something, or finds nothing to receive. If
-/// the same error is there again instead, it is no datagram's. Receiving rests then, so as not to be a busy
-/// loop, and tries again; after each rest twice, since the network may have told of a datagram meanwhile.
+/// An error about a datagram comes once: the next try receives something, or finds nothing to receive. If the
+/// same error comes again instead, it is not about a datagram. Receiving then rests, so as not to be a busy
+/// loop, and tries again; twice after each rest, since the network may have reported a datagram meanwhile.
 /// When all rests are used up, the error is the socket's.
 #[derive(Debug, Default)]
 pub(crate) struct Trouble(Option<Streak>);
@@ -34,7 +34,7 @@ struct Streak {
     tried: bool,
 }
 
-/// What an error means.
+/// The meaning of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// It is about a datagram.

@@ -476,9 +476,9 @@ impl BatchSocket {
     }
 
     /// Whether an error of sending a run says to wait, or is about datagrams sent before. Trying another way
-    /// of sending would change nothing, and lose the error, since the system tells it once. One that may also
-    /// say that the run itself is too large, or not allowed, is not final: better to lose a report than
-    /// datagrams.
+    /// of sending would change nothing, and lose the error, since the system reports it once. An error that
+    /// may also mean that the run itself is too large, or not allowed, is not final: better to lose a report
+    /// than datagrams.
     fn is_final(&self, error: &io::Error) -> bool {
         let of_earlier = errors::may_be_of_earlier(error.into()) && !errors::may_be_of_run(error.into());
         error.kind() == ErrorKind::WouldBlock || self.peer.is_some() && of_earlier

@@ -121,7 +121,7 @@ impl UnixOptions {
     }
 }
 
-/// What a path names.
+/// The kind of socket that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -131,7 +131,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// # Errors
-    /// The path has a NUL where the system would end it, or takes no names of that kind.
+    /// The path has a NUL where the system would end it, or the system takes no names of that kind.
     pub(crate) fn of(path: &Path) -> io::Result<Kind> {
         let (kind, name) = match path.as_os_str().as_bytes() {
             [0, name @ ..] => (Kind::Abstract, name),
@@ -155,8 +155,8 @@ fn address(path: &Path) -> io::Result<SockAddr> {
     SockAddr::unix(path)
 }
 
-/// The path as people are shown it. A NUL in the first place is an `@`, as other programs show it; text with
-/// a NUL in it is cut off by many a terminal and log.
+/// The path in printable form. A leading NUL becomes an `@`, as other programs show it, since many terminals
+/// and logs cut text off at a NUL.
 pub(crate) fn shown(path: &Path) -> String {
     let path = path.display().to_string();
     match path.strip_prefix('\0') {
@@ -165,7 +165,7 @@ pub(crate) fn shown(path: &Path) -> String {
     }
 }
 
-/// Whether `path`, which is that of a socket, leads nowhere: nobody listens.
+/// Whether nothing listens on the socket file at `path`.
 fn is_left_behind(path: &Path) -> bool {
     connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }

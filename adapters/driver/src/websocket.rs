@@ -17,12 +17,12 @@ use crate::{
 };
 
 impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
-    /// Listens on `address` (`HOST:PORT`; port 0 takes a free one) for WebSocket clients, and gives each a session of
-    /// whole messages with the listener that the function makes. `options` say who is let in; the listener has its say
-    /// in [`Listener::on_request`]. For several paths, see [`Paths`]. Of the addresses of a name it is the first that works, as
-    /// for [`tcp`](Self::tcp).
+    /// Listens on `address` (`HOST:PORT`; port 0 takes a free one) for WebSocket clients, and gives each a
+    /// session of whole messages with the listener that the function makes. `options` say who is let in; the
+    /// listener has its say in [`Listener::on_request`]. For several paths, see [`Paths`].
     ///
-    /// Of a name with several addresses, it is the first that works, and no other; see [`tcp`](Self::tcp).
+    /// Of a name with several addresses, the first that works is listened on, and no other; see
+    /// [`tcp`](Self::tcp).
     ///
     /// # Errors
     /// The address can't be resolved, or not be listened on; the error names it.

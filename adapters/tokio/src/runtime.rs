@@ -31,7 +31,7 @@ impl Runtime for Tokio {
     }
 
     fn yield_now(cx: &mut Context<'_>) {
-        // Polled once, it leaves the waker with the scheduler until that has looked for events, and is done with.
+        // Polled once, it leaves the waker with the scheduler, which wakes it after it has looked for events.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 

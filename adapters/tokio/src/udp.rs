@@ -22,8 +22,8 @@ pub struct UdpSocket {
     batches: BatchSocket,
     /// On a connected socket, what tells of errors: waiting to read does not.
     errors: Option<Errors>,
-    /// Receiving has given nothing but errors yet, if it was tried. It does not wait then until there is
-    /// something: that the socket is dead would not be found out before somebody sends.
+    /// Receiving has not yet found the socket empty. Until then it does not wait for readiness: otherwise a
+    /// dead socket would not be noticed before something is sent.
     untried: bool,
 }
 

@@ -19,7 +19,7 @@ pub struct Source<'a> {
     /// Where frames below a size are copied to, unless the buffer lies there itself.
     slab: Option<(&'a mut BytesMut, usize)>,
     max_frame: usize,
-    /// What a message weighs that is more than what was consumed for it here.
+    /// The weight of a message that weighs more than the bytes consumed for it here.
     weight: usize,
 }
 
@@ -134,13 +134,13 @@ impl<'a> Source<'a> {
         self.buffer.advance(n.min(self.buffer.len()));
     }
 
-    /// The message that is given holds `bytes`, which came in several frames or were compressed.
+    /// Sets the weight of a message that came compressed or in several frames.
     #[cfg(feature = "websocket")]
     pub(crate) fn weigh(&mut self, bytes: usize) {
         self.weight = bytes;
     }
 
-    /// What the message weighs that was decoded, if `consumed` bytes were for it.
+    /// The weight of the decoded message, for which `consumed` bytes were consumed.
     #[inline]
     pub(crate) fn weight(&self, consumed: usize) -> usize {
         self.weight.max(consumed)

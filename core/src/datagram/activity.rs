@@ -4,7 +4,7 @@ use crate::session::pending;
 use crate::stats::Flow;
 use crate::{Config, Timestamp};
 
-/// Nothing was received or sent for longer than `Config::idle_timeout` says: beside the bits of [`pending`].
+/// Nothing was received or sent for `Config::idle_timeout`: a bit besides those of [`pending`].
 pub(super) const IDLE_TIMEOUT: u16 = 1 << 14;
 
 /// Stamps and counts of one session, which traffic writes.

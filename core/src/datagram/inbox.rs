@@ -20,7 +20,7 @@ pub(super) struct Inbox {
     /// What is left of the datagram that is being decoded, and how large it was.
     window: BytesMut,
     size: usize,
-    /// How many bytes of it the last message took.
+    /// The bytes of it that the last message took.
     taken: usize,
     /// No frame of that datagram was found yet.
     fresh: bool,
@@ -122,7 +122,7 @@ impl Inbox {
         &self.window
     }
 
-    /// How many bytes the message took that was given last.
+    /// The bytes that the last message took.
     pub(super) fn taken(&self) -> usize {
         self.taken
     }

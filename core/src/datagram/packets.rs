@@ -187,8 +187,8 @@ where
         }
     }
 
-    /// The socket failed: no more datagrams go either way. That is so if it is none (`EBADF` and the like),
-    /// or if receiving gives the same error again and again. Errors of single datagrams are for
+    /// The socket failed: no more datagrams go either way. That is so if it is no socket (`EBADF` and the
+    /// like), or if receiving gives the same error again and again. Errors of single datagrams are for
     /// [`handle_unsent`](Self::handle_unsent) and [`handle_unreachable`](Self::handle_unreachable).
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
         self.socket.clock(now);
@@ -346,8 +346,9 @@ where
         None
     }
 
-    /// What the message that was polled last weighs, in bytes: for queues of received messages, which are to hold a bounded
-    /// amount of memory. That is what it took of its datagram, and no less than the value itself takes where it is kept.
+    /// The weight of the message that was polled last, in bytes: for queues of received messages that bound
+    /// their memory. That is what it took of its datagram, and no less than the value itself takes where it
+    /// is kept.
     pub fn last_weight(&self) -> usize {
         self.socket.inbox.taken().max(size_of::<C::Item>())
     }

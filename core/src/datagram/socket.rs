@@ -149,7 +149,7 @@ impl Socket {
         let (due, next) = self.periods.expire(&mut self.activity, &self.config, self.now, readable_since);
         self.look_at = next;
         self.pending |= due & !IDLE_TIMEOUT;
-        // One for all peers of a socket does not end because none of them has anything to say.
+        // A session for all peers of a socket does not end because all of them are silent.
         if due & IDLE_TIMEOUT != 0 && self.options.connected && self.phase == Phase::Open {
             self.reason = Some(Box::new(CloseReason::Timeout(Deadline::Idle)));
             self.close_at = Some(self.now + self.config.close_timeout());

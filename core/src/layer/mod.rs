@@ -1,9 +1,10 @@
 //! Layers below the framing: what changes all bytes of a stream on their way, such as TLS.
 //!
-//! [`Layered`] puts a [`Layer`] below any protocol of a stream; the session is used as ever. `Open` comes when the layer
-//! is open and, after it, the protocol; [`Config::handshake_timeout`](crate::Config::handshake_timeout) covers both.
-//! Messages are framed as without the layer, and what waits to be written is sealed as one batch when the bytes before it
-//! are gone. A [`Layer`] is a state machine like everything here; `tls` (a module, and a feature) is one over rustls.
+//! [`Layered`] puts a [`Layer`] below any protocol of a stream; the session is used as ever. `Open` comes
+//! when the layer is open and, after it, the protocol;
+//! [`Config::handshake_timeout`](crate::Config::handshake_timeout) covers both. Messages are framed as
+//! without the layer, and what waits to be written is sealed as one batch when the bytes before it are gone.
+//! A [`Layer`] is a state machine like everything here; `tls` (a module, and a feature) is one over rustls.
 //!
 //! What the layer changes for a session:
 //! * an error of the layer is the close reason ([`CloseReason::Layer`](crate::CloseReason::Layer)). Messages that came

@@ -87,7 +87,7 @@ fn reason(error: &CertificateError) -> String {
     }
 }
 
-/// How many names of a certificate are shown, and how much of each: it may have thousands.
+/// The most names of a certificate that are shown, and the most bytes of each: it may have thousands.
 const SHOWN_NAMES: usize = 10;
 const SHOWN_NAME: usize = 253;
 
@@ -103,7 +103,7 @@ fn names(presented: &[String]) -> String {
     }
 }
 
-/// A name without what rustls puts around it, which is of its kind.
+/// A name without the kind that rustls puts around it.
 fn name_of(presented: &str) -> String {
     let within = |start, end| presented.strip_prefix(start).and_then(|name| name.strip_suffix(end));
     let name = within("DnsName(\"", "\")")

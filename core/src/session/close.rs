@@ -70,7 +70,7 @@ impl Close {
         Close::new(true, Some(CloseReason::Refused(error)))
     }
 
-    /// Ends at once, since a newer session needs the place of this one, which is not open yet.
+    /// Ends at once: it is not open yet, and a newer session needs its place.
     pub fn displaced() -> Self {
         Close::new(false, Some(CloseReason::Displaced))
     }

@@ -21,7 +21,7 @@ pub(crate) struct Inbox {
     message: Clock,
 }
 
-/// Watches over a message of which some frames have come: control frames between them are no progress of it.
+/// The clock of a message of which some frames have come: control frames between them are no progress.
 #[derive(Debug, Default, Clone, Copy)]
 struct Clock {
     /// When it last made progress; `None` while there is no such message.
@@ -53,8 +53,8 @@ impl Inbox {
         self.partial_since.is_some() || self.message.since.is_some()
     }
 
-    /// Since when something has been incomplete without progress. `held` bytes wait, the last of which came at
-    /// `received_at`: perhaps they have not been decoded yet.
+    /// The time since when something has been incomplete without progress. `held` bytes wait, the last of
+    /// which came at `received_at`: perhaps they have not been decoded yet.
     pub(crate) fn incomplete_since(&self, held: usize, received_at: Timestamp) -> Option<Timestamp> {
         let Clock { since, decoded, mark } = self.message;
         let progress = (decoded + held as u64).saturating_sub(mark) >= PARTIAL_PROGRESS;
@@ -62,8 +62,8 @@ impl Inbox {
         [self.partial_since, message].into_iter().flatten().min()
     }
 
-    /// All that can be decoded is. `unfinished` is under way, and the last `held` bytes are part of it, or of a frame
-    /// in the midst of it.
+    /// Notes the state once all that can be decoded is: `unfinished` is under way, and the last `held` bytes
+    /// are part of it, or of a frame in the midst of it.
     #[cold]
     pub(crate) fn watch_message(&mut self, unfinished: Option<Unfinished>, held: usize, now: Timestamp) {
         let clock = &mut self.message;

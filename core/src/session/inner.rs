@@ -48,7 +48,7 @@ pub struct Inner {
     pub(super) idle_told: [Option<Timestamp>; 3],
     pub(super) received: Counted,
     pub(super) received_at: Timestamp,
-    /// What the message that was given last weighs. More than 4 GiB counts as 4 GiB.
+    /// The weight of the message that was given last. More than 4 GiB counts as 4 GiB.
     pub(super) weight: u32,
     pub(super) sent: Counted,
     /// Frames decoded that were no messages, and what a layer had to do, as frames.
@@ -278,7 +278,7 @@ impl Inner {
         }
     }
 
-    /// Since when nothing has moved either way.
+    /// The time since when nothing has moved either way.
     fn quiet_since(&self) -> Timestamp {
         if self.is_suspended() { self.now } else { self.read_since.max(self.write_since) }
     }
@@ -534,9 +534,9 @@ impl Inner {
         }
     }
 
-    /// Whether the time of queued bytes is up just now. What the transport takes now, and not all of it, is the last room in
-    /// the system's buffer, which somebody who was told to try again would not have found earlier either. It is the peer's
-    /// doing where nobody tried for long.
+    /// Whether the time of queued bytes is up just now. If the transport then takes a part of them, that is
+    /// the last room in the system's buffer, and no progress of the peer. After a longer time without a try
+    /// it is progress.
     fn is_stall_due(&self) -> bool {
         let due = self.deadlines.at(Deadline::WriteStall).filter(|&at| at <= self.now);
         due.is_some_and(|at| self.now.saturating_duration_since(at) <= LATE)

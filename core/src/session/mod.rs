@@ -448,20 +448,21 @@ impl<P: StreamProtocol> Session<P> {
 
     /// The work done so far that the bytes on the wire do not show.
     ///
-    /// [`poll_event`](Self::poll_event) goes on until it finds an event: of what was read it decodes all pings and fragments
-    /// before it gives `None`, and it decompresses a message as a whole. So look at it between reads and between events.
+    /// [`poll_event`](Self::poll_event) goes on until it finds an event: it decodes all pings and fragments
+    /// that were read before it gives `None`, and it decompresses a message as a whole. So look at this
+    /// between reads and between events.
     #[inline]
     pub fn work(&self) -> Work {
         let frames = self.inner.received.messages + self.inner.other_frames;
         Work { frames, bytes: self.protocol.worked() }
     }
 
-    /// What the message that was polled last weighs, in bytes: for queues of received messages, which are to hold a bounded
-    /// amount of memory.
+    /// The weight of the message that was polled last, in bytes: for queues of received messages that bound
+    /// their memory.
     ///
-    /// That is what it took on the wire; for a WebSocket message that came compressed or in several frames, all of its
-    /// payload as it is now; and no less than the value itself takes where it is kept. What a codec of the application's own
-    /// makes of the bytes it consumes is not known here.
+    /// That is what it took on the wire; for a WebSocket message that came compressed or in several frames,
+    /// all of its payload as it is now; and no less than the value itself takes where it is kept. The size of
+    /// what the application's own codec makes of those bytes is not known here.
     pub fn last_weight(&self) -> usize {
         (self.inner.weight as usize).max(size_of::<In<P>>())
     }

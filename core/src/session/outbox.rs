@@ -72,7 +72,7 @@ impl Outbox {
             self.answers += size;
         }
         self.accepted += 1;
-        // A message of no bytes is one run with those of the other kind: nothing else limits how many there are.
+        // Messages of no bytes share one run whatever their kind: nothing else limits how many there are.
         self.append(buffers, size, if answer && size > 0 { Kind::Answer } else { Kind::Message });
         if self.queued == 0 {
             self.advance(buffers, 0); // an empty message alone has nothing to wait for

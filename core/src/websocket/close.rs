@@ -205,8 +205,8 @@ pub enum ProtocolError {
     /// RFC 7692 section 6.2.
     #[error("a message can't be decompressed")]
     Deflate,
-    /// More than 16 final blocks (RFC 7692 section 7.2.3.4) in a compressed message, and more than one for each 32 bytes
-    /// of it.
+    /// A compressed message has more final blocks (RFC 7692 section 7.2.3.4) than 16 plus one for each 32
+    /// bytes.
     #[error("a compressed message of {bytes} bytes has {blocks} final blocks or more")]
     FinalBlocks {
         /// How many there were.

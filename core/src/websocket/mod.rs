@@ -108,10 +108,10 @@ pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
 
 /// The WebSocket protocol on a byte stream, as a server or as a client.
 ///
-/// Limits are those of the [`Config`]: `max_frame` and `max_message` count payload; more than 1024 fragments in a
-/// message need 32 bytes each; `partial_frame_timeout` bounds how long a message may stay unfinished; `max_head` and
-/// `handshake_timeout` bound the opening handshake, `close_timeout` the closing one. A ping goes out each
-/// `heartbeat_period`, or with each `cron_period` if there is no such.
+/// Limits are those of the [`Config`]: `max_frame` and `max_message` count payload; more than 1024 fragments
+/// in a message need 32 bytes each; `partial_frame_timeout` bounds how long a message may stay unfinished;
+/// `max_head` and `handshake_timeout` bound the opening handshake, `close_timeout` the closing one. A ping
+/// goes out each `heartbeat_period`, or with each `cron_period` if there is no such.
 ///
 /// A peer's ping is answered at once as long as no more than the low watermark is queued, and only the latest one after
 /// that (RFC 6455 section 5.5.3), so that a flood of them grows nothing.

@@ -49,11 +49,11 @@ impl ServerOptions {
     }
 
     /// Whether plain requests become [`Event::Request`](crate::Event::Request)s too, to be answered with
-    /// [`Verdict::Respond`]: for a small page or a health check on the same port. By default a GET is answered with 426,
-    /// another method with 405, and HTTP/1.0 with 505.
+    /// [`Verdict::Respond`]: for a small page or a health check on the same port. By default a GET is
+    /// answered with 426, another method with 405, and HTTP/1.0 with 505.
     ///
-    /// They may be of any [method](Request::method) but CONNECT, in HTTP/1.1 or 1.0. Those with a body are refused. Each
-    /// connection ends with its first answer.
+    /// They may be of any [method](Request::method) but CONNECT, in HTTP/1.1 or 1.0. Those with a body are
+    /// refused. Each connection ends with its first answer.
     #[must_use]
     pub fn plain_requests(mut self, on: bool) -> Self {
         self.plain_requests = on;
@@ -116,8 +116,9 @@ impl Upgrade {
     }
 }
 
-/// How many interim responses (1xx) a client skips before the answer: servers and proxies send one or two, such as 103
-/// (Early Hints). Together with the answer they have the length of one head, and the time of one handshake.
+/// The most interim responses (1xx) that a client skips before the answer: servers and proxies send one or
+/// two, such as 103 (Early Hints). Together with the answer they must fit the limits of one head and one
+/// handshake.
 const MAX_INTERIM: usize = 8;
 
 /// The opening handshake, until it is done.
@@ -125,7 +126,7 @@ pub(super) struct Opening {
     side: Side,
     scan: HeadScan,
     max_head: usize,
-    /// What a server answers is sent without its body.
+    /// The server's answer is sent without its body.
     to_head: bool,
     /// How many interim responses a client has skipped.
     interim: usize,

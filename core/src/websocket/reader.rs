@@ -92,8 +92,8 @@ impl Reader {
         self.inflater = Some(Box::new(inflater));
     }
 
-    /// What is under way beyond what was read of a frame: a message that is held, or in parts, where nothing is held
-    /// between frames, a frame of which some has been given already.
+    /// The message or frame under way, of which some was decoded already: a message that is held; or, in
+    /// parts, where nothing is held between frames, a frame.
     pub(crate) fn unfinished(&mut self) -> Option<Unfinished> {
         let message = self.message.as_ref()?;
         let left = match &self.frame {
@@ -104,7 +104,7 @@ impl Reader {
         Some(Unfinished { begun: std::mem::take(&mut self.begun), bytes: message.received - left })
     }
 
-    /// What was decompressed, as [`Work::bytes`](crate::Work::bytes) counts it.
+    /// The bytes decompressed, as [`Work::bytes`](crate::Work::bytes) counts them.
     #[inline]
     pub(crate) fn worked(&self) -> u64 {
         #[cfg(feature = "deflate")]

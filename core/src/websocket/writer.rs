@@ -26,7 +26,7 @@ struct Deflating {
     compressor: super::deflate::Compressor,
     /// Messages below this size go as they are.
     min_size: usize,
-    /// What was compressed, as [`Work::bytes`](crate::Work::bytes) counts it.
+    /// The bytes compressed, as [`Work::bytes`](crate::Work::bytes) counts them.
     deflated: u64,
 }
 
@@ -89,7 +89,7 @@ impl Writer {
         return false;
     }
 
-    /// What was compressed, as [`Work::bytes`](crate::Work::bytes) counts it.
+    /// The bytes compressed, as [`Work::bytes`](crate::Work::bytes) counts them.
     #[inline]
     pub(super) fn worked(&self) -> u64 {
         #[cfg(feature = "deflate")]

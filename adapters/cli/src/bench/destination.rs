@@ -1,4 +1,4 @@
-//! [`Destination`]: where results are written, when they are all there.
+//! [`Destination`]: the place for the results, once they are all there.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -29,12 +29,11 @@ impl FromStr for Destination {
 }
 
 impl Destination {
-    /// Checks that it can be written, which is better known now than after the measurement. What is there
-    /// stays.
+    /// Checks that it can be written, before the measurement rather than after it. An existing file stays.
     pub fn check(&self) -> anyhow::Result<()> {
         let Destination::File(path) = self else { return Ok(()) };
         let check = || match Place::find(path)? {
-            // Opening a FIFO takes a reader, and closing it tells that reader that nothing will come.
+            // Opening a FIFO takes a reader, and closing it would end that reader's input.
             Place::Special(_) => Ok(()),
             Place::File(path) => {
                 let there = File::options().write(true).open(&path);
@@ -49,8 +48,7 @@ impl Destination {
         check().with_context(|| format!("can't write {}", path.display()))
     }
 
-    /// Writes `text`, all of it or nothing: whoever reads a file sees what was there before until this is
-    /// done.
+    /// Writes `text`, all of it or nothing: until this is done a file has its old content.
     pub fn write(&self, text: &str) -> anyhow::Result<()> {
         let path = match self {
             Destination::StandardOutput => {
@@ -66,9 +64,9 @@ impl Destination {
     }
 }
 
-/// What is at a path.
+/// The kind of thing at a path.
 enum Place {
-    /// A file or nothing; its own path, and not that of a link to it.
+    /// A file or nothing, by its own path and not that of a link to it.
     File(PathBuf),
     /// A device or a FIFO, in whose place no file is put.
     Special(PathBuf),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::diagnostics;
 
-/// How many characters the bar has.
+/// Characters of the bar.
 const WIDTH: usize = 40;
 
 /// A bar on standard error, shown only on a terminal.
@@ -21,7 +21,7 @@ impl Progress {
         Progress { name, total, done: Duration::ZERO, shown: io::stderr().is_terminal() }
     }
 
-    /// So much more is done.
+    /// Adds `time` to what is done.
     pub fn advance(&mut self, time: Duration) {
         self.done += time;
         if self.shown {
@@ -36,7 +36,7 @@ impl Progress {
         format!("{} [{bar:<WIDTH$}] {left} s", self.name)
     }
 
-    /// Takes the bar away, so that what is printed next is not beside it.
+    /// Removes the bar, so that what is printed next does not stand beside it.
     pub fn finish(self) {
         if self.shown {
             diagnostics::show("\r\x1b[K".to_owned());

@@ -134,7 +134,7 @@ impl Options {
     fn client<R: BuiltIn>(&self) -> anyhow::Result<ClientBuilder<R, Spawner<R>>> {
         let mut config = self.codec.config(self.url.transport).heartbeat_period(self.websocket.ping);
         if !self.echo {
-            // It receives whenever there is room to print; what can't be printed is to wait with the peer.
+            // It receives whenever there is room to print; what can't be printed yet should wait at the peer.
             config = config.receive_ahead(UNPRINTED);
         }
         Ok(client::<R>().config(config.build()?))
@@ -165,7 +165,7 @@ async fn converse_with<R: BuiltIn, M: Payload>(options: &Options, peer: impl Pee
 /// Sends back what comes.
 async fn echo<M, P: Peer<M>>(options: &Options, mut peer: P) -> anyhow::Result<()> {
     while let Some(message) = peer.next().await.transpose().map_err(|reason| ended(options, &reason))? {
-        // That the session is closing is told by the next call.
+        // The next call reports that the session is closing.
         if peer.feed(message).await.is_err_and(|error| P::peer_waits(&error)) {
             bail!("the peer sends and takes nothing of what is sent back");
         }

@@ -118,7 +118,7 @@ impl<M: Payload> Talk<M> {
             }
             moved = true;
         }
-        // That the peer waits for us to receive is no failure: it waits until there is room to print.
+        // A peer that waits for us to receive is no failure: it waits until there is room to print.
         while !self.unsent.is_empty() && !waits::<M, P>(&peer.as_mut().poll_ready(cx)) {
             if let Some(message) = self.unsent.pop_front() {
                 // It is refused only when the session is closing, which is told when receiving.

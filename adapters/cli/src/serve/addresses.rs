@@ -9,11 +9,10 @@ use crate::diagnostics;
 use crate::runtime::BuiltIn;
 use crate::url::{Transport, Url};
 
-/// How often another port is tried, where any will do and one that is free at one address is taken at
-/// another.
+/// How many more ports are tried, where any will do and one that is free at one address is taken at another.
 const TRIES: usize = 64;
 
-/// Where a URL is served.
+/// The places where a URL is served.
 pub struct Places {
     /// One for each address, at least one.
     pub urls: Vec<Url>,
@@ -21,7 +20,8 @@ pub struct Places {
     pub name: Option<Url>,
 }
 
-/// Finds where `url` is served. An address that can't be had is told and left out, unless there is no other.
+/// Finds where `url` is served. An address that can't be had is reported and left out, unless there is no
+/// other.
 pub async fn find<R: BuiltIn>(url: &Url) -> anyhow::Result<Places> {
     let one = Places { urls: vec![url.clone()], name: None };
     if !url.transport.has_port() || url.has_literal_host() {
@@ -61,14 +61,14 @@ pub async fn find<R: BuiltIn>(url: &Url) -> anyhow::Result<Places> {
 /// Addresses to listen on.
 #[derive(Debug)]
 struct Free {
-    /// With the same port.
+    /// All with the same port.
     addresses: Vec<SocketAddr>,
     /// Those that can't be had, and why.
     others: Vec<(SocketAddr, io::Error)>,
 }
 
-/// Finds a port that is free at all of `addresses` that can be had; their own, unless that is 0. `bind` takes
-/// an address as long as its result is kept.
+/// Finds a port that is free at all of `addresses` that can be had: their own, unless that is 0. `bind` holds
+/// an address for as long as its result is kept.
 fn free<T>(
     addresses: &[SocketAddr],
     mut bind: impl FnMut(SocketAddr) -> io::Result<(SocketAddr, T)>,
@@ -90,7 +90,7 @@ fn free<T>(
                     tries -= 1;
                     continue 'port;
                 }
-                // Not allowed is no matter of one address.
+                // A lack of permission is not about one address.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err((wanted, error)),
                 Err(error) => others.push((wanted, error)),
             }

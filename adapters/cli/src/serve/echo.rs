@@ -153,7 +153,7 @@ impl<R: BuiltIn> Server<R> {
         }
     }
 
-    /// Waits until it has ended though nobody asked it to, and gives why.
+    /// Waits until it has ended of its own accord, and returns why.
     pub async fn ended(&self) -> CloseReason {
         match self {
             Server::Port(server) => server.ended().await,

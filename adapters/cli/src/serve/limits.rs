@@ -5,7 +5,7 @@ use getty_driver::ServerLimits;
 
 use crate::url::{Transport, Url};
 
-/// Options on how many connections are served. Those beyond a limit are closed at once.
+/// Options on how many connections are served.
 #[derive(Debug, Clone, Copy, Default, Args)]
 #[command(next_help_heading = "Limits of connections")]
 pub struct LimitOptions {
@@ -23,7 +23,7 @@ pub struct LimitOptions {
     accept_rate: Option<u32>,
 }
 
-/// How many sessions there may be at a URL, as many as the library's default allows.
+/// Sessions at a URL by default, as many as the library's default.
 const MAX_SESSIONS: u32 = 100_000;
 
 impl LimitOptions {

@@ -48,12 +48,12 @@ pub use udp::UdpOptions;
 /// that line.
 ///
 /// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it,
-/// and a health check 200, by GET, HEAD, OPTIONS or in HTTP/1.0. Text comes back as text and binary as
+/// and a health check gets 200, by GET, HEAD, OPTIONS or in HTTP/1.0. Text comes back as text and binary as
 /// binary.
 ///
 /// tls is tcp in TLS 1.2 or 1.3, and wss is ws in it: both need --cert and --key. With them SIGHUP reads the
-/// two files again, for sessions that begin after it; what can't be used is told on standard error, and the
-/// old certificate stays. So it does as long as a file lets its reader wait.
+/// two files again, for sessions that begin after it. If they can't be used, standard error says why and the
+/// old certificate stays; it also stays for as long as reading a file blocks.
 ///
 /// SIGUSR1 prints who is there on standard error: a line for each session, 1000 at the most, with its number, the addresses
 /// of both ends, whether it is open, for how long it has been there, when the peer last gave a sign of life, how many bytes
@@ -273,8 +273,8 @@ async fn serve_per_core<R: BuiltIn>(
     }
 }
 
-/// Waits until one of the servers has ended of its own accord, and gives why. Before that, all of them are
-/// announced, if somebody reads that soon.
+/// Waits until one of the servers has ended of its own accord, and returns why. It first waits for the
+/// announcement of all of them, but not for long: standard output may have no reader.
 async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>], announced: &Notify) -> anyhow::Error {
     let ends = urls.iter().zip(servers).map(|(url, server)| {
         Box::pin(async move {
@@ -290,7 +290,7 @@ async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>], announced: &Not
     failure
 }
 
-/// How long a server that has failed waits for the reader of what is announced.
+/// How long a failure waits for the announcement.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Waits for a signal to end and gives its exit code; meanwhile renews the certificate and tells of the sessions when it
@@ -322,7 +322,8 @@ fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// What is told of so many servers in the place of their URLs, if they are the addresses of one name.
+/// A number of servers, and the URL that is announced instead of theirs if they are the addresses of one
+/// name.
 type Name = (Option<Url>, usize);
 
 fn announcement(urls: Vec<Url>, names: Vec<Name>) -> String {
@@ -346,8 +347,8 @@ async fn report<R: BuiltIn>(
     Ok(totals::report::<R>(totals, servers).await)
 }
 
-/// Prints in a thread: whoever reads standard output may take their time, and sessions are served and signals
-/// taken meanwhile.
+/// Prints in a thread: the reader of standard output may be slow, and sessions are served and signals taken
+/// meanwhile.
 async fn announce(text: String) -> io::Result<()> {
     let (done, printed) = oneshot::channel();
     thread::Builder::new().name("announce".to_owned()).spawn(move || done.send(stdio::print(&text)))?;

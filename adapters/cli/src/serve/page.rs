@@ -7,14 +7,14 @@ use getty_driver::core::websocket::{Accept, Request, Response, Verdict};
 pub struct Site {
     path: String,
     page: Response,
-    /// To those who ask what may be asked.
+    /// The response to OPTIONS.
     methods: Response,
     other_method: Response,
     upgrade: Response,
     not_found: Response,
 }
 
-/// What the page may be asked for.
+/// Methods of requests for the page.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The page, with places for the path and for sub-protocols.
@@ -50,8 +50,8 @@ impl Site {
         })
     }
 
-    /// Lets clients in at the path; plain requests get the page at `/`, and are told of WebSocket at the
-    /// path. There is nothing else.
+    /// Lets clients in at the path. Plain requests get the page at `/`, and 426 at the path. There is nothing
+    /// else.
     pub fn answer(&self, request: &Request) -> Verdict {
         let response = match (request.is_upgrade(), request.path(), request.method()) {
             (true, path, _) if path == self.path => return Verdict::Accept(Accept::new()),

@@ -12,10 +12,10 @@ use crate::diagnostics;
 use crate::explain::with_causes;
 use crate::tls::ServerTlsOptions;
 
-/// A thread that reads the files, one time after the other: what is in their place may let it wait, and
-/// nothing else does.
+/// A thread that reads the files, one time after the other. If a read blocks, as on a FIFO, nothing else
+/// waits.
 pub struct Renewal {
-    /// Holds one at most: whoever asks twice while the files are read wants them read once more.
+    /// Holds one at most: however often it is asked while the files are read, they are read once more.
     requests: SyncSender<()>,
     reading: Arc<AtomicBool>,
 }

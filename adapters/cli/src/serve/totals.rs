@@ -67,8 +67,8 @@ fn is_error(reason: &CloseReason) -> bool {
     }
 }
 
-/// Whether the peer has left, in whichever way. Before its first byte that is what a health check does, or
-/// who looks whether the port is open.
+/// Whether the peer has left, in whichever way. Before its first byte that is what health checks and port
+/// scanners do.
 fn is_end_of_peer(reason: &CloseReason) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
     match reason {

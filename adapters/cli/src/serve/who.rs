@@ -11,8 +11,8 @@ use crate::diagnostics;
 /// How many sessions are told of; the others are counted.
 const LINES: usize = 1000;
 
-/// Tells of `sessions` on standard error, those first that began first. A thread does that: of many it takes
-/// a while, and sessions may be served by the caller's.
+/// Lists `sessions` on standard error, the oldest first. A thread does that: many of them take a while, and
+/// the caller's thread may serve sessions.
 pub fn tell(sessions: Vec<SessionInfo>) {
     if let Err(error) = thread::Builder::new().name("list".to_owned()).spawn(move || list(sessions)) {
         diagnostics::tell(format_args!("can't list the sessions: {error}"));

@@ -1,6 +1,7 @@
 //! A server under mixed load for some time: what it holds does not grow.
 //!
-//! Three seconds, on all runtimes at once; `GETTY_SOAK=300` makes it five minutes. With `--nocapture` it prints what was held.
+//! Three seconds, on all runtimes at once; `GETTY_SOAK=300` makes it five minutes. With `--nocapture` it
+//! prints what was held.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;

@@ -1,15 +1,15 @@
-//! [`Ahead`]: what was received while somebody waited to write.
+//! [`Ahead`]: events received while a connection waits to write.
 
 use std::collections::VecDeque;
 
 use getty_core::Event;
 
-/// Events that were decoded before anybody asked for them, in order. An idle connection's holds no memory.
+/// Events that were decoded before they were asked for, in order. Empty, it holds no memory.
 pub(super) struct Ahead<T> {
     events: VecDeque<(Event<T>, usize)>,
-    /// What they weigh together.
+    /// Their weight.
     weight: usize,
-    /// How much that may be; the last one may go past it.
+    /// The most that they may weigh; the last one may go past it.
     limit: usize,
 }
 
@@ -18,7 +18,7 @@ impl<T> Ahead<T> {
         Ahead { events: VecDeque::new(), weight: 0, limit }
     }
 
-    /// Adds an event, which weighs as much as its place in the queue at least.
+    /// Adds an event, which weighs at least as much as its place in the queue.
     pub(super) fn push(&mut self, event: Event<T>, weight: usize) {
         let weight = weight.max(size_of::<(Event<T>, usize)>());
         self.weight += weight;
@@ -34,7 +34,7 @@ impl<T> Ahead<T> {
         Some(event)
     }
 
-    /// All events, and what they weigh.
+    /// All events, with their weights.
     pub(super) fn into_events(self) -> impl Iterator<Item = (Event<T>, usize)> {
         self.events.into_iter()
     }
@@ -47,7 +47,7 @@ impl<T> Ahead<T> {
         self.weight >= self.limit
     }
 
-    /// Whether it is worth waking who waits for room: waking it for each message that is taken would cost more.
+    /// Whether it is worth waking the sending half: waking it for each message that is taken would cost more.
     pub(super) fn has_much_room(&self) -> bool {
         self.weight <= self.limit / 2
     }

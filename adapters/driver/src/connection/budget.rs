@@ -1,33 +1,34 @@
-//! [`Budget`]: how much is done for one task before others have their turn.
+//! [`Budget`]: the work for one task before others have their turn.
 
 use getty_core::Work;
 
 use crate::actor::TURN_MESSAGES;
 use crate::driver::{TURN_BYTES, TURN_FRAMES};
 
-/// What a connection has done so far. All of it only grows.
+/// Work of a connection so far. It only grows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Done {
     pub(super) read: u64,
     pub(super) work: Work,
 }
 
-/// What may be done before the task yields: as much as in a turn of a driver. It is used up by results that are ready one
-/// after the other and by what each of them took, and is whole again when the task has waited.
+/// The work that may be done before the task yields: as much as in a turn of a driver. Results that are ready
+/// one after the other use it up, by their number and by the work that each took. It is renewed when the task
+/// waits.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     results: u32,
-    /// What was done before.
+    /// The work done before the turn.
     before: Option<Done>,
 }
 
 impl Budget {
-    /// Begins a turn, by which `done` is done.
+    /// Begins a turn, with `done` so far.
     pub(super) fn begin(&mut self, done: Done) {
         self.before.get_or_insert(done);
     }
 
-    /// Whether it is used up, now that `done` is done.
+    /// Whether it is used up, with `done` so far.
     pub(super) fn is_spent(&self, done: Done) -> bool {
         let Some(before) = self.before else { return false };
         let bytes = (done.read - before.read) + (done.work.bytes - before.work.bytes);

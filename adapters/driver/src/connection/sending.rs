@@ -1,4 +1,4 @@
-//! Sending over a [`Connection`], and receiving ahead while somebody waits to.
+//! Sending over a [`Connection`], and receiving ahead while it waits for room.
 
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
@@ -10,23 +10,23 @@ use super::{Connection, FlushError};
 use crate::driver::WRITE_AT;
 use crate::{Io, Runtime};
 
-/// For how long the peer takes nothing, and nobody receives, until it is said to wait. That the transport takes nothing at
-/// some point proves nothing: the peer may be busy with what it has.
+/// How long the peer takes nothing, while nothing is received from it, before it is said to wait. One refusal
+/// of the transport proves nothing: the peer may be busy with what it has.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// The transport takes nothing.
 pub(super) struct Stuck {
     pub(super) since: Timestamp,
-    /// How many bytes had been written by then.
+    /// Bytes written by then.
     sent: u64,
-    /// No more may be received ahead, and there is more: who waits to write does so for [`STUCK_AFTER`] at most.
+    /// No more may be received ahead, and there is more: sending waits for [`STUCK_AFTER`] at most.
     pub(super) is_full: bool,
 }
 
 /// Whether another task may have the receiving half while one waits to send.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Company {
-    /// Who waits has the whole connection.
+    /// The waiting future has the whole connection.
     None,
     Perhaps,
 }
@@ -35,7 +35,7 @@ pub(super) enum Company {
 pub(super) struct PeerWaits;
 
 impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
-    /// Who pulls messages waits for room to send; that must not stop messages from coming, as answers would.
+    /// Accepts an item that is no answer: answers that wait for room would stop messages from coming.
     pub(super) fn accept(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         self.engine.session.end_answer();
         self.engine.session.send(item)
@@ -60,7 +60,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         })
     }
 
-    /// Whether who has a message to send need not wait.
+    /// Whether a message can be sent without waiting.
     pub(super) fn has_room(&self) -> bool {
         let session = &self.engine.session;
         !session.is_open() || session.is_writable() && session.queued() < WRITE_AT
@@ -81,7 +81,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
                 }
                 return Poll::Ready(this.closed_cleanly().map_err(FlushError::Closed));
             }
-            // Received messages are yet to be pulled, so the session is not over; but nothing more will be sent.
+            // Received messages are yet to be pulled, so the session is not over; but nothing more will be
+            // sent.
             if let Some(failure) = this.engine.unwritten() {
                 return Poll::Ready(Err(FlushError::Closed(CloseReason::Io(failure))));
             }
@@ -97,7 +98,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         })
     }
 
-    /// Writes, and receives what is there; ready if either changed anything for the session.
+    /// Writes, and receives what is there. Ready if either changed anything for the session.
     fn poll_sending(
         &mut self,
         cx: &mut TaskContext<'_>,
@@ -114,7 +115,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         if self.is_stuck(now, company) { Poll::Ready(Err(PeerWaits)) } else { Poll::Pending }
     }
 
-    /// Receives what is there and keeps it for later, as far as there is room; says whether that was anything.
+    /// Receives what is there and keeps it for later, as far as there is room. Returns whether that was
+    /// anything.
     fn receive_ahead(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> bool {
         let mut any = false;
         loop {
@@ -137,7 +139,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.engine.session.stats().buffered > 0
     }
 
-    /// Keeps an event for who receives.
+    /// Keeps an event for the receiving half.
     fn keep(&mut self, now: Timestamp, event: Event<In<P>>) {
         self.accept_client(now, &event);
         let weight = match &event {
@@ -149,8 +151,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.ahead.push(event, weight);
     }
 
-    /// The transport takes nothing now. Whether that is because the peer waits for somebody to receive: nothing was taken
-    /// for a while, and there is more to receive than may be received ahead.
+    /// Whether the transport, which takes nothing now, does so because the peer waits to be received from:
+    /// nothing was taken for a while, and there is more to receive than may be received ahead.
     fn is_stuck(&mut self, now: Timestamp, company: Company) -> bool {
         let received_by_other = matches!(company, Company::Perhaps) && self.wakers.are_apart();
         let is_full = self.ahead.is_full() && self.has_undecoded() && !received_by_other;

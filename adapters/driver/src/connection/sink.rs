@@ -25,8 +25,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
     }
 }
 
-/// Waits as [`feed`](Connection::feed) and [`flush`](Connection::flush) do, but for one thing: if another task waits for the
-/// `Stream` at the same time, that one receives, and nothing fails because it is slow.
+/// Waits as [`feed`](Connection::feed) and [`flush`](Connection::flush) do, with one difference: if another
+/// task waits for the `Stream` at the same time, that one receives, and nothing fails because it is slow.
 impl<R: Runtime, I: Io, P: StreamProtocol> Sink<Out<P>> for Connection<R, I, P> {
     type Error = SinkError<Out<P>>;
 
@@ -57,8 +57,8 @@ pub enum FlushError {
     #[error("the session is over: {0}")]
     Closed(CloseReason),
     /// The peer takes nothing until it is received from, and as much as
-    /// [`Config::receive_ahead`](getty_core::Config::receive_ahead) allows was received ahead. The session goes on: receive,
-    /// then flush again.
+    /// [`Config::receive_ahead`](getty_core::Config::receive_ahead) allows was received ahead. The session
+    /// goes on: receive, then flush again.
     #[error(
         "the peer waits for us to receive: receive what it sent, then flush again (Config::receive_ahead)"
     )]

@@ -21,14 +21,14 @@ impl Half {
     }
 }
 
-/// The tasks that wait for a connection. The transport and the timer know one waker only, the bell, which wakes all of
-/// them.
+/// The tasks that wait for a connection. The transport and the timer know one waker only, the bell, which
+/// wakes all of them.
 pub(super) struct Wakers {
     halves: [Option<Waker>; 2],
     bell: Arc<Bell>,
-    /// Whom the bell wakes.
+    /// The wakers that the bell has.
     told: [Option<Waker>; 2],
-    /// When both halves waited at once last, they were two tasks.
+    /// The last time that both halves waited at once, they were two tasks.
     apart: bool,
 }
 
@@ -37,8 +37,8 @@ impl Wakers {
         Wakers { halves: [None, None], bell: Arc::default(), told: [None, None], apart: false }
     }
 
-    /// Wakes who waits for the other half: something happened that is its business too. That may be the same task, whose
-    /// turn with the other half is over already.
+    /// Wakes the task that waits for the other half: what happened concerns it too. That may be the same
+    /// task, whose turn with the other half is over already.
     pub(super) fn wake_other(&self, half: Half) {
         let [_, other] = half.order();
         if let Some(waker) = &self.halves[other] {
@@ -46,19 +46,19 @@ impl Wakers {
         }
     }
 
-    /// Nobody waits for this half any longer.
+    /// No task waits for this half any longer.
     pub(super) fn forget(&mut self, half: Half) {
         let [mine, _] = half.order();
         self.halves[mine] = None;
     }
 
-    /// Whether somebody waits for this half.
+    /// Whether a task waits for this half.
     pub(super) fn is_awaited(&self, half: Half) -> bool {
         let [mine, _] = half.order();
         self.halves[mine].is_some()
     }
 
-    /// Notes who waits; gives the waker for the transport.
+    /// Remembers the waiting task; returns the waker for the transport.
     pub(super) fn register(&mut self, half: Half, waker: &Waker) -> Waker {
         let [mine, other] = half.order();
         if !self.halves[mine].as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -75,7 +75,7 @@ impl Wakers {
         Waker::from(self.bell.clone())
     }
 
-    /// Whether the bell wakes these two and nobody else.
+    /// Whether the bell wakes these two and no other task.
     fn tells(&self, first: &Waker, second: Option<&Waker>) -> bool {
         let is = |told: &Option<Waker>, waker: Option<&Waker>| match (told, waker) {
             (Some(told), Some(waker)) => told.will_wake(waker),

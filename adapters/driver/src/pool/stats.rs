@@ -49,9 +49,9 @@ pub struct NotReady {
     pub why: NotReadyWhy,
     /// How many sessions were open.
     pub open: usize,
-    /// How many were waited for: one, or all.
+    /// The number waited for: one, or all.
     pub wanted: usize,
-    /// How many the pool is to have.
+    /// The number that the pool is to have.
     pub sessions: usize,
     /// How each address was doing, with what went wrong there last.
     pub addresses: Vec<AddressStats>,

@@ -168,7 +168,7 @@ impl ClientTlsBuilder {
     ///
     /// # Errors
     /// There is no authority to trust, the identity's key does not belong to its certificate or is of a type
-    /// that is not supported, or the server's name is none.
+    /// that is not supported, or the server's name is invalid.
     pub fn build(self) -> Result<ClientTls, TlsSetupError> {
         let provider = provider();
         let verifier: Arc<dyn ServerCertVerifier> = match self.trust {

@@ -56,7 +56,7 @@ pub enum TlsSetupError {
     /// A byte order mark hides the beginning of an entry, or the text is UTF-16.
     #[error("a byte order mark (BOM) stands before -----BEGIN: save the file as plain text without one")]
     ByteOrderMark,
-    /// Something stands before the beginning of an entry, which readers of PEM would pass over for that.
+    /// Something stands before the `-----BEGIN` of an entry, so that readers of PEM would skip it.
     #[error("line {line}: -----BEGIN has to be at the beginning of its line")]
     Indented {
         /// The line, from 1.
@@ -72,7 +72,7 @@ pub enum TlsSetupError {
         number: usize,
         /// The line on which it begins, from 1.
         line: usize,
-        /// What it is called there.
+        /// Its label.
         label: String,
     },
     /// A certificate can't be read.
@@ -116,7 +116,7 @@ impl Identity {
     /// SEC 1 (EC) are known, not encrypted.
     ///
     /// # Errors
-    /// Something is not there, or encrypted, or not valid PEM; a certificate can't be read.
+    /// Something is missing, encrypted or not valid PEM, or a certificate can't be read.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsSetupError> {
         let mut certificates = Vec::new();
         pem::certificates(chain, |certificate| {
@@ -157,8 +157,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsSetupError> {
     fs::read(path).map_err(|source| TlsSetupError::Read { path: path.to_owned(), source })
 }
 
-/// Whether these bytes are a certificate at all. What rustls thinks of it otherwise is found out when it is
-/// used.
+/// Checks that these bytes are a certificate at all. Other problems are found when it is used.
 fn check_encoding(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
     match ParsedCertificate::try_from(certificate) {
         Err(error @ rustls::Error::InvalidCertificate(CertificateError::BadEncoding)) => Err(error),
@@ -166,7 +165,7 @@ fn check_encoding(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error>
     }
 }
 
-/// What rustls says of a certificate, which it takes for a peer's.
+/// The error's text without the words by which rustls blames a peer's certificate.
 fn without_peer(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(error) => format!("not valid: {error}"),

@@ -1,4 +1,4 @@
-//! What kind of key it is that can't be used, read from its DER.
+//! The kind of a key that can't be used, read from its DER.
 
 use rustls::pki_types::PrivateKeyDer;
 
@@ -16,7 +16,7 @@ pub(super) fn is_der(bytes: &[u8]) -> bool {
     matches!(element(bytes), Some((SEQUENCE, _, [])))
 }
 
-/// What kind of key it is.
+/// The kind of a key.
 pub(super) fn kind(key: &PrivateKeyDer<'_>) -> String {
     let kind = match key {
         PrivateKeyDer::Pkcs8(key) => kind_of_pkcs8(key.secret_pkcs8_der()),

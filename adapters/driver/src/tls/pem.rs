@@ -1,4 +1,5 @@
-//! Reading PEM, so that what is wrong with a file is said: which form it has, and which of its entries is bad.
+//! Reads PEM with errors that name what is wrong with a file: which form it has, and which of its entries is
+//! bad.
 
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,12 +14,13 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 struct Entry<'a> {
     /// The line of the `BEGIN`, from 1.
     line: usize,
-    /// What is between `BEGIN` and the dashes.
+    /// The text between `BEGIN` and the dashes.
     label: String,
     text: &'a [u8],
 }
 
-/// The entries of a file. What readers of PEM pass over in silence, since it is not quite a `BEGIN`, is an error.
+/// The entries of a file. A line that is not quite a `BEGIN`, which readers of PEM skip silently, is an
+/// error.
 fn entries(pem: &[u8]) -> Result<Vec<Entry<'_>>, TlsSetupError> {
     if UTF_16.iter().any(|bom| pem.starts_with(bom)) {
         return Err(TlsSetupError::ByteOrderMark);
@@ -45,7 +47,7 @@ fn entries(pem: &[u8]) -> Result<Vec<Entry<'_>>, TlsSetupError> {
     Ok(starts.into_iter().zip(ends).map(entry).collect())
 }
 
-/// Gives each certificate in `pem` to `take`, which may find that it is none.
+/// Gives each certificate in `pem` to `take`, which may find it invalid.
 pub(super) fn certificates(
     pem: &[u8],
     mut take: impl FnMut(CertificateDer<'static>) -> Result<(), rustls::Error>,
@@ -88,7 +90,7 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsSetup
     })
 }
 
-/// What is wrong, without the lists of bytes that stand for text.
+/// Describes the error, without the lists of bytes that stand for text.
 fn words(error: &Error) -> String {
     match error {
         Error::MissingSectionEnd { end_marker } => {

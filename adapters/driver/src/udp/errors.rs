@@ -1,4 +1,4 @@
-//! What an error of a datagram socket is about: one datagram, or the socket.
+//! Sorts errors of a datagram socket: about one datagram, or about the socket.
 
 use std::io::ErrorKind;
 
@@ -7,12 +7,12 @@ use getty_core::IoFailure;
 /// The system's numbers of errors, as far as they matter here.
 #[cfg(unix)]
 mod numbers {
-    /// The socket is none, or can't be used.
+    /// It is no socket, or can't be used.
     pub(super) const OF_SOCKET: &[i32] = &[libc::EBADF, libc::ENOTSOCK, libc::EFAULT, libc::ENOSYS];
 
     pub(super) const INVALID: i32 = libc::EINVAL;
 
-    /// What messages of ICMP become on a connected socket.
+    /// Errors that messages of ICMP become on a connected socket.
     pub(super) const OF_NETWORK: &[i32] = &[
         libc::ECONNREFUSED,
         libc::EHOSTUNREACH,
@@ -54,7 +54,7 @@ mod numbers {
 pub(crate) fn ends_receiving(failure: IoFailure) -> bool {
     match failure.raw_os_error {
         Some(number) => numbers::OF_SOCKET.contains(&number) || number == numbers::INVALID,
-        // Not the system's: only what is known to be about a datagram is.
+        // Not a system error: about a datagram only if it is known to be.
         None => {
             !matches!(failure.kind, ErrorKind::NetworkDown | ErrorKind::PermissionDenied)
                 && !has_kind_of_network(failure)
@@ -62,8 +62,8 @@ pub(crate) fn ends_receiving(failure: IoFailure) -> bool {
     }
 }
 
-/// Whether the socket is of no use after an error of sending. That a datagram is invalid is not enough: a
-/// peer can have it by saying that its port is 0.
+/// Whether the socket is of no use after an error of sending. An invalid datagram is not enough: a peer can
+/// cause that by claiming to have port 0.
 pub(crate) fn ends_sending(failure: IoFailure) -> bool {
     failure.raw_os_error.is_some_and(|number| numbers::OF_SOCKET.contains(&number))
 }
@@ -81,7 +81,7 @@ pub(super) fn may_be_of_run(failure: IoFailure) -> bool {
     failure.raw_os_error.is_some_and(|number| numbers::OF_RUN.contains(&number))
 }
 
-/// Whether an error of sending may be about the control messages that go with a datagram: what is below does
+/// Whether an error of sending may be about the control messages that go with a datagram: the layer below may
 /// not do what they ask for.
 pub(super) fn may_be_of_control(failure: IoFailure) -> bool {
     failure.raw_os_error.is_some() && failure.raw_os_error == numbers::OF_CONTROL

@@ -98,8 +98,8 @@ pub(super) fn receive_one(socket: &SockRef<'_>, room: &mut [u8], control: &mut [
     Ok(meta)
 }
 
-/// Whether `error` of receiving a batch says that this process may not: it is what the call gives for no
-/// datagrams too, which asks the socket for nothing. Other errors of these numbers are about datagrams.
+/// Whether `error` of receiving a batch says that this process may not. If so, the call fails for zero
+/// datagrams too, which asks the socket for nothing. Otherwise an error of these numbers is about a datagram.
 pub(super) fn forbids_receiving(socket: &SockRef<'_>, state: &UdpSocketState, error: &io::Error) -> bool {
     may_forbid(error) && {
         let none = state.recv((&**socket).into(), &mut [], &mut []);
@@ -128,7 +128,7 @@ pub(super) fn forbids_control(socket: &SockRef<'_>, error: &io::Error) -> bool {
     }
 }
 
-/// What seccomp filters and security modules give for a call that they do not allow.
+/// Whether it is an error of seccomp filters and security modules for a call that they forbid.
 fn may_forbid(error: &io::Error) -> bool {
     [Errno::NOSYS, Errno::PERM, Errno::ACCESS].iter().any(|&errno| is(errno, error))
 }

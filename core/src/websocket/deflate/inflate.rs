@@ -10,9 +10,10 @@ use super::{LEAST_WORK, TAIL};
 const MIN_ROOM: usize = 256;
 const MAX_ROOM: usize = 16 * 1024;
 
-/// So many final blocks are free; each one after that must come with [`FINAL_BLOCK_BYTES`] bytes of the compressed
-/// message. After each the decompressor begins anew, and two bytes are enough to ask for that: a flood of them took 35 to
-/// 150 ns a byte, where data takes 10 to 25. A message of several streams has a few of them, or larger ones.
+/// Final blocks that any message may have; each further one takes [`FINAL_BLOCK_BYTES`] bytes of compressed
+/// data. The decompressor begins anew after each, and two bytes are enough for one: a flood of them took 35
+/// to 150 ns a byte, where data takes 10 to 25. A message of several streams has a few of them, or larger
+/// ones.
 const FREE_FINAL_BLOCKS: u64 = 16;
 const FINAL_BLOCK_BYTES: u64 = 32;
 
@@ -31,7 +32,7 @@ pub enum InflateError {
         "the compressed data of a message is corrupt: expected DEFLATE data (RFC 1951, RFC 7692 section 7.2.2)"
     )]
     Corrupt,
-    /// It has more final blocks than a message of several streams has.
+    /// It has more final blocks than are allowed: 16, and one for each 32 bytes.
     #[error("a compressed message of {bytes} bytes has {blocks} final blocks or more")]
     FinalBlocks {
         /// How many there were.
@@ -53,13 +54,13 @@ pub(crate) struct Inflater {
     worked: u64,
 }
 
-/// What has been seen of the message under way.
+/// Counts of the message under way.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
     final_blocks: u64,
     /// Compressed bytes.
     bytes: u64,
-    /// What they decompressed to.
+    /// The bytes that they decompressed to.
     inflated: u64,
 }
 
@@ -79,7 +80,7 @@ impl Inflater {
         Inflater { stream: None, no_context_takeover, message: Seen::default(), worked: 0 }
     }
 
-    /// What was decompressed so far, as [`Work::bytes`](crate::Work::bytes) counts it.
+    /// The bytes decompressed so far, as [`Work::bytes`](crate::Work::bytes) counts them.
     pub(crate) fn worked(&self) -> u64 {
         self.worked
     }
@@ -119,7 +120,7 @@ impl Inflater {
     }
 }
 
-/// Inflates `data` to `out`, and adds to `message` what it has seen of it.
+/// Inflates `data` to `out`, and counts it in `message`.
 fn inflate(
     stream: &mut Decompress,
     data: &[u8],
@@ -133,7 +134,7 @@ fn inflate(
     result
 }
 
-/// The same, from `filled` on. What is behind that was zeroed before and is room.
+/// The same, from `filled` on. The bytes after that are zeroed already, and are room.
 fn inflate_from(
     stream: &mut Decompress,
     mut data: &[u8],

@@ -13,11 +13,12 @@ pub use negotiation::{Deflate, NegotiationError, Params};
 /// How a sync flush ends. It is the same for every message, so it does not go over the wire (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// The least that a message counts as in [`Work::bytes`](crate::Work::bytes), in bytes: to begin and to end one takes as long
-/// as to decompress about that many.
+/// The least that a message counts as in [`Work::bytes`](crate::Work::bytes), in bytes: beginning and ending
+/// one takes as long as decompressing about that many.
 pub(crate) const LEAST_WORK: u64 = 16 * 1024;
 
-/// A byte that is compressed counts as this many that are decompressed: compressing takes 4 to 20 times as long.
+/// A byte that is compressed counts as this many that are decompressed: compressing takes 4 to 20 times as
+/// long.
 pub(crate) const COMPRESSING: u64 = 4;
 
 #[cfg(test)]

@@ -39,11 +39,11 @@ const MAX_WINDOW_BITS: u8 = 15;
 /// | 14 | 314 496 | 47 552 |
 /// | 15 | 380 032 | 47 552 |
 ///
-/// Ten thousand idle sessions would hold 3 to 4 GB. So by default there is no context takeover in either direction:
-/// compressor and decompressor are made for a message and dropped after it, and an idle session holds neither; a
-/// client's holds a decompressor where the server does not say that it keeps to that. To make them takes 4 µs and
-/// 0.3 µs, and more if the allocator gives memory back to the system in between. A client with one session to a
-/// server that allows it can well afford context takeover.
+/// Ten thousand idle sessions would hold 3 to 4 GB. So by default there is no context takeover in either
+/// direction: compressor and decompressor are made for a message and dropped after it, and an idle session
+/// holds neither; a client's session keeps a decompressor if the server does not agree to that. Making them
+/// takes 4 µs and 0.3 µs, and more if the allocator returns memory to the system in between. A client with
+/// one session to a server that allows it can well afford context takeover.
 ///
 /// Of a compressor, 240 KB are zlib-rs's hash table and buffers (its `memLevel` of 8, which `flate2` can't set) and
 /// do not depend on the window. A decompressor always has a window of 32 KiB: that the peer's window is smaller
@@ -93,8 +93,7 @@ impl Deflate {
     ///
     /// `false` leaves it to the peer: a client can still ask for it and a server can still do so.
     ///
-    /// A server that was asked and does not say that it does is understood all the same: the client then keeps a
-    /// decompressor for the session. See
+    /// If a server was asked and does not agree, the client keeps a decompressor for the session. See
     /// [`insist_on_server_no_context_takeover`](Self::insist_on_server_no_context_takeover).
     #[must_use]
     pub const fn server_no_context_takeover(mut self, yes: bool) -> Self {
@@ -102,9 +101,9 @@ impl Deflate {
         self
     }
 
-    /// Whether a client that asks for [`server_no_context_takeover`](Self::server_no_context_takeover) fails the
-    /// connection to a server that accepts compression without it. Default false: some servers do not know the
-    /// parameter, and a client can do without. For those with many sessions and little memory.
+    /// Whether a client that asks for [`server_no_context_takeover`](Self::server_no_context_takeover) fails
+    /// the connection to a server that accepts compression without it. Default false: some servers do not
+    /// know the parameter, and a client can do without. For clients with many sessions and little memory.
     #[must_use]
     pub const fn insist_on_server_no_context_takeover(mut self, yes: bool) -> Self {
         self.insists = yes;

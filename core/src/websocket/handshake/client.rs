@@ -47,9 +47,10 @@ pub struct ClientRequest {
 
 impl ClientRequest {
     /// A request for a `ws` or `wss` URL: `ws://host[:port][/path][?query]` (RFC 6455 section 3). The port is
-    /// 80, or 443 with `wss`, unless the URL names one. An IPv6 address may have a zone, as in `ws://[fe80::1%25eth0]`
-    /// (RFC 6874) or, as people write it, `ws://[fe80::1%eth0]`; the server is not told of it. The path and the query are sent as they are; what a
-    /// URL can't hold must be percent-encoded, and a host name outside of ASCII be in punycode.
+    /// 80, or 443 with `wss`, unless the URL names one. An IPv6 address may have a zone, as in
+    /// `ws://[fe80::1%25eth0]` (RFC 6874) or, as people write it, `ws://[fe80::1%eth0]`; the zone is not
+    /// sent to the server. The path and the query are sent as they are; what a URL can't hold must be
+    /// percent-encoded, and a host name outside of ASCII be in punycode.
     ///
     /// # Errors
     ///
@@ -87,8 +88,8 @@ impl ClientRequest {
         })
     }
 
-    /// The name or the address to connect to. An IPv6 address is without brackets, and with its zone if it has one:
-    /// `fe80::1%eth0`.
+    /// The name or the address to connect to. An IPv6 address is without brackets, and with its zone if it
+    /// has one: `fe80::1%eth0`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -249,7 +250,8 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     Some((format!("{host}%{zone}"), port))
 }
 
-/// Reads what follows the `%` before a zone: `25` and the zone, percent-encoded (RFC 6874 section 2), or the zone alone.
+/// Reads what follows the `%` before a zone: `25` and the zone, percent-encoded (RFC 6874 section 2), or the
+/// zone alone.
 fn read_zone(text: &str) -> Option<String> {
     let mut zone = String::new();
     match text.strip_prefix("25").filter(|encoded| !encoded.is_empty()) {
@@ -268,7 +270,7 @@ fn read_zone(text: &str) -> Option<String> {
     (!zone.is_empty() && zone.bytes().all(is_unreserved)).then_some(zone)
 }
 
-/// Hides the query and the headers that are for secrets.
+/// Hides the query, and headers that hold secrets.
 impl fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, query) = match self.target.split_once('?') {
@@ -288,8 +290,8 @@ impl fmt::Debug for ClientRequest {
     }
 }
 
-/// Whether `head` is an interim response, which says nothing of the final one: a 1xx other than 101 (RFC 9110 section
-/// 15.2). HTTP/1.0 has none.
+/// Whether `head` is an interim response, which says nothing of the final one: a 1xx other than 101 (RFC 9110
+/// section 15.2). HTTP/1.0 has none.
 pub(crate) fn is_interim_response(head: &[u8]) -> Result<bool, HandshakeError> {
     let read = read_response(head)?;
     Ok(read.http_1_1 && (100..200).contains(&read.status) && read.status != 101)

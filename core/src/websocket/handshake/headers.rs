@@ -78,7 +78,8 @@ impl Headers {
     }
 }
 
-/// Hides the values that are for secrets: of `Authorization`, `Cookie`, `Set-Cookie`, and of what sounds like them.
+/// Hides the values of headers that hold secrets: `Authorization`, `Cookie`, `Set-Cookie`, and others whose
+/// names suggest it.
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
@@ -93,7 +94,7 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Whether a header of that name may have a secret, as far as the name says. Browsers can send a token as a sub-protocol only.
+/// Whether the name suggests that the header holds a secret. Browsers can send a token as a sub-protocol only.
 fn is_secret(name: &str) -> bool {
     const PARTS: [&str; 10] =
         ["auth", "cookie", "credential", "key", "passw", "secret", "session", "signature", "token", "ticket"];

@@ -19,14 +19,13 @@ pub enum OriginPolicy {
     /// Pages of `http` and `https` from the host and port that the request is for, according to its `Host`
     /// header. The default. A server behind a proxy that changes `Host` needs a list.
     ///
-    /// It does not stop *DNS rebinding*: whoever owns a name can make it resolve to this server's address, even to
-    /// `127.0.0.1`, once a browser has loaded a page from there. Then both headers have that name. Where a place in a
-    /// network gives rights, and TLS does not prove the server's name, take [`Hosts`](Self::Hosts) or
-    /// [`List`](Self::List).
+    /// It does not stop *DNS rebinding*: the owner of a name can make it resolve to this server's address,
+    /// even to `127.0.0.1`, once a browser has loaded a page from there. Then both headers have that name. A
+    /// server without TLS that trusts its network should use [`Hosts`](Self::Hosts) or [`List`](Self::List).
     #[default]
     Same,
-    /// As [`Same`](Self::Same), if the host is one of these, by which the server is meant to be reached: `example.com`,
-    /// `localhost:8080`, `[::1]`. One without a port is meant with any.
+    /// As [`Same`](Self::Same), and only if the host is one of these names of the server: `example.com`,
+    /// `localhost:8080`, `[::1]`. One without a port matches any port.
     Hosts(Vec<String>),
     /// Any page. For servers that no cookie and no place in a network gives rights to.
     Any,

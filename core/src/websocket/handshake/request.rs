@@ -26,14 +26,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// The method: `GET` of an upgrade; of a plain request any but `CONNECT`, in the case in which it came. The answer to
-    /// `HEAD` is sent without its body.
+    /// The method: `GET` for an upgrade; for a plain request any but `CONNECT`, in the case in which it came.
+    /// The answer to `HEAD` is sent without its body.
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// The path: begins with `/`, is not decoded and not normalised (`%2e` and `..` are left as they came). Or it is
-    /// `*`, with the method `OPTIONS`.
+    /// The path: begins with `/`, is not decoded and not normalised (`%2e` and `..` are left as they came).
+    /// Or it is `*`, with the method `OPTIONS`.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
     }
@@ -69,13 +69,13 @@ impl Request {
         elements(&self.headers, PROTOCOL)
     }
 
-    /// Whether it asks for an upgrade to WebSocket. If not, it is a well-formed request that has nothing to do
-    /// with WebSocket.
+    /// Whether it asks for an upgrade to WebSocket. If not, it is a well-formed request that has nothing to
+    /// do with WebSocket.
     pub fn is_upgrade(&self) -> bool {
         self.key().is_some()
     }
 
-    /// What to answer where only upgrades are wanted.
+    /// The refusal where only upgrades are wanted.
     pub(crate) fn refuse_plain(&self) -> HandshakeError {
         check_get(&self.method, self.http_1_1).err().unwrap_or(HandshakeError::NotUpgrade)
     }
@@ -86,7 +86,7 @@ impl Request {
     }
 }
 
-/// Hides the query and the headers that are for secrets.
+/// Hides the query, and headers that hold secrets.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")

@@ -78,8 +78,8 @@ impl Response {
         Self { status, headers, body: Bytes::from(format!("{error}\n")) }
     }
 
-    /// Writes it as the last message on its connection. `to_head` says that it answers a HEAD, and so without its body
-    /// (RFC 9110 section 9.3.2).
+    /// Writes it as the last message on its connection. `to_head` says that it answers a HEAD, and so without
+    /// its body (RFC 9110 section 9.3.2).
     pub(crate) fn write(&self, to_head: bool, out: &mut BytesMut) {
         out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)).as_bytes());
         if self.status == 426 {
@@ -101,7 +101,7 @@ impl Response {
     }
 }
 
-/// Shows the size of the body, and hides the headers that are for secrets.
+/// Shows the size of the body, and hides headers that hold secrets.
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
