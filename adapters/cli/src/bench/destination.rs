@@ -57,7 +57,9 @@ impl Destination {
             Destination::File(path) => path,
         };
         let write = || match Place::find(path)? {
-            Place::Special(path) => File::options().write(true).open(path)?.write_all(text.as_bytes()),
+            Place::Special(path) => {
+                File::options().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
+            }
             Place::File(path) => Temporary::beside(&path)?.replace(&path, text),
         };
         write().with_context(|| format!("can't write {}", path.display()))
@@ -68,27 +70,40 @@ impl Destination {
 enum Place {
     /// A file or nothing, by its own path and not that of a link to it.
     File(PathBuf),
-    /// A device or a FIFO, in whose place no file is put.
+    /// A device, a FIFO or a descriptor of something without a path, in whose place no file is put.
     Special(PathBuf),
 }
 
 impl Place {
     fn find(path: &Path) -> io::Result<Place> {
-        let target = match fs::canonicalize(path) {
-            Ok(target) => target,
-            // Nothing is there, or a link to nothing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
-                Ok(link) => path.parent().unwrap_or(Path::new("")).join(link),
-                Err(_) => path.to_owned(),
-            },
-            Err(error) => return Err(error),
-        };
-        match fs::metadata(&target) {
+        // The system follows links to descriptors too, which read as names of pipes and not as paths.
+        match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            Ok(metadata) if !metadata.is_file() => Ok(Place::Special(target)),
-            _ => Ok(Place::File(target)),
+            Ok(metadata) if !metadata.is_file() => Ok(Place::Special(path.to_owned())),
+            Ok(_) => match fs::canonicalize(path) {
+                // It was removed, and only the descriptor is left.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Special(path.to_owned())),
+                found => found.map(Place::File),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => end_of_links(path).map(Place::File),
+            Err(error) => Err(error),
         }
     }
+}
+
+/// How many links are followed, as many as Linux does.
+const LINKS: usize = 40;
+
+/// Where the links at `path` lead, if nothing is there; `path` itself if it is no link.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..=LINKS {
+        match fs::read_link(&path) {
+            Ok(link) => path = path.parent().unwrap_or(Path::new("")).join(link),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many links"))
 }
 
 /// A new file, which is removed again unless it takes the place of another.

@@ -271,13 +271,18 @@ fn what_is_at_the_path_stays_what_it_is() {
     std::fs::set_permissions(path("file"), std::fs::Permissions::from_mode(0o600)).unwrap();
     symlink("file", path("link")).unwrap();
     symlink("new", path("dangling")).unwrap();
-    for name in ["link", "dangling"] {
+    symlink("second", path("chain")).unwrap();
+    symlink(folder.join("third"), path("second")).unwrap();
+    symlink("end", path("third")).unwrap();
+    for name in ["link", "dangling", "chain"] {
         light(&["--json", path(name).to_str().unwrap(), &server.url]).succeeded();
         assert!(path(name).symlink_metadata().unwrap().is_symlink());
         json(path(name).to_str().unwrap());
     }
     assert_eq!(path("file").metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(names(&folder), ["dangling", "file", "link", "new"]);
+    assert!(path("second").is_symlink() && path("third").is_symlink() && path("end").is_file());
+    let all = ["chain", "dangling", "end", "file", "link", "new", "second", "third"];
+    assert_eq!(names(&folder), all);
     light(&["--json", "/dev/null", &server.url]).succeeded();
     assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     assert!(std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
@@ -289,6 +294,27 @@ fn what_is_at_the_path_stays_what_it_is() {
     assert!(reading.join().unwrap().starts_with(b"{"));
     let done = light(&["--json", "/dev/stdout", &server.url]).succeeded();
     assert!(done.text().contains("\"runs\"") && done.text().contains("messages/s"));
+}
+
+/// As a shell gives it for `>(..)`.
+#[cfg(target_os = "linux")]
+#[test]
+fn results_through_a_descriptor() {
+    let server = Server::start(&[]);
+    let folder = folder("descriptors");
+    for path in ["/dev/fd/7", "/proc/self/fd/7", "/proc/thread-self/fd/7"] {
+        for open in ["exec 7>&1", "exec 7<>removed 8<removed && rm removed"] {
+            let script = format!("{open} && \"$@\" > /dev/null && if [ -e /dev/fd/8 ]; then cat <&8; fi");
+            let mut command = std::process::Command::new("sh");
+            command.current_dir(&folder).args(["-c", &script, "sh", env!("CARGO_BIN_EXE_getty"), "bench"]);
+            command.args(["--duration", "1", "--warmup", "0", "--connections", "1", "--json", path]);
+            let done = command.arg(&server.url).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&done.stderr), "", "{path} after {open}");
+            let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+            assert_eq!(report["runs"][0]["errors"], 0);
+        }
+    }
+    assert!(names(&folder).is_empty());
 }
 
 /// A server that answers each message with what `answer` makes of it; `None` ends the connection.
