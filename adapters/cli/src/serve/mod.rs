@@ -13,20 +13,22 @@ mod who;
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, available_parallelism};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use futures_util::StreamExt as _;
 use futures_util::future::{join_all, select_all};
+use futures_util::stream::FuturesUnordered;
 use getty_driver::SessionInfo;
 use getty_driver::tls::ServerTls;
 use tokio::sync::{Notify, oneshot};
 
 use crate::codec::CodecOptions;
 use crate::diagnostics;
-use crate::explain::explain;
+use crate::explain::{explain, with_causes};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime, sleep_until};
 use crate::stdio;
 use crate::tls::ServerTlsOptions;
@@ -61,7 +63,7 @@ pub use udp::UdpOptions;
 ///
 /// SIGINT and SIGTERM (Ctrl-C) stop accepting, answer what has been received, close all sessions and end the
 /// program with exit code 0; a second signal ends it at once. If a socket of udp fails for good, it closes
-/// all sessions too, and ends with exit code 1.
+/// all sessions too, and ends with exit code 1, whatever signals come meanwhile.
 #[derive(Debug, Args)]
 pub struct Options {
     /// What to listen on: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH, tls://HOST:PORT or
@@ -230,16 +232,23 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
         running.push(server);
     }
     let announcement = announcement(urls.clone(), names);
-    let announced = Notify::new();
-    let result = tokio::select! {
-        _ = ended(&mut signals, renewal.as_ref(), async || Some(echo::list(&running).await)) => Ok(()),
-        Err(error) = report::<R>(announcement, &announced, totals, &running) => return Err(error),
-        failure = failed::<R>(&urls, &running, &announced) => Err(failure),
-    };
+    let (announced, failure) = (Notify::new(), OnceLock::new());
     tokio::select! {
         biased;
-        () = shut_down(running, options.grace) => result,
-        code = ended(&mut signals, renewal.as_ref(), async || None) => exit(code),
+        () = failed::<R>(&urls, &running, &failure, &announced) => {}
+        Err(error) = report::<R>(announcement, &announced, totals, &running) => {
+            return Err(failure.into_inner().unwrap_or(error));
+        }
+        _ = ended(&mut signals, renewal.as_ref(), async || Some(echo::list(&running).await)) => {}
+    }
+    let failure = failure.into_inner();
+    tokio::select! {
+        biased;
+        () = shut_down(running, options.grace) => failure.map_or(Ok(()), Err),
+        code = ended(&mut signals, renewal.as_ref(), async || None) => match failure {
+            Some(failure) => exit(1, Some(with_causes(&failure))),
+            None => exit(code, None),
+        }
     }
 }
 
@@ -269,56 +278,74 @@ async fn serve_per_core<R: BuiltIn>(
             tell_aborted(aborted??, grace);
             Ok(())
         }
-        code = ended(&mut signals, renewal.as_ref(), async || None) => exit(code),
+        code = ended(&mut signals, renewal.as_ref(), async || None) => exit(code, None),
     }
 }
 
-/// Waits until one of the servers has ended of its own accord, and returns why. It first waits for the
-/// announcement of all of them, but not for long: standard output may have no reader.
-async fn failed<R: BuiltIn>(urls: &[Url], servers: &[Server<R>], announced: &Notify) -> anyhow::Error {
+/// Waits until one of the servers has ended of its own accord, and puts why into `failure` at once. It then
+/// waits for the announcement of all of them, but not for long: standard output may have no reader.
+async fn failed<R: BuiltIn>(
+    urls: &[Url],
+    servers: &[Server<R>],
+    failure: &OnceLock<anyhow::Error>,
+    announced: &Notify,
+) {
     let ends = urls.iter().zip(servers).map(|(url, server)| {
         Box::pin(async move {
             let reason = server.ended().await;
             anyhow!("can't serve {url} any longer: {}", explain(&reason))
         })
     });
-    let failure = select_all(ends).await.0;
+    let reason = select_all(ends).await.0;
+    failure.get_or_init(|| reason);
     tokio::select! {
         () = announced.notified() => {}
         () = sleep_until::<R>(Instant::now() + ANNOUNCED_WITHIN) => {}
     }
-    failure
 }
 
 /// How long a failure waits for the announcement.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Waits for a signal to end and gives its exit code; meanwhile renews the certificate and tells of the sessions when it
-/// is asked to. Those that are being closed can't be listed.
+/// is asked to. Those that are being closed can't be listed. A list may take a while, and no other signal
+/// waits for it; whoever asks for another one meanwhile gets it after that.
 async fn ended(
     signals: &mut Signals,
     renewal: Option<&Renewal>,
     sessions: impl AsyncFn() -> Option<Vec<SessionInfo>>,
 ) -> i32 {
+    // One at most is collected.
+    let (mut lists, mut again) = (FuturesUnordered::new(), false);
     loop {
-        match signals.recv().await {
-            Signal::End(code) => return code,
-            Signal::List => match sessions().await {
-                Some(sessions) => who::tell(sessions),
-                None => diagnostics::tell("the sessions are being closed"),
+        tokio::select! {
+            biased;
+            signal = signals.recv() => match signal {
+                Signal::End(code) => return code,
+                Signal::List if lists.is_empty() => lists.push(sessions()),
+                Signal::List => again = true,
+                Signal::Renew => {
+                    if let Some(renewal) = renewal {
+                        renewal.request();
+                    }
+                }
             },
-            Signal::Renew => {
-                if let Some(renewal) = renewal {
-                    renewal.request();
+            Some(list) = lists.next() => {
+                match list {
+                    Some(sessions) => who::tell(sessions),
+                    None => diagnostics::tell("the sessions are being closed"),
+                }
+                if std::mem::take(&mut again) {
+                    lists.push(sessions());
                 }
             }
         }
     }
 }
 
-/// Ends at once, sessions or not.
-fn exit(code: i32) -> ! {
-    diagnostics::finish(None);
+/// Ends at once, sessions or not; tells why, if that is an error.
+fn exit(code: i32, error: Option<String>) -> ! {
+    diagnostics::finish(error);
     std::process::exit(code)
 }
 
@@ -366,5 +393,23 @@ fn tell_aborted(aborted: usize, grace: Duration) {
         diagnostics::tell(format_args!(
             "aborted {aborted} sessions that did not close within {grace:?} (see --grace)"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_signal_to_end_does_not_wait_for_a_list() {
+        let (sender, mut signals) = Signals::sent();
+        for signal in [Signal::List, Signal::Renew, Signal::List, Signal::End(143)] {
+            sender.send(signal).unwrap();
+        }
+        assert_eq!(ended(&mut signals, None, async || pending().await).now_or_never(), Some(143));
     }
 }

@@ -34,6 +34,13 @@ impl Signals {
         Ok(Signals(receiver))
     }
 
+    /// Those that are sent by the sender.
+    #[cfg(test)]
+    pub fn sent() -> (mpsc::UnboundedSender<Signal>, Self) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (sender, Signals(receiver))
+    }
+
     /// Waits for one.
     pub async fn recv(&mut self) -> Signal {
         match self.0.recv().await {

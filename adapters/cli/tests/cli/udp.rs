@@ -506,6 +506,39 @@ fn a_server_whose_socket_is_dead_ends() {
     }
 }
 
+/// A signal while the sessions of the other URL are closed does not take the reason away.
+#[cfg(target_os = "linux")]
+#[test]
+fn why_a_socket_failed_is_told_after_a_signal_too() {
+    use std::os::unix::process::CommandExt;
+
+    use rustix::process::Signal;
+
+    use crate::support::{read_frame, rest, with_deadline};
+
+    let ends = RUNTIMES.map(|runtime| {
+        thread::spawn(move || {
+            let urls = ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"];
+            let options = ["--grace", "1000", "--runtime", runtime];
+            let mut command = getty(&[&["serve"], &urls[..], &options].concat());
+            // It may pass, so that the server waits a few seconds, in which this connects.
+            let mut filter = Filter::new(&[libc::SYS_recvmmsg, libc::SYS_recvmsg], libc::EPERM);
+            // SAFETY: between fork and exec it makes two calls of the system, and allocates nothing.
+            unsafe { command.pre_exec(move || filter.install()) };
+            let mut server = Running::of(&mut command);
+            let tcp = server.line();
+            let address = tcp.trim_end().strip_prefix("listening tcp://").unwrap();
+            let mut client = with_deadline(std::net::TcpStream::connect(address).unwrap());
+            client.write_all(&frame(b"hello")).unwrap();
+            assert_eq!(read_frame(&mut client).unwrap(), b"hello");
+            assert_eq!(rest(&mut client), b"", "the server closes its side, and waits for this one");
+            server.signal(Signal::TERM);
+            server.finish().failed(1, "can't serve udp://127.0.0.1:");
+        })
+    });
+    ends.into_iter().for_each(|end| end.join().unwrap());
+}
+
 /// It may pass, so that the server waits a few seconds.
 #[cfg(target_os = "linux")]
 #[test]
