@@ -10,7 +10,8 @@ use crate::url::{Transport, Url};
 #[command(next_help_heading = "Limits of connections")]
 pub struct LimitOptions {
     /// Sessions at each URL, but for udp (see --peers); what is beyond is closed at once, unless a session
-    /// that has not finished its handshake makes room [default: 100000]
+    /// that has not finished its handshake makes room [default: 100000]. The addresses of a name share them
+    /// out, rounded up
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_sessions: Option<u32>,
 
@@ -18,7 +19,8 @@ pub struct LimitOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_per_address: Option<u32>,
 
-    /// Connections that are accepted in a second, at each URL; more wait with the system [default: any number]
+    /// Connections that are accepted in a second, at each URL; more wait with the system [default: any
+    /// number]. The addresses of a name share them out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     accept_rate: Option<u32>,
 }

@@ -47,7 +47,7 @@ pub use udp::UdpOptions;
 ///
 /// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port. A
 /// host that is a name of several addresses is served at all of them, on the same port, and keeps its name in
-/// that line.
+/// that line. They share out the limits of the URL.
 ///
 /// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it,
 /// and a health check gets 200, by GET, HEAD, OPTIONS or in HTTP/1.0. Text comes back as text and binary as
@@ -219,7 +219,9 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
     for server in options.servers(threads, tls.as_ref(), totals.as_ref())? {
         let places = addresses::find::<R>(&server.url).await?;
         names.push((places.name, places.urls.len()));
-        servers.extend(places.urls.into_iter().map(|url| EchoServer { url, ..server.clone() }));
+        let limits = server.limits.shared_out(places.urls.len());
+        let udp = server.udp.shared_out(places.urls.len());
+        servers.extend(places.urls.into_iter().map(|url| EchoServer { url, limits, udp, ..server.clone() }));
     }
     if options.per_core {
         return serve_per_core::<R>(threads, &options, servers, names, signals, renewal, totals).await;

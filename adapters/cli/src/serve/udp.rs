@@ -20,19 +20,36 @@ use crate::url::{Transport, Url};
 const NEW_PER_SECOND: u32 = 1_000;
 
 /// Options on sessions of udp URLs.
-#[derive(Debug, Clone, Copy, Default, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "UDP options")]
 pub struct UdpOptions {
     /// Gives each peer a session of its own, which opens, is idle and ends as one over tcp, instead of one session for
     /// all. At most MAX of them on a port, 10000 if it is not given: then a new peer takes the place of the one that was
     /// silent the longest. Of more than 1000 new ones a second, datagrams are dropped. Both are shared out evenly among
-    /// the sockets of the port, of which there is one for each thread (on Linux)
+    /// the addresses of a name, and among the sockets of each, of which there is one for each thread (on
+    /// Linux)
     #[arg(long, value_name = "MAX", num_args = 0..=1, require_equals = true, default_missing_value = "10000",
         value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub peers: Option<u32>,
+
+    /// How many new ones may come within a second.
+    #[arg(skip = NEW_PER_SECOND)]
+    new_per_second: u32,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        UdpOptions { peers: None, new_per_second: NEW_PER_SECOND }
+    }
 }
 
 impl UdpOptions {
+    /// What each of so many servers takes of the limits, rounded up.
+    pub fn shared_out(self, servers: usize) -> Self {
+        let share = |limit: u32| limit.div_ceil(servers as u32);
+        UdpOptions { peers: self.peers.map(share), new_per_second: share(self.new_per_second) }
+    }
+
     /// Checks that these options have something to act on.
     pub fn check(&self, urls: &[Url]) -> Result<(), String> {
         if self.peers.is_some() && urls.iter().all(|url| url.transport != Transport::Udp) {
@@ -77,7 +94,7 @@ impl UdpOptions {
                 Some(peers) => {
                     let limits = PeerLimits::new()
                         .max_peers(peers as usize / sockets)
-                        .new_per_second(NEW_PER_SECOND / sockets as u32);
+                        .new_per_second(self.new_per_second / sockets as u32);
                     let (listener, totals) = (listener.clone(), totals.clone());
                     let builder = builder.on_dropped(move |dropped| {
                         if let Some(totals) = &totals {

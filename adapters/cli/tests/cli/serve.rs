@@ -88,6 +88,42 @@ fn every_address_of_a_name_is_served() {
         running.signal(Signal::TERM);
         running.finish().succeeded();
     }
+    // They share out the limits of the URL, rounded up.
+    for options in [&["--runtime", "tokio"][..], &["--per-core", "--threads", "1"]] {
+        let mut running =
+            start(&[&["tcp://two.test:0", "tls://127.0.0.1:0", "--max-sessions", "3"], options].concat());
+        let line = running.line();
+        let port = line.trim_end().rsplit(':').next().unwrap();
+        let mut sessions = Vec::new();
+        for address in ["127.0.0.1", "127.0.0.2"] {
+            for served in [true, true, false] {
+                let mut client =
+                    crate::support::with_deadline(TcpStream::connect(format!("{address}:{port}")).unwrap());
+                let mut back = [0; 9];
+                let sent = client.write_all(&frame(b"hello"));
+                let is_served = sent.is_ok() && client.read_exact(&mut back).is_ok();
+                assert_eq!(is_served, served, "session {} at {address} {options:?}", sessions.len());
+                sessions.push(client);
+            }
+        }
+        running.signal(Signal::TERM);
+        drop(sessions);
+        running.finish().succeeded();
+    }
+    let mut running = start(&["udp://two.test:0", "tls://127.0.0.1:0", "--peers=2", "--threads", "2"]);
+    let line = running.line();
+    let port = line.trim_end().rsplit(':').next().unwrap();
+    let clients = ["127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2"].map(|address| {
+        let client = std::net::UdpSocket::bind(format!("{address}:0")).unwrap();
+        client.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
+        client.connect(format!("{address}:{port}")).unwrap();
+        client.send(&frame(b"hello")).unwrap();
+        client.recv(&mut [0; 9]).unwrap();
+        client
+    });
+    running.signal(Signal::USR1);
+    assert_eq!(crate::support::line(running.err.as_mut().unwrap()), "getty: 2 sessions\n");
+    drop((clients, running));
     // One that is taken is an error; one that is not this machine's is told.
     let taken = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
     let _taken = TcpListener::bind(taken).unwrap();
