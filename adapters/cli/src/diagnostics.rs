@@ -90,6 +90,8 @@ struct Queue {
     failing: bool,
     /// Lines dropped since that was last reported.
     dropped: u64,
+    /// The error with which the program ends was added: what other threads add after it is dropped.
+    closing: bool,
 }
 
 struct Text {
@@ -107,6 +109,7 @@ impl Diagnostics {
             has_writer: false,
             failing: false,
             dropped: 0,
+            closing: false,
         };
         Diagnostics { queue: Mutex::new(queue), changed: Condvar::new() }
     }
@@ -168,7 +171,10 @@ impl Diagnostics {
     fn finish(&self, last: Option<String>, time: Duration) -> bool {
         let has_last = last.is_some();
         if let Some(last) = last {
-            self.lock().push(last);
+            let mut queue = self.lock();
+            queue.push(last);
+            queue.closing = true;
+            drop(queue);
             self.changed.notify_all();
         }
         if self.drain(time / 2) {
@@ -186,7 +192,7 @@ impl Queue {
     /// is taken: a reader that is a little too slow would otherwise get little but reports of drops.
     fn add(&mut self, line: String) {
         let room = if self.dropped > 0 { ROOM / 2 } else { ROOM };
-        if self.weight + weight(&line) > room {
+        if self.closing || self.weight + weight(&line) > room {
             self.dropped += 1;
         } else {
             self.push(line);
@@ -200,7 +206,8 @@ impl Queue {
         }
     }
 
-    /// The next one to be written; after all others, the report of how many were dropped.
+    /// The next one to be written; after all others, the report of how many were dropped, unless the program
+    /// ends with an error: that is the last line then.
     fn next(&mut self) -> Option<Text> {
         match self.texts.pop_front() {
             Some(text) => {
@@ -208,7 +215,7 @@ impl Queue {
                 Some(text)
             }
             // Tried again together with the next line.
-            None if self.failing => None,
+            None if self.failing || self.closing => None,
             None => self.report(),
         }
     }
@@ -341,6 +348,27 @@ mod tests {
                 "the end".to_owned()
             ]
         );
+    }
+
+    #[test]
+    fn what_is_added_after_the_last_does_not_take_its_place() {
+        let (diagnostics, allow, texts) = diagnostics();
+        diagnostics.add("first".to_owned());
+        while !diagnostics.lock().writing {
+            thread::yield_now();
+        }
+        let finishing =
+            thread::spawn(|| diagnostics.finish(Some("the end".to_owned()), Duration::from_millis(400)));
+        while diagnostics.lock().texts.is_empty() {
+            thread::yield_now();
+        }
+        (0..10).for_each(|_| diagnostics.add("late".to_owned()));
+        assert!(!finishing.join().unwrap(), "nothing could be written");
+        (0..3).for_each(|_| allow.send(true).unwrap());
+        assert!(diagnostics.drain(FOREVER));
+        let told: Vec<String> = texts.try_iter().collect();
+        assert_eq!((told[0].as_str(), told.last().unwrap().as_str()), ("first", "the end"));
+        assert!(!told.contains(&"late".to_owned()));
     }
 
     #[test]
