@@ -411,6 +411,29 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 #[test]
+fn a_damaged_key_of_a_type_that_is_supported_is_called_damaged() {
+    const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    let rsa = |bytes| {
+        der(0x30, &[der(2, &[0]), der(2, &[vec![0], vec![0xff; bytes]].concat()), der(2, &[3])].concat())
+    };
+    let p256 = der(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]);
+    for (key, kind) in [
+        (pkcs8(RSA, &der(5, &[]), &rsa(256)), "RSA of 2048 bits"),
+        (pem("RSA PRIVATE KEY", &rsa(256)), "RSA of 2048 bits"),
+        (pem("RSA PRIVATE KEY", &rsa(512)), "RSA of 4096 bits"),
+        (pkcs8(EC, &p256, &[1]), "EC on the curve P-256"),
+        (pkcs8(EC, &der(6, &[0x2b, 0x81, 4, 0, 34]), &[1]), "EC on the curve P-384"),
+        (pkcs8(&[0x2b, 0x65, 112], &[], &[1]), "Ed25519"),
+    ] {
+        let text = of_key(key.as_bytes());
+        let told =
+            format!("it is {kind} in a form that is not supported, or it is damaged; expected RSA of 2048");
+        assert!(text.contains(&told), "{text}");
+    }
+}
+
+#[test]
 fn keys_that_are_not_supported_are_called_by_their_type() {
     const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
     const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];

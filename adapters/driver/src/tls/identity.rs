@@ -137,7 +137,10 @@ impl Identity {
 
     /// Checks that the key belongs to the certificate.
     pub(super) fn certified(self) -> Result<Arc<CertifiedKey>, TlsSetupError> {
-        let kind = key::kind(&self.key);
+        let mut kind = key::kind(&self.key);
+        if key::is_supported(&kind) {
+            kind += " in a form that is not supported, or it is damaged";
+        }
         let certified = CertifiedKey::from_der(self.chain, self.key, &super::provider());
         certified.map(Arc::new).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => TlsSetupError::OtherKey,

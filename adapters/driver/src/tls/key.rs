@@ -27,6 +27,13 @@ pub(super) fn kind(key: &PrivateKeyDer<'_>) -> String {
     kind.unwrap_or_else(|| "of a form that is not known".to_owned())
 }
 
+/// Whether keys of the kind can be used, if they are not damaged.
+pub(super) fn is_supported(kind: &str) -> bool {
+    let bits = || kind.strip_prefix("RSA of ")?.strip_suffix(" bits")?.parse::<usize>().ok();
+    matches!(kind, "EC on the curve P-256" | "EC on the curve P-384" | "Ed25519")
+        || bits().is_some_and(|bits| (2048..=4096).contains(&bits))
+}
+
 /// `PrivateKeyInfo` of RFC 5958.
 fn kind_of_pkcs8(der: &[u8]) -> Option<String> {
     let (_, rest) = expect(INTEGER, expect(SEQUENCE, der)?.0)?;
