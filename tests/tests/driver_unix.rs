@@ -27,6 +27,7 @@ on_every_runtime!(
     a_file_that_came_in_its_place_stays,
     a_file_that_was_left_behind_is_replaced,
     a_file_that_is_in_use_is_an_error,
+    a_link_is_what_it_leads_to,
     a_file_that_is_no_socket_is_named_as_one,
     a_name_after_a_nul_is_abstract_on_linux,
     an_abstract_name_has_no_file_whose_mode_could_be_set,
@@ -169,6 +170,32 @@ fn a_file_that_is_in_use_is_an_error<R: TestRuntime>() {
         assert_eq!(second.unwrap_err().kind(), ErrorKind::AddrInUse);
         let asked = path.clone();
         assert!(blocking(move || echoes(&asked)).await, "the first is as it was");
+    });
+}
+
+fn a_link_is_what_it_leads_to<R: TestRuntime>() {
+    let directory = Directory::new();
+    let (path, link) = (directory.socket(), directory.0.join("link"));
+    symlink(&path, &link).unwrap();
+    R::block_on(async {
+        let (_first, _) = echo_server::<R>(&path);
+        assert_eq!(server_of::<R>(&link).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let asked = link.clone();
+        assert!(blocking(move || echoes(&asked)).await, "the first is as it was");
+        // One that a killed process left behind is replaced.
+        let left = directory.0.join("left");
+        drop(UnixListener::bind(&left).unwrap());
+        fs::remove_file(&link).unwrap();
+        symlink(&left, &link).unwrap();
+        let (_second, _) = echo_server::<R>(&link);
+        let asked = link.clone();
+        assert!(blocking(move || echoes(&asked)).await);
+        // Of a file it is said that it is no socket.
+        let (file, link) = (directory.0.join("file"), directory.0.join("other"));
+        fs::write(&file, "precious").unwrap();
+        symlink(&file, &link).unwrap();
+        assert_eq!(server_of::<R>(&link).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
     });
 }
 

@@ -100,7 +100,8 @@ impl UnixOptions {
     fn bind_file(&self, socket: &Socket, address: &SockAddr, path: &Path) -> io::Result<SocketFile> {
         match socket.bind(address) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                let found = fs::symlink_metadata(path);
+                // A link is what it leads to, and if that is nothing, no socket either.
+                let found = fs::metadata(path).or_else(|_| fs::symlink_metadata(path));
                 if found.is_ok_and(|file| !file.file_type().is_socket()) {
                     let text = "the file exists and is no socket";
                     return Err(io::Error::new(ErrorKind::AlreadyExists, text));
