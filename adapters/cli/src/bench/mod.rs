@@ -200,8 +200,9 @@ fn measure(
     wait(&mut progress, &load, options.duration);
     let after = cpu_time();
     load.enter(Phase::Stop);
-    let outcome = load.finish()?;
+    let outcome = load.finish();
     progress.finish();
+    let outcome = outcome?;
     let cpu = before.zip(after).map(|(before, after)| after.saturating_sub(before));
     Ok(Row::new(&plan, server, outcome, cpu))
 }
