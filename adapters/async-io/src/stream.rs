@@ -26,14 +26,16 @@ pub type UnixStream = Stream<std::os::unix::net::UnixStream>;
 #[derive(Debug)]
 pub struct Stream<S> {
     socket: Async<S>,
-    /// There may be something to read: this turn's last read did not say otherwise.
+    /// There may be something to read: the last read did not say otherwise, or the reactor did since.
     readable: bool,
+    /// A read is tried in this turn whatever the reactor says.
+    tries: bool,
 }
 
 impl<S> From<Async<S>> for Stream<S> {
     fn from(socket: Async<S>) -> Self {
         // A server's first bytes are often there when it accepts, a client's never; a try costs little.
-        Stream { socket, readable: true }
+        Stream { socket, readable: true, tries: false }
     }
 }
 
@@ -59,12 +61,17 @@ where
     for<'a> SockRef<'a>: From<&'a S>,
 {
     fn begin_turn(&mut self) {
-        self.readable = true;
+        self.tries = true;
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let tries = std::mem::take(&mut self.tries);
         if !self.readable {
-            ready!(self.socket.poll_readable(cx))?;
+            // Also where a read is tried all the same: an event that is not taken here would call for a read in vain.
+            let readable = self.socket.poll_readable(cx)?;
+            if readable.is_pending() && !tries {
+                return Poll::Pending;
+            }
             self.readable = true;
         }
         Poll::Ready(Ok(()))

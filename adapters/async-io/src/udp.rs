@@ -15,8 +15,10 @@ use socket2::SockRef;
 pub struct UdpSocket {
     socket: Async<std::net::UdpSocket>,
     batches: BatchSocket,
-    /// There may be something to receive: the last try did not say otherwise, or the task had to wait since.
+    /// There may be something to receive: the last try did not say otherwise, or the reactor did since.
     readable: bool,
+    /// The task had to wait: the next call tries whatever the reactor says.
+    tries: bool,
 }
 
 impl UdpSocket {
@@ -26,15 +28,21 @@ impl UdpSocket {
     /// The reactor does not take it, or the system does not take an option that batches need.
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let batches = BatchSocket::new(&SockRef::from(&socket))?;
-        Ok(UdpSocket { socket: Async::new(socket)?, batches, readable: true })
+        Ok(UdpSocket { socket: Async::new(socket)?, batches, readable: true, tries: false })
     }
 }
 
 impl PacketIo for UdpSocket {
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
         loop {
-            if !std::mem::replace(&mut self.readable, true) {
-                ready!(self.socket.poll_readable(cx))?;
+            let tries = std::mem::take(&mut self.tries);
+            if !self.readable {
+                let readable = self.socket.poll_readable(cx)?;
+                if readable.is_pending() && !tries {
+                    self.tries = true;
+                    return Poll::Pending;
+                }
+                self.readable = true;
             }
             match self.batches.recv(&SockRef::from(self.socket.get_ref()), batch) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
