@@ -51,16 +51,11 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
     /// Lets the session's deadlines expire, if one is due and the task is not [`Late`]. Returns whether it
     /// did.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
-        let Some(due) = self.session.poll_timeout().filter(|&at| at <= now) else {
-            self.late.reset();
-            return false;
-        };
-        if self.late.yields(due, now) {
-            R::yield_now(cx);
-            return false;
+        let acts = self.late.acts::<R>(cx, self.session.poll_timeout(), now);
+        if acts {
+            self.session.handle_timeout(now);
         }
-        self.session.handle_timeout(now);
-        true
+        acts
     }
 
     /// Reads once.

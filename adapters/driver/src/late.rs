@@ -1,8 +1,11 @@
 //! [`Late`]: a turn that comes long after its deadline.
 
+use std::task::Context;
 use std::time::Duration;
 
 use getty_core::Timestamp;
+
+use crate::Runtime;
 
 /// A turn that comes this long after a deadline is late.
 const LATE: Duration = Duration::from_millis(100);
@@ -20,13 +23,26 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    /// Whether to yield once before acting on a deadline that was `due`.
-    pub(crate) fn yields(&mut self, due: Timestamp, now: Timestamp) -> bool {
+    /// Whether to act now on the next deadline, which is `due`. If it has passed and the turn is late, yields
+    /// first, once.
+    pub(crate) fn acts<R: Runtime>(
+        &mut self,
+        cx: &mut Context<'_>,
+        due: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(due) = due.filter(|&at| at <= now) else {
+            self.reset();
+            return false;
+        };
         self.yielded = !self.yielded && now.saturating_duration_since(due) > LATE;
-        self.yielded
+        if self.yielded {
+            R::yield_now(cx);
+        }
+        !self.yielded
     }
 
-    /// No deadline is due, or the wait is over: the next one begins afresh.
+    /// The wait is over: the next deadline begins afresh.
     pub(crate) fn reset(&mut self) {
         self.yielded = false;
     }

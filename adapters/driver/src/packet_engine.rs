@@ -51,16 +51,11 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
     /// Lets the machine's deadlines expire, if one is due and the task is not [`Late`]. Returns whether it
     /// did.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
-        let Some(due) = self.machine.poll_timeout().filter(|&at| at <= now) else {
-            self.late.reset();
-            return false;
-        };
-        if self.late.yields(due, now) {
-            R::yield_now(cx);
-            return false;
+        let acts = self.late.acts::<R>(cx, self.machine.poll_timeout(), now);
+        if acts {
+            self.machine.handle_timeout(now);
         }
-        self.machine.handle_timeout(now);
-        true
+        acts
     }
 
     /// Receives once, unless receiving rests. Ready if anything came, be it an error.
