@@ -60,6 +60,9 @@ fn assert_hides(value: &impl Debug, shown: &str) {
 
 fn secret_request() -> ClientRequest {
     let request = ClientRequest::new(&format!("ws://server.example.com/chat?token={SECRET}")).unwrap();
+    // Browsers can send a token in no other header.
+    let request =
+        request.protocol("chat").and_then(|request| request.protocol(&format!("bearer.{SECRET}"))).unwrap();
     SECRET_HEADERS.iter().fold(request.header("X-Plain", "plainly").unwrap(), |request, name| {
         request.header(name, &format!("a={SECRET}; b")).unwrap()
     })
