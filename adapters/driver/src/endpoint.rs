@@ -369,7 +369,7 @@ impl Member {
 
     fn answer(&self, round: u32, told: Vec<SessionInfo>) {
         let mut members = self.endpoint.lock();
-        // Who asked may have given up meanwhile: then nobody takes the answer away again.
+        // The list may have been given up meanwhile: then nothing would clear the answer again.
         let told = if members.listing > 0 { told } else { Vec::new() };
         let before = std::mem::replace(&mut members.slots[self.key].answer, (round, told));
         drop(members);
@@ -536,6 +536,22 @@ mod tests {
             since: now,
             last_active: now,
             stats: Stats::default(),
+        }
+    }
+
+    #[test]
+    fn an_answer_to_a_list_that_was_given_up_is_not_kept() {
+        let endpoint = Arc::<Endpoint>::default();
+        let mut membership = Membership::none();
+        membership.set(endpoint.join(Role::Session));
+        for is_given_up in [false, true] {
+            let mut list = Box::pin(endpoint.list());
+            assert!(list.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let list = Some(list).filter(|_| !is_given_up);
+            membership.look();
+            membership.end_turn(Waker::noop(), || vec![info(1)]);
+            let kept: usize = endpoint.lock().slots.iter().map(|(_, slot)| slot.answer.1.len()).sum();
+            assert_eq!(kept, usize::from(list.is_some()));
         }
     }
 
