@@ -13,6 +13,7 @@ use std::time::Instant;
 use std::{env, thread};
 
 use bytes::Bytes;
+use driver_common::descriptors::descriptors;
 use driver_common::recorder::{Log, Recorder};
 use driver_common::runtimes::{TestRuntime, blocking, server, sleep, until, within};
 use driver_common::*;
@@ -159,9 +160,4 @@ where
         connection.close(Close::graceful()).await;
     }))
     .await;
-}
-
-/// How many descriptors this process has, where that can be told.
-fn descriptors() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use driver_common::descriptors::descriptors;
 use driver_common::runtimes::{TestRuntime, client, server, sleep, until};
 use getty_core::Backoff;
 use getty_core::codec::LengthDelimited;
@@ -97,10 +98,6 @@ async fn send(handle: Handle<Bytes>, number: u64, account: Arc<Mutex<Account>>) 
     }
 }
 
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 /// How many threads there are, but for those of smol's and async-std's pool for calls that block, which resolve names: it
 /// grows when many sessions connect at once, up to a limit of its own, and keeps them.
 fn threads() -> usize {
@@ -133,7 +130,7 @@ fn accounted_for<R: TestRuntime>() {
         let builder = client::<R>().pool(options);
         let pool = builder.tcp([address.clone()], LengthDelimited::new, listener).unwrap();
         pool.wait_all(Duration::from_secs(60)).await.unwrap();
-        let (descriptors_before, threads_before) = (descriptors(), threads());
+        let (descriptors_before, threads_before) = (descriptors().unwrap(), threads());
         let (mut next, mut slowest) = (0, Duration::ZERO);
         for _ in 0..kills {
             futures::join!(load(&pool, &mut next, Duration::from_millis(400), &account), async {
@@ -150,7 +147,7 @@ fn accounted_for<R: TestRuntime>() {
             load(&pool, &mut next, Duration::from_millis(100), &account).await; // the machine is busy
         }
         assert_eq!(threads(), threads_before, "threads on {}", R::NAME);
-        let (before, after) = (descriptors_before, descriptors());
+        let (before, after) = (descriptors_before, descriptors().unwrap());
         assert!(after <= before + 5, "descriptors on {}: {before} before, {after} now", R::NAME);
         let closed = pool.close(Duration::from_secs(10)).await;
         assert_eq!(closed.aborted, 0);

@@ -8,12 +8,14 @@
 //! | [`fake`] | a runtime of one thread, with a clock that moves only when told and timers that count |
 //! | [`recorder`] | a listener that writes down its callbacks, and acts or panics where the test says |
 //! | [`socket`] | the same for WebSocket |
+//! | [`descriptors`] | the descriptors that this process holds |
 //! | [`proxy`] | what stands between two ends, and lets them lose each other |
 //! | [`namespace`] | a network of the test's own |
 //! | [`seccomp`] | a process that may not make some calls |
 //! | [`runtimes`] | real runtimes: what a test needs to run on each of them, from one source |
 #![allow(dead_code, unused_imports)]
 
+pub mod descriptors;
 pub mod fake;
 pub mod namespace;
 pub mod packets;
