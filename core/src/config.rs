@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 
 /// The shortest and the longest period that a [`Config`] takes.
 const PERIODS: std::ops::RangeInclusive<Duration> =

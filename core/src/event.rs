@@ -1,11 +1,12 @@
 //! [`Event`]: what a session has to tell.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::CloseReason;
+use crate::close::CloseReason;
+use crate::deadline::Idle;
+use crate::dropped::Dropped;
+use crate::stats::Seq;
 
 /// What happened, as [`Session::poll_event`](crate::Session::poll_event) tells it. `T` is a received message.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ pub enum Event<T> {
     /// is forgotten here. A graceful close after this has the reason [`CloseReason::Eof`].
     ReadEnd,
     /// Datagrams came to nothing; what they were is told once a second at the most. Over datagrams only.
-    Dropped(Box<crate::datagram::Dropped>),
+    Dropped(Box<Dropped>),
     /// The session is over. Exactly once, and the last event.
     Closed(Box<CloseReason>),
 }
@@ -55,77 +56,30 @@ pub struct Opened {
     pub peer: Option<SocketAddr>,
     /// What the two sides of a TLS connection agreed on.
     #[cfg(feature = "tls")]
-    pub tls: Option<Box<crate::layer::tls::TlsFacts>>,
+    pub tls: Option<Box<TlsFacts>>,
     /// What the two sides of a WebSocket agreed on.
     #[cfg(feature = "websocket")]
     pub upgrade: Option<crate::websocket::Upgrade>,
 }
 
-/// Which way was quiet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Idle {
-    /// Nothing was received for [`Config::idle_read`](crate::Config::idle_read).
-    Read,
-    /// Nothing was sent for [`Config::idle_write`](crate::Config::idle_write).
-    Write,
-    /// Nothing was received or sent for [`Config::idle_both`](crate::Config::idle_both).
-    Both,
-}
-
-impl fmt::Display for Idle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Idle::Read => "nothing was received",
-            Idle::Write => "nothing was sent",
-            Idle::Both => "nothing was received or sent",
-        })
-    }
-}
-
-/// The number of a sent message: 1 for the first that a session accepted, then 2, and so on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Seq(NonZeroU64);
-
-impl Seq {
-    /// The first message of a session.
-    pub const FIRST: Seq = Seq(NonZeroU64::MIN);
-
-    pub(crate) fn new(number: u64) -> Option<Seq> {
-        NonZeroU64::new(number).map(Seq)
-    }
-
-    /// The number.
-    pub fn get(self) -> u64 {
-        self.0.get()
-    }
-
-    /// The number of the message after this one.
-    #[must_use]
-    pub fn next(self) -> Seq {
-        Seq(self.0.saturating_add(1))
-    }
-}
-
-impl fmt::Display for Seq {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What [`Session::send`](crate::Session::send) says of a message that it took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the two sides of a TLS connection agreed on.
+#[cfg(feature = "tls")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Accepted {
-    /// The message's number, by which its fate is told later.
-    pub seq: Seq,
-    /// Its size on the wire, in bytes.
-    pub bytes: usize,
-}
-
-impl Accepted {
-    pub(crate) fn new(seq: Seq, bytes: usize) -> Self {
-        Accepted { seq, bytes }
-    }
+pub struct TlsFacts {
+    /// The version of TLS.
+    pub version: Option<rustls::ProtocolVersion>,
+    /// How bytes are sealed.
+    pub cipher_suite: Option<rustls::CipherSuite>,
+    /// The application protocol that was chosen (ALPN).
+    pub alpn: Option<Vec<u8>>,
+    /// The name that the client asked for (SNI); at the client's end, the name of the server where it is one.
+    pub server_name: Option<String>,
+    /// The peer's certificate, then those that lead to its issuer. They were verified, as far as the configuration asked
+    /// for that.
+    pub peer_certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+    /// Whether an earlier session was taken up again.
+    pub resumed: bool,
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::error::Error;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::CloseReason;
+use crate::close::CloseReason;
 use crate::codec::{Decoder, Encoder, Sink, Source};
-use crate::protocol::{Found, Items, Protocol, Sealed, StreamProtocol};
+use crate::messages::Items;
+use crate::protocol::{Found, Protocol, Sealed, StreamProtocol};
 
 /// A codec as the protocol of a byte stream, for example TCP.
 ///

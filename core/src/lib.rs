@@ -117,33 +117,48 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod close;
 pub mod codec;
 mod config;
 mod copy;
 pub mod datagram;
+mod deadline;
+#[cfg(feature = "deflate")]
+mod deflate;
+mod dropped;
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
 mod error;
 mod event;
 mod framed;
 mod hidden;
+#[cfg(feature = "websocket")]
+mod http;
 pub mod layer;
 mod memory;
+mod messages;
+mod pending;
 mod protocol;
-mod runs;
+mod ring;
 mod session;
 mod stats;
 mod time;
 #[cfg(feature = "websocket")]
+mod upgrade;
+#[cfg(feature = "websocket")]
 pub mod websocket;
+mod wheel;
 
 pub use backoff::{Backoff, Retry};
+pub use close::{Close, CloseReason};
 pub use config::{Config, ConfigBuilder};
-pub use error::{CloseReason, ConfigError, DecoderFault, EncodedTooLarge, IoFailure, SendError};
-pub use event::{Accepted, Event, Idle, Opened, Seq};
+pub use deadline::{Deadline, Idle};
+pub use error::{ConfigError, DecoderFault, EncodedTooLarge, IoFailure, SendError};
+pub use event::{Event, Opened};
 pub use framed::Framed;
 pub use memory::Memory;
-pub use protocol::{In, Items, Messages, Out, Protocol, StreamProtocol};
-pub use session::{Close, Deadline, Outbound, Session};
-pub use stats::{Flow, Progress, Stats, Work};
+pub use messages::{Items, Messages};
+pub use protocol::{In, Out, Protocol, StreamProtocol};
+pub use session::{Outbound, Session};
+pub use stats::{Accepted, Flow, Progress, Seq, Stats, Work};
 pub use time::Timestamp;

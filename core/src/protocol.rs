@@ -1,33 +1,15 @@
 //! What a session speaks: the application's messages, and how they lie on the wire.
 
 use std::error::Error;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::close::CloseReason;
 use crate::codec::{Decoded, Sink, Source};
+use crate::config::Config;
+use crate::event::Opened;
 use crate::layer::Layer;
+use crate::messages::Messages;
 use crate::session::Inner;
-use crate::{CloseReason, Config, Opened};
-
-/// The messages that an application receives and sends.
-///
-/// Listeners and handles know this and never the wire: whatever serves [`Items<Request, Reply>`](Items) does
-/// so over every transport that carries these.
-pub trait Messages {
-    /// A received message.
-    type In;
-    /// A message to send.
-    type Out;
-}
-
-/// Messages of type `I` in and of type `O` out. A name for types, never a value.
-#[derive(Debug)]
-pub struct Items<I, O = I>(PhantomData<fn(I) -> O>);
-
-impl<I, O> Messages for Items<I, O> {
-    type In = I;
-    type Out = O;
-}
 
 /// A received message of protocol `P`.
 pub type In<P> = <<P as Protocol>::Messages as Messages>::In;

@@ -1,8 +1,55 @@
 //! [`Stats`]: what a session has done so far.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
-use crate::{Seq, Timestamp};
+use crate::time::Timestamp;
+
+/// The number of a sent message: 1 for the first that a session accepted, then 2, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(NonZeroU64);
+
+impl Seq {
+    /// The first message of a session.
+    pub const FIRST: Seq = Seq(NonZeroU64::MIN);
+
+    pub(crate) fn new(number: u64) -> Option<Seq> {
+        NonZeroU64::new(number).map(Seq)
+    }
+
+    /// The number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The number of the message after this one.
+    #[must_use]
+    pub fn next(self) -> Seq {
+        Seq(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What [`Session::send`](crate::Session::send) says of a message that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Accepted {
+    /// The message's number, by which its fate is told later.
+    pub seq: Seq,
+    /// Its size on the wire, in bytes.
+    pub bytes: usize,
+}
+
+impl Accepted {
+    pub(crate) fn new(seq: Seq, bytes: usize) -> Self {
+        Accepted { seq, bytes }
+    }
+}
 
 /// What went one way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

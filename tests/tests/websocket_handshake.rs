@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use getty_core::websocket::{
-    Accept, AcceptError, AnswerError, ClientRequest, CloseFrame, HandshakeError, Message, OriginPolicy,
-    Response, ServerOptions, Verdict,
+    Accept, AcceptError, AnswerError, ClientRequest, CloseFrame, HandshakeError, HttpError, Message,
+    OriginPolicy, Response, ServerOptions, Verdict,
 };
 use getty_core::{Close, CloseReason, Deadline, Event, IoFailure, SendError};
 use testkit::Rng;
@@ -288,11 +288,11 @@ fn interim_answers_before_the_101_are_skipped() {
     let nine = interim[0].repeat(9);
     assert!(refused(&nine, 1000).to_string().contains("8"), "{}", refused(&nine, 1000));
     let long = format!("HTTP/1.1 103 x\r\nX: {}\r\n\r\n", "x".repeat(480));
-    assert_eq!(refused(&long.repeat(3), 1000), HandshakeError::HeadTooLong { limit: 1000 });
+    assert_eq!(refused(&long.repeat(3), 1000), HttpError::HeadTooLong { limit: 1000 }.into());
     let then = format!("{}HTTP/1.1 403 No\r\n\r\n", interim[0]);
     assert!(matches!(refused(&then, 1000), HandshakeError::Status { status: 403, .. }));
     let malformed = "HTTP/1.1 100 Continue\r\nX : y\r\n\r\n";
-    assert!(matches!(refused(malformed, 1000), HandshakeError::Malformed { .. }));
+    assert!(matches!(refused(malformed, 1000), HandshakeError::Http(HttpError::Malformed { .. })));
     let old = "HTTP/1.0 100 Continue\r\n\r\n";
     assert!(matches!(refused(old, 1000), HandshakeError::Status { status: 100, .. }));
 }
@@ -331,7 +331,7 @@ fn a_head_past_the_limit_is_answered_with_431() {
             assert_eq!(server.poll(), NONE);
         }
         let (_, error) = refused(&mut server, 431);
-        assert_eq!(error, HandshakeError::HeadTooLong { limit: 16 * 1024 });
+        assert_eq!(error, HttpError::HeadTooLong { limit: 16 * 1024 }.into());
     }
 
     let mut endless = server();
@@ -354,7 +354,7 @@ fn a_client_gives_up_on_an_answer_past_the_limit() {
     assert_eq!((client.poll(), client.written()), (vec![], vec![]));
     client.shut_down();
     client.eof();
-    assert_eq!(handshake_error(&mut client), HandshakeError::HeadTooLong { limit: 16 * 1024 });
+    assert_eq!(handshake_error(&mut client), HttpError::HeadTooLong { limit: 16 * 1024 }.into());
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn more_than_a_hundred_headers_are_answered_with_431() {
     let mut server = server();
     server.input(format!("{REQUEST}{}\r\n", more(101 - own)).as_bytes());
     let (_, error) = refused(&mut server, 431);
-    assert_eq!(error, HandshakeError::TooManyHeaders { limit: 100 });
+    assert_eq!(error, HttpError::TooManyHeaders { limit: 100 }.into());
 }
 
 #[test]

@@ -52,6 +52,7 @@ mod delimited;
 mod fixed_length;
 mod length_delimited;
 mod raw;
+mod segments;
 mod sink;
 mod source;
 
@@ -59,7 +60,7 @@ pub use delimited::{Delimited, DelimitedError, Lines, LinesError};
 pub use fixed_length::{FixedLength, FixedLengthError};
 pub use length_delimited::{ByteOrder, LengthDelimited, LengthDelimitedError, LengthField};
 pub use raw::Raw;
-pub(crate) use sink::Segments;
+pub(crate) use segments::Segments;
 pub use sink::Sink;
 pub use source::Source;
 pub(crate) use source::copy_to_slab;

@@ -5,41 +5,9 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use super::segments::{Chained, Segments};
 use crate::copy;
 use crate::hidden::HiddenBytes;
-
-/// Bytes to send, in order: gathered ones with chained payloads between them.
-#[derive(Default)]
-pub(crate) struct Segments {
-    /// Everything that was copied, in order.
-    pub(crate) gathered: BytesMut,
-    /// Payloads that were not copied, in order.
-    pub(crate) chained: VecDeque<Chained>,
-    /// How many gathered bytes were written and dropped so far: what `Chained::at` counts from.
-    pub(crate) written: u64,
-}
-
-impl Segments {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.gathered.is_empty() && self.chained.is_empty()
-    }
-}
-
-impl fmt::Debug for Segments {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segments")
-            .field("gathered", &HiddenBytes(self.gathered.len()))
-            .field("chained", &HiddenBytes(self.chained.iter().map(|c| c.payload.len()).sum()))
-            .finish_non_exhaustive()
-    }
-}
-
-/// A payload that is sent from where it lies.
-pub(crate) struct Chained {
-    /// The payload comes after this many gathered bytes, counted as `Segments::written` is.
-    pub(crate) at: u64,
-    pub(crate) payload: Bytes,
-}
 
 /// Takes the bytes of one message from an [`Encoder`](super::Encoder).
 ///

@@ -1,8 +1,9 @@
 //! [`Activity`]: what a datagram session has done; [`Periods`]: what its periods ask for.
 
-use crate::session::pending;
+use crate::config::Config;
+use crate::pending;
 use crate::stats::Flow;
-use crate::{Config, Timestamp};
+use crate::time::Timestamp;
 
 /// Nothing was received or sent for `Config::idle_timeout`: a bit besides those of [`pending`].
 pub(super) const IDLE_TIMEOUT: u16 = 1 << 14;

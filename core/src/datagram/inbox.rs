@@ -8,8 +8,9 @@ use bytes::BytesMut;
 
 use super::{DropReason, Path, RecvBatch};
 use crate::codec::{Decoded, Decoder, Source};
+use crate::config::Config;
+use crate::error::DecoderFault;
 use crate::hidden::HiddenBytes;
-use crate::{Config, DecoderFault};
 
 /// A batch that is being decoded, and how far that is.
 #[derive(Default)]

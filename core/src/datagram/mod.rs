@@ -11,20 +11,18 @@
 mod activity;
 mod batch;
 mod compat;
-mod dropped;
+mod drops;
 mod inbox;
 mod lookup;
 mod outgoing;
 mod packets;
 mod peer;
 mod peers;
-mod ring;
 mod socket;
 mod table;
-mod wheel;
 
+pub use crate::dropped::{DropCounts, DropReason, Dropped};
 pub use batch::{Path, RecvBatch};
-pub use dropped::{DropCounts, DropReason, Dropped};
 pub use outgoing::{Outgoing, Transmit};
 pub use packets::{PacketOptions, Packets};
 pub use peers::{PeerLimits, Peers, PeersEvent};

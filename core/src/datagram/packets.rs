@@ -9,10 +9,13 @@ use super::inbox::Found;
 use super::outgoing::Outgoing;
 use super::socket::{Begun, Phase, Socket};
 use super::{DropCounts, DropReason, Path, RecvBatch};
+use crate::close::{Close, CloseReason};
 use crate::codec::{Decoder, Encoder, Sink};
-use crate::{
-    Accepted, Close, CloseReason, Config, EncodedTooLarge, Event, IoFailure, SendError, Seq, Stats, Timestamp,
-};
+use crate::config::Config;
+use crate::error::{EncodedTooLarge, IoFailure, SendError};
+use crate::event::Event;
+use crate::stats::{Accepted, Seq, Stats};
+use crate::time::Timestamp;
 
 /// How a socket's datagrams are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::Path;
 use super::activity::{Activity, Periods};
-use crate::{CloseReason, Timestamp};
+use crate::close::CloseReason;
+use crate::time::Timestamp;
 
 /// What a datagram of a peer, or to it, reads and writes. Among many peers the memory of each is waited for, and this is
 /// two cache lines of it; what is rarely needed is [`Cold`].

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use super::activity::{Activity, IDLE_TIMEOUT, Periods};
 use super::compat::{CONNECT_PING, FirstOf};
-use super::dropped::Drops;
+use super::drops::Drops;
 use super::inbox::Inbox;
 use super::outgoing::{Outgoing, weight};
 use super::{DropReason, PacketOptions, Path, RecvBatch};
-use crate::session::pending;
-use crate::{
-    Accepted, Close, CloseReason, Config, Deadline, Event, Idle, IoFailure, Progress, SendError, Seq, Stats,
-    Timestamp,
-};
+use crate::close::{Close, CloseReason};
+use crate::config::Config;
+use crate::deadline::{Deadline, Idle};
+use crate::error::{IoFailure, SendError};
+use crate::event::Event;
+use crate::pending;
+use crate::stats::{Accepted, Progress, Seq, Stats};
+use crate::time::Timestamp;
 
 /// What does not depend on the codec.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use super::Path;
 use super::activity::Periods;
 use super::lookup::Lookup;
 use super::peer::{Cold, Peer};
-use super::ring::Rings;
-use crate::Timestamp;
+use crate::ring::Rings;
+use crate::time::Timestamp;
 
 /// A peer of [`Peers`](super::Peers): unique there, also after it has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,10 +4,12 @@ use std::error::Error;
 use std::sync::Arc;
 
 use super::Layer;
+use crate::close::CloseReason;
 use crate::codec::{Sink, Source};
+use crate::config::Config;
+use crate::event::Opened;
 use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol, Unfinished};
 use crate::session::Inner;
-use crate::{CloseReason, Config, Opened};
 
 /// The stream protocol `P` on top of the layer `L`.
 #[derive(Debug, Clone, Default)]

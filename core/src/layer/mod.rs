@@ -15,18 +15,18 @@
 //! * of a batch that was written in part nobody knows which messages arrive: see
 //!   [`Progress::unknown`](crate::Progress::unknown).
 
-mod buffers;
 mod layered;
+mod plain;
 #[cfg(feature = "tls")]
 pub mod tls;
 
 use std::error::Error;
 use std::sync::Arc;
 
-use crate::Opened;
-pub(crate) use buffers::LayerBuffers;
-pub use buffers::{Plain, Sealed, Wire};
+use crate::event::Opened;
+pub use crate::memory::{Sealed, Wire};
 pub use layered::Layered;
+pub use plain::Plain;
 
 /// Why a layer failed.
 pub type LayerError = Arc<dyn Error + Send + Sync>;

@@ -16,19 +16,19 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Buf;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
 };
 use rustls::{
-    AlertDescription, CertificateError, CipherSuite, ClientConfig, CommonState, HandshakeKind,
-    InvalidMessage, ProtocolVersion, ServerConfig,
+    AlertDescription, CertificateError, ClientConfig, CommonState, HandshakeKind, InvalidMessage,
+    ServerConfig,
 };
 
 use super::{Layer, LayerError, Plain, Sealed, Wire};
-use crate::Opened;
+use crate::event::{Opened, TlsFacts};
 
 /// Why a TLS connection failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -144,25 +144,6 @@ pub enum TlsConfigError {
     /// rustls does not take the configuration.
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
-}
-
-/// What the two sides of a TLS connection agreed on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TlsFacts {
-    /// The version of TLS.
-    pub version: Option<ProtocolVersion>,
-    /// How bytes are sealed.
-    pub cipher_suite: Option<CipherSuite>,
-    /// The application protocol that was chosen (ALPN).
-    pub alpn: Option<Vec<u8>>,
-    /// The name that the client asked for (SNI); at the client's end, the name of the server where it is one.
-    pub server_name: Option<String>,
-    /// The peer's certificate, then those that lead to its issuer. They were verified, as far as the configuration asked
-    /// for that.
-    pub peer_certificates: Vec<CertificateDer<'static>>,
-    /// Whether an earlier session was taken up again.
-    pub resumed: bool,
 }
 
 /// One TLS connection, as a [`Layer`].

@@ -1,10 +1,13 @@
 //! What a protocol with handshakes and control frames of its own needs of its session.
 
 use super::Phase;
-use super::deadlines::Deadline;
-use super::inner::{Inner, pending};
+use super::inner::Inner;
+use crate::close::CloseReason;
 use crate::codec::Sink;
-use crate::{CloseReason, Config, Timestamp};
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::pending;
+use crate::time::Timestamp;
 
 impl Inner {
     pub(crate) fn now(&self) -> Timestamp {

@@ -1,70 +1,7 @@
-//! The named deadlines of a session.
+//! The table of a session's deadlines.
 
-use std::fmt;
-
-use crate::Timestamp;
-
-/// What a session waits for. See the periods of [`Config`](crate::Config).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Deadline {
-    /// The session must be open.
-    Handshake,
-    /// The next [`Event::Cron`](crate::Event::Cron) is due.
-    Cron,
-    /// Bytes must have been received.
-    IdleRead,
-    /// Bytes must have been sent.
-    IdleWrite,
-    /// Bytes must have moved either way.
-    IdleBoth,
-    /// Bytes must have moved either way, or the session is closed.
-    Idle,
-    /// A frame, or a message of several, that has begun must have made progress.
-    PartialFrame,
-    /// The next ping is due (WebSocket).
-    Heartbeat,
-    /// The peer must have answered a ping, or sent anything else since (WebSocket).
-    Pong,
-    /// The transport must have taken queued bytes.
-    WriteStall,
-    /// A graceful close must be done.
-    Close,
-}
-
-impl Deadline {
-    pub(crate) const ALL: [Deadline; 11] = [
-        Deadline::Handshake,
-        Deadline::Cron,
-        Deadline::IdleRead,
-        Deadline::IdleWrite,
-        Deadline::IdleBoth,
-        Deadline::Idle,
-        Deadline::PartialFrame,
-        Deadline::Heartbeat,
-        Deadline::Pong,
-        Deadline::WriteStall,
-        Deadline::Close,
-    ];
-}
-
-impl fmt::Display for Deadline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Deadline::Handshake => "the handshake was not done in time (Config::handshake_timeout)",
-            Deadline::Cron => "cron",
-            Deadline::IdleRead => "nothing was received (Config::idle_read)",
-            Deadline::IdleWrite => "nothing was sent (Config::idle_write)",
-            Deadline::IdleBoth => "nothing was received or sent (Config::idle_both)",
-            Deadline::Idle => "nothing was received or sent (Config::idle_timeout)",
-            Deadline::PartialFrame => "a frame stayed incomplete (Config::partial_frame_timeout)",
-            Deadline::Heartbeat => "heartbeat",
-            Deadline::Pong => "the peer did not answer a ping (Config::pong_timeout)",
-            Deadline::WriteStall => "the peer took no bytes (Config::write_stall_timeout)",
-            Deadline::Close => "the close was not done in time (Config::close_timeout)",
-        })
-    }
-}
+use crate::deadline::Deadline;
+use crate::time::Timestamp;
 
 /// When each deadline is due. A fixed table: no heap, no allocation, eleven places to look at.
 #[derive(Debug, Default)]

@@ -1,8 +1,11 @@
 //! The receiving side of a session: what is worth decoding, and since when a frame has been incomplete.
 
+use crate::close::CloseReason;
+use crate::config::Config;
+use crate::error::DecoderFault;
 use crate::memory::Received;
 use crate::protocol::{In, StreamProtocol, Unfinished};
-use crate::{CloseReason, Config, DecoderFault, Timestamp};
+use crate::time::Timestamp;
 
 /// A frame that has come this much further counts as alive. See `Config::partial_frame_timeout`.
 const PARTIAL_PROGRESS: u64 = 64 * 1024;

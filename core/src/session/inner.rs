@@ -8,16 +8,22 @@ use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 
 use super::close::Phase;
-use super::deadlines::{Deadline, Deadlines};
+use super::deadlines::Deadlines;
 use super::inbox::Inbox;
 use super::layering::LayerState;
 use super::outbox::Outbox;
-use crate::memory::{Buffers, READ_ARENA};
-use crate::protocol::Found;
-use crate::stats::Flow;
 #[cfg(feature = "websocket")]
-use crate::websocket::CloseFrame;
-use crate::{CloseReason, Config, DecoderFault, Event, Idle, SendError, Seq, Stats, Timestamp};
+use crate::close::CloseFrame;
+use crate::close::CloseReason;
+use crate::config::Config;
+use crate::deadline::{Deadline, Idle};
+use crate::error::{DecoderFault, SendError};
+use crate::event::Event;
+use crate::memory::{Buffers, READ_ARENA};
+use crate::pending;
+use crate::protocol::Found;
+use crate::stats::{Flow, Seq, Stats};
+use crate::time::Timestamp;
 
 /// The smallest step in which a receive buffer of a session's own grows.
 pub(super) const READ_STEP: usize = 4 * 1024;
@@ -99,21 +105,6 @@ pub(super) struct Counted {
     pub(super) bytes: u64,
     pub(super) messages: u64,
     pub(super) operations: u64,
-}
-
-/// Events that wait to be polled.
-pub(crate) mod pending {
-    pub(crate) const OPEN: u16 = 1;
-    pub(crate) const CRON: u16 = 2;
-    pub(crate) const IDLE_READ: u16 = 4;
-    pub(crate) const IDLE_WRITE: u16 = 8;
-    pub(crate) const IDLE_BOTH: u16 = 16;
-    pub(crate) const WRITABLE: u16 = 32;
-    pub(crate) const FLUSHED: u16 = 64;
-    pub(crate) const READ_END: u16 = 128;
-    pub(crate) const PONG: u16 = 256;
-    #[cfg(feature = "websocket")]
-    pub(crate) const REQUEST: u16 = 512;
 }
 
 impl Inner {

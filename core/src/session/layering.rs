@@ -6,12 +6,13 @@ use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 
 use super::Phase;
-use super::deadlines::Deadline;
 use super::inner::{Inner, READ_STEP};
-use crate::CloseReason;
+use crate::close::CloseReason;
+use crate::deadline::Deadline;
 use crate::layer::{Layer, LayerError, Plain};
 use crate::memory::READ_ARENA;
-use crate::{Timestamp, session::pending};
+use crate::pending;
+use crate::time::Timestamp;
 
 /// How many bytes are sealed at a time: what a socket takes in one write or two.
 const BATCH: usize = 64 * 1024;

@@ -10,8 +10,6 @@ mod layering;
 mod outbound;
 mod outbox;
 
-pub use close::Close;
-pub use deadlines::Deadline;
 pub use outbound::Outbound;
 
 use std::sync::Arc;
@@ -19,17 +17,22 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use bytes::buf::Limit;
 
+use crate::close::{Close, CloseReason};
 use crate::codec::Sink;
-use crate::error::EncodedTooLarge;
+use crate::config::Config;
+use crate::copy;
+use crate::deadline::Deadline;
+use crate::error::{EncodedTooLarge, IoFailure, SendError};
+use crate::event::Event;
+use crate::memory::Memory;
+use crate::pending;
 use crate::protocol::{Found, In, Out, Protocol, StreamProtocol};
+use crate::stats::{Accepted, Seq, Stats, Work};
+use crate::time::Timestamp;
 #[cfg(feature = "websocket")]
-use crate::websocket::{AnswerError, Verdict};
-use crate::{
-    Accepted, CloseReason, Config, Event, IoFailure, Memory, SendError, Seq, Stats, Timestamp, Work, copy,
-};
+use crate::upgrade::{AnswerError, Verdict};
 pub(crate) use close::Phase;
 pub use inner::Inner;
-pub(crate) use inner::pending;
 
 /// One conversation with one peer, as a pure state machine: no socket, clock, thread, lock or waker.
 ///

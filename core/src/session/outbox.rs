@@ -1,13 +1,7 @@
 //! The send queue of a session: what is queued, and how far each message has come.
 
-use std::io::IoSlice;
-
-use bytes::Buf;
-
-use crate::codec::Segments;
-use crate::memory::Buffers;
-use crate::runs::{Kind, Run, Runs};
-use crate::{Progress, Seq};
+use crate::memory::{Buffers, Kind, Run, Runs};
+use crate::stats::{Progress, Seq};
 
 /// Counts what lies in the [`Buffers`]; the bytes themselves are there.
 #[derive(Debug, Default)]
@@ -154,106 +148,10 @@ impl Outbox {
     }
 }
 
-impl Run {
-    fn is_control(&self) -> bool {
-        !matches!(self.kind, Kind::Message | Kind::Answer)
-    }
-
-    /// Takes off the pieces that `written` bytes are enough for, and says how many messages they are.
-    fn flush(&mut self, written: &mut usize, answers: &mut usize) -> u64 {
-        let whole = match self.size {
-            0 => self.count,
-            size => self.count.min(*written / size),
-        };
-        *written -= whole * self.size;
-        self.count -= whole;
-        match self.kind {
-            #[cfg(feature = "websocket")]
-            Kind::Control => return 0,
-            Kind::Answer => *answers -= whole * self.size,
-            Kind::Message => {}
-        }
-        whole as u64
-    }
-}
-
-impl Segments {
-    /// The first piece that is to be written.
-    pub(crate) fn chunk(&self) -> &[u8] {
-        match self.chained.front() {
-            None => &self.gathered,
-            Some(first) if first.at == self.written => &first.payload,
-            Some(first) => &self.gathered[..(first.at - self.written) as usize],
-        }
-    }
-
-    /// Fills `dst` with the pieces that are to be written, in order.
-    pub(crate) fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = 0;
-        let mut put = |piece: &'a [u8]| {
-            if !piece.is_empty() && filled < dst.len() {
-                dst[filled] = IoSlice::new(piece);
-                filled += 1;
-            }
-            filled < dst.len()
-        };
-        let mut from = 0;
-        for chained in &self.chained {
-            let to = (chained.at - self.written) as usize;
-            if !put(&self.gathered[from..to]) || !put(&chained.payload) {
-                return filled;
-            }
-            from = to;
-        }
-        put(&self.gathered[from..]);
-        filled
-    }
-
-    pub(crate) fn advance(&mut self, mut n: usize) {
-        while n > 0 {
-            let step = match self.chained.front_mut() {
-                None => self.skip_gathered(n),
-                Some(first) if first.at > self.written => {
-                    let before = (first.at - self.written) as usize;
-                    self.skip_gathered(n.min(before))
-                }
-                Some(first) => {
-                    let step = n.min(first.payload.len());
-                    first.payload.advance(step);
-                    if first.payload.is_empty() {
-                        self.chained.pop_front();
-                    }
-                    step
-                }
-            };
-            if step == 0 {
-                break; // counted wrong: better to stop than to spin
-            }
-            n -= step;
-        }
-    }
-
-    fn skip_gathered(&mut self, n: usize) -> usize {
-        let n = n.min(self.gathered.len());
-        self.gathered.advance(n);
-        self.written += n as u64;
-        n
-    }
-
-    /// Where the queue ends now, to come back to.
-    pub(crate) fn mark(&self) -> (usize, usize) {
-        (self.gathered.len(), self.chained.len())
-    }
-
-    /// Takes back everything that was added since `mark`.
-    pub(crate) fn rollback(&mut self, (gathered, chained): (usize, usize)) {
-        self.gathered.truncate(gathered);
-        self.chained.truncate(chained);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use bytes::Bytes;
 
     use super::*;

@@ -9,10 +9,10 @@ use bytes::BytesMut;
 use super::message::{Kind, Message};
 use super::writer::Writer;
 use super::{Packages, Part, Parts, ProtocolError, Whole};
-use crate::CloseReason;
+use crate::close::CloseReason;
 use crate::codec::{Decoded, Decoder, Encoder, Sink, Source};
 use crate::error::EncodedTooLarge;
-use crate::protocol::{Items, Messages};
+use crate::messages::{Items, Messages};
 
 /// What the messages of a WebSocket are to the application: [`Whole`] ones, [`Parts`], or [`Packages`] of a codec.
 /// Implemented here only.

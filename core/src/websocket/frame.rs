@@ -1,6 +1,6 @@
 //! Frames: how they begin, RFC 6455 section 5.2.
 
-use super::ProtocolError;
+use crate::close::{MAX_CONTROL, ProtocolError};
 
 /// What a frame is, RFC 6455 section 11.8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +30,6 @@ impl Opcode {
         self as u8 >= 8
     }
 }
-
-/// The largest payload of a control frame, RFC 6455 section 5.5.
-pub(crate) const MAX_CONTROL: usize = 125;
 
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;

@@ -57,12 +57,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod close;
-#[cfg(feature = "deflate")]
-mod deflate;
 mod form;
 mod frame;
-mod handshake;
 mod mask;
 mod message;
 mod opening;
@@ -70,18 +66,17 @@ mod reader;
 mod utf8;
 mod writer;
 
-pub use close::{CloseCode, CloseFrame, ProtocolError};
-#[cfg(feature = "deflate")]
-use deflate::{Compressor, Inflater};
-#[cfg(feature = "deflate")]
-pub use deflate::{Deflate, NegotiationError, Params};
-pub use form::Form;
-pub use handshake::{
-    Accept, AcceptError, ClientRequest, HandshakeError, HeaderError, Headers, OriginPolicy, Request,
-    Response, StatusError, UrlError, accept_key,
+pub use crate::close::{CloseCode, CloseFrame, ProtocolError};
+pub use crate::http::{HeaderError, Headers, HttpError};
+pub use crate::upgrade::{
+    Accept, AcceptError, AnswerError, ClientRequest, HandshakeError, OriginPolicy, Request, Response,
+    StatusError, SubprotocolError, Upgrade, UrlError, Verdict, accept_key,
 };
+#[cfg(feature = "deflate")]
+pub use crate::upgrade::{Deflate, NegotiationError, Params};
+pub use form::Form;
 pub use message::{Kind, Message, Text};
-pub use opening::{AnswerError, ServerOptions, Upgrade, Verdict};
+pub use opening::ServerOptions;
 
 use std::error::Error;
 use std::fmt;
@@ -90,11 +85,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::close::CloseReason;
 use crate::codec::{Sink, Source};
+use crate::config::Config;
+use crate::deadline::{Deadline, Idle};
+#[cfg(feature = "deflate")]
+use crate::deflate::{Compressor, Inflater};
+use crate::event::Opened;
 use crate::hidden::HiddenBytes;
+use crate::pending;
 use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol, Unfinished};
-use crate::session::{Inner, Phase, pending};
-use crate::{CloseReason, Config, Deadline, Idle, Opened, Timestamp};
+use crate::session::{Inner, Phase};
+use crate::time::Timestamp;
 use frame::{Opcode, header_len};
 use opening::{Opening, Step};
 use reader::{Control, Reader};

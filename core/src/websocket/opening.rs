@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-#[cfg(feature = "deflate")]
-use super::deflate::{Deflate, Params};
-use super::handshake::{
-    self, Accept, AcceptError, ClientRequest, HandshakeError, HeadScan, Headers, OriginPolicy, Request,
-    Response,
-};
-use crate::CloseReason;
+use crate::close::CloseReason;
 use crate::codec::{Sink, Source};
 use crate::hidden::HiddenBytes;
+use crate::http::{HeadScan, HttpError};
 use crate::protocol::Found;
+#[cfg(feature = "deflate")]
+use crate::upgrade::Deflate;
+use crate::upgrade::{
+    self, AnswerError, ClientRequest, HandshakeError, OriginPolicy, Request, Response, Upgrade, Verdict,
+};
 
 /// How a server lets clients in. Shared by all sessions of an endpoint.
 #[derive(Debug, Clone, Default)]
@@ -67,52 +67,6 @@ impl ServerOptions {
     pub fn deflate(mut self, deflate: Deflate) -> Self {
         self.deflate = Some(deflate);
         self
-    }
-}
-
-/// What a server says to a client that asks to be let in.
-#[derive(Debug, Clone)]
-pub enum Verdict {
-    /// Lets it in.
-    Accept(Accept),
-    /// Answers with a response instead, and closes.
-    Respond(Response),
-    /// Says nothing yet: the answer comes later, within the handshake's deadline.
-    Later,
-}
-
-/// Why a request can't be answered so. It still waits for an answer, if there was one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnswerError {
-    /// No request waits for an answer: there was none, or it was answered, or the session is over.
-    #[error("no request waits for an answer")]
-    NotAsked,
-    /// The verdict does not fit the request.
-    #[error(transparent)]
-    Accept(#[from] AcceptError),
-}
-
-/// What the two sides of a WebSocket agreed on.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Upgrade {
-    /// The sub-protocol.
-    pub protocol: Option<String>,
-    /// On a server, what the client asked for.
-    pub request: Option<Arc<Request>>,
-    /// On a client, the headers of the server's answer.
-    pub headers: Option<Headers>,
-    /// What was agreed on compression, and the options of this side.
-    #[cfg(feature = "deflate")]
-    pub(super) deflate: Option<(Params, Deflate)>,
-}
-
-impl Upgrade {
-    /// What was agreed on compression.
-    #[cfg(feature = "deflate")]
-    pub fn deflate(&self) -> Option<&Params> {
-        self.deflate.as_ref().map(|(params, _)| params)
     }
 }
 
@@ -223,7 +177,7 @@ impl Opening {
         let room = self.max_head - self.skipped;
         let within = &src[..src.len().min(room)];
         let found = self.scan.find(within).and_then(|end| match end {
-            None if within.len() == room => Err(HandshakeError::HeadTooLong { limit: self.max_head }),
+            None if within.len() == room => Err(HttpError::HeadTooLong { limit: self.max_head }),
             end => Ok(end),
         });
         let step = match found {
@@ -241,7 +195,7 @@ impl Opening {
             },
             Err(error) => {
                 src.advance(usize::MAX);
-                Err(error)
+                Err(error.into())
             }
         };
         self.step = Some(step.unwrap_or_else(|error| self.fail(error)));
@@ -250,7 +204,7 @@ impl Opening {
 
     /// Whether `head` is an interim response, which a client skips.
     fn skip_interim(&mut self, head: &[u8]) -> Result<bool, HandshakeError> {
-        if matches!(self.side, Side::Server { .. }) || !handshake::is_interim_response(head)? {
+        if matches!(self.side, Side::Server { .. }) || !upgrade::is_interim_response(head)? {
             return Ok(false);
         }
         self.interim += 1;
@@ -265,7 +219,7 @@ impl Opening {
     fn read_head(&mut self, head: &[u8]) -> Result<Step, HandshakeError> {
         match &mut self.side {
             Side::Server { options, request } => {
-                let asked = handshake::parse_request(head)?;
+                let asked = upgrade::parse_request(head)?;
                 if asked.is_upgrade() {
                     options.origin.check(&asked)?;
                 } else if !options.plain_requests {
@@ -279,7 +233,7 @@ impl Opening {
                 #[cfg(feature = "deflate")]
                 let deflate = match &request.deflate {
                     Some(deflate) => deflate
-                        .check_answer(handshake::extension_values(&answer.headers))?
+                        .check_answer(upgrade::extension_values(&answer.headers))?
                         .map(|params| (params, deflate.clone())),
                     None => None,
                 };
@@ -330,13 +284,13 @@ impl Opening {
                 }
                 #[cfg(feature = "deflate")]
                 let agreed = options.deflate.as_ref().and_then(|deflate| {
-                    Some((deflate, deflate.accept(handshake::extension_values(request.headers()))?))
+                    Some((deflate, deflate.accept(upgrade::extension_values(request.headers()))?))
                 });
                 #[cfg(feature = "deflate")]
                 let extensions = agreed.as_ref().map(|(_, (_, answer))| answer.as_str());
                 #[cfg(not(feature = "deflate"))]
                 let extensions = None;
-                handshake::write_accept(request, &accept, extensions, &mut self.output)?;
+                upgrade::write_accept(request, &accept, extensions, &mut self.output)?;
                 Ok(Some(Step::Open(Box::new(Upgrade {
                     protocol: accept.chosen().map(str::to_owned),
                     request: Some(request.clone()),

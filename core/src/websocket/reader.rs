@@ -2,17 +2,16 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::close::{CloseFrame, ProtocolError};
-#[cfg(feature = "deflate")]
-use super::deflate::{InflateError, Inflater};
 use super::form::Form;
 use super::frame::{Header, Opcode, Rules, Start};
 use super::mask::mask;
 use super::message::Kind;
 use super::utf8::Utf8;
-use crate::CloseReason;
+use crate::close::{CloseFrame, CloseReason, ProtocolError};
 use crate::codec::Source;
 use crate::copy;
+#[cfg(feature = "deflate")]
+use crate::deflate::{InflateError, Inflater};
 use crate::hidden::HiddenBytes;
 use crate::protocol::{Found, Unfinished};
 

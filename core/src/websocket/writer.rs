@@ -23,7 +23,7 @@ pub struct Writer {
 /// Compression as it was agreed on.
 #[cfg(feature = "deflate")]
 struct Deflating {
-    compressor: super::deflate::Compressor,
+    compressor: crate::deflate::Compressor,
     /// Messages below this size go as they are.
     min_size: usize,
     /// The bytes compressed, as [`Work::bytes`](crate::Work::bytes) counts them.
@@ -34,7 +34,7 @@ struct Deflating {
 impl Deflating {
     fn compress(&mut self, payload: &[u8], last: bool, out: &mut bytes::BytesMut) {
         let bytes = payload.len() as u64;
-        self.deflated += bytes.max(super::deflate::LEAST_WORK).saturating_mul(super::deflate::COMPRESSING);
+        self.deflated += bytes.max(crate::deflate::LEAST_WORK).saturating_mul(crate::deflate::COMPRESSING);
         self.compressor.compress(payload, last, out);
     }
 }
@@ -55,7 +55,7 @@ impl Writer {
     }
 
     #[cfg(feature = "deflate")]
-    pub(super) fn set_compressor(&mut self, compressor: super::deflate::Compressor, min_size: usize) {
+    pub(super) fn set_compressor(&mut self, compressor: crate::deflate::Compressor, min_size: usize) {
         self.deflate = Some(Box::new(Deflating { compressor, min_size, deflated: 0 }));
     }
 

@@ -1,9 +1,10 @@
 //! The end: of one peer's session, and of all.
 
 use super::sessions::{CLOSED, Phase, Sessions};
+use crate::close::CloseReason;
 use crate::datagram::table::PeerKey;
-use crate::session::pending;
-use crate::{CloseReason, Deadline};
+use crate::deadline::Deadline;
+use crate::pending;
 
 impl Sessions {
     /// Ends the session of a peer.

@@ -21,12 +21,14 @@ use super::inbox;
 use super::outgoing::Outgoing;
 use super::table::PeerKey;
 use super::{DropCounts, DropReason, Dropped, PacketOptions, Path, RecvBatch};
+use crate::close::{Close, CloseReason};
 use crate::codec::{Decoder, Encoder, Sink};
-use crate::session::pending;
-use crate::{
-    Accepted, Close, CloseReason, Config, EncodedTooLarge, Event, IoFailure, Progress, SendError, Seq, Stats,
-    Timestamp,
-};
+use crate::config::Config;
+use crate::error::{EncodedTooLarge, IoFailure, SendError};
+use crate::event::Event;
+use crate::pending;
+use crate::stats::{Accepted, Progress, Seq, Stats};
+use crate::time::Timestamp;
 
 /// What happened, as [`Peers::poll_event`] tells it. `T` is a received message.
 #[derive(Debug, Clone)]

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::sessions::{Phase, Sessions};
-use crate::CloseReason;
+use crate::close::CloseReason;
 use crate::datagram::activity::Periods;
 use crate::datagram::compat::CONNECT_PING;
 use crate::datagram::table::PeerKey;
-use crate::datagram::{DropReason, Path, RecvBatch};
-use crate::session::pending;
+use crate::datagram::{Path, RecvBatch};
+use crate::dropped::DropReason;
+use crate::pending;
 
 /// What came of beginning the next datagram.
 pub(super) enum Begun {

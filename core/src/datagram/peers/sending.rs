@@ -6,8 +6,9 @@ use super::sessions::{CLOSED, Sessions};
 use crate::datagram::Path;
 use crate::datagram::outgoing::weight;
 use crate::datagram::table::PeerKey;
-use crate::session::pending;
-use crate::{Accepted, SendError, Seq};
+use crate::error::SendError;
+use crate::pending;
+use crate::stats::{Accepted, Seq};
 
 /// For how many datagrams that wait memory is kept when there are none.
 const SPARE_OWNERS: usize = 256;

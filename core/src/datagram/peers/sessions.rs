@@ -4,15 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::PeerLimits;
+use crate::close::CloseReason;
+use crate::config::Config;
 use crate::datagram::activity::IDLE_TIMEOUT;
-use crate::datagram::dropped::Drops;
+use crate::datagram::drops::Drops;
 use crate::datagram::inbox::Inbox;
 use crate::datagram::outgoing::Outgoing;
 use crate::datagram::table::{Found, PeerKey, Table};
-use crate::datagram::wheel::Wheel;
 use crate::datagram::{PacketOptions, Path};
-use crate::session::pending;
-use crate::{CloseReason, Config, Deadline, Event, Idle, Opened, Seq, Timestamp};
+use crate::deadline::{Deadline, Idle};
+use crate::event::{Event, Opened};
+use crate::pending;
+use crate::stats::Seq;
+use crate::time::Timestamp;
+use crate::wheel::Wheel;
 
 /// The bit of [`Event::Closed`] among those of [`pending`].
 pub(super) const CLOSED: u16 = 1 << 15;

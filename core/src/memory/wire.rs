@@ -6,9 +6,8 @@ use bytes::BytesMut;
 
 use crate::copy;
 use crate::hidden::HiddenBytes;
-use crate::memory::Received;
 
-/// Bytes between the wire and a [`Layer`](super::Layer).
+/// Bytes between the wire and a [`Layer`](crate::layer::Layer).
 #[derive(Default)]
 #[non_exhaustive]
 pub struct Wire {
@@ -84,7 +83,7 @@ impl LayerBuffers {
     }
 }
 
-/// Takes the bytes that a [`Layer`](super::Layer) wants on the wire.
+/// Takes the bytes that a [`Layer`](crate::layer::Layer) wants on the wire.
 #[derive(Default)]
 pub struct Sealed {
     /// Once initialised, room stays so: nothing is zeroed per batch.
@@ -146,34 +145,5 @@ impl Sealed {
     pub(crate) fn clear(&mut self) {
         self.from = 0;
         self.to = 0;
-    }
-}
-
-/// Takes the bytes that a [`Layer`](super::Layer) has opened.
-#[derive(Debug)]
-pub struct Plain<'a> {
-    /// `None` where what comes is not wanted any more.
-    received: Option<&'a mut Received>,
-    pieces: u64,
-    bytes: usize,
-}
-
-impl<'a> Plain<'a> {
-    pub(crate) fn new(received: Option<&'a mut Received>) -> Self {
-        Plain { received, pieces: 0, bytes: 0 }
-    }
-
-    /// Takes a copy of `bytes`.
-    pub fn put_slice(&mut self, bytes: &[u8]) {
-        self.pieces += 1;
-        self.bytes += bytes.len();
-        if let Some(received) = &mut self.received {
-            received.append(bytes);
-        }
-    }
-
-    /// How many pieces were put, and their bytes.
-    pub(crate) fn put(&self) -> (u64, usize) {
-        (self.pieces, self.bytes)
     }
 }

@@ -1,5 +1,12 @@
 //! [`Memory`]: buffers that sessions take turns with.
 
+mod runs;
+mod wire;
+
+pub(crate) use runs::{Kind, Run, Runs};
+pub(crate) use wire::LayerBuffers;
+pub use wire::{Sealed, Wire};
+
 use std::fmt;
 
 use bytes::BytesMut;
@@ -7,8 +14,6 @@ use bytes::BytesMut;
 use crate::codec::{self, Segments, Source};
 use crate::copy;
 use crate::hidden::HiddenBytes;
-use crate::layer::LayerBuffers;
-use crate::runs::Runs;
 
 /// Room that is offered to one read. There is one arena per thread, so it may be large: with 64 KiB, echoing 16 KiB
 /// messages, 16 at a time, took 6 % more CPU.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::frame::MAX_CONTROL;
-use crate::CloseReason;
+/// The largest payload of a control frame, RFC 6455 section 5.5.
+pub(crate) const MAX_CONTROL: usize = 125;
 
 /// Why an endpoint closes: the code of a close frame, RFC 6455 section 7.4.
 ///
@@ -101,13 +101,6 @@ fn fitting(reason: &str) -> &str {
     let fits = MAX_CONTROL - size_of::<u16>();
     let end = (0..=reason.len().min(fits)).rev().find(|&end| reason.is_char_boundary(end));
     &reason[..end.unwrap_or(0)]
-}
-
-impl From<ProtocolError> for Box<CloseReason> {
-    #[cold]
-    fn from(error: ProtocolError) -> Self {
-        Box::new(error.into())
-    }
 }
 
 impl fmt::Display for CloseFrame {

@@ -4,16 +4,16 @@ use std::net::Ipv6Addr;
 
 /// `host[:port]`, as in a `Host` header, an origin and a URL.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Authority<'a> {
+pub(crate) struct Authority<'a> {
     /// A name, an IPv4 address, or an IPv6 address without the brackets.
-    pub(super) host: &'a str,
-    pub(super) port: Option<u16>,
+    pub(crate) host: &'a str,
+    pub(crate) port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
     /// Reads an authority. User names, percent-encoded names and whatever else no browser puts into a `Host`
     /// header are not taken.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (host, rest) = match text.strip_prefix('[') {
             Some(text) => {
                 let (host, rest) = text.split_once(']')?;
@@ -35,7 +35,7 @@ impl<'a> Authority<'a> {
     }
 
     /// Whether the two are the same place, with `default` as the port of one that names none.
-    pub(super) fn is_same(self, other: Authority<'_>, default: Option<u16>) -> bool {
+    pub(crate) fn is_same(self, other: Authority<'_>, default: Option<u16>) -> bool {
         let ipv6 = |host: &str| host.parse::<Ipv6Addr>().ok();
         let same_host = self.host.eq_ignore_ascii_case(other.host)
             || ipv6(self.host).is_some_and(|address| ipv6(other.host) == Some(address));
@@ -44,7 +44,7 @@ impl<'a> Authority<'a> {
 }
 
 /// The port of a URI that names none.
-pub(super) fn default_port(scheme: &str) -> Option<u16> {
+pub(crate) fn default_port(scheme: &str) -> Option<u16> {
     const PORTS: [(&str, u16); 4] = [("http", 80), ("ws", 80), ("https", 443), ("wss", 443)];
     PORTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(scheme)).map(|&(_, port)| port)
 }

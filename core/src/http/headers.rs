@@ -7,12 +7,6 @@ use bytes::BytesMut;
 
 use crate::hidden::Hidden;
 
-pub(super) const ACCEPT: &str = "Sec-WebSocket-Accept";
-pub(super) const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
-pub(super) const KEY: &str = "Sec-WebSocket-Key";
-pub(super) const PROTOCOL: &str = "Sec-WebSocket-Protocol";
-pub(super) const VERSION: &str = "Sec-WebSocket-Version";
-
 /// The headers of a request or a response, in the order in which they came.
 ///
 /// Names are compared without regard to case. Values are without the spaces around them, and free of control
@@ -53,8 +47,13 @@ impl Headers {
     }
 
     /// Adds a header to send. What it refuses is all that could make a message say something else than was
-    /// meant: line ends and other control characters, and headers that the handshake sets.
-    pub(super) fn push(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+    /// meant: line ends and other control characters, and headers that `is_owned` by the protocol.
+    pub(crate) fn push(
+        &mut self,
+        name: &str,
+        value: &str,
+        is_owned: impl Fn(&str) -> bool,
+    ) -> Result<(), HeaderError> {
         if !is_token(name.as_bytes()) {
             return Err(HeaderError::Name { name: name.to_owned() });
         }
@@ -67,11 +66,11 @@ impl Headers {
     }
 
     /// Adds a header that came, which is well-formed.
-    pub(super) fn push_received(&mut self, name: &str, value: &[u8]) {
+    pub(crate) fn push_received(&mut self, name: &str, value: &[u8]) {
         self.fields.push(Field { name: name.into(), value: value.into() });
     }
 
-    pub(super) fn write(&self, out: &mut BytesMut) {
+    pub(crate) fn write(&self, out: &mut BytesMut) {
         for (name, value) in self.iter() {
             put_header(out, name, value);
         }
@@ -125,79 +124,43 @@ pub enum HeaderError {
         /// Where in the value it is.
         at: usize,
     },
-    /// The header is one that the handshake sets, or one that must not be in a handshake.
-    #[error(
-        "the header {name} belongs to the handshake: leave it out; an origin and sub-protocols are set by \
-        methods of their own"
-    )]
+    /// The header is one that the protocol sets, or one that must not be there.
+    #[error("the header {name} belongs to the protocol: leave it out, or use the method that sets it")]
     Owned {
         /// The header's name.
         name: String,
     },
-    /// The name of a sub-protocol is no token (RFC 6455 section 4.1 number 10).
-    #[error("{name:?} is no name of a sub-protocol: expected letters, digits and !#$%&'*+-.^_`|~")]
-    Protocol {
-        /// The name.
-        name: String,
-    },
-    /// A sub-protocol is offered twice.
-    #[error("the sub-protocol {name:?} is offered already")]
-    RepeatedProtocol {
-        /// The name.
-        name: String,
-    },
-}
-
-/// The values of all `Sec-WebSocket-Extensions` headers, each of them a comma-separated list.
-#[cfg(any(test, feature = "deflate"))]
-pub(crate) fn extension_values(headers: &Headers) -> impl Iterator<Item = &str> {
-    // Reading a head checks that they are ASCII.
-    headers.all(EXTENSIONS).filter_map(|value| str::from_utf8(value).ok())
 }
 
 /// The elements of all comma-separated lists of that name.
-pub(super) fn elements<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
+pub(crate) fn elements<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
     headers.all(name).filter_map(|value| str::from_utf8(value).ok()).flat_map(list)
 }
 
 /// The elements of a comma-separated list. Empty ones are none (RFC 9110 section 5.6.1.2).
-pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(|element| element.trim_matches([' ', '\t'])).filter(|element| !element.is_empty())
 }
 
 /// The values of that name that are lists of something.
-pub(super) fn lists<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
+pub(crate) fn lists<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
     headers
         .all(name)
         .filter_map(|value| str::from_utf8(value).ok())
         .filter(|value| list(value).next().is_some())
 }
 
-/// Whether the header is one of those that make the handshake and frame the message, which only the handshake
-/// itself sets and reads.
-pub(super) fn is_owned(name: &str) -> bool {
-    const OWNED: [&str; 6] =
-        ["Connection", "Content-Length", "Host", "Origin", "Transfer-Encoding", "Upgrade"];
-    OWNED.iter().any(|owned| name.eq_ignore_ascii_case(owned)) || is_web_socket(name)
-}
-
-/// Whether the header is a `Sec-WebSocket-` one.
-pub(super) fn is_web_socket(name: &str) -> bool {
-    const PREFIX: &str = "Sec-WebSocket-";
-    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
-}
-
 /// Whether it is a token (RFC 9110 section 5.6.2).
-pub(super) fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_token_byte)
 }
 
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether `value` can be sent as the value of the header `name`.
-pub(super) fn check_value(name: &str, value: &str) -> Result<(), HeaderError> {
+pub(crate) fn check_value(name: &str, value: &str) -> Result<(), HeaderError> {
     match value.bytes().enumerate().find(|&(_, byte)| byte.is_ascii_control() && byte != b'\t') {
         Some((at, byte)) => Err(HeaderError::Value { name: name.to_owned(), byte, at }),
         None => Ok(()),
@@ -205,7 +168,7 @@ pub(super) fn check_value(name: &str, value: &str) -> Result<(), HeaderError> {
 }
 
 /// Writes one line of a head.
-pub(super) fn put_header(out: &mut BytesMut, name: &str, value: impl AsRef<[u8]>) {
+pub(crate) fn put_header(out: &mut BytesMut, name: &str, value: impl AsRef<[u8]>) {
     for part in [name.as_bytes(), b": ", value.as_ref(), b"\r\n"] {
         out.extend_from_slice(part);
     }
@@ -250,28 +213,20 @@ mod tests {
     fn what_could_split_a_message_can_not_be_sent() {
         let mut headers = Headers::default();
         for value in ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "\0", "a\x7f", "a\x1b[0m", "a\x0b"] {
-            assert!(matches!(headers.push("X-Value", value), Err(HeaderError::Value { .. })), "{value:?}");
+            assert!(
+                matches!(headers.push("X-Value", value, |_| false), Err(HeaderError::Value { .. })),
+                "{value:?}"
+            );
         }
         for name in ["", "X Y", "X:", "X\r\nY", "X\0", "Grün", "(x)"] {
-            assert!(matches!(headers.push(name, "1"), Err(HeaderError::Name { .. })), "{name:?}");
+            assert!(matches!(headers.push(name, "1", |_| false), Err(HeaderError::Name { .. })), "{name:?}");
         }
-        for name in [
-            "upgrade",
-            "CONNECTION",
-            "Host",
-            "Origin",
-            "content-length",
-            "Transfer-Encoding",
-            "Sec-WebSocket-Accept",
-            "sec-websocket-protocol",
-            "SEC-WEBSOCKET-",
-        ] {
-            assert!(matches!(headers.push(name, "1"), Err(HeaderError::Owned { .. })), "{name:?}");
-        }
+        let owned = headers.push("Host", "1", |name| name.eq_ignore_ascii_case("host"));
+        assert_eq!(owned, Err(HeaderError::Owned { name: "Host".to_owned() }));
         assert_eq!(headers.iter().count(), 0);
 
-        headers.push("Set-Cookie", "a=b; Path=/\twith a tab").unwrap();
-        headers.push("X-Name", "Grün").unwrap();
+        headers.push("Set-Cookie", "a=b; Path=/\twith a tab", |_| false).unwrap();
+        headers.push("X-Name", "Grün", |_| false).unwrap();
         let mut out = BytesMut::new();
         headers.write(&mut out);
         assert_eq!(&out[..], "Set-Cookie: a=b; Path=/\twith a tab\r\nX-Name: Grün\r\n".as_bytes());

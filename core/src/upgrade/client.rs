@@ -6,19 +6,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 
-use super::HandshakeError;
 use super::accept::accept_key;
-use super::authority::{Authority, default_port};
-use super::error::excerpt;
-use super::head::{exactly_one, read_response};
-use super::headers::{
-    ACCEPT, EXTENSIONS, HeaderError, Headers, KEY, PROTOCOL, VERSION, check_value, is_token, list, lists,
-    put_header,
-};
+use super::error::HandshakeError;
+#[cfg(feature = "deflate")]
+use super::extension::Deflate;
+use super::headers::{ACCEPT, EXTENSIONS, KEY, PROTOCOL, VERSION, check_ascii, is_owned};
 use super::request::check_connection;
 use crate::hidden::Hidden;
-#[cfg(feature = "deflate")]
-use crate::websocket::Deflate;
+use crate::http::authority::{Authority, default_port};
+use crate::http::head::{exactly_one, read_response};
+use crate::http::headers::{check_value, is_token, list, lists, put_header};
+use crate::http::{HeaderError, Headers, HttpError, excerpt};
 
 /// The request of a client: where to, and what it offers.
 ///
@@ -42,7 +40,7 @@ pub struct ClientRequest {
     origin: Option<String>,
     headers: Headers,
     #[cfg(feature = "deflate")]
-    pub(in crate::websocket) deflate: Option<Deflate>,
+    pub(crate) deflate: Option<Deflate>,
 }
 
 impl ClientRequest {
@@ -109,13 +107,13 @@ impl ClientRequest {
     /// # Errors
     ///
     /// If it is no token, or is offered already.
-    pub fn protocol(mut self, name: &str) -> Result<Self, HeaderError> {
+    pub fn protocol(mut self, name: &str) -> Result<Self, SubprotocolError> {
         let name = name.to_owned();
         if !is_token(name.as_bytes()) {
-            return Err(HeaderError::Protocol { name });
+            return Err(SubprotocolError::Name { name });
         }
         if self.protocols.contains(&name) {
-            return Err(HeaderError::RepeatedProtocol { name });
+            return Err(SubprotocolError::Repeated { name });
         }
         self.protocols.push(name);
         Ok(self)
@@ -127,7 +125,7 @@ impl ClientRequest {
     ///
     /// If the name or the value can't be sent, or belongs to the handshake.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
-        self.headers.push(name, value)?;
+        self.headers.push(name, value, is_owned)?;
         Ok(self)
     }
 
@@ -183,22 +181,24 @@ impl ClientRequest {
         head: &[u8],
     ) -> Result<Answer, HandshakeError> {
         let read = read_response(head)?;
+        check_ascii(&read.headers)?;
         if read.status != 101 {
             let reason = excerpt(read.reason.as_bytes());
             return Err(HandshakeError::Status { status: read.status, reason, headers: read.headers });
         }
         if !read.http_1_1 {
-            return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
+            return Err(HttpError::Version { found: "HTTP/1.0".to_owned() }.into());
         }
         let headers = read.headers;
         // No body follows, whatever the headers say: a 1xx ends with its empty line (RFC 9112 section 6.3).
         let upgrade = exactly_one(&headers, "Upgrade")?;
         if !upgrade.eq_ignore_ascii_case("websocket") {
-            return Err(HandshakeError::Invalid {
+            return Err(HttpError::Invalid {
                 header: "Upgrade",
                 found: excerpt(upgrade.as_bytes()),
                 expected: "\"websocket\"",
-            });
+            }
+            .into());
         }
         check_connection(&headers)?;
         let (found, expected) = (exactly_one(&headers, ACCEPT)?, accept_key(&STANDARD.encode(key)));
@@ -225,7 +225,7 @@ impl ClientRequest {
         let mut values = lists(headers, PROTOCOL);
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
-            return Err(HandshakeError::Repeated { header: PROTOCOL });
+            return Err(HttpError::Repeated { header: PROTOCOL }.into());
         }
         let mut chosen = list(value);
         match (chosen.next(), chosen.next()) {
@@ -303,6 +303,24 @@ pub(crate) struct Answer {
     /// The sub-protocol that it chose, one of those offered.
     pub(crate) protocol: Option<String>,
     pub(crate) headers: Headers,
+}
+
+/// Why a sub-protocol can't be offered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubprotocolError {
+    /// The name is not a token (RFC 6455 section 4.1 number 10).
+    #[error("{name:?} is not a sub-protocol's name: expected letters, digits and !#$%&'*+-.^_`|~")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The sub-protocol is offered already.
+    #[error("the sub-protocol {name:?} is offered already")]
+    Repeated {
+        /// The name.
+        name: String,
+    },
 }
 
 /// Why a URL is none to connect to.

@@ -10,6 +10,29 @@ pub(crate) struct Run {
     pub(crate) kind: Kind,
 }
 
+impl Run {
+    pub(crate) fn is_control(&self) -> bool {
+        !matches!(self.kind, Kind::Message | Kind::Answer)
+    }
+
+    /// Takes off the pieces that `written` bytes are enough for, and says how many messages they are.
+    pub(crate) fn flush(&mut self, written: &mut usize, answers: &mut usize) -> u64 {
+        let whole = match self.size {
+            0 => self.count,
+            size => self.count.min(*written / size),
+        };
+        *written -= whole * self.size;
+        self.count -= whole;
+        match self.kind {
+            #[cfg(feature = "websocket")]
+            Kind::Control => return 0,
+            Kind::Answer => *answers -= whole * self.size,
+            Kind::Message => {}
+        }
+        whole as u64
+    }
+}
+
 /// The kind of queued bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

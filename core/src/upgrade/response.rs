@@ -4,9 +4,11 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use super::HandshakeError;
-use super::headers::{HeaderError, Headers, VERSION, put_header};
+use super::error::HandshakeError;
+use super::headers::{VERSION, is_owned};
 use crate::hidden::HiddenBytes;
+use crate::http::headers::put_header;
+use crate::http::{HeaderError, Headers, HttpError};
 
 /// What a server answers instead of accepting an upgrade. The connection ends with it.
 ///
@@ -45,7 +47,7 @@ impl Response {
     ///
     /// If the name or the value can't be sent, or belongs to the handshake.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
-        self.headers.push(name, value)?;
+        self.headers.push(name, value, is_owned)?;
         Ok(self)
     }
 
@@ -66,8 +68,8 @@ impl Response {
             HandshakeError::Origin { .. } => 403,
             HandshakeError::Method { .. } => 405,
             HandshakeError::WebSocketVersion { .. } | HandshakeError::NotUpgrade => 426,
-            HandshakeError::HeadTooLong { .. } | HandshakeError::TooManyHeaders { .. } => 431,
-            HandshakeError::HttpVersion { .. } => 505,
+            HandshakeError::Http(HttpError::HeadTooLong { .. } | HttpError::TooManyHeaders { .. }) => 431,
+            HandshakeError::Http(HttpError::Version { .. }) => 505,
             _ => 400,
         };
         let mut headers = Headers::default();
@@ -212,7 +214,8 @@ mod tests {
         let whole = refusal(HandshakeError::NotUpgrade);
         assert_eq!(whole.strip_prefix(std::str::from_utf8(&head).unwrap()).map(str::len), Some(88));
         // What the peer sent comes back in one line of text.
-        let text = refusal(HandshakeError::HttpVersion { found: "HTTP/9\r\n\r\n<b>\u{85}".to_owned() });
+        let text =
+            refusal(HandshakeError::Http(HttpError::Version { found: "HTTP/9\r\n\r\n<b>\u{85}".to_owned() }));
         assert!(text.ends_with(
             "\r\n\r\na handshake is HTTP/1.1, the peer speaks \"HTTP/9\\r\\n\\r\\n<b>\\u{85}\"\n"
         ));

@@ -158,9 +158,9 @@ fn only_what_is_one_request_can_be_sent() {
     let name = |name: &str| name.to_owned();
     for protocol in ["", "a b", "a,b", "a\r\nb", "\u{e4}"] {
         let error = request().protocol(protocol).unwrap_err();
-        assert_eq!(error, HeaderError::Protocol { name: name(protocol) });
+        assert_eq!(error, SubprotocolError::Name { name: name(protocol) });
     }
-    assert_eq!(request().protocol("chat").unwrap_err(), HeaderError::RepeatedProtocol { name: name("chat") });
+    assert_eq!(request().protocol("chat").unwrap_err(), SubprotocolError::Repeated { name: name("chat") });
     assert!(matches!(
         request().origin("http://a\r\nX: y"),
         Err(HeaderError::Value { byte: b'\r', at: 8, .. })

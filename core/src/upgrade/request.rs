@@ -6,12 +6,14 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::HandshakeError;
-use super::authority::{Authority, default_port};
-use super::error::excerpt;
-use super::head::{at_most_one, check_no_body, exactly_one, read_request};
-use super::headers::{Headers, KEY, PROTOCOL, VERSION, elements, is_token, is_web_socket};
+use super::error::HandshakeError;
+use super::headers::{KEY, PROTOCOL, VERSION, check_ascii, is_web_socket};
 use crate::hidden::Hidden;
+use crate::http::authority::{Authority, default_port};
+use crate::http::body::check_no_body;
+use crate::http::head::{at_most_one, exactly_one, read_request};
+use crate::http::headers::{elements, is_token};
+use crate::http::{Headers, HttpError, excerpt};
 
 /// A request that came to a server: an upgrade to WebSocket, or a plain one.
 ///
@@ -105,6 +107,7 @@ impl fmt::Debug for Request {
 pub(crate) fn parse_request(head: &[u8]) -> Result<Request, HandshakeError> {
     let read = read_request(head)?;
     let headers = read.headers;
+    check_ascii(&headers)?;
     let is_upgrade =
         headers.contains_token("Upgrade", "websocket") || headers.iter().any(|(name, _)| is_web_socket(name));
     // After a CONNECT that is answered with success, a tunnel begins.
@@ -113,7 +116,7 @@ pub(crate) fn parse_request(head: &[u8]) -> Result<Request, HandshakeError> {
     }
     if let Err(body) = check_no_body(&headers) {
         // A method that may have one is what is wrong, if it has.
-        return Err(check_get(read.method, true).err().unwrap_or(body));
+        return Err(check_get(read.method, true).err().unwrap_or(body.into()));
     }
     at_most_one(&headers, "Origin")?;
     let host = host(&headers, read.http_1_1)?;
@@ -133,7 +136,7 @@ fn check_get(method: &str, http_1_1: bool) -> Result<(), HandshakeError> {
         return Err(HandshakeError::Method { found: excerpt(method.as_bytes()) });
     }
     if !http_1_1 {
-        return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
+        return Err(HttpError::Version { found: "HTTP/1.0".to_owned() }.into());
     }
     Ok(())
 }
@@ -143,10 +146,10 @@ fn host(headers: &Headers, http_1_1: bool) -> Result<Option<Authority<'_>>, Hand
     let header = "Host";
     let host = match at_most_one(headers, header)? {
         Some(host) => host,
-        None if http_1_1 => return Err(HandshakeError::Missing { header }),
+        None if http_1_1 => return Err(HttpError::Missing { header }.into()),
         None => return Ok(None),
     };
-    let authority = Authority::parse(host).ok_or_else(|| HandshakeError::Invalid {
+    let authority = Authority::parse(host).ok_or_else(|| HttpError::Invalid {
         header,
         found: excerpt(host.as_bytes()),
         expected: "a host name or an address, and perhaps a port",
@@ -182,11 +185,12 @@ fn check_upgrade(headers: &Headers) -> Result<(), HandshakeError> {
     let header = "Upgrade";
     let upgrade = exactly_one(headers, header)?;
     if !headers.contains_token(header, "websocket") {
-        return Err(HandshakeError::Invalid {
+        return Err(HttpError::Invalid {
             header,
             found: excerpt(upgrade.as_bytes()),
             expected: "\"websocket\"",
-        });
+        }
+        .into());
     }
     check_connection(headers)?;
     if !headers.all(VERSION).eq([b"13"]) {
@@ -196,11 +200,12 @@ fn check_upgrade(headers: &Headers) -> Result<(), HandshakeError> {
     let key = exactly_one(headers, KEY)?;
     // The decoder takes canonical base64 only, padded and without bits that nobody reads: 24 characters.
     if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
-        return Err(HandshakeError::Invalid {
+        return Err(HttpError::Invalid {
             header: KEY,
             found: excerpt(key.as_bytes()),
             expected: "16 bytes in base64, 24 characters",
-        });
+        }
+        .into());
     }
     check_protocols(headers)
 }
@@ -208,13 +213,14 @@ fn check_upgrade(headers: &Headers) -> Result<(), HandshakeError> {
 /// Checks that `Connection`, a list that may be in several headers, has `upgrade` in it.
 pub(super) fn check_connection(headers: &Headers) -> Result<(), HandshakeError> {
     let header = "Connection";
-    let Some(connection) = headers.get(header) else { return Err(HandshakeError::Missing { header }) };
+    let Some(connection) = headers.get(header) else { return Err(HttpError::Missing { header }.into()) };
     if !headers.contains_token(header, "upgrade") {
-        return Err(HandshakeError::Invalid {
+        return Err(HttpError::Invalid {
             header,
             found: excerpt(connection.as_bytes()),
             expected: "\"Upgrade\" among others",
-        });
+        }
+        .into());
     }
     Ok(())
 }
@@ -223,16 +229,13 @@ fn check_protocols(headers: &Headers) -> Result<(), HandshakeError> {
     // A head has room for thousands of names: too many to compare each with each.
     let mut seen = BTreeSet::new();
     for name in elements(headers, PROTOCOL) {
-        let invalid = |expected| HandshakeError::Invalid {
-            header: PROTOCOL,
-            found: excerpt(name.as_bytes()),
-            expected,
-        };
+        let invalid =
+            |expected| HttpError::Invalid { header: PROTOCOL, found: excerpt(name.as_bytes()), expected };
         if !is_token(name.as_bytes()) {
-            return Err(invalid("names of letters, digits and !#$%&'*+-.^_`|~"));
+            return Err(invalid("names of letters, digits and !#$%&'*+-.^_`|~").into());
         }
         if !seen.insert(name) {
-            return Err(invalid("each name once"));
+            return Err(invalid("each name once").into());
         }
     }
     Ok(())

@@ -207,7 +207,7 @@ fn a_head_may_have_a_hundred_headers() {
         format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
     };
     assert_eq!(parse(&head(100)).unwrap().headers().iter().count(), 100);
-    assert_eq!(parse(&head(101)).unwrap_err(), HandshakeError::TooManyHeaders { limit: 100 });
+    assert_eq!(parse(&head(101)).unwrap_err(), HttpError::TooManyHeaders { limit: 100 }.into());
 }
 
 #[test]

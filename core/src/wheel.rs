@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::ring::Rings;
-use crate::{Config, Timestamp};
+use crate::config::Config;
+use crate::time::Timestamp;
 
 /// How many slots there are.
 const SLOTS: u64 = 512;
@@ -14,7 +15,7 @@ const TICKS_IN_PERIOD: u32 = 64;
 /// Deadlines in slots of one tick each, around and around. Setting and clearing one takes the same time however many there
 /// are; traffic does neither. What lies more than a revolution ahead is looked at once in each.
 #[derive(Debug)]
-pub(super) struct Wheel {
+pub(crate) struct Wheel {
     rings: Rings,
     at: Vec<Option<Timestamp>>,
     /// Nanoseconds of a tick.
@@ -27,7 +28,7 @@ pub(super) struct Wheel {
 }
 
 impl Wheel {
-    pub(super) fn new(config: &Config, now: Timestamp) -> Self {
+    pub(crate) fn new(config: &Config, now: Timestamp) -> Self {
         let idle = [config.idle_read(), config.idle_write(), config.idle_both(), config.idle_timeout()];
         let periods = idle.into_iter().chain([config.cron_period()]);
         let shortest = periods.flatten().min().unwrap_or(Duration::from_secs(1));
@@ -45,13 +46,13 @@ impl Wheel {
     }
 
     /// Makes numbers below `count` known.
-    pub(super) fn grow(&mut self, count: usize) {
+    pub(crate) fn grow(&mut self, count: usize) {
         self.rings.grow(count);
         self.at.resize(count, None);
     }
 
     /// Sets or clears the deadline of `item`.
-    pub(super) fn set(&mut self, item: u32, at: Option<Timestamp>) {
+    pub(crate) fn set(&mut self, item: u32, at: Option<Timestamp>) {
         if std::mem::replace(&mut self.at[item as usize], at).is_some() {
             self.rings.remove(item);
             self.armed -= 1;
@@ -68,12 +69,12 @@ impl Wheel {
     }
 
     /// When [`expire`](Self::expire) should be called.
-    pub(super) fn next_at(&self) -> Option<Timestamp> {
+    pub(crate) fn next_at(&self) -> Option<Timestamp> {
         self.next.map(|tick| Timestamp::from_nanos(tick.saturating_mul(self.tick)))
     }
 
     /// Takes the deadlines that are due by `now`; appends whose they are to `due`.
-    pub(super) fn expire(&mut self, now: Timestamp, due: &mut Vec<u32>) {
+    pub(crate) fn expire(&mut self, now: Timestamp, due: &mut Vec<u32>) {
         let target = now.as_nanos() / self.tick;
         let Some(first) = self.next.filter(|&next| next <= target) else { return };
         // A revolution goes by every slot.

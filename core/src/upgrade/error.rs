@@ -1,6 +1,6 @@
 //! Why a handshake failed.
 
-use super::Headers;
+use crate::http::{Headers, HttpError};
 
 /// Why an opening handshake failed, on either side.
 ///
@@ -10,47 +10,14 @@ use super::Headers;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The first byte can't begin a request or a response.
-    #[error(
-        "the peer does not speak HTTP: its first byte is {byte:#04x}, expected a letter; is it TLS, or \
-        another protocol?"
-    )]
-    NotHttp {
-        /// What came first.
-        byte: u8,
-    },
-    /// A line ended without CR.
-    #[error("a line of the head ends with a bare LF, expected CR LF")]
-    BareLineFeed,
-    /// The head does not end within the limit. Status 431.
-    #[error("the head of the handshake is longer than the limit of {limit} bytes")]
-    HeadTooLong {
-        /// Bytes that a head may have.
-        limit: usize,
-    },
-    /// The head has too many headers. Status 431.
-    #[error("the head of the handshake has more headers than the limit of {limit}")]
-    TooManyHeaders {
-        /// Headers that a head may have.
-        limit: usize,
-    },
-    /// The head is not what RFC 9112 calls one.
-    #[error("the head of the handshake is malformed: {reason}")]
-    Malformed {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    /// The peer broke HTTP's own rules.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// A header that the handshake reads has bytes that are not ASCII.
     #[error("the value of the header {header} is not ASCII")]
     NotAscii {
         /// Its name.
         header: String,
-    },
-    /// Another version of HTTP, or 1.0 where that can't be. Status 505.
-    #[error("a handshake is HTTP/1.1, the peer speaks {found:?}")]
-    HttpVersion {
-        /// What the peer speaks.
-        found: String,
     },
     /// The request is no GET, and asks for an upgrade, or has a body, or is not wanted. Status 405.
     #[error("a handshake is a GET, the request is {found:?}")]
@@ -66,36 +33,6 @@ pub enum HandshakeError {
     Target {
         /// The request's target.
         found: String,
-    },
-    /// The request is a GET that announces a body, and a handshake has none.
-    #[error("a handshake has no body, but the head has {header}: {found:?}")]
-    Body {
-        /// The header that announces it.
-        header: &'static str,
-        /// Its value.
-        found: String,
-    },
-    /// A header that must be there is not.
-    #[error("the header {header} is missing")]
-    Missing {
-        /// Its name.
-        header: &'static str,
-    },
-    /// A header that may come only once came again.
-    #[error("the header {header} may come only once")]
-    Repeated {
-        /// Its name.
-        header: &'static str,
-    },
-    /// A header has a value that it can't have.
-    #[error("the header {header} is {found:?}, expected {expected}")]
-    Invalid {
-        /// Its name.
-        header: &'static str,
-        /// Its value.
-        found: String,
-        /// What it may be.
-        expected: &'static str,
     },
     /// The request wants another version of the protocol. Status 426.
     #[error("expected one Sec-WebSocket-Version: 13, came {found:?}")]
@@ -164,14 +101,4 @@ pub enum HandshakeError {
         /// What it chose.
         found: String,
     },
-}
-
-/// The start of what a peer sent, for an error.
-pub(super) fn excerpt(sent: &[u8]) -> String {
-    const MAX: usize = 64;
-    let mut text = String::from_utf8_lossy(&sent[..sent.len().min(MAX)]).into_owned();
-    if sent.len() > MAX {
-        text.push('…');
-    }
-    text
 }

@@ -5,8 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use sha1::{Digest, Sha1};
 
-use super::headers::{ACCEPT, EXTENSIONS, HeaderError, Headers, PROTOCOL, put_header};
+use super::headers::{ACCEPT, EXTENSIONS, PROTOCOL, is_owned};
 use super::request::Request;
+use crate::http::headers::put_header;
+use crate::http::{HeaderError, Headers};
 
 /// What a server adds to the acceptance of an upgrade: a sub-protocol and headers. Nothing by default.
 ///
@@ -36,7 +38,7 @@ impl Accept {
     }
 
     /// The sub-protocol that was chosen.
-    pub(in crate::websocket) fn chosen(&self) -> Option<&str> {
+    pub(crate) fn chosen(&self) -> Option<&str> {
         self.protocol.as_deref()
     }
 
@@ -46,7 +48,7 @@ impl Accept {
     ///
     /// If the name or the value can't be sent, or belongs to the handshake.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
-        self.headers.push(name, value)?;
+        self.headers.push(name, value, is_owned)?;
         Ok(self)
     }
 }

@@ -3,7 +3,7 @@
 /// Several lists in one piece of memory. A number is in one of them at the most; joining and leaving take the same time
 /// however long they are.
 #[derive(Debug)]
-pub(super) struct Rings {
+pub(crate) struct Rings {
     /// Before and after, for the head of each list and then for each number. Who is in no list links to itself.
     links: Vec<[u32; 2]>,
     heads: u32,
@@ -14,19 +14,19 @@ const AFTER: usize = 1;
 
 impl Rings {
     /// So many empty lists.
-    pub(super) fn new(heads: u32) -> Self {
+    pub(crate) fn new(heads: u32) -> Self {
         Rings { links: (0..heads).map(|head| [head, head]).collect(), heads }
     }
 
     /// Makes numbers below `count` known.
-    pub(super) fn grow(&mut self, count: usize) {
+    pub(crate) fn grow(&mut self, count: usize) {
         let known = self.links.len();
         let wanted = count + self.heads as usize;
         self.links.extend((known..wanted).map(|node| [node as u32; 2]));
     }
 
     /// Puts `item`, which is in no list, at the end of a list.
-    pub(super) fn push(&mut self, list: u32, item: u32) {
+    pub(crate) fn push(&mut self, list: u32, item: u32) {
         let node = item + self.heads;
         let last = self.links[list as usize][BEFORE];
         self.links[node as usize] = [last, list];
@@ -35,7 +35,7 @@ impl Rings {
     }
 
     /// Takes `item` out of the list that it is in, if it is in one.
-    pub(super) fn remove(&mut self, item: u32) {
+    pub(crate) fn remove(&mut self, item: u32) {
         let node = item + self.heads;
         let [before, after] = self.links[node as usize];
         self.links[before as usize][AFTER] = after;
@@ -45,17 +45,17 @@ impl Rings {
 
     /// Reads what removing `item` writes to.
     #[inline]
-    pub(super) fn touched(&self, item: u32) -> u32 {
+    pub(crate) fn touched(&self, item: u32) -> u32 {
         let [before, after] = self.links[(item + self.heads) as usize];
         self.links[before as usize][AFTER] ^ self.links[after as usize][BEFORE]
     }
 
-    pub(super) fn first(&self, list: u32) -> Option<u32> {
+    pub(crate) fn first(&self, list: u32) -> Option<u32> {
         self.links[list as usize][AFTER].checked_sub(self.heads)
     }
 
     /// What comes after `item` in its list.
-    pub(super) fn next(&self, item: u32) -> Option<u32> {
+    pub(crate) fn next(&self, item: u32) -> Option<u32> {
         self.links[(item + self.heads) as usize][AFTER].checked_sub(self.heads)
     }
 }

@@ -1,9 +1,9 @@
 //! Which web pages may connect.
 
-use super::HandshakeError;
-use super::authority::{Authority, default_port};
-use super::error::excerpt;
+use super::error::HandshakeError;
 use super::request::Request;
+use crate::http::authority::{Authority, default_port};
+use crate::http::excerpt;
 
 /// Which web pages may open a connection: what a server allows in the `Origin` header (RFC 6455 section
 /// 10.2).
@@ -95,7 +95,8 @@ fn parse(origin: &str) -> Option<(&str, Authority<'_>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Response, parse_request};
+    use super::super::request::parse_request;
+    use super::super::response::Response;
     use super::*;
 
     fn check(policy: &OriginPolicy, host: &str, origin: Option<&str>) -> bool {

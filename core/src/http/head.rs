@@ -2,12 +2,11 @@
 
 use memchr::memchr;
 
-use super::HandshakeError;
-use super::error::excerpt;
-use super::headers::{Headers, is_owned, is_token_byte};
+use super::error::{HttpError, excerpt};
+use super::headers::{Headers, is_token_byte};
 
 /// Headers that a head may have.
-pub(super) const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// Looks for the end of a head that comes in pieces.
 ///
@@ -25,18 +24,18 @@ impl HeadScan {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::NotHttp`] and [`HandshakeError::BareLineFeed`], as soon as that is plain: a peer
+    /// [`HttpError::NotHttp`] and [`HttpError::BareLineFeed`], as soon as that is plain: a peer
     /// that has sent all that it has to say need not wait for a timeout to hear it.
-    pub(crate) fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>, HandshakeError> {
+    pub(crate) fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>, HttpError> {
         match bytes.first() {
-            Some(&byte) if !is_token_byte(byte) => return Err(HandshakeError::NotHttp { byte }),
+            Some(&byte) if !is_token_byte(byte) => return Err(HttpError::NotHttp { byte }),
             _ => {}
         }
         while let Some(found) = memchr(b'\n', bytes.get(self.scanned..).unwrap_or_default()) {
             self.scanned += found + 1;
             let lines = &bytes[..self.scanned];
             if !lines.ends_with(b"\r\n") {
-                return Err(HandshakeError::BareLineFeed);
+                return Err(HttpError::BareLineFeed);
             }
             if lines.ends_with(b"\r\n\r\n") {
                 return Ok(Some(self.scanned));
@@ -48,24 +47,24 @@ impl HeadScan {
 }
 
 /// A request as RFC 9112 has it.
-pub(super) struct RequestHead<'a> {
+pub(crate) struct RequestHead<'a> {
     /// HTTP/1.1, and not 1.0.
-    pub(super) http_1_1: bool,
-    pub(super) method: &'a str,
-    pub(super) target: &'a str,
-    pub(super) headers: Headers,
+    pub(crate) http_1_1: bool,
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) headers: Headers,
 }
 
 /// A response as RFC 9112 has it.
-pub(super) struct ResponseHead<'a> {
-    pub(super) http_1_1: bool,
-    pub(super) status: u16,
-    pub(super) reason: &'a str,
-    pub(super) headers: Headers,
+pub(crate) struct ResponseHead<'a> {
+    pub(crate) http_1_1: bool,
+    pub(crate) status: u16,
+    pub(crate) reason: &'a str,
+    pub(crate) headers: Headers,
 }
 
 /// Reads the head of a request, which is the whole of `head`.
-pub(super) fn read_request(head: &[u8]) -> Result<RequestHead<'_>, HandshakeError> {
+pub(crate) fn read_request(head: &[u8]) -> Result<RequestHead<'_>, HttpError> {
     check_lines(head)?;
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut fields);
@@ -73,11 +72,11 @@ pub(super) fn read_request(head: &[u8]) -> Result<RequestHead<'_>, HandshakeErro
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         return Err(INCOMPLETE);
     };
-    Ok(RequestHead { http_1_1: minor == 1, method, target, headers: received(request.headers)? })
+    Ok(RequestHead { http_1_1: minor == 1, method, target, headers: received(request.headers) })
 }
 
 /// Reads the head of a response, which is the whole of `head`.
-pub(super) fn read_response(head: &[u8]) -> Result<ResponseHead<'_>, HandshakeError> {
+pub(crate) fn read_response(head: &[u8]) -> Result<ResponseHead<'_>, HttpError> {
     check_lines(head)?;
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut fields);
@@ -85,42 +84,29 @@ pub(super) fn read_response(head: &[u8]) -> Result<ResponseHead<'_>, HandshakeEr
     let (Some(minor), Some(status), Some(reason)) = (response.version, response.code, response.reason) else {
         return Err(INCOMPLETE);
     };
-    Ok(ResponseHead { http_1_1: minor == 1, status, reason, headers: received(response.headers)? })
+    Ok(ResponseHead { http_1_1: minor == 1, status, reason, headers: received(response.headers) })
 }
 
-/// The value of a header of the handshake that may come only once.
-pub(super) fn at_most_one<'a>(
+/// The value of a header that may come only once.
+pub(crate) fn at_most_one<'a>(
     headers: &'a Headers,
     header: &'static str,
-) -> Result<Option<&'a str>, HandshakeError> {
+) -> Result<Option<&'a str>, HttpError> {
     match headers.all(header).nth(1) {
-        Some(_) => Err(HandshakeError::Repeated { header }),
+        Some(_) => Err(HttpError::Repeated { header }),
         None => Ok(headers.get(header)),
     }
 }
 
-/// The value of a header of the handshake that must come once.
-pub(super) fn exactly_one<'a>(headers: &'a Headers, header: &'static str) -> Result<&'a str, HandshakeError> {
-    at_most_one(headers, header)?.ok_or(HandshakeError::Missing { header })
+/// The value of a header that must come once.
+pub(crate) fn exactly_one<'a>(headers: &'a Headers, header: &'static str) -> Result<&'a str, HttpError> {
+    at_most_one(headers, header)?.ok_or(HttpError::Missing { header })
 }
 
-/// Checks that no body follows: bytes that one side takes for a body and the other for frames are how
-/// messages are smuggled.
-pub(super) fn check_no_body(headers: &Headers) -> Result<(), HandshakeError> {
-    let body = |header, found: &[u8]| Err(HandshakeError::Body { header, found: excerpt(found) });
-    if let Some(coding) = headers.all("Transfer-Encoding").next() {
-        return body("Transfer-Encoding", coding);
-    }
-    match at_most_one(headers, "Content-Length")? {
-        None | Some("0") => Ok(()),
-        Some(length) => body("Content-Length", length.as_bytes()),
-    }
-}
-
-const INCOMPLETE: HandshakeError = HandshakeError::Malformed { reason: "it does not end where it should" };
+const INCOMPLETE: HttpError = HttpError::Malformed { reason: "it does not end where it should" };
 
 /// Checks what httparse forgives: empty lines before the head and line ends without CR.
-fn check_lines(head: &[u8]) -> Result<(), HandshakeError> {
+fn check_lines(head: &[u8]) -> Result<(), HttpError> {
     match HeadScan::default().find(head)? {
         Some(length) if length == head.len() => Ok(()),
         _ => Err(INCOMPLETE),
@@ -132,18 +118,18 @@ fn check_parsed(
     parsed: httparse::Result<usize>,
     head: &[u8],
     version: impl FnOnce(&[u8]) -> Option<&[u8]>,
-) -> Result<(), HandshakeError> {
+) -> Result<(), HttpError> {
     let reason = match parsed {
         Ok(httparse::Status::Complete(length)) if length == head.len() => return Ok(()),
         Ok(_) => return Err(INCOMPLETE),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(HandshakeError::TooManyHeaders { limit: MAX_HEADERS });
+            return Err(HttpError::TooManyHeaders { limit: MAX_HEADERS });
         }
         Err(httparse::Error::Version) => {
             let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
             match version(line) {
                 Some(found) if found.starts_with(b"HTTP/") => {
-                    return Err(HandshakeError::HttpVersion { found: excerpt(found) });
+                    return Err(HttpError::Version { found: excerpt(found) });
                 }
                 _ => "the first line has no HTTP version",
             }
@@ -158,19 +144,15 @@ fn check_parsed(
             "the first line is no status line: expected \"HTTP/1.1 101 Switching Protocols\""
         }
     };
-    Err(HandshakeError::Malformed { reason })
+    Err(HttpError::Malformed { reason })
 }
 
-/// Copies the headers. Those of the handshake must be ASCII, so that reading one as text can't overlook it.
-fn received(fields: &[httparse::Header<'_>]) -> Result<Headers, HandshakeError> {
+fn received(fields: &[httparse::Header<'_>]) -> Headers {
     let mut headers = Headers::default();
     for field in fields {
-        if is_owned(field.name) && !field.value.is_ascii() {
-            return Err(HandshakeError::NotAscii { header: excerpt(field.name.as_bytes()) });
-        }
         headers.push_received(field.name, field.value);
     }
-    Ok(headers)
+    headers
 }
 
 #[cfg(test)]
@@ -192,16 +174,13 @@ mod tests {
     #[test]
     fn what_can_not_be_a_head_is_refused_at_once() {
         for byte in (0..=u8::MAX).filter(|&byte| !is_token_byte(byte)) {
-            assert_eq!(HeadScan::default().find(&[byte]), Err(HandshakeError::NotHttp { byte }));
+            assert_eq!(HeadScan::default().find(&[byte]), Err(HttpError::NotHttp { byte }));
         }
         for bytes in ["\r\nGET / HTTP/1.1\r\n", " GET", "\0GET", "\u{16}\u{3}\u{1}"] {
-            assert!(matches!(
-                HeadScan::default().find(bytes.as_bytes()),
-                Err(HandshakeError::NotHttp { .. })
-            ));
+            assert!(matches!(HeadScan::default().find(bytes.as_bytes()), Err(HttpError::NotHttp { .. })));
         }
         for bytes in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\r\nHost: a\n", "GET / HTTP/1.1\r\nHost: a\r\n\n"] {
-            assert_eq!(HeadScan::default().find(bytes.as_bytes()), Err(HandshakeError::BareLineFeed));
+            assert_eq!(HeadScan::default().find(bytes.as_bytes()), Err(HttpError::BareLineFeed));
         }
     }
 

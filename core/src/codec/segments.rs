@@ -1,0 +1,115 @@
+//! [`Segments`]: bytes that wait to be written.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::hidden::HiddenBytes;
+
+/// Bytes to send, in order: gathered ones with chained payloads between them.
+#[derive(Default)]
+pub(crate) struct Segments {
+    /// Everything that was copied, in order.
+    pub(crate) gathered: BytesMut,
+    /// Payloads that were not copied, in order.
+    pub(crate) chained: VecDeque<Chained>,
+    /// How many gathered bytes were written and dropped so far: what `Chained::at` counts from.
+    pub(crate) written: u64,
+}
+
+impl Segments {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.gathered.is_empty() && self.chained.is_empty()
+    }
+
+    /// The first piece that is to be written.
+    pub(crate) fn chunk(&self) -> &[u8] {
+        match self.chained.front() {
+            None => &self.gathered,
+            Some(first) if first.at == self.written => &first.payload,
+            Some(first) => &self.gathered[..(first.at - self.written) as usize],
+        }
+    }
+
+    /// Fills `dst` with the pieces that are to be written, in order.
+    pub(crate) fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        let mut put = |piece: &'a [u8]| {
+            if !piece.is_empty() && filled < dst.len() {
+                dst[filled] = IoSlice::new(piece);
+                filled += 1;
+            }
+            filled < dst.len()
+        };
+        let mut from = 0;
+        for chained in &self.chained {
+            let to = (chained.at - self.written) as usize;
+            if !put(&self.gathered[from..to]) || !put(&chained.payload) {
+                return filled;
+            }
+            from = to;
+        }
+        put(&self.gathered[from..]);
+        filled
+    }
+
+    pub(crate) fn advance(&mut self, mut n: usize) {
+        while n > 0 {
+            let step = match self.chained.front_mut() {
+                None => self.skip_gathered(n),
+                Some(first) if first.at > self.written => {
+                    let before = (first.at - self.written) as usize;
+                    self.skip_gathered(n.min(before))
+                }
+                Some(first) => {
+                    let step = n.min(first.payload.len());
+                    first.payload.advance(step);
+                    if first.payload.is_empty() {
+                        self.chained.pop_front();
+                    }
+                    step
+                }
+            };
+            if step == 0 {
+                break; // counted wrong: better to stop than to spin
+            }
+            n -= step;
+        }
+    }
+
+    fn skip_gathered(&mut self, n: usize) -> usize {
+        let n = n.min(self.gathered.len());
+        self.gathered.advance(n);
+        self.written += n as u64;
+        n
+    }
+
+    /// Where the queue ends now, to come back to.
+    pub(crate) fn mark(&self) -> (usize, usize) {
+        (self.gathered.len(), self.chained.len())
+    }
+
+    /// Takes back everything that was added since `mark`.
+    pub(crate) fn rollback(&mut self, (gathered, chained): (usize, usize)) {
+        self.gathered.truncate(gathered);
+        self.chained.truncate(chained);
+    }
+}
+
+impl fmt::Debug for Segments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segments")
+            .field("gathered", &HiddenBytes(self.gathered.len()))
+            .field("chained", &HiddenBytes(self.chained.iter().map(|c| c.payload.len()).sum()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A payload that is sent from where it lies.
+pub(crate) struct Chained {
+    /// The payload comes after this many gathered bytes, counted as `Segments::written` is.
+    pub(crate) at: u64,
+    pub(crate) payload: Bytes,
+}
