@@ -1,0 +1,21 @@
+//! The driver without a socket: streams, datagrams and time are what the test says.
+
+#[path = "../driver_common/mod.rs"]
+mod driver_common;
+#[path = "../tls_common/mod.rs"]
+mod tls_common;
+
+mod ahead;
+mod cancel;
+mod clock_jumps;
+mod connection;
+mod events;
+mod handle;
+mod listener;
+mod pool_time;
+mod posting;
+mod send_until;
+mod server_time;
+mod spawned;
+mod tls_flush;
+mod turns;

@@ -1,0 +1,25 @@
+//! What everything allocates and holds, by count.
+//!
+//! Counts are those of a thread, and so of a test.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../driver_common/mod.rs"]
+mod driver_common;
+#[path = "../packets_common/mod.rs"]
+mod packets_common;
+#[path = "../peers_common/mod.rs"]
+mod peers_common;
+
+mod driver;
+mod frames;
+mod packets;
+mod peers;
+mod session;
+mod udp;
+mod websocket;
+
+use testkit::alloc::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;

@@ -1,0 +1,6 @@
+//! A session for each peer of a datagram socket.
+
+mod lossy;
+mod rules;
+mod script;
+mod sessions;

@@ -1,0 +1,15 @@
+//! One session over a stream of bytes, without a transport: messages, ends, deadlines, limits and layers.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod backpressure;
+mod closing;
+mod codecs_split;
+mod conversations;
+mod deadlines;
+mod layers;
+mod receiving;
+mod script;
+mod sending;
+mod tokio_util;
