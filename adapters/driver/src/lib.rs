@@ -62,83 +62,60 @@
 //! | `SO_REUSEADDR` on listening sockets | set | set on Unix; not on Windows, where it means something else |
 #![forbid(unsafe_code)]
 
-mod accept_task;
-mod actor;
-mod alarm;
-mod client;
-mod clock;
-mod connect;
-mod connection;
-mod context;
-mod driver;
+mod drive;
 mod endpoint;
-mod engine;
-mod fate;
-mod futures;
-mod handle;
-mod io;
-mod late;
-mod lending;
-mod limits;
-mod listener;
-mod observe;
-mod packet_driver;
-mod packet_engine;
-mod peers_driver;
-mod pool;
-mod receiver;
 mod runtime;
-mod scratch;
-mod security;
-mod server;
-mod shared;
-mod tcp;
-#[cfg(feature = "tls")]
-pub mod tls;
-mod trouble;
-mod udp;
-#[cfg(unix)]
-mod unix;
-#[cfg(feature = "websocket")]
-mod websocket;
+mod session;
+mod socket;
 
 pub use getty_core as core;
 pub use getty_core::{Items, Messages};
 
-pub use accept_task::AcceptTask;
-pub use client::{Client, ClientBuilder};
-pub use clock::now;
-pub use connect::ConnectTcp;
+pub use drive::connection::{Connection, FlushError, SinkError};
+pub use drive::driver::Driver;
+pub use drive::limits::{Refused, ServerLimits, ServerStats, SessionInfo};
+pub use drive::packet_driver::PacketDriver;
+pub use drive::peers_driver::PeersDriver;
+pub use endpoint::accept::AcceptTask;
+pub use endpoint::client::{Client, ClientBuilder};
+pub use endpoint::connect::ConnectTcp;
 #[cfg(unix)]
-pub use connect::ConnectUnix;
-pub use connection::{Connection, FlushError, SinkError};
-pub use context::Context;
-pub use driver::Driver;
-pub use endpoint::AddressError;
-pub use futures::FuturesIo;
-pub use handle::{Handle, NotFlushed, SessionId};
-pub use io::{Io, PacketIo, Timer};
-pub use limits::{Refused, ServerLimits, ServerStats, SessionInfo};
-pub use listener::{Listener, Refuse};
-pub use packet_driver::PacketDriver;
-pub use peers_driver::PeersDriver;
+pub use endpoint::connect::ConnectUnix;
+pub use endpoint::factory::{Covered, FramedBy, MakeProtocol};
+pub use endpoint::incoming::TcpIncoming;
 #[cfg(unix)]
-pub use pool::DialUnix;
+pub use endpoint::incoming::UnixIncoming;
 #[cfg(feature = "websocket")]
-pub use pool::DialWebSocket;
-pub use pool::{
+pub use endpoint::paths::{PathListener, Paths};
+#[cfg(unix)]
+pub use endpoint::pool::DialUnix;
+#[cfg(feature = "websocket")]
+pub use endpoint::pool::DialWebSocket;
+pub use endpoint::pool::{
     AddressStats, Dial, DialTcp, NotReady, NotReadyWhy, Pool, PoolBuilder, PoolClosed, PoolOptions,
     PoolStats, PoolTask, Select,
 };
-pub use receiver::{Forward, Receiver};
+pub use endpoint::security::{Plaintext, Security};
+pub use endpoint::server::{Server, ServerBuilder, Shutdown};
+#[cfg(feature = "tls")]
+pub use endpoint::tls;
+#[cfg(feature = "websocket")]
+pub use endpoint::websocket::WebSockets;
 #[cfg(unix)]
 pub use runtime::UnixRuntime;
-pub use runtime::{Accept, Runtime, Spawn};
-pub use security::{Plaintext, Security};
-pub use server::{Covered, FramedBy, MakeProtocol, Server, ServerBuilder, Shutdown};
-pub use tcp::{TcpIncoming, TcpOptions};
-pub use udp::{BatchSocket, UdpOptions};
-#[cfg(unix)]
-pub use unix::{UnixIncoming, UnixOptions};
+pub use runtime::clock::now;
+pub use runtime::futures::FuturesIo;
+pub use runtime::io::{Io, PacketIo, Timer};
 #[cfg(feature = "websocket")]
-pub use websocket::{PathListener, Paths, WebSockets, system_random};
+pub use runtime::random::system_random;
+pub use runtime::{Accept, Runtime, Spawn};
+pub use session::context::Context;
+pub use session::handle::{Handle, NotFlushed};
+pub use session::id::SessionId;
+pub use session::listener::{Listener, Refuse};
+pub use session::receiver::{Forward, Receiver};
+pub use socket::address::AddressError;
+pub use socket::tcp::TcpOptions;
+pub use socket::udp::{BatchSocket, UdpOptions};
+#[cfg(unix)]
+pub use socket::unix::UnixOptions;

@@ -1,0 +1,492 @@
+//! [`Connection`]: a session from which messages are pulled.
+
+mod ahead;
+mod budget;
+mod error;
+mod sending;
+mod sink;
+mod wakers;
+
+pub use error::{FlushError, SinkError};
+
+use std::fmt;
+use std::future::poll_fn;
+use std::task::{Context as TaskContext, Poll, ready};
+
+#[cfg(feature = "websocket")]
+use getty_core::websocket::{Accept, AnswerError, Verdict};
+use getty_core::{
+    Accepted, Close, CloseReason, Event, In, Opened, Out, SendError, Session, Stats, StreamProtocol,
+    Timestamp,
+};
+
+use crate::drive::driver::Driver;
+use crate::drive::engine::{Engine, Read};
+use crate::runtime::io::Io;
+use crate::runtime::{Runtime, Spawn, clock, thread_memory};
+use crate::session::handle::Handle;
+use crate::session::receiver::{Forward, Receiver};
+use ahead::Ahead;
+use budget::{Budget, Done};
+use sending::{Company, PeerWaits, STUCK_AFTER, Stuck};
+use wakers::{Half, Wakers};
+
+/// A session from which messages are pulled, instead of a listener being called.
+///
+/// It owns everything: there is no task, and nothing happens unless one of its futures is polled. That holds
+/// for timers too: deadlines pass only while something is awaited.
+///
+/// Sending receives as well: pings are answered, a close is noticed, and messages go to a queue from which
+/// [`recv`](Self::recv) takes first. So a lot may be sent before the first answer is looked at. The queue is
+/// limited by [`Config::receive_ahead`](getty_core::Config::receive_ahead). When it is full, sending goes on
+/// for as long as the peer takes what is sent. When the peer takes nothing for a second while there is more
+/// to receive, sending fails with [`SendError::PeerWaits`] or [`FlushError::PeerWaits`], and the session goes
+/// on.
+///
+/// Receiving and sending may be awaited from two tasks (after `futures::StreamExt::split`, say). Then a full
+/// queue makes nothing fail: the sending task waits for the receiving one, for
+/// [`Config::write_stall_timeout`](getty_core::Config::write_stall_timeout) at most. Two halves in one task
+/// do not count as two tasks. To have the session live on its own, [`spawn`](Self::spawn) it.
+///
+/// A task that always finds something to do yields to others now and then: after 128 results that were ready
+/// at once, and after as many bytes and frames as in a turn of a [`Driver`].
+///
+/// ```no_run
+/// # use bytes::Bytes;
+/// # use getty_driver::{Connection, Io, Runtime, core::{Close, Framed, codec::LengthDelimited}};
+/// # async fn echo<R: Runtime, I: Io>(mut connection: Connection<R, I, Framed<LengthDelimited>>)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// while let Some(message) = connection.recv().await? {
+///     connection.feed(message).await?; // written when there is no more to receive
+/// }
+/// connection.close(Close::graceful()).await; // after what is still unwritten
+/// # Ok(()) }
+/// ```
+pub struct Connection<R: Runtime, I, P: StreamProtocol> {
+    engine: Engine<R, I, P>,
+    wakers: Wakers,
+    /// Events of the session that came while a future waited to write.
+    ahead: Ahead<In<P>>,
+    /// How many bytes were read.
+    read: u64,
+    /// The last read found nothing: there is nothing to read until the bell rings.
+    exhausted: bool,
+    /// Budget of each half, after which its task yields.
+    budgets: [Budget; 2],
+    /// The half whose turn it is.
+    half: Half,
+    /// The turn has ended because its budget is spent.
+    yields: bool,
+    /// Set while the transport takes nothing and a future waits for it.
+    stuck: Option<Stuck>,
+    /// [`Event::Open`] has been polled.
+    opened: bool,
+    /// The receiving half knows that the peer has ended its stream.
+    read_ended: bool,
+    /// Why the session is over. Reported after the events of the queue.
+    closed: Option<Box<CloseReason>>,
+    /// The stream has given its error.
+    failed: bool,
+}
+
+// No field is ever pinned.
+impl<R: Runtime, I, P: StreamProtocol> Unpin for Connection<R, I, P> {}
+
+impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
+    /// Pulls messages of `session` from `io`.
+    pub fn new(session: Session<P>, io: I) -> Self {
+        let ahead = Ahead::new(session.config().receive_ahead());
+        Connection {
+            engine: Engine::new(session, io),
+            wakers: Wakers::new(),
+            ahead,
+            read: 0,
+            exhausted: false,
+            budgets: Default::default(),
+            half: Half::Receiving,
+            yields: false,
+            stuck: None,
+            opened: false,
+            read_ended: false,
+            closed: None,
+            failed: false,
+        }
+    }
+
+    /// Waits until the session is open: over TCP it is at once, over WebSocket when the handshake is done. Nothing can
+    /// be sent before. What was agreed on is told once. A server lets every client in that comes so far; to choose, use [`event`](Self::event) and
+    /// `answer`.
+    ///
+    /// # Errors
+    /// Why the session ended instead.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future, except what it would have given.
+    pub async fn opened(&mut self) -> Result<Box<Opened>, CloseReason> {
+        poll_fn(|cx| {
+            self.turn(cx, Half::Receiving, |this, cx, now| {
+                while !this.opened || this.ahead.begins_with_opening() {
+                    match ready!(this.poll_event(cx, now)) {
+                        Some(Event::Open(opened)) => return Poll::Ready(Ok(opened)),
+                        Some(event) => this.accept_client(now, &event),
+                        None => return Poll::Ready(Err(this.close_reason())),
+                    }
+                }
+                Poll::Ready(Ok(Box::default()))
+            })
+        })
+        .await
+    }
+
+    /// Answers [`Event::Request`].
+    ///
+    /// # Errors
+    /// [`AnswerError`] says why not.
+    #[cfg(feature = "websocket")]
+    pub fn answer(&mut self, verdict: Verdict) -> Result<(), AnswerError> {
+        self.engine.session.answer(clock::timestamp(R::now()), verdict)
+    }
+
+    /// Waits for the next message. `None` says that no more will come: the peer ended its stream (it may
+    /// still read), or the session was closed. Then [`flush`](Self::flush) or [`close`](Self::close) sends what was
+    /// fed last.
+    ///
+    /// What was [`feed`](Self::feed) is written before this waits.
+    ///
+    /// # Errors
+    /// Why the session ended, if not cleanly. Every call after that gives the same.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn recv(&mut self) -> Result<Option<In<P>>, CloseReason> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Sends a message and waits until the transport has it.
+    ///
+    /// # Errors
+    /// [`SinkError::Send`] if the message was not taken; it is never [`SendError::Blocked`], since this waits
+    /// for room. [`SinkError::Closed`] if the session ended before the transport had all of it.
+    /// [`SinkError::PeerWaits`] if it was taken, but the peer waits until it is [received](Self::recv) from.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, the message may or may not have been accepted for
+    /// sending; never a part of it. To know, use [`feed`](Self::feed) and [`flush`](Self::flush).
+    pub async fn send(&mut self, item: Out<P>) -> Result<(), SinkError<Out<P>>> {
+        self.feed(item).await?;
+        self.flush().await.map_err(SinkError::from)
+    }
+
+    /// Accepts a message for sending, and waits if there is no room. It is written by [`flush`](Self::flush),
+    /// by [`recv`](Self::recv) before it waits, or with others when much is queued.
+    ///
+    /// # Errors
+    /// [`SendError`] says why it was not taken. It is never [`SendError::Blocked`]; [`SendError::PeerWaits`]
+    /// gives the item back if the peer waits until it is [received](Self::recv) from.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, the message was not accepted, and is dropped.
+    pub async fn feed(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
+        match poll_fn(|cx| self.poll_room(cx, Company::None)).await {
+            Ok(()) => self.accept(item),
+            Err(PeerWaits) => Err(SendError::PeerWaits(item)),
+        }
+    }
+
+    /// Waits until the transport has everything that was accepted.
+    ///
+    /// # Errors
+    /// Why the session ended, if it did; or [`FlushError::PeerWaits`] if the peer waits until it is
+    /// [received](Self::recv) from.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn flush(&mut self) -> Result<(), FlushError> {
+        poll_fn(|cx| self.poll_flush(cx, Company::None)).await
+    }
+
+    /// Closes the session and waits until it is over. Messages that were not pulled are dropped, whether or not `how`
+    /// says to drain: [`recv`](Self::recv) them first.
+    ///
+    /// # Cancel safety
+    /// Once polled, the session is closing; call it again to wait for the end.
+    pub async fn close(&mut self, how: Close) -> CloseReason {
+        let mut how = Some(how);
+        poll_fn(|cx| self.poll_closed(cx, how.take())).await
+    }
+
+    /// What the session has done so far.
+    pub fn stats(&self) -> Stats {
+        self.engine.session.stats()
+    }
+
+    /// The stream.
+    pub fn io(&self) -> &I {
+        &self.engine.io
+    }
+
+    /// Moves the session to a task of its own; what it receives waits in the queue of the [`Receiver`], and
+    /// the two halves may be used from different tasks.
+    ///
+    /// When that queue holds [`Config::handle_queue`](getty_core::Config::handle_queue) messages, or bytes up
+    /// to the high [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not
+    /// read. What was received ahead of that is in the queue from the start.
+    #[expect(clippy::type_complexity, reason = "the two halves, by what they carry")]
+    pub fn spawn<S>(self, spawner: &S) -> (Handle<Out<P>>, Receiver<In<P>, Out<P>>)
+    where
+        S: Spawn<Driver<R, I, P, Forward<In<P>>>>,
+        In<P>: 'static,
+    {
+        let (forward, queue) = Forward::new(self.engine.session.config(), self.read_ended);
+        let mut is_full = false;
+        for (event, weight) in self.ahead.into_events() {
+            match event {
+                Event::Message(message) => is_full = forward.add(message, weight),
+                Event::ReadEnd => forward.end(),
+                _ => {}
+            }
+        }
+        let mut driver = Driver::from_engine(self.engine, forward, self.opened);
+        if is_full {
+            driver.hold();
+        }
+        let handle = driver.handle();
+        match self.closed {
+            None => spawner.spawn(driver),
+            // It is over and has been told: a task would wait for ever.
+            Some(reason) => drop(driver.finish(reason)),
+        }
+        (handle.clone(), Receiver::new(queue, handle, R::yield_now))
+    }
+
+    /// Waits for the next event of any kind; `None` after [`Event::Closed`].
+    ///
+    /// For those who want to know of cron, idleness and the rest. [`recv`](Self::recv) skips them.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn event(&mut self) -> Option<Event<In<P>>> {
+        poll_fn(|cx| self.turn(cx, Half::Receiving, Self::poll_event)).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<In<P>>, CloseReason>> {
+        self.turn(cx, Half::Receiving, |this, cx, now| {
+            loop {
+                if this.read_ended && this.engine.session.is_open() {
+                    return Poll::Ready(Ok(None));
+                }
+                match ready!(this.poll_event(cx, now)) {
+                    Some(Event::Message(message)) => return Poll::Ready(Ok(Some(message))),
+                    Some(event) => this.accept_client(now, &event),
+                    None => return Poll::Ready(this.closed_cleanly().map(|()| None)),
+                }
+            }
+        })
+    }
+
+    /// Lets a client in, if that is what the event asks.
+    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "there are no requests"))]
+    fn accept_client(&mut self, now: Timestamp, event: &Event<In<P>>) {
+        #[cfg(feature = "websocket")]
+        if let Event::Request(_) = event {
+            // A plain request can't be let in; it then waits for the handshake's deadline.
+            let _ = self.engine.session.answer(now, Verdict::Accept(Accept::new()));
+        }
+    }
+
+    fn poll_closed(&mut self, cx: &mut TaskContext<'_>, how: Option<Close>) -> Poll<CloseReason> {
+        if let Some(how) = how {
+            // Before anything else, so that it is closing whatever becomes of this turn.
+            self.stuck = None;
+            let before = self.openness();
+            self.engine.session.close(clock::timestamp(R::now()), how);
+            if before != self.openness() {
+                self.wakers.wake_other(Half::Sending);
+            }
+        }
+        self.turn(cx, Half::Sending, |this, cx, now| {
+            while ready!(this.poll_event(cx, now)).is_some() {}
+            Poll::Ready(this.close_reason())
+        })
+    }
+
+    /// The next event, after whatever I/O it takes.
+    fn poll_event(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Option<Event<In<P>>>> {
+        loop {
+            if let Some(event) = self.next_event() {
+                self.read_ended |= matches!(event, Event::ReadEnd);
+                return Poll::Ready(Some(event));
+            }
+            if self.closed.is_some() {
+                return Poll::Ready(None);
+            }
+            ready!(self.poll_transport(cx, now));
+        }
+    }
+
+    /// The next known event, for the receiving half.
+    fn next_event(&mut self) -> Option<Event<In<P>>> {
+        match self.ahead.pop() {
+            None => self.decode(),
+            event => {
+                // That is progress for the sending half, too, if it waits.
+                if self.wakers.is_awaited(Half::Sending) {
+                    self.stuck = None;
+                }
+                event
+            }
+        }
+    }
+
+    /// The next event of the session.
+    fn decode(&mut self) -> Option<Event<In<P>>> {
+        let event = self.engine.session.poll_event()?;
+        match &event {
+            Event::Open(_) => self.opened = true,
+            Event::Closed(reason) => self.closed = Some(reason.clone()),
+            _ => {}
+        }
+        Some(event)
+    }
+
+    /// Writes and reads what is possible; ready if anything changed for the session.
+    fn poll_transport(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
+        if self.is_spent() {
+            return Poll::Pending;
+        }
+        let wrote = self.poll_write(cx, now);
+        if self.engine.session.wants_shutdown() && !self.engine.wants_write() {
+            ready!(self.engine.poll_shutdown(cx, now));
+            return Poll::Ready(());
+        }
+        if self.engine.session.wants_read() && self.poll_read(cx, now).is_ready() {
+            return Poll::Ready(());
+        }
+        wrote
+    }
+
+    /// Ready if anything was read, or reading failed. Asks the transport only if there may be something.
+    fn poll_read(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
+        if self.exhausted && !self.wakers.has_rung() {
+            return Poll::Pending;
+        }
+        self.wakers.mute();
+        let read = self.engine.poll_read(cx, now);
+        self.exhausted = read.is_pending();
+        if let Poll::Ready(Read::Full(n) | Read::Short(n)) = read {
+            self.read += n as u64;
+        }
+        read.map(drop)
+    }
+
+    /// Whether this turn has done enough. The task then yields.
+    fn is_spent(&mut self) -> bool {
+        self.yields = self.budgets[self.half as usize].is_spent(self.done());
+        self.yields
+    }
+
+    fn done(&self) -> Done {
+        Done { read: self.read, work: self.engine.session.work() }
+    }
+
+    /// Ready if anything was written, or writing failed.
+    fn poll_write(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
+        let queued = self.engine.session.queued();
+        if !self.engine.wants_write() {
+            return Poll::Pending;
+        }
+        match self.engine.poll_write(cx, now) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending if self.engine.session.queued() < queued => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn close_reason(&self) -> CloseReason {
+        self.closed.as_deref().cloned().unwrap_or(CloseReason::Local { flushed: false })
+    }
+
+    fn closed_cleanly(&self) -> Result<(), CloseReason> {
+        match &self.closed {
+            Some(reason) if !reason.is_clean() => Err(CloseReason::clone(reason)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does `work` at the present time, in lent memory, and sees to it that the tasks wake for what comes.
+    fn turn<T>(
+        &mut self,
+        task: &mut TaskContext<'_>,
+        half: Half,
+        work: impl FnOnce(&mut Self, &mut TaskContext<'_>, Timestamp) -> Poll<T>,
+    ) -> Poll<T> {
+        self.half = half;
+        let done = self.done();
+        self.budgets[half as usize].begin(done);
+        if self.is_spent() {
+            return self.end_turn(task, Poll::Pending);
+        }
+        let waker = self.wakers.register(half, task.waker());
+        let cx = &mut TaskContext::from_waker(&waker);
+        let now = clock::timestamp(R::now());
+        let before = self.openness();
+        let (cramped, unwritten) = (!self.has_room(), self.engine.wants_write());
+        let (was_empty, crowded) = (self.ahead.is_empty(), !self.ahead.has_much_room());
+        self.engine.io.begin_turn();
+        self.engine.session.lend(thread_memory::take());
+        if self.engine.is_due(now) {
+            // Nobody may have asked for long: what the stream has held since counts, and then the deadlines.
+            self.exhausted = false;
+            let _ = self.poll_transport(cx, now);
+        }
+        let expired = self.engine.expire(cx, now);
+        let result = work(self, cx, now);
+        thread_memory::give_back(self.engine.session.take_back());
+        // Who waits to receive writes too, and with that a stream may forget who waited to write.
+        let relieved = cramped && self.has_room() || unwritten && !self.engine.wants_write();
+        let changed = before != self.openness();
+        let moved = was_empty && !self.ahead.is_empty() || crowded && self.ahead.has_much_room();
+        if expired || changed || relieved || moved {
+            self.wakers.wake_other(half);
+        }
+        if result.is_ready() {
+            self.wakers.forget(half);
+            self.engine.end_wait();
+        } else if self.poll_timer(cx, now, half).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        self.end_turn(task, result)
+    }
+
+    /// Whether the session is open, and whether it is over: both halves are woken by a change.
+    fn openness(&self) -> (bool, bool) {
+        (self.engine.session.is_open(), self.engine.session.is_over())
+    }
+
+    /// Yields if the budget is spent, and counts the result.
+    fn end_turn<T>(&mut self, task: &mut TaskContext<'_>, result: Poll<T>) -> Poll<T> {
+        if self.yields && result.is_pending() {
+            R::yield_now(task);
+        }
+        self.yields = false;
+        self.budgets[self.half as usize].end(result.is_ready());
+        result
+    }
+
+    /// Arranges to be woken at the next deadline. Ready if that has come.
+    fn poll_timer(&mut self, cx: &mut TaskContext<'_>, now: Timestamp, half: Half) -> Poll<()> {
+        let stuck =
+            self.stuck.as_ref().filter(|stuck| stuck.is_full && self.wakers.is_awaited(Half::Sending));
+        let at = stuck.map(|stuck| stuck.since + STUCK_AFTER);
+        if at.is_some_and(|at| at <= now) {
+            self.wakers.wake_other(half); // the sending half has to notice that
+        }
+        self.engine.poll_timer(cx, at.filter(|at| *at > now))
+    }
+}
+
+impl<R: Runtime, I, P: StreamProtocol> fmt::Debug for Connection<R, I, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,167 @@
+//! Sending over a [`Connection`], and receiving ahead while it waits for room.
+
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
+
+use getty_core::{Accepted, CloseReason, Event, In, Out, SendError, StreamProtocol, Timestamp};
+
+use super::Connection;
+use super::error::FlushError;
+use super::wakers::Half;
+use crate::drive::driver::WRITE_AT;
+use crate::runtime::Runtime;
+use crate::runtime::io::Io;
+
+/// How long the peer takes nothing, while nothing is received from it, before it is said to wait. One refusal
+/// of the transport proves nothing: the peer may be busy with what it has.
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// The transport takes nothing.
+pub(super) struct Stuck {
+    pub(super) since: Timestamp,
+    /// Bytes written by then.
+    sent: u64,
+    /// No more may be received ahead, and there is more: sending waits for [`STUCK_AFTER`] at most.
+    pub(super) is_full: bool,
+}
+
+/// Whether another task may have the receiving half while one waits to send.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Company {
+    /// The waiting future has the whole connection.
+    None,
+    Perhaps,
+}
+
+/// The peer takes nothing before somebody receives.
+pub(super) struct PeerWaits;
+
+impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
+    /// Accepts an item that is no answer: answers that wait for room would stop messages from coming.
+    pub(super) fn accept(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
+        self.engine.session.end_answer();
+        self.engine.session.send(item)
+    }
+
+    pub(super) fn poll_room(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        company: Company,
+    ) -> Poll<Result<(), PeerWaits>> {
+        self.turn(cx, Half::Sending, |this, cx, now| {
+            while this.engine.session.is_opening() {
+                match this.decode() {
+                    Some(event) => this.keep(now, event),
+                    None => ready!(this.poll_transport(cx, now)),
+                }
+            }
+            while !this.has_room() {
+                ready!(this.poll_sending(cx, now, company))?;
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Whether a message can be sent without waiting.
+    pub(super) fn has_room(&self) -> bool {
+        let session = &self.engine.session;
+        !session.is_open() || session.is_writable() && session.queued() < WRITE_AT
+    }
+
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        company: Company,
+    ) -> Poll<Result<(), FlushError>> {
+        self.turn(cx, Half::Sending, |this, cx, now| {
+            while this.engine.wants_write() {
+                ready!(this.poll_sending(cx, now, company)).map_err(|PeerWaits| FlushError::PeerWaits)?;
+            }
+            if this.engine.session.is_over() {
+                while let Some(event) = this.decode() {
+                    this.keep(now, event);
+                }
+                return Poll::Ready(this.closed_cleanly().map_err(FlushError::Closed));
+            }
+            // Received messages are yet to be pulled, so the session is not over; but nothing more will be
+            // sent.
+            if let Some(failure) = this.engine.unwritten() {
+                return Poll::Ready(Err(FlushError::Closed(CloseReason::Io(failure))));
+            }
+            let session = &this.engine.session;
+            let progress = session.stats().progress;
+            if progress.flushed < progress.accepted && !session.is_open() {
+                // A layer failed, and what was queued went with it.
+                let reason = session.close_reason().cloned();
+                let reason = reason.unwrap_or(CloseReason::Local { flushed: false });
+                return Poll::Ready(Err(FlushError::Closed(reason)));
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Writes, and receives what is there. Ready if either changed anything for the session.
+    fn poll_sending(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        now: Timestamp,
+        company: Company,
+    ) -> Poll<Result<(), PeerWaits>> {
+        if self.is_spent() {
+            return Poll::Pending;
+        }
+        let wrote = self.poll_write(cx, now).is_ready();
+        if self.receive_ahead(cx, now) || wrote {
+            return Poll::Ready(Ok(()));
+        }
+        if self.is_stuck(now, company) { Poll::Ready(Err(PeerWaits)) } else { Poll::Pending }
+    }
+
+    /// Receives what is there and keeps it for later, as far as there is room. Returns whether that was
+    /// anything.
+    fn receive_ahead(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> bool {
+        let mut any = false;
+        loop {
+            while !self.ahead.is_full() && !self.is_spent() {
+                let Some(event) = self.decode() else { break };
+                self.keep(now, event);
+                any = true;
+            }
+            // With a full queue, something of the next message shows that there is more.
+            let sated = self.ahead.is_full() && self.has_undecoded() || self.is_spent();
+            if sated || !self.engine.session.wants_read() || self.poll_read(cx, now).is_pending() {
+                return any;
+            }
+            any = true;
+        }
+    }
+
+    /// Whether bytes are here that were not decoded.
+    fn has_undecoded(&self) -> bool {
+        self.engine.session.stats().buffered > 0
+    }
+
+    /// Keeps an event for the receiving half.
+    fn keep(&mut self, now: Timestamp, event: Event<In<P>>) {
+        self.accept_client(now, &event);
+        let weight = match &event {
+            #[cfg(feature = "websocket")]
+            Event::Request(_) => return,
+            Event::Message(_) => self.engine.session.last_weight(),
+            _ => 0,
+        };
+        self.ahead.push(event, weight);
+    }
+
+    /// Whether the transport, which takes nothing now, does so because the peer waits to be received from:
+    /// nothing was taken for a while, and there is more to receive than may be received ahead.
+    fn is_stuck(&mut self, now: Timestamp, company: Company) -> bool {
+        let received_by_other = matches!(company, Company::Perhaps) && self.wakers.are_apart();
+        let is_full = self.ahead.is_full() && self.has_undecoded() && !received_by_other;
+        let sent = self.engine.session.stats().sent.bytes;
+        let before = self.stuck.take().filter(|stuck| stuck.sent == sent);
+        let since = before.map_or(now, |stuck| stuck.since);
+        self.stuck = Some(Stuck { since, sent, is_full });
+        is_full && now >= since + STUCK_AFTER
+    }
+}

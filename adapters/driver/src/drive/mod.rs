@@ -1,0 +1,15 @@
+//! The tasks of sessions: what moves bytes, calls listeners, and follows an endpoint.
+
+pub(crate) mod actor;
+pub(crate) mod connection;
+pub(crate) mod driver;
+mod engine;
+mod late;
+pub(crate) mod limits;
+pub(crate) mod members;
+pub(crate) mod observe;
+pub(crate) mod packet_driver;
+mod packet_engine;
+pub(crate) mod peers_driver;
+pub(crate) mod slots;
+mod trouble;

@@ -1,0 +1,462 @@
+//! [`PeersDriver`]: the task of a datagram socket with a session for each peer.
+
+use std::any::Any;
+use std::future::Future;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+
+use getty_core::codec::{Decoder, Encoder};
+use getty_core::datagram::{Dropped, Path, PeerKey, Peers, PeersEvent};
+use getty_core::{Accepted, Close, CloseReason, Event, Items, Messages, SendError, Seq, Stats, Timestamp};
+
+use crate::drive::actor::{self, Actor, OnPanic};
+use crate::drive::members::{Endpoint, Member, Membership, Phase};
+use crate::drive::packet_engine::PacketEngine;
+use crate::drive::slots::Role;
+use crate::runtime::io::PacketIo;
+use crate::runtime::{Runtime, clock};
+use crate::session::context::Commands;
+use crate::session::id::SessionId;
+use crate::session::listener::Listener;
+
+/// How many times a turn receives; each may bring many datagrams.
+const TURN_READS: u32 = 16;
+
+/// How many events are delivered in one turn, to all peers together.
+const TURN_EVENTS: u32 = 1024;
+
+/// What an endpoint wants to know of datagrams that came to nothing.
+pub(crate) type OnDropped = Arc<dyn Fn(&Dropped) + Send + Sync>;
+
+/// The task of a datagram socket whose peers each have a session with a listener of its own: a future that is ready when
+/// the socket's work is over. `ML` makes the listener of a new peer, or says by `None` that it is not let in.
+///
+/// # Cancel safety
+/// Dropping the future ends all sessions at once without a callback, as for [`Driver`](crate::Driver).
+#[must_use = "futures do nothing unless polled"]
+pub struct PeersDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> {
+    engine: PacketEngine<R, I, Peers<C, O>>,
+    make: ML,
+    /// The sessions, by the index of their keys.
+    tended: Sessions<L, Items<C::Item, O>>,
+    /// How many of them there are.
+    live: usize,
+    /// Sessions that need a look in the next turn, whatever happens: something of theirs waits.
+    waiting: Vec<PeerKey>,
+    /// Sessions that were looked at in this turn.
+    touched: Vec<PeerKey>,
+    posted: Arc<Posted>,
+    on_panic: Option<OnPanic>,
+    on_dropped: Option<OnDropped>,
+    /// The endpoint asked to shut down: nobody new is let in.
+    closing: bool,
+    /// The socket's work was ended.
+    closed: bool,
+    endpoint: Arc<Endpoint>,
+    /// Dropped after the socket and the listeners: whoever waits for the members waits for those.
+    membership: Membership,
+}
+
+/// A place for each index; empty ones are used again.
+type Sessions<L, M> = Vec<Option<Tended<L, M>>>;
+
+/// A session of a peer.
+struct Tended<L, M: Messages> {
+    key: PeerKey,
+    actor: Actor<L, M>,
+    /// What its handles wake. Made with the first of them.
+    waker: Option<Waker>,
+    touched: bool,
+    waits: bool,
+    _member: Member,
+}
+
+/// Sessions whose handles posted something, and the task to wake for them.
+#[derive(Default)]
+struct Posted(Mutex<Inbox>);
+
+#[derive(Default)]
+struct Inbox {
+    keys: Vec<PeerKey>,
+    task: Option<Waker>,
+}
+
+impl Posted {
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the task on behalf of one session.
+struct PeerWaker {
+    key: PeerKey,
+    posted: Arc<Posted>,
+}
+
+impl Wake for PeerWaker {
+    fn wake(self: Arc<Self>) {
+        let mut inbox = self.posted.lock();
+        inbox.keys.push(self.key);
+        let task = inbox.task.take();
+        drop(inbox);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+// No field is ever pinned.
+impl<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> Unpin for PeersDriver<R, I, C, O, L, ML> {}
+
+impl<R, I, C, O, L, ML> PeersDriver<R, I, C, O, L, ML>
+where
+    R: Runtime,
+    I: PacketIo,
+    C: Decoder + Encoder<O>,
+    L: Listener<Items<C::Item, O>>,
+    ML: Fn(Path) -> Option<L>,
+{
+    pub(crate) fn new(peers: Peers<C, O>, io: I, make: ML, endpoint: Arc<Endpoint>) -> Self {
+        let mut membership = Membership::none();
+        membership.set(endpoint.join(Role::Host));
+        PeersDriver {
+            engine: PacketEngine::new(peers, io),
+            make,
+            tended: Vec::new(),
+            live: 0,
+            waiting: Vec::new(),
+            touched: Vec::new(),
+            posted: Arc::default(),
+            on_panic: None,
+            on_dropped: None,
+            closing: false,
+            closed: false,
+            endpoint,
+            membership,
+        }
+    }
+
+    pub(crate) fn set_hooks(&mut self, on_panic: Option<OnPanic>, on_dropped: Option<OnDropped>) {
+        (self.on_panic, self.on_dropped) = (on_panic, on_dropped);
+    }
+
+    /// Everything that can be done now. Deadlines come last, as for [`Driver`](crate::Driver).
+    fn turn(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Box<CloseReason>> {
+        let (mut reads, mut events) = (TURN_READS, TURN_EVENTS);
+        self.take_posted(now);
+        self.obey_endpoint(now);
+        let worked = self.work(cx, now, &mut reads, &mut events);
+        if worked.is_ready() || !self.engine.expire(cx, now) {
+            return worked;
+        }
+        self.work(cx, now, &mut reads, &mut events)
+    }
+
+    fn work(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        now: Timestamp,
+        reads: &mut u32,
+        events: &mut u32,
+    ) -> Poll<Box<CloseReason>> {
+        let mut exhausted = false; // there is nothing more to receive for now
+        loop {
+            if let Some(reason) = self.deliver(now, events) {
+                return Poll::Ready(reason);
+            }
+            if self.closing && self.live == 0 && !self.closed {
+                self.closed = true;
+                self.engine.machine.close(now, Close::graceful());
+                continue; // to hear that all is over
+            }
+            let spent = *events == 0 || *reads == 0;
+            let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
+            let sessions = &mut self.tended;
+            let unsent = |(key, seq), failure| {
+                if let Some(tended) = tended(sessions, key) {
+                    tended.actor.tell_unsent(seq, failure);
+                }
+            };
+            if due && self.engine.send(cx, now, unsent) && !spent {
+                continue; // room for messages that were held back, or the end of a session
+            }
+            if spent {
+                R::yield_now(cx);
+                return Poll::Pending;
+            }
+            if exhausted || !self.engine.machine.wants_read() {
+                return Poll::Pending;
+            }
+            *reads -= 1;
+            exhausted = self.engine.poll_receive(cx, now).is_pending();
+        }
+    }
+
+    /// Calls the listeners for every event there is, as far as the turn's budget goes; the close reason when all is over.
+    fn deliver(&mut self, now: Timestamp, events: &mut u32) -> Option<Box<CloseReason>> {
+        while *events > 0 && self.engine.machine.wants_poll() {
+            *events -= 1;
+            match self.engine.machine.poll_event()? {
+                PeersEvent::Unknown(path) => self.meet(now, path),
+                PeersEvent::Peer(key, event) => self.handle_event(now, key, event),
+                PeersEvent::Dropped(dropped) => {
+                    if let Some(on_dropped) = &self.on_dropped {
+                        let _ = catch_unwind(AssertUnwindSafe(|| on_dropped(&dropped)));
+                    }
+                }
+                PeersEvent::Closed(reason) => return Some(reason),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Somebody unknown: asks whether to let them in.
+    fn meet(&mut self, now: Timestamp, path: Path) {
+        let made = if self.closing { Ok(None) } else { catch_unwind(AssertUnwindSafe(|| (self.make)(path))) };
+        let listener = made.unwrap_or_else(|panic| {
+            actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic);
+            None
+        });
+        let admitted = self.engine.machine.admit(listener.is_some());
+        let (Some(key), Some(listener)) = (admitted, listener) else { return };
+        let addresses = [self.engine.io.local_addr(), Some(path.peer)];
+        let since = self.engine.machine.last_active(key).unwrap_or(now);
+        let mut actor = Actor::new(listener, addresses, self.engine.machine.config(), since, false);
+        actor.set_on_panic(self.on_panic.clone());
+        if self.tended.len() <= key.index() {
+            self.tended.resize_with(key.index() + 1, || None);
+        }
+        let mut _member = self.endpoint.join(Role::Guest);
+        _member.open(); // there is nobody to shake hands with
+        self.tended[key.index()] =
+            Some(Tended { key, actor, waker: None, touched: false, waits: false, _member });
+        self.live += 1;
+    }
+
+    fn handle_event(&mut self, now: Timestamp, key: PeerKey, event: Event<C::Item>) {
+        let Some(slot) = self.tended.get_mut(key.index()) else { return };
+        let Some(tended) = slot.as_mut().filter(|tended| tended.key == key) else { return };
+        touch(tended, &mut self.touched);
+        let mut session = PeerSession { peers: &mut self.engine.machine, key };
+        if tended.actor.is_spent() {
+            tended.actor.begin_turn(); // the turn's own budget bounds what all of them do
+        }
+        if let Some(reason) = tended.actor.handle_event(&mut session, now, event) {
+            tended.actor.finish(&session, reason);
+            *slot = None;
+            self.live -= 1;
+        } else if self.closing {
+            // It may have opened only now, after the others were told.
+            tended.actor.obey(&mut session, now, Phase::ShuttingDown);
+        }
+    }
+
+    /// Does what handles asked for, and goes on with what had to wait.
+    fn take_posted(&mut self, now: Timestamp) {
+        let mut keys = mem::take(&mut self.waiting);
+        // The first may take all the room there is; when there is some again, it is the last.
+        if keys.first().is_some_and(|&first| self.engine.machine.is_writable(first)) {
+            keys.rotate_left(1);
+        }
+        keys.append(&mut self.posted.lock().keys);
+        for key in keys {
+            let Some(tended) = tended(&mut self.tended, key) else { continue };
+            tended.waits = false;
+            touch(tended, &mut self.touched);
+            tended.actor.begin_turn();
+            let mut session = PeerSession { peers: &mut self.engine.machine, key };
+            tended.actor.take_posted(&mut session, now);
+        }
+    }
+
+    /// Follows the endpoint.
+    fn obey_endpoint(&mut self, now: Timestamp) {
+        let phase = self.membership.look();
+        let told = mem::replace(&mut self.closing, phase != Phase::Running);
+        match phase {
+            Phase::Running => {}
+            Phase::ShuttingDown if told => {}
+            Phase::ShuttingDown => {
+                for tended in self.tended.iter_mut().flatten() {
+                    touch(tended, &mut self.touched);
+                    let mut session = PeerSession { peers: &mut self.engine.machine, key: tended.key };
+                    tended.actor.obey(&mut session, now, phase);
+                }
+            }
+            Phase::Aborting => {
+                self.closed = true;
+                self.engine.machine.close(now, Close::abort());
+            }
+        }
+    }
+
+    /// Sees to it that the task is woken for whatever comes next.
+    fn end_turn(&mut self, cx: &mut TaskContext<'_>) {
+        self.posted.lock().task = Some(cx.waker().clone());
+        for key in mem::take(&mut self.touched) {
+            let Some(tended) = tended(&mut self.tended, key) else { continue };
+            tended.touched = false;
+            if !tended.actor.has_handles() {
+                continue;
+            }
+            let posted = &self.posted;
+            let waker = tended
+                .waker
+                .get_or_insert_with(|| Waker::from(Arc::new(PeerWaker { key, posted: posted.clone() })));
+            let session = PeerSession { peers: &mut self.engine.machine, key };
+            let again = !tended.actor.end_turn(&session, waker);
+            let progress = session.stats().progress;
+            let waits = tended.actor.has_backlog() || progress.flushed < progress.accepted;
+            if (again || waits) && !mem::replace(&mut tended.waits, true) {
+                self.waiting.push(key);
+            }
+            if again {
+                cx.waker().wake_by_ref();
+            }
+        }
+        if !self.posted.lock().keys.is_empty() || self.closing && self.engine.machine.wants_poll() {
+            cx.waker().wake_by_ref();
+        }
+        if self.engine.poll_timer(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        let Self { membership, tended, engine, .. } = self;
+        membership.end_turn(cx.waker(), || {
+            let tended = tended.iter().flatten();
+            tended.map(|t| t.actor.info(&PeerSession { peers: &mut engine.machine, key: t.key })).collect()
+        });
+    }
+
+    /// Something other than a callback panicked, a codec as a rule: ends all sessions.
+    #[cold]
+    fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Poll<Box<CloseReason>> {
+        actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), panic);
+        self.engine.machine.close(now, Close::panicked());
+        loop {
+            match self.engine.machine.poll_event() {
+                Some(PeersEvent::Peer(key, event @ Event::Closed(_))) => self.handle_event(now, key, event),
+                Some(PeersEvent::Closed(reason)) => return Poll::Ready(reason),
+                Some(_) => {}
+                None => return Poll::Ready(Box::new(CloseReason::Panicked)),
+            }
+        }
+    }
+}
+
+/// The session of a peer, if it has one still.
+fn tended<L, M: Messages>(all: &mut [Option<Tended<L, M>>], key: PeerKey) -> Option<&mut Tended<L, M>> {
+    all.get_mut(key.index())?.as_mut().filter(|tended| tended.key == key)
+}
+
+/// Notes that a session was looked at in this turn.
+fn touch<L, M: Messages>(tended: &mut Tended<L, M>, touched: &mut Vec<PeerKey>) {
+    if !mem::replace(&mut tended.touched, true) {
+        touched.push(tended.key);
+    }
+}
+
+impl<R, I, C, O, L, ML> Future for PeersDriver<R, I, C, O, L, ML>
+where
+    R: Runtime,
+    I: PacketIo,
+    C: Decoder + Encoder<O>,
+    L: Listener<Items<C::Item, O>>,
+    ML: Fn(Path) -> Option<L>,
+{
+    type Output = Box<CloseReason>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Box<CloseReason>> {
+        let this = &mut *self;
+        let now = clock::timestamp(R::now());
+        let result = catch_unwind(AssertUnwindSafe(|| this.turn(cx, now)))
+            .unwrap_or_else(|panic| this.end_panicked(now, &*panic));
+        this.engine.give_back();
+        match &result {
+            Poll::Ready(reason) => this.membership.end(reason),
+            Poll::Pending => this.end_turn(cx),
+        }
+        result
+    }
+}
+
+impl<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> Drop for PeersDriver<R, I, C, O, L, ML> {
+    fn drop(&mut self) {
+        for tended in self.tended.iter_mut().flatten() {
+            tended.actor.abandon(&PeerSession { peers: &mut self.engine.machine, key: tended.key });
+        }
+    }
+}
+
+/// One peer's session.
+struct PeerSession<'a, C, O> {
+    peers: &'a mut Peers<C, O>,
+    key: PeerKey,
+}
+
+impl<C: Decoder + Encoder<O>, O> Commands<Items<C::Item, O>> for PeerSession<'_, C, O> {
+    #[inline]
+    fn send(&mut self, item: O) -> Result<Accepted, SendError<O>> {
+        self.peers.send(self.key, item)
+    }
+
+    #[inline]
+    fn next_message(&mut self, _: u64) -> Option<C::Item> {
+        self.peers.poll_message(self.key)
+    }
+
+    fn path(&self) -> Option<Path> {
+        self.peers.path(self.key)
+    }
+
+    fn validate(&mut self) {
+        self.peers.validate(self.key);
+    }
+
+    fn end_answer(&mut self) {
+        self.peers.end_answer();
+    }
+
+    fn close(&mut self, now: Timestamp, how: Close) {
+        self.peers.close_peer(now, self.key, how);
+    }
+
+    fn pause(&mut self) {
+        self.peers.pause(self.key);
+    }
+
+    fn resume(&mut self, now: Timestamp) {
+        self.peers.resume(now, self.key);
+    }
+
+    fn is_open(&self) -> bool {
+        self.peers.is_open(self.key)
+    }
+
+    fn is_over(&self) -> bool {
+        !self.peers.is_open(self.key)
+    }
+
+    fn is_writable(&self) -> bool {
+        self.peers.is_writable(self.key)
+    }
+
+    fn notify_flushed(&mut self) -> Option<Seq> {
+        self.peers.notify_flushed(self.key)
+    }
+
+    fn update_active(&mut self, now: Timestamp) {
+        self.peers.update_active(now, self.key);
+    }
+
+    fn last_active(&self) -> Timestamp {
+        self.peers.last_active(self.key).unwrap_or(Timestamp::ORIGIN)
+    }
+
+    fn stats(&self) -> Stats {
+        self.peers.stats(self.key)
+    }
+}

@@ -1,0 +1,196 @@
+//! [`AcceptTask`]: accepts the connections of a server.
+
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::{Duration, Instant};
+
+use getty_core::{Config, Protocol, Session};
+
+use crate::drive::actor::{self, OnPanic};
+use crate::drive::driver::Driver;
+use crate::drive::limits::ServerLimits;
+use crate::drive::members::{Endpoint, Member, Phase};
+use crate::drive::slots::Role;
+use crate::endpoint::factory::MakeProtocol;
+use crate::runtime::io::{Io, Timer};
+use crate::runtime::{Accept, Runtime, Spawn, clock};
+use crate::session::id::SessionId;
+use crate::session::listener::Listener;
+
+/// How many connections are accepted before other tasks have their turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long accepting rests after a failure (such as too many open files): at first, and at the most.
+const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// The task of a [`Server`](crate::Server) that accepts connections. It appears in bounds of
+/// [`ServerBuilder`](crate::ServerBuilder)'s methods only.
+#[must_use = "futures do nothing unless polled"]
+pub struct AcceptTask<R: Runtime, I, S, M, ML> {
+    incoming: I,
+    config: Arc<Config>,
+    spawner: S,
+    limits: ServerLimits,
+    accepts: Option<Accepts>,
+    on_panic: Option<OnPanic>,
+    protocol: M,
+    listener: ML,
+    endpoint: Arc<Endpoint>,
+    member: Member,
+    backoff: Duration,
+    /// Accepting failed, or is too fast: it goes on when this fires.
+    resting: Option<R::Timer>,
+}
+
+/// How many connections may be accepted now: so many a second, and as many at once.
+#[derive(Debug)]
+struct Accepts {
+    /// How long one connection takes.
+    each: Duration,
+    /// When the next may be accepted, as if they came one after the other; in the past for those that may come at once.
+    next: Instant,
+}
+
+impl Accepts {
+    fn new(per_second: u32, now: Instant) -> Self {
+        let each = Duration::from_secs(1) / per_second;
+        Accepts { each, next: Self::earliest(each, now) }
+    }
+
+    /// A second's worth may come at once.
+    fn earliest(each: Duration, now: Instant) -> Instant {
+        now.checked_sub(Duration::from_secs(1) - each).unwrap_or(now)
+    }
+
+    /// Counts one; says when the next may be accepted if that is later than now.
+    fn count(&mut self, now: Instant) -> Option<Instant> {
+        // It has come, or this one would not have been accepted: it is later than now only if the clock has gone back.
+        let due = self.next.max(Self::earliest(self.each, now)).min(now);
+        self.next = due + self.each;
+        (self.next > now).then_some(self.next)
+    }
+}
+
+// No field is ever pinned.
+impl<R: Runtime, I, S, M, ML> Unpin for AcceptTask<R, I, S, M, ML> {}
+
+impl<R: Runtime, I, S, M, ML> AcceptTask<R, I, S, M, ML> {
+    /// Accepts from `incoming` for `endpoint`, whose member it becomes. `make` makes the protocol and the listener of each
+    /// session.
+    pub(crate) fn new(
+        incoming: I,
+        make: (M, ML),
+        endpoint: Arc<Endpoint>,
+        spawner: S,
+        config: Arc<Config>,
+        limits: ServerLimits,
+    ) -> Self {
+        let (protocol, listener) = make;
+        AcceptTask {
+            incoming,
+            config,
+            spawner,
+            accepts: limits.accepts_per_second.map(|rate| Accepts::new(rate, R::now())),
+            limits,
+            on_panic: None,
+            protocol,
+            listener,
+            member: endpoint.join(Role::Acceptor),
+            endpoint,
+            backoff: ACCEPT_BACKOFF.0,
+            resting: None,
+        }
+    }
+
+    pub(crate) fn set_on_panic(&mut self, on_panic: Option<OnPanic>) {
+        self.on_panic = on_panic;
+    }
+}
+
+impl<R, I, S, M, ML, L> AcceptTask<R, I, S, M, ML>
+where
+    R: Runtime,
+    I: Accept,
+    M: MakeProtocol,
+    ML: Fn() -> L,
+    L: Listener<<M::Protocol as Protocol>::Messages>,
+    S: Spawn<Driver<R, I::Stream, M::Protocol, L>>,
+{
+    fn begin(&self, stream: I::Stream) {
+        // One that is refused is closed here, and never becomes a task.
+        let Some(mut member) = self.endpoint.admit(&self.limits, || stream.peer_addr()) else { return };
+        let make = || self.protocol.make().map(|protocol| (protocol, (self.listener)()));
+        let (protocol, listener) = match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(Ok(both)) => both,
+            Ok(Err(error)) => return self.endpoint.accept_failed(&error),
+            Err(panic) => return actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
+        };
+        let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));
+        if !session.is_opening() {
+            member.open(); // without a handshake, it must not wait for its first turn
+        }
+        let mut driver = Driver::new(session, stream, listener);
+        driver.set_member(member);
+        driver.set_on_panic(self.on_panic.clone());
+        self.spawner.spawn(driver);
+    }
+
+    /// Rests before the next try, longer each time, so that a lack of descriptors does not become a busy loop.
+    fn rest(&mut self) {
+        self.resting = Some(R::timer(R::now() + self.backoff));
+        self.backoff = (self.backoff * 2).min(ACCEPT_BACKOFF.1);
+    }
+}
+
+impl<R, I, S, M, ML, L> Future for AcceptTask<R, I, S, M, ML>
+where
+    R: Runtime,
+    I: Accept,
+    M: MakeProtocol,
+    ML: Fn() -> L,
+    L: Listener<<M::Protocol as Protocol>::Messages>,
+    S: Spawn<Driver<R, I::Stream, M::Protocol, L>>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.member.register(cx.waker());
+        if this.member.phase() != Phase::Running {
+            return Poll::Ready(());
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            if let Some(timer) = &mut this.resting {
+                ready!(timer.poll(cx));
+                this.resting = None;
+            }
+            match ready!(this.incoming.poll_accept(cx)) {
+                Ok(stream) => {
+                    this.backoff = ACCEPT_BACKOFF.0;
+                    this.begin(stream);
+                    let next = this.accepts.as_mut().and_then(|accepts| accepts.count(R::now()));
+                    this.resting = next.map(R::timer);
+                }
+                // This one connection is gone; the next may be there already.
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    this.endpoint.accept_failed(&error);
+                    this.rest();
+                }
+            }
+        }
+        R::yield_now(cx);
+        Poll::Pending
+    }
+}
+
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

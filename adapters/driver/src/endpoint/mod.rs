@@ -1,0 +1,17 @@
+//! Endpoints: servers, clients and pools, which make sessions and keep them.
+
+pub(crate) mod accept;
+pub(crate) mod client;
+pub(crate) mod connect;
+pub(crate) mod factory;
+pub(crate) mod incoming;
+#[cfg(feature = "websocket")]
+pub(crate) mod paths;
+pub(crate) mod pool;
+mod resolve;
+pub(crate) mod security;
+pub(crate) mod server;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "websocket")]
+pub(crate) mod websocket;

@@ -1,0 +1,312 @@
+//! [`Addresses`]: which of a pool's addresses is connected to next.
+
+use getty_core::{Backoff, Retry, Timestamp};
+
+use super::stats::AddressStats;
+use crate::runtime::clock;
+
+/// The addresses of a pool, and how each is doing. Knows nothing of sockets, tasks and clocks.
+///
+/// All sessions to one address share what is known of it, or a server that is down would be asked by each of them: while it
+/// is not known whether an address works again, one attempt is made at a time. What had begun before the last failure says
+/// nothing new when it fails too, so that a server that goes away with ten sessions has failed once and not ten times.
+pub(super) struct Addresses {
+    all: Vec<Address>,
+    /// Where looking for one begins, so that a fleet does not go to the first address with all its clients.
+    next: usize,
+}
+
+struct Address {
+    name: String,
+    retry: Retry,
+    /// Sessions that are open, or closing.
+    open: usize,
+    /// Attempts under way, handshakes included.
+    connecting: usize,
+    /// No session has opened since the last failure.
+    doubtful: bool,
+    rests: Rest,
+    /// The first session that opened since the last failure did so then.
+    good_since: Option<Timestamp>,
+    /// Counts failures, to tell which attempts had begun before the last one.
+    generation: u64,
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    No,
+    Until(Timestamp),
+    /// It has failed as often as it may.
+    ForGood,
+}
+
+/// One attempt, and the session that it became.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) address: usize,
+    generation: u64,
+    open_since: Option<Timestamp>,
+}
+
+/// What is to be done now.
+#[derive(Debug)]
+pub(super) enum Choice {
+    Connect(Attempt),
+    /// Nothing until then, or until something else changes.
+    Wait(Option<Timestamp>),
+}
+
+impl Addresses {
+    pub(super) fn new(names: Vec<String>, backoff: &Backoff, seed: u64) -> Self {
+        let next = (seed % names.len().max(1) as u64) as usize;
+        let address = |(i, name): (usize, String)| Address {
+            name,
+            retry: Retry::new(backoff.clone(), seed.rotate_left(i as u32).wrapping_add(i as u64)),
+            open: 0,
+            connecting: 0,
+            doubtful: false,
+            rests: Rest::No,
+            good_since: None,
+            generation: 0,
+            last_error: None,
+        };
+        Addresses { all: names.into_iter().enumerate().map(address).collect(), next }
+    }
+
+    /// The address that has the fewest sessions, of those that may be tried.
+    pub(super) fn choose(&mut self, now: Timestamp) -> Choice {
+        let n = self.all.len();
+        let in_turn = (0..n).map(|i| (self.next + i) % n);
+        let least = in_turn.filter(|&i| self.all[i].is_due(now)).min_by_key(|&i| self.all[i].load());
+        let Some(address) = least else {
+            return Choice::Wait(self.all.iter().filter_map(|address| address.next_attempt(now)).min());
+        };
+        self.next = (address + 1) % n;
+        let chosen = &mut self.all[address];
+        chosen.connecting += 1;
+        chosen.rests = Rest::No;
+        Choice::Connect(Attempt { address, generation: chosen.generation, open_since: None })
+    }
+
+    /// The session of an attempt is open.
+    pub(super) fn opened(&mut self, attempt: &mut Attempt, now: Timestamp) {
+        let address = &mut self.all[attempt.address];
+        attempt.open_since = Some(now);
+        attempt.generation = address.generation;
+        address.connecting -= 1;
+        address.open += 1;
+        address.doubtful = false;
+        if address.rests != Rest::ForGood {
+            address.rests = Rest::No;
+        }
+        address.good_since.get_or_insert(now);
+    }
+
+    /// An attempt failed, or its session is over.
+    pub(super) fn over(&mut self, attempt: &Attempt, now: Timestamp, error: String) {
+        self.left(attempt);
+        let address = &mut self.all[attempt.address];
+        address.last_error = Some(error);
+        let next = match attempt.open_since {
+            // It had given up while this one went on: there is somebody after all.
+            Some(since) if address.rests == Rest::ForGood && address.retry.is_stable(since, now) => {
+                address.retry.ended(since, now)
+            }
+            _ if attempt.generation != address.generation => return,
+            _ => match address.good_since.or(attempt.open_since) {
+                Some(since) => address.retry.ended(since, now),
+                None => address.retry.failed(now),
+            },
+        };
+        address.generation += 1;
+        address.good_since = None;
+        address.doubtful = true;
+        address.rests = next.map_or(Rest::ForGood, Rest::Until);
+    }
+
+    /// An attempt or a session was given up, which says nothing of its address.
+    pub(super) fn left(&mut self, attempt: &Attempt) {
+        let address = &mut self.all[attempt.address];
+        match attempt.open_since {
+            Some(_) => address.open -= 1,
+            None => address.connecting -= 1,
+        }
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.all.iter().map(|address| address.open).sum()
+    }
+
+    pub(super) fn connecting(&self) -> usize {
+        self.all.iter().map(|address| address.connecting).sum()
+    }
+
+    /// Whether there is no session and will be none.
+    pub(super) fn are_given_up(&self) -> bool {
+        self.all.iter().all(|address| address.rests == Rest::ForGood && address.load() == 0)
+    }
+
+    pub(super) fn stats(&self, now: Timestamp) -> Vec<AddressStats> {
+        let one = |address: &Address| AddressStats {
+            address: address.name.clone(),
+            open: address.open,
+            connecting: address.connecting,
+            failures: address.retry.failures(),
+            last_error: address.last_error.clone(),
+            rests_until: address.next_attempt(now).map(clock::instant),
+            is_given_up: address.rests == Rest::ForGood,
+        };
+        self.all.iter().map(one).collect()
+    }
+}
+
+impl Address {
+    fn load(&self) -> usize {
+        self.open + self.connecting
+    }
+
+    /// Whether it may be connected to now.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let rested = match self.rests {
+            Rest::No => true,
+            Rest::Until(at) => at <= now,
+            Rest::ForGood => false,
+        };
+        rested && !(self.doubtful && self.connecting > 0)
+    }
+
+    /// When it has rested, if it does.
+    fn next_attempt(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.rests {
+            Rest::Until(at) if at > now => Some(at),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn now() -> Timestamp {
+        Timestamp::from_origin(Duration::from_secs(1000))
+    }
+
+    fn addresses(names: &[&str], backoff: &Backoff) -> Addresses {
+        Addresses::new(names.iter().map(|name| (*name).to_owned()).collect(), backoff, 0)
+    }
+
+    #[track_caller]
+    fn connect(addresses: &mut Addresses, now: Timestamp) -> Attempt {
+        match addresses.choose(now) {
+            Choice::Connect(attempt) => attempt,
+            Choice::Wait(until) => panic!("there is nothing to connect to until {until:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn wait(addresses: &mut Addresses, now: Timestamp) -> Option<Timestamp> {
+        match addresses.choose(now) {
+            Choice::Wait(until) => until,
+            Choice::Connect(attempt) => panic!("it is due: {attempt:?}"),
+        }
+    }
+
+    #[test]
+    fn sessions_are_spread() {
+        let mut three = addresses(&["a", "b", "c"], &Backoff::new());
+        let attempts: Vec<_> = (0..6).map(|_| connect(&mut three, now())).collect();
+        let mut counts = [0; 3];
+        attempts.iter().for_each(|attempt| counts[attempt.address] += 1);
+        assert_eq!(counts, [2, 2, 2]);
+    }
+
+    #[test]
+    fn another_address_is_used_while_one_rests() {
+        let mut two = addresses(&["dead", "good"], &Backoff::new());
+        let failed = connect(&mut two, now());
+        two.over(&failed, now(), "refused".to_owned());
+        let other = [connect(&mut two, now()), connect(&mut two, now())].map(|attempt| attempt.address);
+        assert_eq!(other, [1 - failed.address; 2]);
+    }
+
+    #[test]
+    fn sessions_that_end_together_are_one_failure() {
+        let mut one = addresses(&["a"], &Backoff::new());
+        let mut sessions: Vec<_> = (0..10).map(|_| connect(&mut one, now())).collect();
+        sessions.iter_mut().for_each(|attempt| one.opened(attempt, now()));
+        sessions.iter().for_each(|attempt| one.over(attempt, now() + MS, "closed".to_owned()));
+        assert_eq!(one.stats(now())[0].failures, 1);
+        assert_eq!((one.open(), one.connecting()), (0, 0));
+    }
+
+    #[test]
+    fn an_address_in_doubt_is_tried_by_one_at_a_time() {
+        let mut one = addresses(&["a"], &Backoff::new());
+        let failed = connect(&mut one, now());
+        one.over(&failed, now(), "refused".to_owned());
+        let later = wait(&mut one, now()).unwrap();
+        let mut probe = connect(&mut one, later);
+        assert_eq!(wait(&mut one, later), None, "the others wait for what comes of it");
+        one.opened(&mut probe, later);
+        connect(&mut one, later);
+        connect(&mut one, later);
+    }
+
+    #[test]
+    fn an_address_is_given_up_and_a_stable_session_brings_it_back() {
+        let backoff = Backoff::new().max_attempts(2);
+        let mut one = addresses(&["a"], &backoff);
+        let mut session = connect(&mut one, now());
+        one.opened(&mut session, now());
+        let hour = now() + Duration::from_secs(3600);
+        let mut at = hour;
+        for _ in 0..2 {
+            let failed = connect(&mut one, at);
+            one.over(&failed, at, "refused".to_owned());
+            at += Duration::from_secs(60);
+        }
+        assert_eq!(wait(&mut one, at), None);
+        assert!(one.stats(at)[0].is_given_up && !one.are_given_up(), "a session is there still");
+        one.over(&session, at, "closed".to_owned());
+        assert!(!one.stats(at)[0].is_given_up);
+        let again = connect(&mut one, at + Duration::from_secs(60));
+        one.over(&again, at, "refused".to_owned());
+        assert!(one.are_given_up());
+    }
+
+    #[test]
+    fn who_ends_every_session_at_once_is_asked_less_and_less() {
+        let mut one = addresses(&["a"], &Backoff::new());
+        let mut at = now();
+        for failures in 1..8 {
+            let mut sessions = vec![connect(&mut one, at)];
+            one.opened(&mut sessions[0], at);
+            sessions.extend((0..3).map(|_| connect(&mut one, at)));
+            sessions[1..].iter_mut().for_each(|attempt| one.opened(attempt, at));
+            sessions.iter().for_each(|attempt| one.over(attempt, at + MS, "closed".to_owned()));
+            assert_eq!(one.stats(at)[0].failures, failures);
+            at += Duration::from_secs(30);
+        }
+    }
+
+    #[test]
+    fn a_failure_beside_a_stable_session_is_the_first() {
+        let mut one = addresses(&["a"], &Backoff::new());
+        for _ in 0..5 {
+            let failed = connect(&mut one, now() + Duration::from_secs(60));
+            one.over(&failed, now(), "refused".to_owned());
+        }
+        let mut session = connect(&mut one, now() + Duration::from_secs(60));
+        one.opened(&mut session, now() + Duration::from_secs(60));
+        let hour = now() + Duration::from_secs(3600);
+        let failed = connect(&mut one, hour);
+        one.over(&failed, hour, "refused".to_owned());
+        assert_eq!(one.stats(hour)[0].failures, 1);
+    }
+}

@@ -1,0 +1,133 @@
+//! [`Dial`]: how a pool connects, over each transport.
+
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+#[cfg(unix)]
+use std::path::PathBuf;
+use std::time::Duration;
+
+use getty_core::StreamProtocol;
+#[cfg(feature = "websocket")]
+use getty_core::websocket::{ClientRequest, Form, WebSocket};
+
+use crate::endpoint::connect::ConnectTcp;
+#[cfg(unix)]
+use crate::endpoint::connect::ConnectUnix;
+use crate::endpoint::factory::MakeProtocol;
+use crate::endpoint::resolve::host;
+use crate::endpoint::security::Security;
+use crate::runtime::Runtime;
+#[cfg(unix)]
+use crate::runtime::UnixRuntime;
+use crate::runtime::io::Io;
+use crate::socket::tcp::TcpOptions;
+
+/// Connects the sessions of a [`Pool`](crate::Pool). It appears in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods
+/// only.
+pub trait Dial {
+    /// What there is to connect to.
+    type Address;
+    /// A connection.
+    type Stream: Io;
+    /// What is spoken over it.
+    type Protocol: StreamProtocol;
+    /// A connection under way.
+    type Connecting: Future<Output = io::Result<Self::Stream>> + Unpin;
+
+    /// Begins to connect.
+    fn connect(&self, address: &Self::Address) -> Self::Connecting;
+
+    /// The protocol of the next session.
+    ///
+    /// # Errors
+    /// There can be none: the attempt has failed.
+    fn protocol(&self, address: &Self::Address) -> io::Result<Self::Protocol>;
+}
+
+/// Connects over TCP. It appears in bounds only.
+#[derive(Debug)]
+pub struct DialTcp<R, T, M> {
+    pub(super) timeout: Duration,
+    pub(super) options: TcpOptions,
+    pub(super) security: T,
+    pub(super) protocol: M,
+    pub(super) runtime: PhantomData<fn(R)>,
+}
+
+impl<R: Runtime, T: Security, M: MakeProtocol> Dial for DialTcp<R, T, M> {
+    type Address = String;
+    type Stream = R::TcpStream;
+    type Protocol = T::Over<M::Protocol>;
+    type Connecting = ConnectTcp<R>;
+
+    fn connect(&self, address: &String) -> ConnectTcp<R> {
+        ConnectTcp::new(address, self.timeout, self.options.clone())
+    }
+
+    fn protocol(&self, address: &String) -> io::Result<Self::Protocol> {
+        self.security.cover(host(address), self.protocol.make()?)
+    }
+}
+
+/// Connects to Unix sockets. It appears in bounds only.
+#[cfg(unix)]
+#[derive(Debug)]
+pub struct DialUnix<R, T, M> {
+    pub(super) timeout: Duration,
+    pub(super) security: T,
+    pub(super) protocol: M,
+    pub(super) runtime: PhantomData<fn(R)>,
+}
+
+#[cfg(unix)]
+impl<R: UnixRuntime, T: Security, M: MakeProtocol> Dial for DialUnix<R, T, M> {
+    type Address = PathBuf;
+    type Stream = R::UnixStream;
+    type Protocol = T::Over<M::Protocol>;
+    type Connecting = ConnectUnix<R>;
+
+    fn connect(&self, path: &PathBuf) -> ConnectUnix<R> {
+        ConnectUnix::new(path, self.timeout)
+    }
+
+    fn protocol(&self, _path: &PathBuf) -> io::Result<Self::Protocol> {
+        self.security.cover("", self.protocol.make()?)
+    }
+}
+
+/// Connects over WebSocket. It appears in bounds only.
+#[cfg(feature = "websocket")]
+#[derive(Debug)]
+pub struct DialWebSocket<R, T, MF> {
+    pub(super) timeout: Duration,
+    pub(super) options: TcpOptions,
+    pub(super) security: T,
+    pub(super) form: MF,
+    pub(super) runtime: PhantomData<fn(R)>,
+}
+
+#[cfg(feature = "websocket")]
+impl<R, T, MF, F> Dial for DialWebSocket<R, T, MF>
+where
+    R: Runtime,
+    T: Security,
+    MF: Fn() -> F,
+    F: Form,
+    WebSocket<F>: StreamProtocol<Messages = F::Messages>,
+{
+    /// The request, and `HOST:PORT` of it.
+    type Address = (ClientRequest, String);
+    type Stream = R::TcpStream;
+    type Protocol = T::Over<WebSocket<F>>;
+    type Connecting = ConnectTcp<R>;
+
+    fn connect(&self, (_, address): &Self::Address) -> ConnectTcp<R> {
+        ConnectTcp::new(address, self.timeout, self.options.clone())
+    }
+
+    fn protocol(&self, (request, _): &Self::Address) -> io::Result<Self::Protocol> {
+        let protocol = WebSocket::client_of((self.form)(), request.clone(), crate::system_random);
+        self.security.cover(request.host(), protocol)
+    }
+}

@@ -1,0 +1,477 @@
+//! [`Pool`]: several sessions to one address or more, kept filled.
+
+mod addresses;
+mod dial;
+mod roster;
+mod select;
+mod stats;
+mod task;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::marker::PhantomData;
+#[cfg(unix)]
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use event_listener::EventListener;
+#[cfg(feature = "websocket")]
+use getty_core::StreamProtocol;
+use getty_core::codec::{Decoder, Encoder, Raw};
+#[cfg(feature = "websocket")]
+use getty_core::websocket::{ClientRequest, Form, Message, WebSocket, Whole};
+use getty_core::{Backoff, Framed, Items, Out, Protocol, SendError};
+
+use crate::drive::members::Phase;
+use crate::endpoint::client::ClientBuilder;
+use crate::endpoint::factory::FramedBy;
+use crate::endpoint::resolve::host;
+use crate::endpoint::security::Security;
+#[cfg(feature = "websocket")]
+use crate::endpoint::websocket;
+#[cfg(unix)]
+use crate::runtime::UnixRuntime;
+use crate::runtime::io::Timer;
+use crate::runtime::{Runtime, Spawn, clock};
+use crate::session::handle::Handle;
+use crate::session::listener::Listener;
+#[cfg(unix)]
+use crate::socket::address::AddressError;
+use crate::socket::tcp::TcpOptions;
+#[cfg(unix)]
+use crate::socket::unix;
+
+use addresses::Addresses;
+#[cfg(unix)]
+pub use dial::DialUnix;
+#[cfg(feature = "websocket")]
+pub use dial::DialWebSocket;
+pub use dial::{Dial, DialTcp};
+use roster::Roster;
+pub use select::Select;
+pub use stats::{AddressStats, NotReady, NotReadyWhy, PoolClosed, PoolStats};
+use task::Plan;
+pub use task::PoolTask;
+
+/// How a [`Pool`] is to be.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    sessions: usize,
+    backoff: Backoff,
+    select: Select,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        PoolOptions { sessions: 1, backoff: Backoff::default(), select: Select::default() }
+    }
+}
+
+impl PoolOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many sessions there are to be, of all addresses together. Default 1, which is a client that reconnects; at least
+    /// 1.
+    #[must_use]
+    pub fn sessions(mut self, sessions: usize) -> Self {
+        self.sessions = sessions.max(1);
+        self
+    }
+
+    /// How long an address that failed is left alone, and when it is given up. Default: [`Backoff::new`], which does not
+    /// give up.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Which session [`Pool::get`] and [`Pool::send`] take. Default [`Select::RoundRobin`].
+    #[must_use]
+    pub fn select(mut self, select: Select) -> Self {
+        self.select = select;
+        self
+    }
+}
+
+/// Several sessions to one address or more, kept filled: whenever one ends, for whatever reason, another takes its place.
+/// Made by [`ClientBuilder::pool`].
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use bytes::Bytes;
+/// # use getty_driver::core::codec::LengthDelimited;
+/// # use getty_driver::*;
+/// # struct Printer;
+/// # impl Listener<Items<Bytes>> for Printer {
+/// #     fn on_message(&mut self, _: &mut Context<'_, Items<Bytes>>, _: Bytes) {}
+/// # }
+/// # type Task<R> = PoolTask<R, DialTcp<R, Plaintext, FramedBy<fn() -> LengthDelimited, Bytes>>, fn() -> Printer, Printer>;
+/// # async fn example<R: Runtime<Spawner: Spawn<Task<R>>>>() -> Result<(), Box<dyn std::error::Error>> {
+/// # let codec: fn() -> LengthDelimited = LengthDelimited::new;
+/// # let listener: fn() -> Printer = || Printer;
+/// let options = PoolOptions::new().sessions(4);
+/// // With an adapter: Client::builder().pool(options).tcp(addresses, LengthDelimited::new, || Printer)
+/// let pool = Client::<R>::builder().pool(options).tcp(["one.example:7000", "two.example:7000"], codec, listener)?;
+/// pool.wait_ready(Duration::from_secs(5)).await?; // one session is enough; the others come meanwhile
+/// pool.send(Bytes::from("hello")).await?;
+/// pool.close(Duration::from_secs(5)).await;
+/// # Ok(()) }
+/// ```
+///
+/// # Sessions
+/// Each has a codec and a listener of its own, and a task that connects, drives it to its end, and connects again. Nothing of
+/// the dead session waits for the next one: its [`on_close`](Listener::on_close) comes at once, and before anything is
+/// connected. It does not matter who ended it, or why: a session that was closed through its [`Handle`] or refused by its
+/// listener is replaced too, after a pause. To end them all, [`close`](Self::close) the pool.
+///
+/// # Addresses
+/// A session goes to the address that has the fewest; where several have as few, in turn, beginning anywhere. Names are resolved again each
+/// time. An address that fails rests for as long as the [`Backoff`] says, while others are used; when it is due, one session
+/// tries it, and the others follow once that one is open. Sessions stay where they are when it comes back.
+///
+/// # What is posted
+/// [`send`](Self::send) and [`try_send`](Self::try_send) post to one of the open sessions; the order of two items is kept only if both go the
+/// same way. As with a handle, posted is not sent: an item that the session has taken shares its fate. One that was still in
+/// its queue when it ended goes to another session, and in the end is given back by [`close`](Self::close). To know what became of each,
+/// use [`get`](Self::get) and [`Handle::send_flushed`].
+///
+/// Dropping the pool aborts its sessions, and drops what was posted.
+pub struct Pool<R, O> {
+    roster: Arc<Roster<O>>,
+    runtime: PhantomData<fn(R)>,
+}
+
+impl<R: Runtime, O> Pool<R, O> {
+    /// Waits until a session is open: handshakes are done, and its listener has let it in.
+    ///
+    /// # Errors
+    /// [`NotReady`] after `timeout`, or as soon as all addresses are given up or the pool is closed. It says what went wrong
+    /// at each address. The pool goes on trying.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
+        self.wait_open(1, timeout).await
+    }
+
+    /// Waits until as many sessions are open as there are to be.
+    ///
+    /// # Errors
+    /// As for [`wait_ready`](Self::wait_ready).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn wait_all(&self, timeout: Duration) -> Result<(), NotReady> {
+        self.wait_open(self.roster.wanted(), timeout).await
+    }
+
+    async fn wait_open(&self, wanted: usize, timeout: Duration) -> Result<(), NotReady> {
+        let mut timer = R::timer(clock::after::<R>(timeout));
+        loop {
+            let mut changed = self.roster.listen();
+            let open = self.roster.open();
+            if open >= wanted {
+                return Ok(());
+            }
+            let not_ready = |why| NotReady {
+                why,
+                open,
+                wanted,
+                sessions: self.roster.wanted(),
+                addresses: self.roster.address_stats(clock::timestamp(R::now())),
+            };
+            if self.roster.is_closed() {
+                return Err(not_ready(NotReadyWhy::Closed));
+            }
+            if self.roster.is_given_up() {
+                return Err(not_ready(NotReadyWhy::GivenUp));
+            }
+            let in_time = poll_fn(|cx| match Pin::new(&mut changed).poll(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending => timer.poll(cx).map(|()| false),
+            });
+            if !in_time.await {
+                return Err(not_ready(NotReadyWhy::TimedOut(timeout)));
+            }
+        }
+    }
+
+    /// A session that is open, by the pool's [selection](PoolOptions::select); `None` if none is.
+    pub fn get(&self) -> Option<Handle<O>> {
+        self.roster.get()
+    }
+
+    /// All the sessions that are open, in the order in which they opened.
+    pub fn sessions(&self) -> Vec<Handle<O>> {
+        self.roster.ready()
+    }
+
+    /// Posts an item to one of the open sessions that has room for it now, by the pool's
+    /// [selection](PoolOptions::select).
+    ///
+    /// # Errors
+    /// Each gives the item back: [`SendError::Blocked`] if no open session has room, [`SendError::NotOpen`] if no session is
+    /// open, [`SendError::Closed`] if none will be, since the pool is closed or all addresses are given up.
+    pub fn try_send(&self, item: O) -> Result<(), SendError<O>> {
+        self.roster.post(item)
+    }
+
+    /// Posts an item to one of the open sessions, and waits until there is one that has room for it.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] with the item, if the pool is closed or all addresses are given up.
+    ///
+    /// # Cancel safety
+    /// An item whose future is dropped before it is ready was not posted, and is dropped with it.
+    pub async fn send(&self, mut item: O) -> Result<(), SendError<O>> {
+        let mut heard: Vec<EventListener> = Vec::new();
+        loop {
+            item = match self.roster.post(item) {
+                Err(SendError::Blocked(back) | SendError::NotOpen(back)) => back,
+                result => return result,
+            };
+            if heard.is_empty() {
+                // There may have been room before this one listened: once more.
+                heard.push(self.roster.listen());
+                heard.extend(self.roster.ready().iter().map(Handle::listen_for_room));
+                continue;
+            }
+            poll_fn(|cx| match heard.iter_mut().any(|heard| Pin::new(heard).poll(cx).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            })
+            .await;
+            heard.clear();
+        }
+    }
+
+    /// How it is doing.
+    pub fn stats(&self) -> PoolStats {
+        self.roster.stats(clock::timestamp(R::now()))
+    }
+
+    /// Stops connecting, tells every listener ([`on_shutdown`](Listener::on_shutdown), which by default closes gracefully
+    /// after the messages that are already here), waits up to `grace`, then aborts what is left. Gives back the items that no
+    /// session took.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the pool closing: nothing is connected any more. What is left is aborted when the pool is
+    /// dropped, or when this is called again and its grace is over.
+    pub async fn close(&self, grace: Duration) -> PoolClosed<O> {
+        self.roster.endpoint.enter(Phase::ShuttingDown);
+        self.roster.tell(); // who waits for a session learns that there will be none
+        let aborted = self.roster.endpoint.shut_down::<R>(grace).await;
+        PoolClosed { aborted, unsent: self.roster.take_carried() }
+    }
+}
+
+impl<R, O> Drop for Pool<R, O> {
+    fn drop(&mut self) {
+        self.roster.endpoint.enter(Phase::Aborting);
+    }
+}
+
+impl<R, O> fmt::Debug for Pool<R, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("open", &self.roster.open()).finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
+    /// Makes a pool of sessions instead of one.
+    pub fn pool(self, options: PoolOptions) -> PoolBuilder<R, S, T> {
+        PoolBuilder { client: self, options }
+    }
+}
+
+/// Makes a [`Pool`].
+///
+/// The functions that make codecs and listeners are shared by the pool's tasks: where the spawner asks for `Send`, as those of
+/// the runtimes do, they must be `Send + Sync`.
+#[must_use = "a builder does nothing until it is told where to connect"]
+pub struct PoolBuilder<R: Runtime, S, T> {
+    client: ClientBuilder<R, S, T>,
+    options: PoolOptions,
+}
+
+impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
+    /// Connects to `addresses` (each `HOST:PORT`), with the codec and the listener that the two functions make for each
+    /// session. It returns at once; see [`Pool::wait_ready`].
+    ///
+    /// # Errors
+    /// There is no address, or, with TLS, the host of one is no name that a certificate could be for. Whether the addresses
+    /// answer is not known yet.
+    pub fn tcp<A, C, O, L, MC, ML>(
+        self,
+        addresses: impl IntoIterator<Item = A>,
+        codec: MC,
+        listener: ML,
+    ) -> io::Result<Pool<R, O>>
+    where
+        A: Into<String>,
+        MC: Fn() -> C,
+        ML: Fn() -> L,
+        C: Decoder + Encoder<O>,
+        L: Listener<Items<C::Item, O>>,
+        S: Spawn<PoolTask<R, DialTcp<R, T, FramedBy<MC, O>>, ML, L>>,
+    {
+        let addresses: Vec<String> = addresses.into_iter().map(Into::into).collect();
+        for address in &addresses {
+            self.client.security.cover(host(address), Framed::<Raw>::new(Raw))?;
+        }
+        let names = addresses.clone();
+        self.start(names, addresses, listener, |client| DialTcp {
+            timeout: client.connect_timeout,
+            options: client.tcp,
+            security: client.security,
+            protocol: FramedBy { codec, out: PhantomData },
+            runtime: PhantomData,
+        })
+    }
+
+    /// The same as [`tcp`](Self::tcp) over the Unix sockets at `paths`. On Linux, a path that begins with a
+    /// NUL is an abstract name.
+    ///
+    /// # Errors
+    /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a path has a NUL in any other
+    /// place.
+    #[cfg(unix)]
+    pub fn unix<A, C, O, L, MC, ML>(
+        self,
+        paths: impl IntoIterator<Item = A>,
+        codec: MC,
+        listener: ML,
+    ) -> io::Result<Pool<R, O>>
+    where
+        R: UnixRuntime,
+        A: AsRef<Path>,
+        MC: Fn() -> C,
+        ML: Fn() -> L,
+        C: Decoder + Encoder<O>,
+        L: Listener<Items<C::Item, O>>,
+        S: Spawn<PoolTask<R, DialUnix<R, T, FramedBy<MC, O>>, ML, L>>,
+    {
+        self.client.security.cover("", Framed::<Raw>::new(Raw))?;
+        let paths: Vec<_> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
+        for path in &paths {
+            unix::Kind::of(path)
+                .map_err(|error| AddressError::wrap("connect to", unix::shown(path), error))?;
+        }
+        let names = paths.iter().map(|path| unix::shown(path)).collect();
+        self.start(names, paths, listener, |client| DialUnix {
+            timeout: client.connect_timeout,
+            security: client.security,
+            protocol: FramedBy { codec, out: PhantomData },
+            runtime: PhantomData,
+        })
+    }
+
+    /// The same as [`tcp`](Self::tcp) over WebSocket, with a session of whole messages for each of `requests`, which are
+    /// used again for every session that goes there.
+    ///
+    /// # Errors
+    /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a request is a `wss` one and there is no
+    /// `ClientBuilder::tls`, or the other way round.
+    #[cfg(feature = "websocket")]
+    pub fn websocket<L, ML>(
+        self,
+        requests: impl IntoIterator<Item = ClientRequest>,
+        listener: ML,
+    ) -> io::Result<Pool<R, Message>>
+    where
+        ML: Fn() -> L,
+        L: Listener<Items<Message>>,
+        S: Spawn<PoolTask<R, DialWebSocket<R, T, fn() -> Whole>, ML, L>>,
+    {
+        let form: fn() -> Whole = || Whole;
+        self.websocket_of(requests, form, listener)
+    }
+
+    /// The same for messages of another form: `|| Packages::new(codec)`, or `|| Parts`.
+    ///
+    /// # Errors
+    /// As for [`websocket`](Self::websocket).
+    #[cfg(feature = "websocket")]
+    pub fn websocket_of<F, L, MF, ML>(
+        self,
+        requests: impl IntoIterator<Item = ClientRequest>,
+        form: MF,
+        listener: ML,
+    ) -> io::Result<Pool<R, Out<WebSocket<F>>>>
+    where
+        MF: Fn() -> F,
+        ML: Fn() -> L,
+        F: Form,
+        WebSocket<F>: StreamProtocol<Messages = F::Messages>,
+        L: Listener<F::Messages>,
+        S: Spawn<PoolTask<R, DialWebSocket<R, T, MF>, ML, L>>,
+    {
+        let mut addresses = Vec::new();
+        for request in requests {
+            let address = websocket::address::<T>(&request)?;
+            self.client.security.cover(request.host(), Framed::<Raw>::new(Raw))?;
+            addresses.push((request, address));
+        }
+        let names = addresses.iter().map(|(_, address)| address.clone()).collect();
+        self.start(names, addresses, listener, |client| DialWebSocket {
+            timeout: client.connect_timeout,
+            options: client.tcp,
+            security: client.security,
+            form,
+            runtime: PhantomData,
+        })
+    }
+
+    /// Spawns the tasks.
+    fn start<D, L, ML>(
+        self,
+        names: Vec<String>,
+        addresses: Vec<D::Address>,
+        listener: ML,
+        dial: impl FnOnce(Dialling<T>) -> D,
+    ) -> io::Result<Pool<R, Out<D::Protocol>>>
+    where
+        D: Dial,
+        ML: Fn() -> L,
+        L: Listener<<D::Protocol as Protocol>::Messages>,
+        S: Spawn<PoolTask<R, D, ML, L>>,
+    {
+        if addresses.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool needs an address to connect to"));
+        }
+        let PoolOptions { sessions, backoff, select } = self.options;
+        let ClientBuilder { config, tcp, connect_timeout, spawner, on_panic, security, .. } = self.client;
+        let dial = dial(Dialling { connect_timeout, tcp, security });
+        let plan = Arc::new(Plan { dial, addresses, listener, config, on_panic });
+        // Seeds of the standard library's hash tables come from the system.
+        let seed = RandomState::new().hash_one(0);
+        let roster = Arc::new(Roster::new(select, sessions, Addresses::new(names, &backoff, seed)));
+        let pool = Pool { roster: roster.clone(), runtime: PhantomData };
+        for _ in 0..sessions {
+            spawner.spawn(PoolTask::new(plan.clone(), roster.clone()));
+        }
+        Ok(pool)
+    }
+}
+
+/// What dialling takes from a client.
+struct Dialling<T> {
+    connect_timeout: Duration,
+    tcp: TcpOptions,
+    security: T,
+}
+
+impl<R: Runtime, S, T> fmt::Debug for PoolBuilder<R, S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder").field("client", &self.client).field("options", &self.options).finish()
+    }
+}

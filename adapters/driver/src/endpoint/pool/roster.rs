@@ -1,0 +1,314 @@
+//! [`Roster`]: what the sessions of a pool and the [`Pool`](crate::Pool) itself share.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::{Event, EventListener};
+use getty_core::{SendError, Timestamp};
+
+use super::addresses::{Addresses, Attempt, Choice};
+use super::select::Select;
+use super::stats::{AddressStats, PoolStats};
+use crate::drive::members::{Endpoint, Phase};
+use crate::session::handle::Handle;
+
+/// The sessions that are open, what is known of the addresses, and the items that wait for a session.
+pub(super) struct Roster<O> {
+    select: Select,
+    /// How many sessions there are to be.
+    sessions: usize,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// A session has opened or ended, or an attempt failed.
+    changed: Event,
+    /// How many items wait for a session: what a session looks at in each turn.
+    carried: AtomicUsize,
+    state: Mutex<State<O>>,
+}
+
+struct State<O> {
+    addresses: Addresses,
+    ready: Vec<Handle<O>>,
+    /// Whose turn it is.
+    next: usize,
+    /// Items that were posted to sessions which ended before they took them. There are no more than fit into the queues of
+    /// all sessions, since a session is given these first.
+    carried: VecDeque<O>,
+}
+
+impl<O> State<O> {
+    /// The session that is taken first.
+    fn first(&self, select: Select) -> usize {
+        match select {
+            Select::RoundRobin => self.next,
+            Select::LeastLoaded => {
+                let sessions = self.ready.len();
+                let in_turn = (0..sessions).map(|i| (self.next + i) % sessions);
+                let loads = in_turn.filter_map(|i| Some((self.ready[i].load()?, i)));
+                loads.min_by_key(|(load, _)| *load).map_or(self.next, |(_, i)| i)
+            }
+        }
+    }
+}
+
+impl<O> Roster<O> {
+    pub(super) fn new(select: Select, sessions: usize, addresses: Addresses) -> Self {
+        Roster {
+            select,
+            sessions,
+            endpoint: Arc::new(Endpoint::default()),
+            changed: Event::new(),
+            carried: AtomicUsize::new(0),
+            state: Mutex::new(State { addresses, ready: Vec::new(), next: 0, carried: VecDeque::new() }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<O>> {
+        // Nothing of the user's runs under this lock, but wakers being cloned.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears of the next change.
+    pub(super) fn listen(&self) -> EventListener {
+        self.changed.listen()
+    }
+
+    /// Tells everybody who listens that something has changed.
+    pub(super) fn tell(&self) {
+        self.changed.notify(usize::MAX);
+    }
+
+    pub(super) fn choose(&self, now: Timestamp) -> Choice {
+        self.lock().addresses.choose(now)
+    }
+
+    /// A session is open: what waits for one goes to it first.
+    pub(super) fn opened(&self, attempt: &mut Attempt, handle: &Handle<O>, now: Timestamp) {
+        self.feed(handle);
+        let mut state = self.lock();
+        state.addresses.opened(attempt, now);
+        state.ready.push(handle.clone());
+        drop(state);
+        self.feed(handle); // what was left over meanwhile was offered to others only
+        self.tell();
+    }
+
+    /// A session takes nothing any more.
+    pub(super) fn withdraw(&self, handle: &Handle<O>) {
+        let mut state = self.lock();
+        let place = state.ready.iter().position(|ready| ready.id() == handle.id());
+        let withdrawn = place.map(|place| state.ready.remove(place));
+        drop(state);
+        if withdrawn.is_some() {
+            self.tell();
+        }
+    }
+
+    /// An attempt failed, or its session is over.
+    pub(super) fn over(&self, attempt: &Attempt, now: Timestamp, error: String) {
+        self.lock().addresses.over(attempt, now, error);
+        self.tell();
+    }
+
+    /// An attempt or a session was given up.
+    pub(super) fn left(&self, attempt: &Attempt) {
+        self.lock().addresses.left(attempt);
+        self.tell();
+    }
+
+    /// Finds other sessions for items that one did not take: those that have room now, then whichever has room first.
+    pub(super) fn carry(&self, items: Vec<O>) {
+        if items.is_empty() {
+            return;
+        }
+        self.change_carried(|carried| carried.extend(items));
+        // One that is full now has a turn when it has room, and looks then.
+        self.ready().iter().for_each(|handle| self.feed(handle));
+    }
+
+    /// Gives a session as many of the items that wait for one as it has room for.
+    pub(super) fn feed(&self, handle: &Handle<O>) {
+        // One that has no room must not even look: another one that has might find nothing meanwhile.
+        while self.carried.load(Ordering::Relaxed) > 0 && handle.has_room() {
+            let Some(item) = self.change_carried(VecDeque::pop_front) else { return };
+            let refused = handle.post_pooled(item).err().and_then(SendError::into_item);
+            if let Some(item) = refused {
+                return self.change_carried(|carried| carried.push_front(item));
+            }
+        }
+    }
+
+    fn change_carried<T>(&self, change: impl FnOnce(&mut VecDeque<O>) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state.carried);
+        self.carried.store(state.carried.len(), Ordering::Relaxed);
+        result
+    }
+
+    /// Takes the items that no session took.
+    pub(super) fn take_carried(&self) -> Vec<O> {
+        self.change_carried(std::mem::take).into()
+    }
+
+    /// The open sessions, each once, beginning with the one that the selection says.
+    fn in_turn(&self) -> impl Iterator<Item = Handle<O>> {
+        let mut first = None; // of this round: others, at the same time, move whose turn it is
+        (0..).map_while(move |turn| self.pick(turn, &mut first))
+    }
+
+    fn pick(&self, turn: usize, first: &mut Option<usize>) -> Option<Handle<O>> {
+        let mut state = self.lock();
+        let sessions = state.ready.len();
+        if turn >= sessions {
+            return None;
+        }
+        let first = *first.get_or_insert_with(|| state.first(self.select));
+        let place = (first + turn) % sessions;
+        state.next = place + 1;
+        Some(state.ready[place].clone())
+    }
+
+    /// An open session that is not closing.
+    pub(super) fn get(&self) -> Option<Handle<O>> {
+        self.in_turn().find(|handle| handle.load().is_some())
+    }
+
+    /// The open sessions.
+    pub(super) fn ready(&self) -> Vec<Handle<O>> {
+        self.lock().ready.clone()
+    }
+
+    /// How many sessions there are to be.
+    pub(super) fn wanted(&self) -> usize {
+        self.sessions
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.lock().ready.len()
+    }
+
+    /// Posts an item to one of the sessions that has room.
+    pub(super) fn post(&self, mut item: O) -> Result<(), SendError<O>> {
+        let mut is_blocked = false;
+        for handle in self.in_turn() {
+            match handle.post_pooled(item) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Blocked(back)) => {
+                    is_blocked = true;
+                    item = back;
+                }
+                Err(SendError::Closed(back)) => item = back,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(match self.is_over() {
+            true => SendError::Closed(item),
+            false if is_blocked => SendError::Blocked(item),
+            false => SendError::NotOpen(item),
+        })
+    }
+
+    /// Whether there is no session and will be none.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_closed() || self.is_given_up()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.endpoint.phase() != Phase::Running
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.lock().addresses.are_given_up()
+    }
+
+    pub(super) fn address_stats(&self, now: Timestamp) -> Vec<AddressStats> {
+        self.lock().addresses.stats(now)
+    }
+
+    pub(super) fn stats(&self, now: Timestamp) -> PoolStats {
+        let state = self.lock();
+        let (open, connecting) = (state.addresses.open(), state.addresses.connecting());
+        PoolStats {
+            open: state.ready.len(),
+            closing: open.saturating_sub(state.ready.len()),
+            connecting,
+            waiting: self.sessions.saturating_sub(open + connecting),
+            carried: state.carried.len(),
+            addresses: state.addresses.stats(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use getty_core::Backoff;
+
+    use super::*;
+    use crate::session::id::SessionId;
+    use crate::session::shared::Shared;
+
+    fn roster() -> Roster<usize> {
+        Roster::new(Select::RoundRobin, 2, Addresses::new(vec!["a".to_owned()], &Backoff::new(), 0))
+    }
+
+    /// A session with room for so many items.
+    fn session(room: usize) -> Handle<usize> {
+        Handle::new(Arc::new(Shared::new(SessionId::next(), None, None, room)))
+    }
+
+    /// Waits until both threads have come here so often.
+    fn meet(arrived: &AtomicUsize, times: usize) {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < 2 * times {
+            thread::yield_now(); // there may be one core only
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_while_a_session_opens_goes_there() {
+        let rounds: Vec<_> = (0..20_000).map(|_| (roster(), session(4))).collect();
+        let arrived = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for (i, (roster, session)) in rounds.iter().enumerate() {
+                    let Choice::Connect(mut attempt) = roster.choose(Timestamp::ORIGIN) else { return };
+                    meet(&arrived, i + 1);
+                    (0..i % 64).for_each(|_| std::hint::spin_loop());
+                    roster.opened(&mut attempt, session, Timestamp::ORIGIN);
+                }
+            });
+            for (i, (roster, _)) in rounds.iter().enumerate() {
+                meet(&arrived, i + 1);
+                (0..i / 64 % 64).for_each(|_| std::hint::spin_loop());
+                roster.carry(vec![1]);
+            }
+        });
+        let stuck = rounds.iter().filter(|(_, session)| session.load() != Some(1)).count();
+        assert_eq!(stuck, 0);
+    }
+
+    #[test]
+    fn a_session_without_room_keeps_nothing_from_one_that_has_room() {
+        let (roster, full, done) = (roster(), session(0), AtomicBool::new(false));
+        let stuck = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    roster.feed(&full);
+                }
+            });
+            let missed = |_: &usize| {
+                let free = session(1);
+                roster.change_carried(|carried| carried.push_back(1));
+                roster.feed(&free);
+                free.load() != Some(1)
+            };
+            let stuck = (0..100_000).filter(missed).count();
+            done.store(true, Ordering::Relaxed);
+            stuck
+        });
+        assert_eq!(stuck, 0);
+    }
+}

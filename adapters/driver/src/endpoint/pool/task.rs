@@ -1,0 +1,251 @@
+//! [`PoolTask`]: one of a pool's sessions after the other, and the waits between them.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use event_listener::EventListener;
+use getty_core::{Config, Out, Protocol, Session};
+
+use super::addresses::{Attempt, Choice};
+use super::dial::Dial;
+use super::roster::Roster;
+use crate::drive::actor::{self, OnPanic};
+use crate::drive::driver::Driver;
+use crate::drive::members::{Membership, Phase};
+use crate::drive::slots::Role;
+use crate::runtime::io::Timer;
+use crate::runtime::{Runtime, clock};
+use crate::session::handle::Handle;
+use crate::session::id::SessionId;
+use crate::session::listener::Listener;
+
+/// How many states a task goes through before others have their turn.
+const TURN_STEPS: u32 = 16;
+
+/// What the tasks of one pool have in common and never change.
+pub(super) struct Plan<D: Dial, ML> {
+    pub(super) dial: D,
+    pub(super) addresses: Vec<D::Address>,
+    pub(super) listener: ML,
+    pub(super) config: Arc<Config>,
+    pub(super) on_panic: Option<OnPanic>,
+}
+
+/// One of the tasks of a [`Pool`](crate::Pool): it connects, drives the session to its end, waits as long as it must, and
+/// connects again. It appears in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods only.
+#[must_use = "futures do nothing unless polled"]
+pub struct PoolTask<R: Runtime, D: Dial, ML, L> {
+    state: State<R, D, L>,
+    plan: Arc<Plan<D, ML>>,
+    roster: Arc<Roster<Out<D::Protocol>>>,
+    /// Dropped after the stream and the listener: whoever waits for the members waits for those.
+    membership: Membership,
+}
+
+enum State<R: Runtime, D: Dial, L> {
+    Choosing,
+    Waiting { changed: EventListener, timer: Option<R::Timer> },
+    Connecting { attempt: Attempt, connecting: D::Connecting },
+    Driving(Box<Driving<R, D, L>>),
+    Over,
+}
+
+struct Driving<R: Runtime, D: Dial, L> {
+    attempt: Attempt,
+    driver: Driver<R, D::Stream, D::Protocol, L>,
+    handle: Handle<Out<D::Protocol>>,
+    /// Whether the pool gives this session to those who ask for one.
+    is_listed: bool,
+}
+
+// No field is ever pinned.
+impl<R: Runtime, D: Dial, ML, L> Unpin for PoolTask<R, D, ML, L> {}
+
+impl<R, D, ML, L> PoolTask<R, D, ML, L>
+where
+    R: Runtime,
+    D: Dial,
+    ML: Fn() -> L,
+    L: Listener<<D::Protocol as Protocol>::Messages>,
+{
+    pub(super) fn new(plan: Arc<Plan<D, ML>>, roster: Arc<Roster<Out<D::Protocol>>>) -> Self {
+        let mut membership = Membership::none();
+        membership.set(roster.endpoint.join(Role::Acceptor));
+        PoolTask { state: State::Choosing, plan, roster, membership }
+    }
+
+    /// Goes on by one state; pending if there is nothing to do.
+    fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let is_running = self.membership.look() == Phase::Running;
+        match &mut self.state {
+            State::Driving(driving) => {
+                let polled = Pin::new(&mut driving.driver).poll(cx);
+                let Poll::Ready(reason) = polled else {
+                    self.list();
+                    return Poll::Pending;
+                };
+                let attempt = self.end_session();
+                // Whoever closes the pool sees to its sessions' ends: these say nothing of their addresses.
+                match attempt {
+                    Some(attempt) if self.membership.look() == Phase::Running => {
+                        self.roster.over(&attempt, clock::timestamp(R::now()), reason.to_string());
+                    }
+                    Some(attempt) => self.roster.left(&attempt),
+                    None => {}
+                }
+                self.state = State::Choosing;
+            }
+            _ if !is_running => {
+                self.leave();
+                self.state = State::Over;
+            }
+            State::Choosing => self.choose(),
+            State::Waiting { changed, timer } => {
+                let is_due = Pin::new(changed).poll(cx).is_ready()
+                    || timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+                if !is_due {
+                    return Poll::Pending;
+                }
+                self.state = State::Choosing;
+            }
+            State::Connecting { connecting, .. } => {
+                let Poll::Ready(result) = Pin::new(connecting).poll(cx) else { return Poll::Pending };
+                let State::Connecting { attempt, .. } = std::mem::replace(&mut self.state, State::Choosing)
+                else {
+                    return Poll::Ready(());
+                };
+                match result
+                    .map_err(|error| error.to_string())
+                    .and_then(|stream| self.begin(&attempt, stream))
+                {
+                    Ok((driver, handle)) => {
+                        let driving = Driving { attempt, driver, handle, is_listed: false };
+                        self.state = State::Driving(Box::new(driving));
+                    }
+                    Err(error) => self.roster.over(&attempt, clock::timestamp(R::now()), error),
+                }
+            }
+            State::Over => {}
+        }
+        Poll::Ready(())
+    }
+
+    fn choose(&mut self) {
+        let changed = self.roster.listen(); // what changes after the choice is heard of
+        self.state = match self.roster.choose(clock::timestamp(R::now())) {
+            Choice::Connect(attempt) => {
+                let connecting = self.plan.dial.connect(&self.plan.addresses[attempt.address]);
+                State::Connecting { attempt, connecting }
+            }
+            Choice::Wait(until) => {
+                let timer = until.map(|until| R::timer(clock::instant(until)));
+                State::Waiting { changed, timer }
+            }
+        };
+    }
+
+    /// Begins a session.
+    #[allow(clippy::type_complexity, reason = "the two parts of a `Driving`, taken apart at once")]
+    fn begin(
+        &self,
+        attempt: &Attempt,
+        stream: D::Stream,
+    ) -> Result<(Driver<R, D::Stream, D::Protocol, L>, Handle<Out<D::Protocol>>), String> {
+        let plan = &self.plan;
+        let make = || (plan.dial.protocol(&plan.addresses[attempt.address]), (plan.listener)());
+        let (protocol, listener) = match catch_unwind(AssertUnwindSafe(make)) {
+            Ok((protocol, listener)) => (protocol.map_err(|error| error.to_string())?, listener),
+            Err(panic) => {
+                actor::tell_panic(plan.on_panic.as_ref(), SessionId::next(), &*panic);
+                return Err("the function that makes codecs or listeners panicked".to_owned());
+            }
+        };
+        let session = Session::new(protocol, plan.config.clone(), clock::timestamp(R::now()));
+        let mut driver = Driver::new(session, stream, listener);
+        driver.set_member(self.roster.endpoint.join(Role::Session));
+        driver.set_on_panic(plan.on_panic.clone());
+        let handle = driver.handle();
+        Ok((driver, handle))
+    }
+
+    /// Sees to it that the pool gives the session to those who ask for one, as long as it is open.
+    fn list(&mut self) {
+        let State::Driving(driving) = &mut self.state else { return };
+        let Driving { attempt, driver, handle, is_listed } = &mut **driving;
+        let is_open = driver.is_open();
+        match (*is_listed, is_open) {
+            (false, true) => self.roster.opened(attempt, handle, clock::timestamp(R::now())),
+            (true, false) => self.roster.withdraw(handle),
+            (true, true) => self.roster.feed(handle),
+            (false, false) => {}
+        }
+        *is_listed = is_open;
+    }
+}
+
+impl<R: Runtime, D: Dial, ML, L> PoolTask<R, D, ML, L> {
+    /// Ends the session, if there is one, and finds another for what it did not take.
+    fn end_session(&mut self) -> Option<Attempt> {
+        let State::Driving(_) = &self.state else { return None };
+        let State::Driving(driving) = std::mem::replace(&mut self.state, State::Over) else { return None };
+        let Driving { attempt, driver, handle, .. } = *driving;
+        self.roster.withdraw(&handle);
+        // A listener or a codec may panic when it is dropped, too. The next session has another one.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(driver))) {
+            actor::tell_panic(self.plan.on_panic.as_ref(), handle.id(), &*panic);
+        }
+        self.roster.carry(handle.take_pooled());
+        Some(attempt)
+    }
+
+    /// Gives up whatever is under way.
+    fn leave(&mut self) {
+        let attempt = match &self.state {
+            State::Driving(_) => self.end_session(),
+            _ => match std::mem::replace(&mut self.state, State::Over) {
+                State::Connecting { attempt, .. } => Some(attempt),
+                _ => None,
+            },
+        };
+        if let Some(attempt) = attempt {
+            self.roster.left(&attempt);
+        }
+    }
+}
+
+impl<R, D, ML, L> Future for PoolTask<R, D, ML, L>
+where
+    R: Runtime,
+    D: Dial,
+    ML: Fn() -> L,
+    L: Listener<<D::Protocol as Protocol>::Messages>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut steps = TURN_STEPS;
+        while this.advance(cx).is_ready() {
+            if let State::Over = this.state {
+                return Poll::Ready(());
+            }
+            steps -= 1;
+            if steps == 0 {
+                R::yield_now(cx); // a back-off of nothing is not to keep others waiting
+                break;
+            }
+        }
+        this.membership.end_turn(cx.waker(), Vec::new);
+        Poll::Pending
+    }
+}
+
+impl<R: Runtime, D: Dial, ML, L> Drop for PoolTask<R, D, ML, L> {
+    /// A task that is dropped before its pool is closed leaves nothing behind.
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,243 @@
+//! [`ClientTls`]: the client's end.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use getty_core::StreamProtocol;
+use getty_core::layer::Layered;
+use getty_core::layer::tls::Tls;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, DigitallySignedStruct, KeyLogFile, SignatureScheme};
+use rustls_platform_verifier::Verifier;
+
+use super::error::TlsSetupError;
+use super::identity::{Identity, read};
+use super::pem::roots;
+use super::provider::provider;
+use crate::endpoint::security::Security;
+
+/// Whom a client trusts, and what it shows. For [`ClientBuilder::tls`](crate::ClientBuilder::tls).
+#[derive(Clone)]
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    server_name: Option<ServerName<'static>>,
+}
+
+impl ClientTls {
+    /// Trusts whom the system trusts.
+    ///
+    /// # Errors
+    /// The system's trusted authorities can't be found.
+    pub fn new() -> Result<Self, TlsSetupError> {
+        ClientTls::builder().build()
+    }
+
+    /// Starts from the defaults of [`new`](Self::new).
+    pub fn builder() -> ClientTlsBuilder {
+        ClientTlsBuilder {
+            trust: Trust::System,
+            identity: None,
+            alpn: Vec::new(),
+            server_name: None,
+            key_log: false,
+        }
+    }
+
+    /// What a configuration of rustls says.
+    pub fn from_config(config: Arc<ClientConfig>) -> Self {
+        ClientTls { config, server_name: None }
+    }
+
+    /// With another name, or address, that the server's certificate must be for, and that is asked for (SNI), instead of the
+    /// host that is connected to.
+    ///
+    /// # Errors
+    /// No certificate can be for that.
+    pub fn with_server_name(mut self, name: impl Into<String>) -> Result<Self, TlsSetupError> {
+        let name = name.into();
+        self.server_name = Some(server_name(&name).map_err(|_| TlsSetupError::ServerName(name))?);
+        Ok(self)
+    }
+}
+
+impl Security for ClientTls {
+    type Over<P: StreamProtocol> = Layered<Tls, P>;
+
+    const IS_SECURE: bool = true;
+
+    fn cover<P: StreamProtocol>(&self, host: &str, protocol: P) -> io::Result<Layered<Tls, P>> {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => server_name(host)?,
+        };
+        let tls = Tls::client(self.config.clone(), name).map_err(io::Error::other)?;
+        Ok(Layered::new(tls, protocol))
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls")
+            .field("server_name", &self.server_name)
+            .field("alpn", &self.config.alpn_protocols)
+            .finish_non_exhaustive()
+    }
+}
+
+fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(host.to_owned()).map_err(|_| {
+        let text =
+            format!("no certificate can be for {host:?}: name the server (ClientTls::with_server_name)");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })
+}
+
+/// Makes a [`ClientTls`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct ClientTlsBuilder {
+    trust: Trust,
+    identity: Option<Identity>,
+    alpn: Vec<Vec<u8>>,
+    server_name: Option<String>,
+    key_log: bool,
+}
+
+/// Whom to believe that a server is who it says.
+#[derive(Debug)]
+enum Trust {
+    System,
+    Roots(Vec<u8>),
+    Anybody,
+}
+
+impl ClientTlsBuilder {
+    /// Trusts the authorities in `pem` instead of the system's.
+    pub fn roots_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.trust = Trust::Roots(pem.into());
+        self
+    }
+
+    /// Trusts the authorities in a file of PEM instead of the system's.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn roots_file(self, path: impl AsRef<Path>) -> Result<Self, TlsSetupError> {
+        let pem = read(path.as_ref())?;
+        Ok(self.roots_pem(pem))
+    }
+
+    /// **Trusts anybody**: whoever can get between this client and the server can read and change everything. For trying
+    /// things out on one's own machine only.
+    pub fn dangerously_trust_anybody(mut self) -> Self {
+        self.trust = Trust::Anybody;
+        self
+    }
+
+    /// Shows this certificate to servers that ask for one.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The application protocols that are spoken, the preferred one first (ALPN, RFC 7301). None by default.
+    pub fn alpn<T: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = T>) -> Self {
+        self.alpn = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The name, or address, that the server's certificate must be for, and that is asked for (SNI). By default the host
+    /// of the address that is connected to.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Writes the secrets of all connections to the file that the environment variable `SSLKEYLOGFILE` names, for looking
+    /// into recorded traffic. Off by default, and not for production.
+    pub fn key_log(mut self, on: bool) -> Self {
+        self.key_log = on;
+        self
+    }
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// There is no authority to trust, the identity's key does not belong to its certificate or is of a type
+    /// that is not supported, or the server's name is invalid.
+    pub fn build(self) -> Result<ClientTls, TlsSetupError> {
+        let provider = provider();
+        let verifier: Arc<dyn ServerCertVerifier> = match self.trust {
+            Trust::System => Arc::new(Verifier::new(provider.clone()).map_err(TlsSetupError::Platform)?),
+            Trust::Roots(pem) => {
+                WebPkiServerVerifier::builder_with_provider(roots(&pem)?, provider.clone()).build()?
+            }
+            Trust::Anybody => Arc::new(Anybody(provider.clone())),
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match self.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let certified = SingleCertAndKey::from(identity.certified()?);
+                builder.with_client_cert_resolver(Arc::new(certified))
+            }
+        };
+        config.alpn_protocols = self.alpn;
+        if self.key_log {
+            config.key_log = Arc::new(KeyLogFile::new());
+        }
+        let tls = ClientTls::from_config(Arc::new(config));
+        match self.server_name {
+            None => Ok(tls),
+            Some(name) => tls.with_server_name(name),
+        }
+    }
+}
+
+/// Believes every certificate; that whoever shows one has its key is still checked.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

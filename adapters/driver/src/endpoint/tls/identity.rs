@@ -1,0 +1,78 @@
+//! [`Identity`]: a certificate with its key.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::CertificateError;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+
+use super::error::TlsSetupError;
+use super::provider::provider;
+use super::{key, pem};
+
+/// A certificate, those that lead to its issuer, and the private key.
+pub struct Identity {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// From PEM: one's own certificate first, then those between it and the authority. Of keys, PKCS #8, PKCS #1 (RSA) and
+    /// SEC 1 (EC) are known, not encrypted.
+    ///
+    /// # Errors
+    /// Something is missing, encrypted or not valid PEM, or a certificate can't be read.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsSetupError> {
+        let mut certificates = Vec::new();
+        pem::certificates(chain, |certificate| {
+            check_encoding(&certificate)?;
+            certificates.push(certificate);
+            Ok(())
+        })?;
+        Ok(Identity { chain: certificates, key: pem::private_key(key)? })
+    }
+
+    /// From files in PEM; see [`from_pem`](Self::from_pem).
+    ///
+    /// # Errors
+    /// A file can't be read, or as for [`from_pem`](Self::from_pem).
+    pub fn from_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsSetupError> {
+        Identity::from_pem(&read(chain.as_ref())?, &read(key.as_ref())?)
+    }
+
+    /// Checks that the key belongs to the certificate.
+    pub(super) fn certified(self) -> Result<Arc<CertifiedKey>, TlsSetupError> {
+        let mut kind = key::kind(&self.key);
+        if key::is_supported(&kind) {
+            kind += " in a form that is not supported, or it is damaged";
+        }
+        let certified = CertifiedKey::from_der(self.chain, self.key, &provider());
+        certified.map(Arc::new).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => TlsSetupError::OtherKey,
+            rustls::Error::General(_) => TlsSetupError::UnsupportedKey(kind),
+            error => TlsSetupError::Rustls(error),
+        })
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsSetupError> {
+    fs::read(path).map_err(|source| TlsSetupError::Read { path: path.to_owned(), source })
+}
+
+/// Checks that these bytes are a certificate at all. Other problems are found when it is used.
+fn check_encoding(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+    match ParsedCertificate::try_from(certificate) {
+        Err(error @ rustls::Error::InvalidCertificate(CertificateError::BadEncoding)) => Err(error),
+        _ => Ok(()),
+    }
+}

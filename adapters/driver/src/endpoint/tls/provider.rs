@@ -1,0 +1,10 @@
+//! The cryptography of TLS.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+/// The cryptography: `ring`.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,0 +1,220 @@
+//! [`ServerTls`]: the server's end.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use getty_core::StreamProtocol;
+use getty_core::layer::Layered;
+use getty_core::layer::tls::Tls;
+use rustls::crypto::ring::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoClientAuth, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+    WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{KeyLogFile, ServerConfig};
+
+use super::error::TlsSetupError;
+use super::identity::{Identity, read};
+use super::pem::roots;
+use super::provider::provider;
+use crate::endpoint::security::Security;
+
+/// How a server proves who it is, and what it asks of clients. For [`ServerBuilder::tls`](crate::ServerBuilder::tls).
+#[derive(Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    current: Option<(Arc<Current>, Arc<Tickets>)>,
+}
+
+impl ServerTls {
+    /// Proves to be `identity`, and asks for no certificates of clients.
+    ///
+    /// # Errors
+    /// The key does not belong to the certificate, or is of a kind that is not known.
+    pub fn new(identity: Identity) -> Result<Self, TlsSetupError> {
+        ServerTls::builder(identity).build()
+    }
+
+    /// Starts from the defaults of [`new`](Self::new).
+    pub fn builder(identity: Identity) -> ServerTlsBuilder {
+        ServerTlsBuilder { identity, clients: ClientCertificates::None, alpn: Vec::new(), key_log: false }
+    }
+
+    /// What a configuration of rustls says.
+    ///
+    /// # Errors
+    /// It can't be used; see [`TlsConfigError`](getty_core::layer::tls::TlsConfigError).
+    pub fn from_config(config: Arc<ServerConfig>) -> Result<Self, TlsSetupError> {
+        Tls::server(&config)?; // what is wrong shows now, not when somebody connects
+        Ok(ServerTls { config, current: None })
+    }
+
+    /// From now on proves to be `identity` to whoever connects; sessions that are there go on, but none of before is taken
+    /// up again by a ticket.
+    ///
+    /// # Errors
+    /// The key does not belong to the certificate, or this was made [`from_config`](Self::from_config).
+    pub fn replace_identity(&self, identity: Identity) -> Result<(), TlsSetupError> {
+        let Some((current, tickets)) = &self.current else { return Err(TlsSetupError::NotReplaceable) };
+        let (certified, ticketer) = (identity.certified()?, Ticketer::new()?);
+        *current.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        *tickets.0.write().unwrap_or_else(PoisonError::into_inner) = ticketer;
+        Ok(())
+    }
+}
+
+impl Security for ServerTls {
+    type Over<P: StreamProtocol> = Layered<Tls, P>;
+
+    const IS_SECURE: bool = true;
+
+    fn cover<P: StreamProtocol>(&self, _host: &str, protocol: P) -> io::Result<Layered<Tls, P>> {
+        let tls = Tls::server(&self.config).map_err(io::Error::other)?;
+        Ok(Layered::new(tls, protocol))
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("alpn", &self.config.alpn_protocols).finish_non_exhaustive()
+    }
+}
+
+/// What certificates clients have to show.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum ClientCertificates {
+    /// None; one that is shown all the same is not looked at.
+    #[default]
+    None,
+    /// One that an authority among these has signed (PEM). Who shows none is let in too: see
+    /// [`TlsFacts::peer_certificates`](getty_core::layer::tls::TlsFacts::peer_certificates).
+    Optional(Vec<u8>),
+    /// One that an authority among these has signed (PEM). Others are not let in.
+    Required(Vec<u8>),
+}
+
+impl ClientCertificates {
+    /// [`Required`](Self::Required), by the authorities in a file.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn required_by_file(path: impl AsRef<Path>) -> Result<Self, TlsSetupError> {
+        read(path.as_ref()).map(ClientCertificates::Required)
+    }
+
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, TlsSetupError> {
+        Ok(match self {
+            ClientCertificates::None => Arc::new(NoClientAuth),
+            ClientCertificates::Optional(pem) => {
+                WebPkiClientVerifier::builder_with_provider(roots(pem)?, provider())
+                    .allow_unauthenticated()
+                    .build()?
+            }
+            ClientCertificates::Required(pem) => {
+                WebPkiClientVerifier::builder_with_provider(roots(pem)?, provider()).build()?
+            }
+        })
+    }
+}
+
+/// Makes a [`ServerTls`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct ServerTlsBuilder {
+    identity: Identity,
+    clients: ClientCertificates,
+    alpn: Vec<Vec<u8>>,
+    key_log: bool,
+}
+
+impl ServerTlsBuilder {
+    /// What certificates clients have to show. None by default.
+    pub fn client_certificates(mut self, clients: ClientCertificates) -> Self {
+        self.clients = clients;
+        self
+    }
+
+    /// The application protocols that are spoken, the preferred one first (ALPN, RFC 7301). A client that names some, and
+    /// none of these, is refused. None by default.
+    pub fn alpn<T: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = T>) -> Self {
+        self.alpn = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Writes the secrets of all connections to the file that the environment variable `SSLKEYLOGFILE` names, for looking
+    /// into recorded traffic. Off by default, and not for production.
+    pub fn key_log(mut self, on: bool) -> Self {
+        self.key_log = on;
+        self
+    }
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// The key does not belong to the certificate, or is of a kind that is not known; the authorities of clients are none.
+    pub fn build(self) -> Result<ServerTls, TlsSetupError> {
+        let current = Arc::new(Current(RwLock::new(self.identity.certified()?)));
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(self.clients.verifier()?)
+            .with_cert_resolver(current.clone());
+        config.alpn_protocols = self.alpn;
+        // Tickets hold the session themselves: there is no table that clients could fill.
+        let tickets = Arc::new(Tickets(RwLock::new(Ticketer::new()?)));
+        config.ticketer = tickets.clone();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if self.key_log {
+            config.key_log = Arc::new(KeyLogFile::new());
+        }
+        let tls = ServerTls::from_config(Arc::new(config))?;
+        Ok(ServerTls { current: Some((current, tickets)), ..tls })
+    }
+}
+
+/// What is shown to whoever connects.
+#[derive(Debug)]
+struct Current(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// What clients come back with. Those of another identity are of no use.
+struct Tickets(RwLock<Arc<dyn ProducesTickets>>);
+
+impl Tickets {
+    fn current(&self) -> Arc<dyn ProducesTickets> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        self.current().enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.current().lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.current().encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.current().decrypt(cipher)
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets").finish_non_exhaustive()
+    }
+}

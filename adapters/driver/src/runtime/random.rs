@@ -1,0 +1,47 @@
+//! [`system_random`]: the system's random bytes.
+
+use std::cell::RefCell;
+use std::io;
+
+/// Bytes of the key of an opening handshake.
+const HANDSHAKE_KEY: usize = 16;
+
+/// How many random bytes are asked for at a time.
+const RANDOM_POOL: usize = 1024;
+
+thread_local! {
+    /// Random bytes in store, so that not each mask is a system call. The used ones are cut off.
+    static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sees to it that `wanted` random bytes are in store.
+fn fill_pool(pool: &mut Vec<u8>, wanted: usize) -> io::Result<()> {
+    if pool.len() < wanted {
+        let mut fresh = vec![0; RANDOM_POOL.max(wanted)];
+        getrandom::fill(&mut fresh).map_err(|error| io::Error::other(format!("no random bytes: {error}")))?;
+        *pool = fresh;
+    }
+    Ok(())
+}
+
+/// Checks that there are random bytes for an opening handshake.
+///
+/// # Errors
+/// The system has none.
+pub(crate) fn check_random() -> io::Result<()> {
+    POOL.with_borrow_mut(|pool| fill_pool(pool, HANDSHAKE_KEY))
+}
+
+/// Fills `out` with the system's random bytes: what [`WebSocket::client`](getty_core::websocket::WebSocket::client) asks for, whoever drives the session.
+///
+/// # Panics
+/// If the system has none. That ends the session, as a panic of its codec does: a mask that can be guessed is worse than
+/// none. The clients of this crate make sure that there are some before they begin.
+pub fn system_random(out: &mut [u8]) {
+    POOL.with_borrow_mut(|pool| {
+        fill_pool(pool, out.len()).expect("the system had random bytes when the session began");
+        let rest = pool.len() - out.len();
+        out.copy_from_slice(&pool[rest..]);
+        pool.truncate(rest);
+    });
+}

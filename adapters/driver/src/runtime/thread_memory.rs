@@ -1,0 +1,45 @@
+//! Memory of the thread, lent to whichever session has its turn: one [`Memory`], one [`RecvBatch`], and one buffer for
+//! streams that can only read into initialised room.
+
+use std::cell::Cell;
+
+use getty_core::Memory;
+use getty_core::datagram::RecvBatch;
+
+/// Size of the buffer: enough for what a socket holds as a rule. What is read is copied from here to where it belongs;
+/// for sizes that fit the first-level cache that is next to nothing.
+const SCRATCH_SIZE: usize = 64 * 1024;
+
+thread_local! {
+    static MEMORY: Cell<Option<Memory>> = const { Cell::new(None) };
+    static BATCH: Cell<Option<RecvBatch>> = const { Cell::new(None) };
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The thread's memory, or new memory if it is in use (a session polled inside another's turn).
+pub(crate) fn take() -> Memory {
+    MEMORY.try_with(Cell::take).ok().flatten().unwrap_or_default()
+}
+
+pub(crate) fn give_back(memory: Memory) {
+    // While the thread ends there is nobody to keep it for.
+    let _ = MEMORY.try_with(|cell| cell.set(Some(memory)));
+}
+
+/// The thread's batch, or a new one if it is in use.
+pub(crate) fn take_batch() -> RecvBatch {
+    BATCH.try_with(Cell::take).ok().flatten().unwrap_or_default()
+}
+
+pub(crate) fn give_batch_back(batch: RecvBatch) {
+    let _ = BATCH.try_with(|cell| cell.set(Some(batch)));
+}
+
+/// Lends the thread's buffer to `work`; to work within that, which a stream on top of another stream does, a new one.
+pub(crate) fn lend_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut buffer = SCRATCH.take();
+    buffer.resize(SCRATCH_SIZE, 0);
+    let result = work(&mut buffer);
+    SCRATCH.set(buffer);
+    result
+}
