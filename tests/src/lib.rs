@@ -12,6 +12,7 @@
 //! | [`packet_script`] | the same for datagram sessions |
 //! | [`peers_script`] | the same for tables of peers |
 //! | [`tls_script`] | the same for two sessions over TLS, and what somebody between them may do |
+//! | [`corpus`] | the inputs that getty's own fuzz targets keep |
 //! | [`websocket`] | WebSocket sessions that are open, or whose peer is written by hand; frames made by other code than getty's |
 //!
 //! Everything is deterministic. Where bytes are cut at random the [`Rng`] is seeded by the caller; a lossy network prints its
@@ -46,6 +47,7 @@
 
 pub mod alloc;
 pub mod clock;
+pub mod corpus;
 pub mod lossy;
 pub mod packet_script;
 pub mod pair;

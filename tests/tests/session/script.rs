@@ -1,10 +1,7 @@
 //! Calls in any order against the promises of a session, and the saved inputs of the fuzzers.
 
-use std::fs;
-use std::path::Path;
-
 use proptest::prelude::*;
-use testkit::{script, split};
+use testkit::{corpus, script, split};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
@@ -25,19 +22,10 @@ proptest! {
     }
 }
 
-/// A fuzz target's corpus is in the folder of its name.
 #[test]
 fn saved_inputs_of_the_fuzzers_pass() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    for target in ["session", "length_delimited", "delimited", "lines", "fixed_length", "raw"] {
-        let mut files = 0;
-        for file in fs::read_dir(corpus.join(target)).unwrap() {
-            files += 1;
-            let path = file.unwrap().path();
-            println!("{}", path.display());
-            let data = fs::read(path).unwrap();
-            if target == "session" { script::run(&data) } else { split::run(target, &data) }
-        }
-        assert!(files > 0, "nothing is saved for {target}");
+    corpus::replay("session", script::run);
+    for codec in ["length_delimited", "delimited", "lines", "fixed_length", "raw"] {
+        corpus::replay(codec, |data| split::run(codec, data));
     }
 }

@@ -1,10 +1,7 @@
 //! Calls in any order, and harm to the wire, against the promises of sessions over TLS.
 
-use std::fs;
-use std::path::Path;
-
 use proptest::prelude::*;
-use testkit::tls_script;
+use testkit::{corpus, tls_script};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
@@ -28,13 +25,5 @@ proptest! {
 
 #[test]
 fn saved_inputs_of_the_fuzzer_pass() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/tls");
-    let mut files = 0;
-    for file in fs::read_dir(corpus).unwrap() {
-        files += 1;
-        let path = file.unwrap().path();
-        println!("{}", path.display());
-        tls_script::run(&fs::read(path).unwrap());
-    }
-    assert!(files > 0, "nothing is saved");
+    corpus::replay("tls", tls_script::run);
 }

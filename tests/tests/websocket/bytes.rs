@@ -1,9 +1,7 @@
 //! Any bytes to a WebSocket session, and the saved inputs of the fuzzers.
 
-use std::fs;
-use std::path::Path;
-
 use proptest::prelude::*;
+use testkit::corpus;
 use testkit::websocket::frames::{BINARY, CONTINUATION, FIN, Frame};
 use testkit::websocket::{deflate, differential, handshakes, script, streams};
 
@@ -109,29 +107,12 @@ fn tungstenite_has_the_same_borders() {
     }
 }
 
-/// Gives bytes to a session, against what it promises.
-type Target = fn(&[u8]);
-
-/// A fuzz target's corpus is in the folder of its name.
 #[test]
 fn saved_inputs_of_the_fuzzers_pass() {
-    let targets: [(&str, Target); 6] = [
-        ("websocket_server_handshake", handshakes::run_server),
-        ("websocket_client_handshake", handshakes::run_client),
-        ("websocket_frames", streams::run),
-        ("websocket_session", script::run),
-        ("websocket_deflate", deflate::run),
-        ("websocket_differential", differential::run),
-    ];
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    for (target, run) in targets {
-        let mut files = 0;
-        for file in fs::read_dir(corpus.join(target)).unwrap() {
-            files += 1;
-            let path = file.unwrap().path();
-            println!("{}", path.display());
-            run(&fs::read(path).unwrap());
-        }
-        assert!(files > 0, "nothing is saved for {target}");
-    }
+    corpus::replay("websocket_server_handshake", handshakes::run_server);
+    corpus::replay("websocket_client_handshake", handshakes::run_client);
+    corpus::replay("websocket_frames", streams::run);
+    corpus::replay("websocket_session", script::run);
+    corpus::replay("websocket_deflate", deflate::run);
+    corpus::replay("websocket_differential", differential::run);
 }
