@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::close::CloseReason;
 use crate::codec::{Decoder, Encoder, Sink, Source};
 use crate::messages::Items;
-use crate::protocol::{Found, Protocol, Sealed, StreamProtocol};
+use crate::session::{Found, Protocol, Sealed};
 
 /// A codec as the protocol of a byte stream, for example TCP.
 ///
@@ -35,12 +35,7 @@ where
     C: Decoder + Encoder<O>,
 {
     type Messages = Items<C::Item, O>;
-}
 
-impl<C, O> StreamProtocol for Framed<C, O>
-where
-    C: Decoder + Encoder<O>,
-{
     // Where this is not inlined, messages go through memory, by loads that are wider than the stores before them.
     #[inline(always)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<C::Item>, Box<CloseReason>> {

@@ -14,8 +14,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
+use getty_core::Layered;
 use getty_core::codec::LengthDelimited;
-use getty_core::layer::Layered;
 use getty_core::layer::tls::Tls;
 use getty_core::{Close, CloseReason, Config, Event, Framed, Memory, Session};
 use rustls::crypto::ring;

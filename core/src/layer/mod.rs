@@ -1,6 +1,6 @@
 //! Layers below the framing: what changes all bytes of a stream on their way, such as TLS.
 //!
-//! [`Layered`] puts a [`Layer`] below any protocol of a stream; the session is used as ever. `Open` comes
+//! [`Layered`](crate::Layered) puts a [`Layer`] below any protocol of a stream; the session is used as ever. `Open` comes
 //! when the layer is open and, after it, the protocol;
 //! [`Config::handshake_timeout`](crate::Config::handshake_timeout) covers both. Messages are framed as
 //! without the layer, and what waits to be written is sealed as one batch when the bytes before it are gone.
@@ -15,7 +15,6 @@
 //! * of a batch that was written in part nobody knows which messages arrive: see
 //!   [`Progress::unknown`](crate::Progress::unknown).
 
-mod layered;
 mod plain;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -25,7 +24,6 @@ use std::sync::Arc;
 
 use crate::event::Opened;
 pub use crate::memory::{Sealed, Wire};
-pub use layered::Layered;
 pub use plain::Plain;
 
 /// Why a layer failed.

@@ -28,7 +28,8 @@ use rustls::{
 };
 
 use super::{Layer, LayerError, Plain, Sealed, Wire};
-use crate::event::{Opened, TlsFacts};
+use crate::event::Opened;
+pub use crate::event::TlsFacts;
 
 /// Why a TLS connection failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

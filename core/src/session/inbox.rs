@@ -1,10 +1,10 @@
 //! The receiving side of a session: what is worth decoding, and since when a frame has been incomplete.
 
+use super::protocol::{In, Protocol, Unfinished};
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::error::DecoderFault;
 use crate::memory::Received;
-use crate::protocol::{In, StreamProtocol, Unfinished};
 use crate::time::Timestamp;
 
 /// A frame that has come this much further counts as alive. See `Config::partial_frame_timeout`.
@@ -127,7 +127,7 @@ impl Inbox {
     }
 
     /// Decodes one message from what is left at the end of the stream.
-    pub(crate) fn decode_eof<P: StreamProtocol>(
+    pub(crate) fn decode_eof<P: Protocol>(
         &mut self,
         protocol: &mut P,
         buffers: &mut Received,

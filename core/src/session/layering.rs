@@ -5,13 +5,12 @@ use std::sync::Arc;
 use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 
-use super::Phase;
-use super::inner::{Inner, READ_STEP};
+use super::phase::Phase;
+use super::state::{READ_STEP, State};
 use crate::close::CloseReason;
 use crate::deadline::Deadline;
 use crate::layer::{Layer, LayerError, Plain};
 use crate::memory::READ_ARENA;
-use crate::pending;
 use crate::time::Timestamp;
 
 /// How many bytes are sealed at a time: what a socket takes in one write or two.
@@ -48,9 +47,9 @@ struct TooMuchUnopened {
     held: usize,
 }
 
-impl Inner {
+impl State {
     /// The session has a layer, which begins with a handshake unless it is open already.
-    pub(crate) fn begin_layer(&mut self, is_open: bool) {
+    pub(super) fn begin_layer(&mut self, is_open: bool) {
         if is_open {
             self.layer = LayerState::Open { dear: false };
         } else {
@@ -63,7 +62,7 @@ impl Inner {
     /// Opens the session if no handshake is left, of the layer or of the protocol.
     pub(super) fn open_without_handshake(&mut self) {
         let layer_is_ready = matches!(self.layer, LayerState::None | LayerState::Open { .. });
-        if self.phase == Phase::Opening && layer_is_ready && !self.shakes_hands {
+        if self.phase == Phase::Opening && layer_is_ready && !self.opens {
             self.open();
         }
     }
@@ -246,14 +245,10 @@ impl Inner {
         self.layer_ends = false;
         match self.phase {
             Phase::Open | Phase::Draining => {
-                self.reason = Some(Box::new(CloseReason::Layer(error)));
                 self.discard_messages(true);
-                self.deadlines.clear_all();
-                self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
-                self.pending &= pending::OPEN | pending::FLUSHED;
-                self.phase = Phase::LastMessages;
-                if self.paused || self.buffers.as_ref().is_none_or(|b| b.received.is_empty()) {
-                    self.end_drain();
+                self.deliver_last(CloseReason::Layer(error));
+                if self.phase < Phase::Closed {
+                    self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
                 }
             }
             Phase::Opening => {
@@ -266,17 +261,6 @@ impl Inner {
             // A close that is under way stays the reason; nothing more can be read or written.
             Phase::Flushing | Phase::HalfClosed => self.cut_short(CloseReason::Layer(error)),
             Phase::LastMessages | Phase::Closed | Phase::Ended => {}
-        }
-    }
-
-    /// Writes what the failed layer has to say, then ends.
-    pub(super) fn flush_last_word(&mut self) {
-        if self.layer_speaks {
-            self.phase = Phase::Flushing;
-            self.due = false;
-            self.await_peer(false);
-        } else {
-            self.end();
         }
     }
 }

@@ -1,16 +1,21 @@
 //! [`Session`]: one conversation with one peer, as a state machine.
 
 mod close;
-#[cfg(feature = "websocket")]
-mod control;
 mod deadlines;
+mod due;
+mod host;
 mod inbox;
-mod inner;
 mod layering;
 mod outbound;
 mod outbox;
+mod phase;
+mod protocol;
+mod state;
 
+pub use due::Due;
+pub use host::Host;
 pub use outbound::Outbound;
+pub use protocol::{Found, In, Out, Protocol, Sealed, Unfinished};
 
 use std::sync::Arc;
 
@@ -26,13 +31,12 @@ use crate::error::{EncodedTooLarge, IoFailure, SendError};
 use crate::event::Event;
 use crate::memory::Memory;
 use crate::pending;
-use crate::protocol::{Found, In, Out, Protocol, StreamProtocol};
 use crate::stats::{Accepted, Seq, Stats, Work};
 use crate::time::Timestamp;
 #[cfg(feature = "websocket")]
 use crate::upgrade::{AnswerError, Verdict};
-pub(crate) use close::Phase;
-pub use inner::Inner;
+use phase::Phase;
+use state::State;
 
 /// One conversation with one peer, as a pure state machine: no socket, clock, thread, lock or waker.
 ///
@@ -80,17 +84,17 @@ pub use inner::Inner;
 #[derive(Debug)]
 pub struct Session<P> {
     protocol: P,
-    inner: Inner,
+    state: State,
 }
 
-/// What every session can do, whatever it speaks.
-impl<P: Protocol> Session<P> {
+/// What does not depend on the messages.
+impl<P> Session<P> {
     /// Time has come to `now`. Harmless when nothing is due.
     ///
     /// Bring what the transport holds first: after the machine slept, or was busy for long, a deadline may have passed although
     /// the peer did its part in time.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.inner.handle_timeout(now);
+        self.state.handle_timeout(now);
     }
 
     /// The transport failed: no more bytes go either way.
@@ -98,17 +102,17 @@ impl<P: Protocol> Session<P> {
     /// Whole messages that had been received are still delivered (unless the session is paused), then comes
     /// `Closed`. Calls that should be repeated (`WouldBlock`, `Interrupted`) are not failures.
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
-        self.inner.handle_io_error(now, failure.into());
+        self.state.handle_io_error(now, failure.into());
     }
 
     /// Stops delivering messages, and so stops reading. Other events still come.
     pub fn pause(&mut self) {
-        self.inner.pause();
+        self.state.pause();
     }
 
     /// Goes on delivering. Deadlines on the peer's sending start afresh.
     pub fn resume(&mut self, now: Timestamp) {
-        self.inner.resume(now);
+        self.state.resume(now);
     }
 
     /// Ends the session.
@@ -116,20 +120,20 @@ impl<P: Protocol> Session<P> {
     /// Closing one that is closing changes nothing, except that an abort ends it at once, and that nothing
     /// more is delivered after a close without drain.
     pub fn close(&mut self, now: Timestamp, how: Close) {
-        self.inner.close(now, how);
+        self.state.close(now, how);
     }
 
     /// Notes a sign of life that the session can't see, such as the application's own heartbeat (Go getty's
     /// `UpdateActive`). Only [`last_active`](Self::last_active) changes.
     pub fn update_active(&mut self, now: Timestamp) {
-        self.inner.clock(now);
-        self.inner.last_active = self.inner.now;
+        self.state.clock(now);
+        self.state.last_active = self.state.now;
     }
 
     /// What is sent from now on answers no received message, until the next one is polled. For drivers that send on
     /// behalf of others than whoever handles messages; see [`send`](Session::send).
     pub fn end_answer(&mut self) {
-        self.inner.answering = false;
+        self.state.answering = false;
     }
 
     /// Asks for [`Event::Flushed`] once the transport has every message accepted so far.
@@ -137,9 +141,9 @@ impl<P: Protocol> Session<P> {
     /// Gives the last of them, or `None` if nothing was sent yet (no event will come, as none comes after
     /// `Closed`). If another request is made before, one event answers both.
     pub fn notify_flushed(&mut self) -> Option<Seq> {
-        let accepted = self.inner.outbox.accepted();
-        self.inner.flush_wanted = accepted;
-        self.inner.check_flushed();
+        let accepted = self.state.outbox.accepted();
+        self.state.flush_wanted = accepted;
+        self.state.check_flushed();
         accepted
     }
 
@@ -148,7 +152,7 @@ impl<P: Protocol> Session<P> {
     #[must_use]
     #[inline]
     pub fn wants_poll(&self) -> bool {
-        self.inner.wants_poll()
+        self.state.wants_poll()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) should be called, if nothing happens before.
@@ -157,122 +161,124 @@ impl<P: Protocol> Session<P> {
     /// wake-up.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.inner.deadlines.next_at()
+        self.state.deadlines.next_at()
     }
 
     /// What [`poll_timeout`](Self::poll_timeout) waits for.
     pub fn timeout_reason(&self) -> Option<Deadline> {
-        self.inner.deadlines.next().map(|(_, deadline)| deadline)
+        self.state.deadlines.next().map(|(_, deadline)| deadline)
     }
 
     /// Whether the send queue is at or below the high watermark and the session takes messages.
     pub fn is_writable(&self) -> bool {
-        self.inner.takes_messages() && self.inner.outbox.queued() <= self.inner.config.high_watermark()
+        self.state.takes_messages() && self.state.outbox.queued() <= self.state.config.high_watermark()
     }
 
     /// Whether the opening handshake is under way. Never where there is none.
     pub fn is_opening(&self) -> bool {
-        self.inner.phase == Phase::Opening
+        self.state.phase == Phase::Opening
     }
 
     /// Whether the session takes messages to send: it is not opening, closing or closed.
     pub fn is_open(&self) -> bool {
-        self.inner.takes_messages()
+        self.state.takes_messages()
     }
 
     /// Whether the session is over, told or not: [`Event::Closed`] is the last that there is to poll.
     pub fn is_over(&self) -> bool {
-        matches!(self.inner.phase, Phase::Closed | Phase::Ended)
+        matches!(self.state.phase, Phase::Closed | Phase::Ended)
     }
 
     /// Whether [`Event::Closed`] has been polled: there is nothing more to do.
     pub fn is_closed(&self) -> bool {
-        self.inner.phase == Phase::Ended
+        self.state.phase == Phase::Ended
     }
 
     /// Why the session ends, once it is closing: what [`Event::Closed`] will tell, unless something else ends it before.
     pub fn close_reason(&self) -> Option<&CloseReason> {
-        self.inner.reason.as_deref()
+        self.state.reason.as_deref()
     }
 
     /// When the peer last gave a sign of life: at the opening, at the last received bytes, or at the last
     /// [`update_active`](Self::update_active) (Go getty's `GetActive`).
     pub fn last_active(&self) -> Timestamp {
-        self.inner.last_active
+        self.state.last_active
     }
 
     /// Bytes accepted for sending that the transport has not taken yet; of those that a layer has sealed, the sealed ones.
     pub fn queued(&self) -> usize {
-        self.inner.queued()
+        self.state.queued()
     }
 
     /// Whether [`outbound`](Session::outbound) has something to write. What is queued may have to wait for a layer's
     /// handshake.
     pub fn wants_write(&self) -> bool {
-        self.inner.wants_write()
+        self.state.wants_write()
     }
 
     /// What the session has done so far.
     pub fn stats(&self) -> Stats {
-        self.inner.stats()
+        self.state.stats()
     }
 
     /// The configuration it was made with.
     pub fn config(&self) -> &Arc<Config> {
-        &self.inner.config
+        &self.state.config
     }
 
     /// Works in `memory` until [`take_back`](Self::take_back); see [`Memory`].
     pub fn lend(&mut self, memory: Memory) {
-        self.inner.lend(memory.0);
+        self.state.lend(memory.0);
     }
 
     /// Gives back what was lent, emptied. If nothing was lent, gives new memory.
     pub fn take_back(&mut self) -> Memory {
-        Memory(self.inner.take_back())
+        Memory(self.state.take_back())
     }
 }
 
-/// What a session does over a stream of bytes.
-impl<P: StreamProtocol> Session<P> {
+impl<P: Protocol> Session<P> {
     /// A session that begins at `now`.
     pub fn new(mut protocol: P, config: Arc<Config>, now: Timestamp) -> Self {
-        let mut inner = Inner::new(config, now);
-        protocol.begin(&mut inner);
-        inner.open_without_handshake();
-        Session { protocol, inner }
+        let mut state = State::new(config, now);
+        if let Some(layer) = protocol.layer() {
+            state.begin_layer(layer.is_open());
+        }
+        protocol.begin(&mut Host::new(&mut state));
+        state.open_without_handshake();
+        Session { protocol, state }
     }
 
     /// Bytes came from the peer. They are held until they are polled as messages: don't bring more while
     /// [`wants_read`](Self::wants_read) is false.
     pub fn handle_input(&mut self, now: Timestamp, bytes: &[u8]) {
-        self.inner.clock(now);
+        self.state.clock(now);
         if self.protocol.layer().is_some() {
-            let buffers = self.inner.buffers.get_or_insert_default();
+            let buffers = self.state.buffers.get_or_insert_default();
             copy::append(&mut buffers.layer.wire.received, bytes);
             return self.receive_through_layer(bytes.len());
         }
-        if self.inner.keeps_input() {
-            self.inner.buffers.get_or_insert_default().received.append(bytes);
+        if self.state.keeps_input() {
+            self.state.buffers.get_or_insert_default().received.append(bytes);
         }
-        self.inner.count_read(bytes.len());
+        self.state.count_read(bytes.len());
     }
 
     /// Room to read into without a copy; say with [`handle_read`](Self::handle_read) that it was used.
     ///
     /// The room grows with what has arrived, never with what a frame's header promises.
     pub fn recv_buf(&mut self) -> Limit<&mut BytesMut> {
-        self.inner.recv_buf()
+        self.state.recv_buf()
     }
 
     /// Bytes were appended to [`recv_buf`](Self::recv_buf). Nothing happens if there were none. Bytes that are
     /// appended without this call may be decoded, but don't count as received.
     pub fn handle_read(&mut self, now: Timestamp) {
-        self.inner.clock(now);
-        let keeps = self.inner.keeps_input();
-        let Some(buffers) = &mut self.inner.buffers else { return };
+        self.state.clock(now);
+        let keeps = self.state.keeps_input();
+        let Some(buffers) = &mut self.state.buffers else { return };
         // No mark is above every length: the same bytes are not counted twice.
-        let mark = std::mem::replace(&mut self.inner.inbox.mark, usize::MAX);
+        let mark = std::mem::replace(&mut self.state.inbox.mark, usize::MAX);
         if self.protocol.layer().is_some() {
             let n = buffers.layer.wire.received.len().saturating_sub(mark);
             return self.receive_through_layer(n);
@@ -283,54 +289,54 @@ impl<P: StreamProtocol> Session<P> {
         } else {
             buffers.received.truncate_by(n);
         }
-        self.inner.count_read(n);
+        self.state.count_read(n);
     }
 
     /// `n` bytes came for the layer.
     fn receive_through_layer(&mut self, n: usize) {
-        self.inner.count_read(n);
+        self.state.count_read(n);
         if let Some(layer) = self.protocol.layer() {
-            self.inner.open_layer(layer, n);
+            self.state.open_layer(layer, n);
         }
-        self.inner.watch_unopened();
+        self.state.watch_unopened();
     }
 
     /// The peer has ended its stream.
     pub fn handle_eof(&mut self, now: Timestamp) {
         match self.protocol.layer() {
-            Some(layer) => self.inner.handle_layer_eof(layer, now),
-            None => self.inner.handle_eof(now),
+            Some(layer) => self.state.handle_layer_eof(layer, now),
+            None => self.state.handle_eof(now),
         }
     }
 
     /// The sending side of the transport has been ended, as [`wants_shutdown`](Self::wants_shutdown) asked.
     pub fn handle_shutdown(&mut self, now: Timestamp) {
-        self.inner.handle_shutdown(now);
+        self.state.handle_shutdown(now);
     }
 
     /// Whether to read. False while messages are here that have not been polled, while paused, while answers are
     /// queued above their watermark, and when no more will come.
     pub fn wants_read(&self) -> bool {
-        self.inner.wants_read()
+        self.state.wants_read()
     }
 
     /// Whether to end the sending side of the transport (half-close): everything is written, nothing more
     /// will be.
     pub fn wants_shutdown(&self) -> bool {
-        self.inner.wants_shutdown()
+        self.state.wants_shutdown()
     }
 
     /// The bytes to write, as a [`Buf`](bytes::Buf) with a true `chunks_vectored`. What was written is said
     /// with `advance`, once per write.
     pub fn outbound(&mut self, now: Timestamp) -> Outbound<'_> {
-        self.inner.clock(now);
-        self.inner.answering = false;
-        self.settle();
+        self.state.clock(now);
+        self.state.answering = false;
+        self.write_due();
         if let Some(layer) = self.protocol.layer() {
-            self.inner.seal(layer);
+            self.state.seal(layer);
         }
-        self.inner.waiting_since.get_or_insert(self.inner.now);
-        Outbound::new(&mut self.inner)
+        self.state.waiting_since.get_or_insert(self.state.now);
+        Outbound::new(&mut self.state)
     }
 
     /// Takes a message to send.
@@ -342,41 +348,41 @@ impl<P: StreamProtocol> Session<P> {
     /// [`SendError`] says why not and gives the item back where possible; the session is as it was. After
     /// `Blocked`, [`Event::Writable`] tells when to try again.
     pub fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
-        let Session { protocol, inner } = self;
+        let Session { protocol, state } = self;
         let known = protocol.encoded_len(&item).unwrap_or(1);
-        let limit = protocol.max_sent(&inner.config);
-        if !inner.has_room(known, limit) {
-            return Err(inner.refuse(item, known, limit));
+        let limit = protocol.max_sent(&state.config);
+        if !state.has_room(known, limit) {
+            return Err(state.refuse(item, known, limit));
         }
         // A layer seals what lies together as one piece, and copies in doing so.
-        let chain_over = if inner.has_layer() { usize::MAX } else { inner.config.chain_over() };
-        let buffers = inner.buffers.get_or_insert_default();
+        let chain_over = if state.has_layer() { usize::MAX } else { state.config.chain_over() };
+        let buffers = state.buffers.get_or_insert_default();
         let mark = buffers.segments.mark();
         let mut sink = Sink::queue(&mut buffers.segments, chain_over);
         let encoded = protocol.encode(item, &mut sink);
         let bytes = sink.written();
         if let Err(error) = encoded {
-            return Err(inner.take_back_encoded(mark, error));
+            return Err(state.take_back_encoded(mark, error));
         }
         if bytes > limit {
             let error = EncodedTooLarge { bytes, limit };
-            return Err(inner.take_back_encoded(mark, Arc::new(error)));
+            return Err(state.take_back_encoded(mark, Arc::new(error)));
         }
-        if inner.outbox.is_empty() {
-            inner.waiting_since = None;
+        if state.outbox.is_empty() {
+            state.waiting_since = None;
         }
-        let seq = inner.outbox.accept(buffers, bytes, inner.answering);
-        inner.blocked |= inner.outbox.answers() > inner.config.high_watermark();
+        let seq = state.outbox.accept(buffers, bytes, state.answering);
+        state.blocked |= state.outbox.answers() > state.config.high_watermark();
         Ok(Accepted::new(seq, bytes))
     }
 
     /// The next event, or `None` if there is nothing to tell until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event<In<P>>> {
-        self.inner.answering = false;
+        self.state.answering = false;
         loop {
-            self.settle();
-            if self.inner.pending != 0 {
+            self.write_due();
+            if self.state.pending != 0 {
                 if let Some(event) = self.pending_event() {
                     return Some(event);
                 }
@@ -384,13 +390,13 @@ impl<P: StreamProtocol> Session<P> {
             if let Some(message) = self.poll_message() {
                 return Some(Event::Message(message));
             }
-            if self.inner.is_shaking_hands() {
+            if self.state.is_shaking_hands() {
                 self.decode_handshake();
             }
             // Decoding may have ended the session, or found the end of the stream.
-            match self.inner.phase {
-                Phase::Closed => return Some(self.inner.take_closed()),
-                _ if self.inner.pending == 0 && !self.inner.due => return None,
+            match self.state.phase {
+                Phase::Closed => return Some(self.state.take_closed()),
+                _ if self.state.pending == 0 && self.state.dues.is_empty() => return None,
                 _ => {}
             }
         }
@@ -402,38 +408,41 @@ impl<P: StreamProtocol> Session<P> {
     /// [`AnswerError`] says why not; the session is as it was, and the request still waits if there was one.
     #[cfg(feature = "websocket")]
     pub fn answer(&mut self, now: Timestamp, verdict: Verdict) -> Result<(), AnswerError> {
-        self.inner.clock(now);
-        self.protocol.answer(&mut self.inner, verdict)
+        self.state.clock(now);
+        if !self.state.is_asked() {
+            return Err(AnswerError::NotAsked);
+        }
+        self.protocol.answer(&mut Host::new(&mut self.state), verdict)
     }
 
     /// The next message, if it is the next event: `None` means to go on with [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self) -> Option<In<P>> {
-        self.inner.answering = false;
-        while self.inner.may_deliver() {
-            let Session { protocol, inner } = self;
-            let before = inner.buffers.as_ref().map_or(0, |b| b.received.len());
-            if !inner.inbox.is_worth_decoding(before) {
+        self.state.answering = false;
+        while self.state.may_deliver() {
+            let Session { protocol, state } = self;
+            let before = state.buffers.as_ref().map_or(0, |b| b.received.len());
+            if !state.inbox.is_worth_decoding(before) {
                 return self.poll_undecodable();
             }
-            if let Some(buffers) = &mut inner.buffers {
-                let mut src = buffers.received.source(inner.config.max_frame());
+            if let Some(buffers) = &mut state.buffers {
+                let mut src = buffers.received.source(state.config.max_frame());
                 let decoded = protocol.decode(&mut src);
                 let left = src.len();
                 match decoded {
                     Ok(Found::Message(message)) if left < before => {
-                        inner.weight = u32::try_from(src.weight(before - left)).unwrap_or(u32::MAX);
-                        inner.inbox.decoded();
-                        if P::HAS_UNFINISHED && inner.inbox.is_incomplete() {
-                            inner.inbox.watch_message(protocol.unfinished(), left, inner.now);
+                        state.weight = u32::try_from(src.weight(before - left)).unwrap_or(u32::MAX);
+                        state.inbox.decoded();
+                        if P::HAS_UNFINISHED && state.inbox.is_incomplete() {
+                            state.inbox.watch_message(protocol.unfinished(), left, state.now);
                         }
-                        inner.received.messages += 1;
-                        inner.answering = true;
+                        state.received.messages += 1;
+                        state.answering = true;
                         return Some(message);
                     }
                     Ok(Found::Control) if left < before => self.act_on_control(),
                     other => {
-                        inner.undecoded(other.map(Found::erase), left);
+                        state.undecoded(other.map(Found::erase), left);
                         return self.poll_undecodable();
                     }
                 }
@@ -456,7 +465,7 @@ impl<P: StreamProtocol> Session<P> {
     /// between reads and between events.
     #[inline]
     pub fn work(&self) -> Work {
-        let frames = self.inner.received.messages + self.inner.other_frames;
+        let frames = self.state.received.messages + self.state.other_frames;
         Work { frames, bytes: self.protocol.worked() }
     }
 
@@ -467,7 +476,7 @@ impl<P: StreamProtocol> Session<P> {
     /// all of its payload as it is now; and no less than the value itself takes where it is kept. The size of
     /// what the application's own codec makes of those bytes is not known here.
     pub fn last_weight(&self) -> usize {
-        (self.inner.weight as usize).max(size_of::<In<P>>())
+        (self.state.weight as usize).max(size_of::<In<P>>())
     }
 
     /// The protocol, for facts about it.
@@ -475,89 +484,89 @@ impl<P: StreamProtocol> Session<P> {
         &self.protocol
     }
 
-    /// Lets the protocol write what it owes.
+    /// Lets the protocol write what is due.
     #[inline]
-    fn settle(&mut self) {
-        if std::mem::take(&mut self.inner.due) {
-            self.protocol.settle(&mut self.inner);
+    fn write_due(&mut self) {
+        while let Some(due) = self.state.dues.take() {
+            self.protocol.write_due(&mut Host::new(&mut self.state), due);
         }
     }
 
     #[inline(never)]
     fn pending_event(&mut self) -> Option<Event<In<P>>> {
-        match self.inner.take_pending() {
+        match self.state.take_pending() {
             pending::OPEN => Some(Event::Open(self.protocol.opened())),
             #[cfg(feature = "websocket")]
             pending::REQUEST => self.protocol.request().map(Event::Request),
-            bit => self.inner.event(bit),
+            bit => self.state.event(bit),
         }
     }
 
     fn act_on_control(&mut self) {
-        self.inner.inbox.decoded();
-        self.inner.other_frames += 1;
-        self.protocol.control(&mut self.inner);
+        self.state.inbox.decoded();
+        self.state.other_frames += 1;
+        self.protocol.handle_control(&mut Host::new(&mut self.state));
     }
 
     /// Decodes what is not for the application: the opening handshake, and what comes before the peer's part of the
     /// closing one.
     fn decode_handshake(&mut self) {
-        while self.inner.has_handshake_to_decode() {
-            let Session { protocol, inner } = self;
-            let Some(buffers) = &mut inner.buffers else { return };
+        while self.state.has_handshake_to_decode() {
+            let Session { protocol, state } = self;
+            let Some(buffers) = &mut state.buffers else { return };
             let before = buffers.received.len();
-            let mut src = buffers.received.source(inner.config.max_frame());
+            let mut src = buffers.received.source(state.config.max_frame());
             let found = protocol.decode(&mut src);
             let left = src.len();
             match found {
                 Ok(Found::Message(_)) if left < before => {
-                    inner.inbox.decoded();
-                    inner.other_frames += 1;
+                    state.inbox.decoded();
+                    state.other_frames += 1;
                 }
                 Ok(Found::Control) if left < before => self.act_on_control(),
-                other => inner.undecoded(other.map(Found::erase), left),
+                other => state.undecoded(other.map(Found::erase), left),
             }
         }
-        if self.inner.phase == Phase::Opening && self.inner.read_ended {
-            self.inner.finish(CloseReason::Eof { mid_frame: true });
+        if self.state.phase == Phase::Opening && self.state.read_ended {
+            self.state.finish(CloseReason::Eof { mid_frame: true });
         }
     }
 
     /// No whole message is here: is that all there will be?
     fn poll_undecodable(&mut self) -> Option<In<P>> {
-        let Session { protocol, inner } = self;
-        if !inner.is_delivering() {
+        let Session { protocol, state } = self;
+        if !state.is_delivering() {
             return None;
         }
         let unfinished = if P::HAS_UNFINISHED { protocol.unfinished() } else { None };
-        if unfinished.is_some() || inner.inbox.is_incomplete() {
-            inner.inbox.watch_message(unfinished, inner.buffered(), inner.now);
+        if unfinished.is_some() || state.inbox.is_incomplete() {
+            state.inbox.watch_message(unfinished, state.buffered(), state.now);
         }
-        if inner.has_unopened() {
-            inner.inbox.begin_partial(inner.received.bytes, inner.now);
+        if state.has_unopened() {
+            state.inbox.begin_partial(state.received.bytes, state.now);
         }
-        inner.watch_partial();
-        if inner.read_ended && !inner.read_end_told {
-            if let Some(buffers) = inner.buffers.as_mut().filter(|b| !b.received.is_empty()) {
+        state.watch_partial();
+        if state.read_ended && !state.read_end_told {
+            if let Some(buffers) = state.buffers.as_mut().filter(|b| !b.received.is_empty()) {
                 let before = buffers.received.len();
-                match inner.inbox.decode_eof(protocol, &mut buffers.received, &inner.config) {
+                match state.inbox.decode_eof(protocol, &mut buffers.received, &state.config) {
                     Ok(None) => {}
                     Ok(Some(message)) => {
-                        inner.weight = u32::try_from(before - buffers.received.len()).unwrap_or(u32::MAX);
-                        inner.received.messages += 1;
-                        inner.answering = true;
+                        state.weight = u32::try_from(before - buffers.received.len()).unwrap_or(u32::MAX);
+                        state.received.messages += 1;
+                        state.answering = true;
                         return Some(message);
                     }
                     Err(reason) => {
-                        inner.fail_decoding(*reason);
+                        state.fail_decoding(*reason);
                         return None;
                     }
                 }
             }
         }
-        match inner.phase {
-            Phase::Draining | Phase::LastMessages => inner.end_drain(),
-            _ if inner.read_ended => inner.read_end_reached(),
+        match state.phase {
+            Phase::Draining | Phase::LastMessages => state.end_drain(),
+            _ if state.read_ended => state.read_end_reached(),
             _ => {}
         }
         None

@@ -216,8 +216,8 @@ mod tests {
         // What the peer sent comes back in one line of text.
         let text =
             refusal(HandshakeError::Http(HttpError::Version { found: "HTTP/9\r\n\r\n<b>\u{85}".to_owned() }));
-        assert!(text.ends_with(
-            "\r\n\r\na handshake is HTTP/1.1, the peer speaks \"HTTP/9\\r\\n\\r\\n<b>\\u{85}\"\n"
-        ));
+        assert!(
+            text.ends_with("\r\n\r\nexpected HTTP/1.1, the peer speaks \"HTTP/9\\r\\n\\r\\n<b>\\u{85}\"\n")
+        );
     }
 }

@@ -14,20 +14,10 @@ use crate::codec::{Decoded, Decoder, Encoder, Sink, Source};
 use crate::error::EncodedTooLarge;
 use crate::messages::{Items, Messages};
 
-/// What the messages of a WebSocket are to the application: [`Whole`] ones, [`Parts`], or [`Packages`] of a codec.
-/// Implemented here only.
+/// What the messages of a WebSocket are to the application: [`Whole`] ones, [`Parts`], or [`Packages`] of a codec. Sealed.
 pub trait Form: Sealed {
-    /// What the application sees.
+    /// The application's messages.
     type Messages: Messages;
-}
-
-/// How a [`Form`] is made of frames.
-#[doc(hidden)]
-pub trait Sealed {
-    #[doc(hidden)]
-    type In;
-    #[doc(hidden)]
-    type Out;
 
     /// Whether pieces of messages are wanted as they come.
     #[doc(hidden)]
@@ -41,28 +31,32 @@ pub trait Sealed {
         payload: BytesMut,
         first: bool,
         last: bool,
-    ) -> Result<Self::In, Box<CloseReason>>;
+    ) -> Result<<Self::Messages as Messages>::In, Box<CloseReason>>;
 
     #[doc(hidden)]
     fn send(
         &mut self,
-        item: Self::Out,
+        item: <Self::Messages as Messages>::Out,
         writer: &mut Writer,
         dst: &mut Sink<'_>,
     ) -> Result<(), Arc<dyn Error + Send + Sync>>;
 
     /// The payload's size, if that is cheap to tell.
     #[doc(hidden)]
-    fn payload_len(&self, item: &Self::Out) -> Option<usize>;
+    fn payload_len(&self, item: &<Self::Messages as Messages>::Out) -> Option<usize>;
 }
+
+/// What is received in form `F`.
+pub(crate) type Received<F> = <<F as Form>::Messages as Messages>::In;
+
+/// Seals [`Form`], so that its methods may change.
+#[doc(hidden)]
+pub trait Sealed {}
+
+impl Sealed for Whole {}
 
 impl Form for Whole {
     type Messages = Items<Message>;
-}
-
-impl Sealed for Whole {
-    type In = Message;
-    type Out = Message;
 
     #[inline(always)]
     fn receive(
@@ -95,13 +89,10 @@ impl Sealed for Whole {
     }
 }
 
+impl Sealed for Parts {}
+
 impl Form for Parts {
     type Messages = Items<Part>;
-}
-
-impl Sealed for Parts {
-    type In = Part;
-    type Out = Part;
 
     const IN_PARTS: bool = true;
 
@@ -139,19 +130,13 @@ where
     }
 }
 
+impl<C, O> Sealed for Packages<C, O> {}
+
 impl<C, O> Form for Packages<C, O>
 where
     C: Decoder + Encoder<O>,
 {
     type Messages = Items<C::Item, O>;
-}
-
-impl<C, O> Sealed for Packages<C, O>
-where
-    C: Decoder + Encoder<O>,
-{
-    type In = C::Item;
-    type Out = O;
 
     fn receive(
         &mut self,

@@ -93,9 +93,7 @@ use crate::deadline::{Deadline, Idle};
 use crate::deflate::{Compressor, Inflater};
 use crate::event::Opened;
 use crate::hidden::HiddenBytes;
-use crate::pending;
-use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol, Unfinished};
-use crate::session::{Inner, Phase};
+use crate::session::{Due, Found, Host, In, Out, Protocol, Sealed, Unfinished};
 use crate::time::Timestamp;
 use frame::{Opcode, header_len};
 use opening::{Opening, Step};
@@ -252,7 +250,7 @@ impl<F: Form> WebSocket<F> {
     }
 
     /// The handshake is done.
-    fn open(&mut self, session: &mut Inner, upgrade: Upgrade) {
+    fn open(&mut self, host: &mut Host<'_>, upgrade: Upgrade) {
         self.opening = None;
         #[cfg(feature = "deflate")]
         if let Some((params, options)) = &upgrade.deflate {
@@ -263,70 +261,66 @@ impl<F: Form> WebSocket<F> {
             self.reader.set_inflater(Inflater::new(peers.0));
         }
         self.upgrade = Some(Box::new(upgrade));
-        session.open();
+        host.opened();
     }
 
-    fn write(&mut self, session: &mut Inner, opcode: Opcode, payload: &[u8]) {
-        session.write_control(|dst| self.writer.control(opcode, payload, dst));
+    fn write(&mut self, host: &mut Host<'_>, opcode: Opcode, payload: &[u8]) {
+        host.write(|dst| self.writer.control(opcode, payload, dst));
     }
 
     /// Answers a ping, or keeps it for later. Either way an earlier one that waits is answered with it.
-    fn answer_ping(&mut self, session: &mut Inner, payload: Bytes) {
+    fn answer_ping(&mut self, host: &mut Host<'_>, payload: Bytes) {
         self.pong = None;
-        session.pong_waits = !session.has_room_for_control();
-        if session.pong_waits {
-            self.pong = Some(payload);
+        if host.has_room() {
+            self.write(host, Opcode::Pong, &payload);
         } else {
-            self.write(session, Opcode::Pong, &payload);
+            self.pong = Some(payload);
+            host.defer_pong();
         }
     }
 
-    fn ping(&mut self, session: &mut Inner) {
-        if !session.has_room_for_control() {
+    fn ping(&mut self, host: &mut Host<'_>) {
+        if !host.has_room() {
             return; // what waits to be written is watched over already
         }
         self.pings = self.pings.wrapping_add(1);
-        self.unanswered.get_or_insert(session.now());
-        self.write(session, Opcode::Ping, &u64::from(self.pings).to_be_bytes());
-        session.watch_pong();
+        self.unanswered.get_or_insert(host.now());
+        self.write(host, Opcode::Ping, &u64::from(self.pings).to_be_bytes());
+        host.ping_sent();
     }
 
-    fn take_pong(&mut self, session: &mut Inner, payload: &[u8]) {
+    fn take_pong(&mut self, host: &mut Host<'_>, payload: &[u8]) {
         // A peer may answer the latest ping only; what was not asked is nothing (RFC 6455 section 5.5.3).
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
         let open = u64::from(self.answered) + 1..=u64::from(self.pings);
         if let Some(at) = self.unanswered.take_if(|_| open.contains(&number)) {
             self.answered = self.pings;
-            session.pong_came(at);
+            host.pong_received(at);
         }
     }
 
-    fn take_close(&mut self, session: &mut Inner, frame: CloseFrame) {
+    fn take_close(&mut self, host: &mut Host<'_>, frame: CloseFrame) {
         self.close_received = true;
-        session.close_agreed = true;
-        match session.phase {
-            Phase::Open => session.wind_down(CloseReason::Peer(frame), false),
-            Phase::Flushing => session.await_peer(self.waits_for_server(session)),
-            _ => session.end_drain(),
-        }
+        let waits = self.waits_for_server(host);
+        host.closed_by_peer(CloseReason::Peer(frame), waits);
     }
 
     /// Writes the close frame (RFC 6455 section 7.1.2) where somebody may read it, and waits for the peer's.
-    fn write_close(&mut self, session: &mut Inner) {
+    fn write_close(&mut self, host: &mut Host<'_>) {
         if self.close_sent {
             return;
         }
-        let cut_off = session.read_ended && !self.close_received;
+        let cut_off = host.read_ended() && !self.close_received;
         if cut_off || self.opening.is_some() {
-            return session.await_peer(false);
+            return host.wait_for_peer(false);
         }
         self.close_sent = true;
-        let (frame, failed) = close_frame(session);
+        let (frame, failed) = close_frame(host);
         let mut payload = Vec::new();
         frame.write(&mut payload);
-        self.write(session, Opcode::Close, &payload);
-        let waits = if self.close_received { self.waits_for_server(session) } else { !failed };
-        session.await_peer(waits);
+        self.write(host, Opcode::Close, &payload);
+        let waits = if self.close_received { self.waits_for_server(host) } else { !failed };
+        host.wait_for_peer(waits);
     }
 
     /// How many bytes a message with that much payload takes on the wire at the most.
@@ -339,16 +333,16 @@ impl<F: Form> WebSocket<F> {
     }
 
     /// A client lets the server end the stream first, RFC 6455 section 7.1.1.
-    fn waits_for_server(&self, session: &Inner) -> bool {
-        self.writer.is_client() && !session.read_ended
+    fn waits_for_server(&self, host: &Host<'_>) -> bool {
+        self.writer.is_client() && !host.read_ended()
     }
 }
 
 /// What to tell the peer, and whether it broke something.
-fn close_frame(session: &mut Inner) -> (CloseFrame, bool) {
+fn close_frame(host: &mut Host<'_>) -> (CloseFrame, bool) {
     let say = |code, reason: &str| CloseFrame::new(code, reason);
-    let asked = session.close_frame.take();
-    let (frame, failed) = match session.reason() {
+    let asked = host.take_close_frame();
+    let (frame, failed) = match host.reason() {
         Some(CloseReason::Peer(frame)) => match frame.code {
             Some(code) => (say(code, ""), false),
             None => (frame.clone(), false),
@@ -375,12 +369,7 @@ impl<F: Form> Sealed for WebSocket<F> {}
 
 impl<F: Form> Protocol for WebSocket<F> {
     type Messages = F::Messages;
-}
 
-impl<F> StreamProtocol for WebSocket<F>
-where
-    F: Form<In = In<Self>, Out = Out<Self>>,
-{
     #[inline(always)]
     #[expect(clippy::needless_question_mark, reason = "as in `Reader::read`")]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, Box<CloseReason>> {
@@ -408,14 +397,16 @@ where
         self.wire_len(config.max_frame().min(config.max_message()))
     }
 
-    fn begin(&mut self, session: &mut Inner) {
-        let config = &session.config();
+    fn begin(&mut self, host: &mut Host<'_>) {
+        let config = host.config();
         self.reader.set_limits::<F>(config.max_frame(), config.max_message());
         self.writer.set_limit(config.max_frame().min(config.max_message()));
         if let Some(opening) = &mut self.opening {
             opening.set_limit(config.max_head());
         }
-        session.begin_handshake(self.writer.is_client());
+        host.opens(self.writer.is_client());
+        host.pings();
+        host.closes();
     }
 
     const HAS_UNFINISHED: bool = true;
@@ -429,31 +420,31 @@ where
         self.reader.worked() + self.writer.worked()
     }
 
-    fn control(&mut self, session: &mut Inner) {
+    fn handle_control(&mut self, host: &mut Host<'_>) {
         match self.reader.take_control() {
-            Some(Control::Ping(payload)) if !self.close_sent => self.answer_ping(session, payload),
+            Some(Control::Ping(payload)) if !self.close_sent => self.answer_ping(host, payload),
             Some(Control::Ping(_)) => {}
-            Some(Control::Pong(payload)) => self.take_pong(session, &payload),
-            Some(Control::Close(frame)) => self.take_close(session, frame),
-            None => self.step(session),
+            Some(Control::Pong(payload)) => self.take_pong(host, &payload),
+            Some(Control::Close(frame)) => self.take_close(host, frame),
+            None => self.step(host),
         }
     }
 
-    fn settle(&mut self, session: &mut Inner) {
-        if let Some(opening) = &mut self.opening {
-            if session.phase == Phase::Flushing && std::mem::take(&mut session.verdict_due) {
+    fn write_due(&mut self, host: &mut Host<'_>, due: Due) {
+        match (due, &mut self.opening) {
+            (Due::Handshake, Some(opening)) => host.write(|dst| opening.write(dst)),
+            (Due::Refuse, Some(opening)) => {
                 opening.give_up();
+                host.write(|dst| opening.write(dst));
             }
-            session.write_control(|dst| opening.write(dst));
-        }
-        if session.phase == Phase::Flushing {
-            return self.write_close(session);
-        }
-        if let Some(payload) = self.pong.take() {
-            self.answer_ping(session, payload);
-        }
-        if std::mem::take(&mut session.ping_due) {
-            self.ping(session);
+            (Due::Handshake | Due::Refuse, None) => {}
+            (Due::Pong, _) => {
+                if let Some(payload) = self.pong.take() {
+                    self.answer_ping(host, payload);
+                }
+            }
+            (Due::Ping, _) => self.ping(host),
+            (Due::Close, _) => self.write_close(host),
         }
     }
 
@@ -467,18 +458,14 @@ where
         self.opening.as_ref()?.request()
     }
 
-    fn answer(&mut self, session: &mut Inner, verdict: Verdict) -> Result<(), AnswerError> {
-        let asked = session.phase == Phase::Opening && session.verdict_due;
-        let Some(opening) = self.opening.as_mut().filter(|_| asked) else {
-            return Err(AnswerError::NotAsked);
-        };
-        let upgrade = opening.answer(verdict)?;
-        let Some(step) = upgrade else { return Ok(()) };
-        session.verdict_due = false;
-        session.write_control(|dst| opening.write(dst));
+    fn answer(&mut self, host: &mut Host<'_>, verdict: Verdict) -> Result<(), AnswerError> {
+        let opening = self.opening.as_mut().ok_or(AnswerError::NotAsked)?;
+        let Some(step) = opening.answer(verdict)? else { return Ok(()) };
+        host.answered();
+        host.write(|dst| opening.write(dst));
         match step {
-            Step::Open(upgrade) => self.open(session, *upgrade),
-            Step::Fail(error) => session.wind_down(CloseReason::Handshake(error), false),
+            Step::Open(upgrade) => self.open(host, *upgrade),
+            Step::Fail(error) => host.fail(CloseReason::Handshake(error)),
             Step::Ask => {}
         }
         Ok(())
@@ -487,17 +474,14 @@ where
 
 impl<F: Form> WebSocket<F> {
     /// The opening handshake has come one step further.
-    fn step(&mut self, session: &mut Inner) {
+    fn step(&mut self, host: &mut Host<'_>) {
         let Some(opening) = &mut self.opening else { return };
         match opening.take_step() {
-            Some(Step::Ask) => {
-                session.verdict_due = true;
-                session.add_pending(pending::REQUEST);
-            }
-            Some(Step::Open(upgrade)) => self.open(session, *upgrade),
+            Some(Step::Ask) => host.ask(),
+            Some(Step::Open(upgrade)) => self.open(host, *upgrade),
             Some(Step::Fail(error)) => {
-                session.write_control(|dst| opening.write(dst));
-                session.wind_down(CloseReason::Handshake(error), false);
+                host.write(|dst| opening.write(dst));
+                host.fail(CloseReason::Handshake(error));
             }
             None => {}
         }

@@ -9,7 +9,7 @@ use crate::close::CloseReason;
 use crate::codec::{Sink, Source};
 use crate::hidden::HiddenBytes;
 use crate::http::{HeadScan, HttpError};
-use crate::protocol::Found;
+use crate::session::Found;
 #[cfg(feature = "deflate")]
 use crate::upgrade::Deflate;
 use crate::upgrade::{

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::form::Form;
+use super::form::{Form, Received};
 use super::frame::{Header, Opcode, Rules, Start};
 use super::mask::mask;
 use super::message::Kind;
@@ -13,7 +13,7 @@ use crate::copy;
 #[cfg(feature = "deflate")]
 use crate::deflate::{InflateError, Inflater};
 use crate::hidden::HiddenBytes;
-use crate::protocol::{Found, Unfinished};
+use crate::session::{Found, Unfinished};
 
 /// So many fragments are free; each one after that must come with [`FRAGMENT_BYTES`] bytes of the message. That stops
 /// floods of tiny fragments early, whatever their number adds up to.
@@ -127,7 +127,7 @@ impl Reader {
         &mut self,
         src: &mut Source<'_>,
         form: &mut F,
-    ) -> Result<Found<F::In>, Box<CloseReason>> {
+    ) -> Result<Found<Received<F>>, Box<CloseReason>> {
         if self.closed || self.frame.is_some() {
             return Ok(self.read_on(src, form)?);
         }
@@ -157,7 +157,7 @@ impl Reader {
         &mut self,
         src: &mut Source<'_>,
         form: &mut F,
-    ) -> Result<Found<F::In>, Box<CloseReason>> {
+    ) -> Result<Found<Received<F>>, Box<CloseReason>> {
         if self.closed {
             let all = src.len();
             src.advance(all);
@@ -175,7 +175,7 @@ impl Reader {
         header: Header,
         src: &mut Source<'_>,
         form: &mut F,
-    ) -> Result<Found<F::In>, Box<CloseReason>> {
+    ) -> Result<Found<Received<F>>, Box<CloseReason>> {
         if header.opcode == Opcode::Continuation {
             return self.read_fragment(header, src, form);
         }
@@ -205,7 +205,7 @@ impl Reader {
         header: Header,
         src: &mut Source<'_>,
         form: &mut F,
-    ) -> Result<Found<F::In>, Box<CloseReason>> {
+    ) -> Result<Found<Received<F>>, Box<CloseReason>> {
         let (kind, compressed) = self.expect(&header)?;
         let held = !F::IN_PARTS || compressed;
         self.check_limits(&header, held, compressed)?;
@@ -352,7 +352,7 @@ impl Reader {
         last: bool,
         src: &mut Source<'_>,
         form: &mut F,
-    ) -> Result<Found<F::In>, Box<CloseReason>> {
+    ) -> Result<Found<Received<F>>, Box<CloseReason>> {
         let Some(message) = &mut self.message else { return Ok(Found::Control) };
         let kind = message.kind;
         let payload = std::mem::take(&mut message.payload);
@@ -371,7 +371,7 @@ impl Reader {
         offset: usize,
         src: &mut Source<'_>,
         form: &mut F,
-    ) -> Result<Found<F::In>, Box<CloseReason>> {
+    ) -> Result<Found<Received<F>>, Box<CloseReason>> {
         let here = header.len.min(src.len());
         if here == 0 && header.len > 0 {
             self.frame = Some((header, offset));

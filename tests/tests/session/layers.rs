@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use getty_core::codec::LengthDelimited;
-use getty_core::layer::{Layer, LayerError, Layered, Plain, Wire};
+use getty_core::layer::{Layer, LayerError, Plain, Wire};
 use getty_core::websocket::{Accept, ServerOptions, Verdict, WebSocket};
-use getty_core::{Close, CloseReason, Config, Deadline, Event, Framed, Opened, Session, Timestamp};
+use getty_core::{Close, CloseReason, Config, Deadline, Event, Framed, Layered, Opened, Session, Timestamp};
 use testkit::pair::{Pair, Split, Wire as Link};
 use testkit::websocket::peers::{Frame, REQUEST};
 

@@ -443,7 +443,7 @@ fn a_hello_in_fragments_is_as_good() {
 /// For programs that choose when they run: nothing is as good as no layer, and something as the layer itself.
 #[test]
 fn a_layer_may_be_there_or_not() {
-    use getty_core::layer::Layered;
+    use getty_core::Layered;
     use getty_core::layer::tls::Tls;
 
     let world = World::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Buf;
-use getty_core::layer::Layered;
+use getty_core::Layered;
 use getty_core::layer::tls::Tls;
 use getty_core::{Config, Session};
 use testkit::clock::Clock;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use getty_core::layer::Layered;
+use getty_core::Layered;
 use getty_core::layer::tls::Tls;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::ring;

@@ -220,7 +220,7 @@ fn debug_of_a_session_shows_no_payload() {
         }
         fn describe(&mut self, _: &mut getty_core::Opened) {}
     }
-    let layered = getty_core::layer::Layered::new(Peeks::default(), Framed::new(LengthDelimited::new()));
+    let layered = getty_core::Layered::new(Peeks::default(), Framed::new(LengthDelimited::new()));
     let mut layered = Session::new(layered, Arc::default(), Timestamp::ORIGIN);
     layered.handle_input(Timestamp::ORIGIN, format!("\0\0\0\u{20}{SECRET}").as_bytes());
     let seen = &layered.protocol().layer().0;

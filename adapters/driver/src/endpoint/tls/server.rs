@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use getty_core::Layered;
 use getty_core::StreamProtocol;
-use getty_core::layer::Layered;
 use getty_core::layer::tls::Tls;
 use rustls::crypto::ring::Ticketer;
 use rustls::server::danger::ClientCertVerifier;

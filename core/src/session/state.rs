@@ -1,4 +1,4 @@
-//! [`Inner`]: the part of a session that does not depend on its protocol.
+//! [`State`]: the part of a session that does not depend on its protocol.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use std::time::Duration;
 use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 
-use super::close::Phase;
 use super::deadlines::Deadlines;
+use super::due::{Due, Dues};
 use super::inbox::Inbox;
 use super::layering::LayerState;
 use super::outbox::Outbox;
+use super::phase::Phase;
+use super::protocol::Found;
 #[cfg(feature = "websocket")]
 use crate::close::CloseFrame;
 use crate::close::CloseReason;
@@ -21,7 +23,6 @@ use crate::error::{DecoderFault, SendError};
 use crate::event::Event;
 use crate::memory::{Buffers, READ_ARENA};
 use crate::pending;
-use crate::protocol::Found;
 use crate::stats::{Flow, Seq, Stats};
 use crate::time::Timestamp;
 
@@ -31,9 +32,9 @@ pub(super) const READ_STEP: usize = 4 * 1024;
 /// A deadline that passed longer ago than this was not looked at in time: the machine slept, or was busy.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Everything that does not depend on the protocol. Public for the sake of a sealed trait; nobody can name it.
+/// Everything that does not depend on the protocol.
 #[derive(Debug)]
-pub struct Inner {
+pub(super) struct State {
     pub(super) config: Arc<Config>,
     pub(super) buffers: Option<Box<Buffers>>,
     /// A session's own buffers while it works in lent ones; here they wait for leftovers.
@@ -65,8 +66,8 @@ pub struct Inner {
     pub(super) rtt: Duration,
     /// What to tell the peer in a close frame, where the protocol has one.
     #[cfg(feature = "websocket")]
-    pub(crate) close_frame: Option<Box<CloseFrame>>,
-    pub(crate) phase: Phase,
+    pub(super) close_frame: Option<Box<CloseFrame>>,
+    pub(super) phase: Phase,
     pub(super) pending: u16,
     pub(super) lent: bool,
     pub(super) paused: bool,
@@ -76,22 +77,24 @@ pub struct Inner {
     pub(super) answering: bool,
     /// A `send` was refused for lack of room.
     pub(super) writable_wanted: bool,
-    pub(crate) read_ended: bool,
+    pub(super) read_ended: bool,
     pub(super) read_end_told: bool,
-    /// The protocol has something to write: `StreamProtocol::settle` is to be called.
-    pub(crate) due: bool,
-    /// A ping is due.
-    pub(crate) ping_due: bool,
+    /// What the protocol is to write.
+    pub(super) dues: Dues,
     /// A pong waits for the queue to go down.
-    pub(crate) pong_waits: bool,
-    /// The protocol has handshakes of its own to open and to close with.
-    pub(crate) shakes_hands: bool,
+    pub(super) pong_waits: bool,
+    /// The protocol opens with a handshake.
+    pub(super) opens: bool,
+    /// The protocol pings.
+    pub(super) pings: bool,
+    /// The protocol closes with a handshake.
+    pub(super) closes: bool,
     /// The opening handshake waits for this side's verdict.
-    pub(crate) verdict_due: bool,
+    pub(super) awaits_verdict: bool,
     /// While flushing: the protocol waits for the peer before the sending side is ended.
-    pub(crate) hold_shutdown: bool,
+    pub(super) awaits_peer: bool,
     /// Both sides have agreed to close: that what follows takes too long changes nothing.
-    pub(crate) close_agreed: bool,
+    pub(super) close_agreed: bool,
     /// What there is between the protocol and the wire.
     pub(super) layer: LayerState,
     /// The layer has something for the wire, or may have.
@@ -107,9 +110,9 @@ pub(super) struct Counted {
     pub(super) operations: u64,
 }
 
-impl Inner {
+impl State {
     pub(super) fn new(config: Arc<Config>, now: Timestamp) -> Self {
-        Inner {
+        State {
             config,
             buffers: None,
             spare: None,
@@ -142,12 +145,13 @@ impl Inner {
             writable_wanted: false,
             read_ended: false,
             read_end_told: false,
-            due: false,
-            ping_due: false,
+            dues: Dues::default(),
             pong_waits: false,
-            shakes_hands: false,
-            verdict_due: false,
-            hold_shutdown: false,
+            opens: false,
+            pings: false,
+            closes: false,
+            awaits_verdict: false,
+            awaits_peer: false,
             close_agreed: false,
             layer: LayerState::None,
             layer_speaks: false,
@@ -155,35 +159,14 @@ impl Inner {
         }
     }
 
-    /// The session is open from now on.
-    pub(crate) fn open(&mut self) {
-        self.phase = Phase::Open;
-        self.pending |= pending::OPEN;
-        self.deadlines.clear_all();
-        let heartbeat = self.heartbeat_period();
-        let periods = [
-            (Deadline::Cron, self.config.cron_period()),
-            (Deadline::IdleRead, self.config.idle_read()),
-            (Deadline::IdleWrite, self.config.idle_write()),
-            (Deadline::IdleBoth, self.config.idle_both()),
-            (Deadline::Idle, self.config.idle_timeout()),
-            (Deadline::Heartbeat, heartbeat),
-        ];
-        for (deadline, period) in periods {
-            if let Some(period) = period {
-                self.deadlines.set(deadline, self.now + period);
-            }
-        }
-    }
-
     /// Go getty pings with its cron, so that stands for a heartbeat unless there is one.
-    fn heartbeat_period(&self) -> Option<Duration> {
+    pub(super) fn heartbeat_period(&self) -> Option<Duration> {
         let period = self.config.heartbeat_period().or(self.config.cron_period());
-        period.filter(|_| self.shakes_hands)
+        period.filter(|_| self.pings)
     }
 
     /// Takes note of the time; it never goes back.
-    pub(crate) fn clock(&mut self, now: Timestamp) {
+    pub(super) fn clock(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
@@ -245,8 +228,7 @@ impl Inner {
             Deadline::Heartbeat => {
                 if let Some(period) = self.heartbeat_period() {
                     self.deadlines.set(deadline, self.now + period);
-                    self.ping_due = true;
-                    self.due = true;
+                    self.dues.add(Due::Ping);
                 }
             }
             Deadline::Pong => {
@@ -325,7 +307,7 @@ impl Inner {
     }
 
     /// Watches over queued bytes, from the first time that the transport does not take all.
-    pub(crate) fn watch_stall(&mut self) {
+    pub(super) fn watch_stall(&mut self) {
         let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::WriteStall);
         if !self.wants_write() || watched {
             return;
@@ -413,15 +395,21 @@ impl Inner {
 
     /// Whether what is received belongs to the opening or the closing handshake.
     pub(super) fn is_shaking_hands(&self) -> bool {
-        self.phase == Phase::Opening || self.phase == Phase::Flushing && self.hold_shutdown
+        self.phase == Phase::Opening || self.phase == Phase::Flushing && self.awaits_peer
+    }
+
+    /// Whether a request waits for this side's verdict.
+    #[cfg(feature = "websocket")]
+    pub(super) fn is_asked(&self) -> bool {
+        self.phase == Phase::Opening && self.awaits_verdict
     }
 
     /// Whether something of a handshake may be decoded now.
     pub(super) fn has_handshake_to_decode(&self) -> bool {
         let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
         self.is_shaking_hands()
-            && !self.verdict_due
-            && !self.due // what this side has to say may end it
+            && !self.awaits_verdict
+            && self.dues.is_empty() // what this side has to say may end it
             && self.inbox.is_worth_decoding(buffered)
     }
 
@@ -450,7 +438,7 @@ impl Inner {
             Phase::Flushing => !self.has_handshake_to_decode(),
             Phase::HalfClosed | Phase::Ended => true,
         };
-        self.pending != 0 || self.due || !quiet
+        self.pending != 0 || !self.dues.is_empty() || !quiet
     }
 
     pub(super) fn wants_read(&self) -> bool {
@@ -459,7 +447,7 @@ impl Inner {
                 let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
                 !self.read_ended && !self.is_suspended() && !self.inbox.is_worth_decoding(buffered)
             }
-            Phase::Opening => !self.read_ended && !self.verdict_due && !self.has_handshake_to_decode(),
+            Phase::Opening => !self.read_ended && !self.awaits_verdict && !self.has_handshake_to_decode(),
             Phase::Flushing => !self.read_ended && !self.has_handshake_to_decode(),
             Phase::HalfClosed => !self.read_ended,
             Phase::Draining | Phase::LastMessages | Phase::Closed | Phase::Ended => false,
@@ -499,7 +487,7 @@ impl Inner {
     }
 
     /// The transport took `n` bytes.
-    pub(crate) fn count_written(&mut self, n: usize) {
+    pub(super) fn count_written(&mut self, n: usize) {
         let n = n.min(self.layer_sealed().map_or(self.outbox.queued(), <[u8]>::len));
         let Some(buffers) = self.buffers.as_mut().filter(|_| n > 0) else { return };
         if self.layer == LayerState::None {
@@ -515,7 +503,10 @@ impl Inner {
         }
         self.check_flushed();
         let low = self.config.low_watermark();
-        self.due |= self.pong_waits && self.outbox.queued() <= low;
+        if self.pong_waits && self.outbox.queued() <= low {
+            self.pong_waits = false;
+            self.dues.add(Due::Pong);
+        }
         if self.outbox.answers() <= low && std::mem::take(&mut self.blocked) {
             self.restart_reading();
         }
@@ -613,16 +604,6 @@ impl Inner {
             pending::READ_END => Event::ReadEnd,
             _ => return None,
         })
-    }
-
-    pub(super) fn take_closed<T>(&mut self) -> Event<T> {
-        self.phase = Phase::Ended;
-        self.pending = 0;
-        if !self.lent {
-            self.buffers = None;
-        }
-        let reason = self.reason.take().unwrap_or_else(|| Box::new(CloseReason::Local { flushed: false }));
-        Event::Closed(reason)
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -1,15 +1,18 @@
-//! What a session speaks: the application's messages, and how they lie on the wire.
+//! [`Protocol`]: how the application's messages lie on the wire.
 
 use std::error::Error;
 use std::sync::Arc;
 
+use super::due::Due;
+use super::host::Host;
 use crate::close::CloseReason;
 use crate::codec::{Decoded, Sink, Source};
 use crate::config::Config;
 use crate::event::Opened;
 use crate::layer::Layer;
 use crate::messages::Messages;
-use crate::session::Inner;
+#[cfg(feature = "websocket")]
+use crate::upgrade::{AnswerError, Request, Verdict};
 
 /// A received message of protocol `P`.
 pub type In<P> = <<P as Protocol>::Messages as Messages>::In;
@@ -17,15 +20,12 @@ pub type In<P> = <<P as Protocol>::Messages as Messages>::In;
 /// A message to send over protocol `P`.
 pub type Out<P> = <<P as Protocol>::Messages as Messages>::Out;
 
-/// How messages lie on the wire. Implemented here only: for [`Framed`](crate::Framed), with the feature `websocket` for
-/// `WebSocket`, and for either of them [`Layered`](crate::layer::Layered) over something.
+/// How messages lie on a stream of bytes. Sealed: implemented for [`Framed`](crate::Framed), for `WebSocket` (feature
+/// `websocket`), and for [`Layered`](crate::Layered) over either.
 pub trait Protocol: Sealed {
-    /// What the application sees.
+    /// The application's messages.
     type Messages: Messages;
-}
 
-/// A [`Protocol`] on a stream of bytes.
-pub trait StreamProtocol: Protocol {
     /// Consumes one message from `src`, or something that is no message, if a whole one is there.
     #[doc(hidden)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, Box<CloseReason>>;
@@ -72,17 +72,17 @@ pub trait StreamProtocol: Protocol {
         None
     }
 
-    /// The session begins. A protocol with an opening handshake says so to `session`.
+    /// The session begins. A protocol with handshakes or pings of its own says so to `host`.
     #[doc(hidden)]
-    fn begin(&mut self, _session: &mut Inner) {}
+    fn begin(&mut self, _host: &mut Host<'_>) {}
 
     /// Acts on what `decode` found and is no message.
     #[doc(hidden)]
-    fn control(&mut self, _session: &mut Inner) {}
+    fn handle_control(&mut self, _host: &mut Host<'_>) {}
 
-    /// Writes what the session asked for with [`Inner::due`]: part of a handshake, a ping.
+    /// Writes what the session asks for.
     #[doc(hidden)]
-    fn settle(&mut self, _session: &mut Inner) {}
+    fn write_due(&mut self, _host: &mut Host<'_>, _due: Due) {}
 
     /// What to tell of the opening.
     #[doc(hidden)]
@@ -93,19 +93,15 @@ pub trait StreamProtocol: Protocol {
     /// The request that waits to be answered, once.
     #[cfg(feature = "websocket")]
     #[doc(hidden)]
-    fn request(&mut self) -> Option<Arc<crate::websocket::Request>> {
+    fn request(&mut self) -> Option<Arc<Request>> {
         None
     }
 
-    /// Answers the request.
+    /// Answers the request, which waits.
     #[cfg(feature = "websocket")]
     #[doc(hidden)]
-    fn answer(
-        &mut self,
-        _session: &mut Inner,
-        _verdict: crate::websocket::Verdict,
-    ) -> Result<(), crate::websocket::AnswerError> {
-        Err(crate::websocket::AnswerError::NotAsked)
+    fn answer(&mut self, _host: &mut Host<'_>, _verdict: Verdict) -> Result<(), AnswerError> {
+        Err(AnswerError::NotAsked)
     }
 }
 
@@ -125,7 +121,7 @@ pub struct Unfinished {
 pub enum Found<T> {
     /// A message.
     Message(T),
-    /// Something that is no message: [`StreamProtocol::control`] is to act on it.
+    /// Something that is no message: [`Protocol::handle_control`] is to act on it.
     Control,
     /// Nothing whole: at least this many more bytes are needed.
     Need(usize),
@@ -152,6 +148,6 @@ impl<T> From<Decoded<T>> for Found<T> {
     }
 }
 
-/// Keeps [`Protocol`] to this crate, so that its methods may change.
+/// Seals [`Protocol`], so that its methods may change.
 #[doc(hidden)]
 pub trait Sealed {}

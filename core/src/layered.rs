@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use super::Layer;
 use crate::close::CloseReason;
 use crate::codec::{Sink, Source};
 use crate::config::Config;
 use crate::event::Opened;
-use crate::protocol::{Found, In, Out, Protocol, Sealed, StreamProtocol, Unfinished};
-use crate::session::Inner;
+use crate::layer::Layer;
+use crate::session::{Due, Found, Host, In, Out, Protocol, Sealed, Unfinished};
+#[cfg(feature = "websocket")]
+use crate::upgrade::{AnswerError, Request, Verdict};
 
 /// The stream protocol `P` on top of the layer `L`.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +19,7 @@ pub struct Layered<L, P> {
     protocol: P,
 }
 
-impl<L: Layer, P: StreamProtocol> Layered<L, P> {
+impl<L: Layer, P: Protocol> Layered<L, P> {
     /// `protocol` on top of `layer`.
     pub fn new(layer: L, protocol: P) -> Self {
         Layered { layer, protocol }
@@ -41,9 +42,7 @@ impl<L, P> Sealed for Layered<L, P> {}
 
 impl<L: Layer, P: Protocol> Protocol for Layered<L, P> {
     type Messages = P::Messages;
-}
 
-impl<L: Layer, P: StreamProtocol> StreamProtocol for Layered<L, P> {
     #[inline]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, Box<CloseReason>> {
         self.protocol.decode(src)
@@ -82,17 +81,16 @@ impl<L: Layer, P: StreamProtocol> StreamProtocol for Layered<L, P> {
         Some(&mut self.layer)
     }
 
-    fn begin(&mut self, session: &mut Inner) {
-        session.begin_layer(self.layer.is_open());
-        self.protocol.begin(session);
+    fn begin(&mut self, host: &mut Host<'_>) {
+        self.protocol.begin(host);
     }
 
-    fn control(&mut self, session: &mut Inner) {
-        self.protocol.control(session);
+    fn handle_control(&mut self, host: &mut Host<'_>) {
+        self.protocol.handle_control(host);
     }
 
-    fn settle(&mut self, session: &mut Inner) {
-        self.protocol.settle(session);
+    fn write_due(&mut self, host: &mut Host<'_>, due: Due) {
+        self.protocol.write_due(host, due);
     }
 
     fn opened(&mut self) -> Box<Opened> {
@@ -102,16 +100,12 @@ impl<L: Layer, P: StreamProtocol> StreamProtocol for Layered<L, P> {
     }
 
     #[cfg(feature = "websocket")]
-    fn request(&mut self) -> Option<Arc<crate::websocket::Request>> {
+    fn request(&mut self) -> Option<Arc<Request>> {
         self.protocol.request()
     }
 
     #[cfg(feature = "websocket")]
-    fn answer(
-        &mut self,
-        session: &mut Inner,
-        verdict: crate::websocket::Verdict,
-    ) -> Result<(), crate::websocket::AnswerError> {
-        self.protocol.answer(session, verdict)
+    fn answer(&mut self, host: &mut Host<'_>, verdict: Verdict) -> Result<(), AnswerError> {
+        self.protocol.answer(host, verdict)
     }
 }
