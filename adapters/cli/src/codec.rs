@@ -1,4 +1,4 @@
-//! How messages lie on the wire, and how large they may be.
+//! Codecs and message sizes.
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
@@ -7,40 +7,41 @@ use getty_driver::core::{Config, ConfigBuilder};
 
 use crate::url::Transport;
 
-/// How messages lie in a stream.
+/// The format of messages in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Codec {
-    /// A length of 4 bytes, big-endian, then the payload
+    /// A 4-byte big-endian length, then the payload
     Length,
     /// A line of text, ended by LF; a CR before it is part of the message
     Lines,
-    /// No framing: bytes as they come
+    /// No framing: bytes as they arrive
     Raw,
 }
 
-/// The option on sizes.
+/// The option for the message size.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct SizeOptions {
-    /// Largest message in bytes, received or sent: its payload, after decompression. A peer that sends a larger one
-    /// is disconnected; a larger datagram is dropped, and none holds more than 65507. With the codec raw, the largest piece that is handled at once
-    // Conformance suites send 16 MiB, which the library's default of 8 MiB would refuse.
+    /// Largest message payload in bytes, received or sent, after decompression. A peer that sends a larger
+    /// one is disconnected; a larger datagram is dropped (no datagram exceeds 65507 bytes). With --codec raw,
+    /// the largest piece handled at once
+    // Conformance suites send 16 MiB, over the library's default limit of 8 MiB.
     #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024 * 1024,
         value_parser = clap::value_parser!(u32).range(1..=MAX_MESSAGE as i64))]
     pub max_message: u32,
 }
 
-/// The most that a datagram of UDP holds.
+/// Largest payload of a UDP datagram.
 pub const MAX_DATAGRAM: usize = 65_507;
 
-/// What the length field can announce, less the field itself.
+/// Largest length the length field can announce, minus the field itself.
 const MAX_MESSAGE: u32 = u32::MAX - 4;
 
-/// Options on messages.
+/// Options for messages.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CodecOptions {
-    /// How messages lie in the stream [default: length; over udp raw: a datagram is a message]. With a udp URL: one
-    /// message of the codec in each datagram. With a ws or wss URL: sends and expects packages of this codec, one in each
-    /// binary message, instead of text and binary messages as they are
+    /// Format of messages in the stream [default: length; over udp raw, where each datagram is a message].
+    /// With a udp URL, each datagram holds one message of the codec. With a ws or wss URL, each binary
+    /// message holds one message of the codec; without --codec, text and binary messages are used as they are
     #[arg(long, value_enum)]
     pub codec: Option<Codec>,
 
@@ -56,7 +57,7 @@ impl SizeOptions {
 }
 
 impl CodecOptions {
-    /// The codec over `transport`, or `None` for WebSocket's own messages.
+    /// The codec for `transport`, or `None` for plain WebSocket messages.
     pub fn codec(self, transport: Transport) -> Option<Codec> {
         match transport {
             Transport::WebSocket | Transport::SecureWebSocket => self.codec,
@@ -65,7 +66,7 @@ impl CodecOptions {
         }
     }
 
-    /// The configuration of a session over `transport`.
+    /// The session configuration for `transport`.
     pub fn config(self, transport: Transport) -> ConfigBuilder {
         let overhead = self.codec(transport).map_or(0, Codec::overhead);
         let limit = self.size.limit().saturating_add(overhead);
@@ -83,7 +84,7 @@ impl CodecOptions {
 }
 
 impl Codec {
-    /// How many bytes come to a message on the wire.
+    /// Bytes added to each message on the wire.
     fn overhead(self) -> usize {
         match self {
             Codec::Length => 4,
@@ -93,13 +94,14 @@ impl Codec {
     }
 }
 
-/// Lines as bytes, whatever their encoding. What comes after the last line end is a line too.
+/// Lines as bytes in any encoding. Bytes after the last line end count as a line too.
 #[derive(Debug, Clone)]
 pub struct Lines(Delimited);
 
 impl Lines {
-    /// Lines of up to `limit` bytes, the line end not counted: in a WebSocket message the last line may have none, and
-    /// the session's limit, which counts it, would let one more byte pass.
+    /// Makes a codec for lines of up to `limit` bytes, without the line end. It enforces the limit itself:
+    /// the last line of a WebSocket message may have no line end, and the session's limit, which includes it,
+    /// would let one extra byte through.
     pub fn new(limit: usize) -> Self {
         Lines(Delimited::byte(b'\n').max_frame(limit.saturating_add(1)))
     }

@@ -1,5 +1,5 @@
-//! The program's messages on standard error. A thread of its own writes them, so that nothing else ever waits
-//! for a reader, and nothing fails for want of one.
+//! The program's messages on standard error. A thread of its own writes them, so that nothing else waits for
+//! a slow reader or fails because of a missing one.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use crate::stdio::Patient;
 
-/// Bytes that may wait to be written: a list of 1000 sessions fits several times over.
+/// Bytes that may wait to be written: several times a list of 1000 sessions.
 const ROOM: usize = 1024 * 1024;
 
-/// Weight of a line besides its bytes.
+/// Overhead counted for each line, in bytes.
 const LINE: usize = 64;
 
-/// The longest wait at the program's end for what has not been written.
+/// The longest wait for unwritten messages when the program ends.
 const LAST: Duration = Duration::from_secs(1);
 
 static STANDARD_ERROR: Diagnostics = Diagnostics::new();
 
-/// Starts the thread that writes, and has panics reported here too. Lines that were added before are kept.
+/// Starts the writer thread and reports panics here too. Lines added earlier are kept.
 pub fn start() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
@@ -32,7 +32,7 @@ pub fn start() {
         }
     }));
     let write = || STANDARD_ERROR.write_to(&mut Patient(io::stderr()));
-    // Without a thread everything waits until the end.
+    // Without a thread, everything is written at the end.
     let _ = thread::Builder::new().name("diagnostics".to_owned()).spawn(write);
 }
 
@@ -66,14 +66,14 @@ pub fn settle() {
 pub fn finish(error: Option<String>) {
     let error = error.map(|error| format!("getty: {error}\n"));
     if !STANDARD_ERROR.finish(error, LAST) && !STANDARD_ERROR.lock().has_writer {
-        // No thread could be started: this one may have to wait.
+        // The thread could not be started, so this one writes, and may have to wait.
         while let Some(text) = STANDARD_ERROR.lock().next() {
             let _ = Patient(io::stderr()).write_all(text.line.as_bytes());
         }
     }
 }
 
-/// Texts that wait to be written.
+/// Texts waiting to be written.
 struct Diagnostics {
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -81,22 +81,22 @@ struct Diagnostics {
 
 struct Queue {
     texts: VecDeque<Text>,
-    /// Their weight.
+    /// Total weight of the texts.
     weight: usize,
-    /// The writer has taken one, and is not done with it.
+    /// The writer has taken a text and not finished it.
     writing: bool,
     has_writer: bool,
-    /// The last one could not be written.
+    /// The last write failed.
     failing: bool,
-    /// Lines dropped since that was last reported.
+    /// Lines dropped since the last report of drops.
     dropped: u64,
-    /// The error with which the program ends was added: what other threads add after it is dropped.
+    /// The program's final error was added: lines added after it are dropped.
     closing: bool,
 }
 
 struct Text {
     line: String,
-    /// Lines that are lost if this can't be written.
+    /// Number of lines lost if this text can't be written.
     stands_for: u64,
 }
 
@@ -129,7 +129,7 @@ impl Diagnostics {
         self.changed.notify_all();
     }
 
-    /// Writes what is added, forever.
+    /// Writes added texts, forever.
     fn write_to(&self, out: &mut impl Write) {
         let mut queue = self.lock();
         queue.has_writer = true;
@@ -146,12 +146,12 @@ impl Diagnostics {
             queue = self.lock();
             queue.failing = written.is_err();
             if queue.failing {
-                queue.dropped += text.stands_for; // there may be a reader again, or room on the disk
+                queue.dropped += text.stands_for; // a reader may come back, or space on the disk
             }
         }
     }
 
-    /// Waits until all is written, `time` at most. Returns whether it is.
+    /// Waits until everything is written, for `time` at most. Returns whether it is.
     fn drain(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         let mut queue = self.lock();
@@ -165,9 +165,9 @@ impl Diagnostics {
         true
     }
 
-    /// Adds `last`, whether there is room or not, and waits until all is written, `time` at most. Returns
-    /// whether it is. In the second half of the time only `last` is left to be written, so that a slow reader
-    /// gets it.
+    /// Adds `last`, even without room, and waits until everything is written, for `time` at most. Returns
+    /// whether it is. After half of the time all other texts are dropped, so that a slow reader still gets
+    /// `last`.
     fn finish(&self, last: Option<String>, time: Duration) -> bool {
         let has_last = last.is_some();
         if let Some(last) = last {
@@ -188,8 +188,8 @@ impl Diagnostics {
 }
 
 impl Queue {
-    /// Drops `line` if there is no room for it. After that half of the room must be free before another one
-    /// is taken: a reader that is a little too slow would otherwise get little but reports of drops.
+    /// Drops `line` if there is no room for it. From then on lines are dropped until half of the room is
+    /// free: otherwise a reader that is slightly too slow would get mostly reports of drops.
     fn add(&mut self, line: String) {
         let room = if self.dropped > 0 { ROOM / 2 } else { ROOM };
         if self.closing || self.weight + weight(&line) > room {
@@ -206,15 +206,15 @@ impl Queue {
         }
     }
 
-    /// The next one to be written; after all others, the report of how many were dropped, unless the program
-    /// ends with an error: that is the last line then.
+    /// Takes the next text to write. The report of dropped lines comes after all others, but is omitted if
+    /// the program ends with an error, which is then the last line.
     fn next(&mut self) -> Option<Text> {
         match self.texts.pop_front() {
             Some(text) => {
                 self.weight -= weight(&text.line);
                 Some(text)
             }
-            // Tried again together with the next line.
+            // Retried together with the next line.
             None if self.failing || self.closing => None,
             None => self.report(),
         }
@@ -226,7 +226,7 @@ impl Queue {
         (dropped > 0).then_some(Text { line, stands_for: dropped })
     }
 
-    /// Drops all but the last.
+    /// Drops all texts but the last.
     fn keep_last(&mut self) {
         if let Some(last) = self.texts.pop_back() {
             self.dropped += self.texts.iter().map(|text| text.stands_for).sum::<u64>();
@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes as often as it is allowed to, and fails on demand.
+    /// A writer that writes as often as the test allows, and fails on demand.
     struct Gate {
         allowed: Receiver<bool>,
         written: Sender<String>,
@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    /// With a writer, which takes what it is allowed to.
+    /// Makes diagnostics with a writer thread that the test controls.
     fn diagnostics() -> (&'static Diagnostics, Sender<bool>, Receiver<String>) {
         let ((allow, allowed), (written, texts)) = (channel(), channel());
         let diagnostics: &'static Diagnostics = Box::leak(Box::new(Diagnostics::new()));
@@ -287,14 +287,14 @@ mod tests {
         assert!(diagnostics.lock().weight <= ROOM);
         let dropped = diagnostics.lock().dropped;
         assert!((2 * room as u64 - 2..=2 * room as u64).contains(&dropped), "{dropped}");
-        // A little room is not enough to go on.
+        // A little free room is not enough.
         let kept = 3 * room - dropped as usize;
         (0..kept / 3).for_each(|_| allow.send(true).unwrap());
         (0..kept / 3).for_each(|_| assert_eq!(texts.recv_timeout(FOREVER).unwrap(), line));
         diagnostics.add(line.clone());
         (kept / 3..kept).for_each(|_| allow.send(true).unwrap());
         (kept / 3..kept).for_each(|_| assert_eq!(texts.recv_timeout(FOREVER).unwrap(), line));
-        // Without another line.
+        // The report comes without another line.
         allow.send(true).unwrap();
         let told = texts.recv_timeout(FOREVER).unwrap();
         assert_eq!(
@@ -316,7 +316,7 @@ mod tests {
         allow.send(false).unwrap();
         assert!(diagnostics.drain(FOREVER), "it is not tried again and again");
         diagnostics.add("second".to_owned());
-        (0..2).for_each(|_| allow.send(false).unwrap()); // how many were dropped, and the line
+        (0..2).for_each(|_| allow.send(false).unwrap()); // the report of drops, and the line
         assert!(diagnostics.drain(FOREVER));
         diagnostics.add("third".to_owned());
         (0..2).for_each(|_| allow.send(true).unwrap());

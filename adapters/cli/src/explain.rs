@@ -1,4 +1,4 @@
-//! Why something failed, a session ended or a datagram came to nothing, in the words of this program.
+//! Explanations of failures, ends of sessions and dropped datagrams, in terms of this program's options.
 
 use std::io::ErrorKind;
 
@@ -11,7 +11,7 @@ use getty_driver::tls::rustls::{AlertDescription, CertificateError};
 
 use crate::url::Transport;
 
-/// An error and its causes in one line, but for those that it tells of itself.
+/// Formats an error and its causes in one line, without causes whose text the error already contains.
 pub fn with_causes(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |told, cause| match cause.to_string() {
         cause if told.is_empty() => cause,
@@ -20,28 +20,28 @@ pub fn with_causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// Why something ended, in the words of this program's options.
+/// Explains why a session ended.
 pub fn explain(reason: &CloseReason) -> String {
-    const HINT: &str = "raise --max-message, or the peer speaks another protocol (see --codec)";
+    const HINT: &str = "raise --max-message, or check that the peer speaks the same protocol (see --codec)";
     if let CloseReason::Codec(error) = reason {
         if let Some(&LengthDelimitedError::TooLong { length, limit }) = error.downcast_ref() {
             let (length, limit) = (length.saturating_sub(4), limit.saturating_sub(4));
             if is_begin_of_tls(length) {
-                return "the peer speaks TLS, it seems: see tls:// URLs".to_owned();
+                return "the peer seems to speak TLS: use a tls:// URL".to_owned();
             }
-            return format!("the peer sends a message of {length} bytes, the limit is {limit}: {HINT}");
+            return format!("the peer sent a message of {length} bytes, over the limit of {limit}: {HINT}");
         }
         if let Some(&DelimitedError::TooLong { limit }) = error.downcast_ref() {
             let limit = limit.saturating_sub(1);
-            return format!("the peer sends a line of more than {limit} bytes, the limit: {HINT}");
+            return format!("the peer sent a line over the limit of {limit} bytes: {HINT}");
         }
     }
     match reason {
         CloseReason::Protocol(ProtocolError::FrameTooLarge { bytes, limit }) => {
-            format!("the peer sends a frame of {bytes} bytes, the limit is {limit}: raise --max-message")
+            format!("the peer sent a frame of {bytes} bytes, over the limit of {limit}: raise --max-message")
         }
         CloseReason::Protocol(ProtocolError::MessageTooLarge { limit }) => {
-            format!("the peer sends a message of more than {limit} bytes, the limit: raise --max-message")
+            format!("the peer sent a message over the limit of {limit} bytes: raise --max-message")
         }
         CloseReason::Protocol(error @ (ProtocolError::Text | ProtocolError::Package { .. })) => {
             format!("{error} (see --codec)")
@@ -64,30 +64,30 @@ pub fn explain(reason: &CloseReason) -> String {
         }
         CloseReason::Timeout(Deadline::WriteStall) => "the peer has stopped reading".to_owned(),
         CloseReason::Evicted => {
-            "another peer took the place of the one that was silent the longest: raise --peers".to_owned()
+            "replaced by a new peer, as the peer silent the longest: raise --peers".to_owned()
         }
         CloseReason::Displaced => {
-            "a newer connection took the place of one that had not finished its handshake".to_owned()
+            "replaced by a newer connection before its handshake was finished".to_owned()
         }
         CloseReason::Io(failure) => failure.to_string(),
         other => other.to_string(),
     }
 }
 
-/// Why a session over `transport` ended, whether or not it had opened.
+/// Explains why a session over `transport` ended. `had_opened` says whether it had opened.
 pub fn explain_over(reason: &CloseReason, transport: Transport, had_opened: bool) -> String {
     match reason {
         CloseReason::Eof { .. } if transport.is_websocket() && !had_opened => {
-            "closed by the peer: something was cut off during the handshake".to_owned()
+            "closed by the peer: the connection was cut off during the handshake".to_owned()
         }
         CloseReason::Eof { mid_frame: true } if transport.is_websocket() => {
-            "closed by the peer: something was cut off, there was no close frame".to_owned()
+            "closed by the peer: the connection was cut off without a close frame".to_owned()
         }
         reason => explain(reason),
     }
 }
 
-/// The same in the words of the options that a client has, of a session that had opened.
+/// Explains why an open client session ended, in terms of the client's options.
 pub fn explain_at_client(reason: &CloseReason, transport: Transport) -> String {
     match option(reason) {
         None => explain_over(reason, transport, true),
@@ -95,7 +95,7 @@ pub fn explain_at_client(reason: &CloseReason, transport: Transport) -> String {
     }
 }
 
-/// Why a session did not open, in the same words.
+/// Explains why a client session did not open.
 pub fn explain_unopened(reason: &CloseReason, transport: Transport) -> String {
     const WHERE: &str = "during the handshake: does the peer speak";
     let websocket = transport.is_websocket();
@@ -104,7 +104,7 @@ pub fn explain_unopened(reason: &CloseReason, transport: Transport) -> String {
             if matches!(failure.kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
                 && (transport.is_secure() || websocket) =>
         {
-            // As for an end of the stream, except that the peer did not read all that was sent.
+            // Treated as an end of the stream: the peer closed without reading everything.
             format!("{failure} {WHERE} {}?", if transport.is_secure() { "TLS" } else { "WebSocket" })
         }
         CloseReason::Eof { .. } | CloseReason::Timeout(Deadline::Handshake) if websocket => {
@@ -120,7 +120,7 @@ pub fn explain_unopened(reason: &CloseReason, transport: Transport) -> String {
     }
 }
 
-/// The client's option that the end has to do with.
+/// The client option related to the end.
 fn option(reason: &CloseReason) -> Option<&'static str> {
     match tls_error(reason)? {
         TlsError::Certificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
@@ -139,7 +139,7 @@ fn option(reason: &CloseReason) -> Option<&'static str> {
     }
 }
 
-/// The error of TLS that ended a session.
+/// Returns the TLS error that ended a session.
 pub fn tls_error(reason: &CloseReason) -> Option<&TlsError> {
     match reason {
         CloseReason::Layer(error) => error.downcast_ref(),
@@ -147,16 +147,17 @@ pub fn tls_error(reason: &CloseReason) -> Option<&TlsError> {
     }
 }
 
-/// Whether a message of so many bytes is the first four of a TLS record of a handshake: an alert, or a client's hello.
+/// Whether a length of `length` bytes is really the first four bytes of a TLS handshake: an alert, or a
+/// client hello.
 fn is_begin_of_tls(length: u64) -> bool {
     matches!(length >> 16, 0x1503 | 0x1603)
 }
 
-/// What came to nothing, in the words of this program's options.
+/// Explains a drop of datagrams.
 pub fn explain_dropped(dropped: &Dropped) -> String {
     let reason = match &dropped.reason {
         DropReason::Oversized { bytes, limit } => {
-            format!("{bytes} bytes, more than the limit of {limit}: raise --max-message")
+            format!("{bytes} bytes, over the limit of {limit}: raise --max-message")
         }
         DropReason::TooManyNew { limit } => format!("more than {limit} new peers within a second"),
         reason => reason.to_string(),

@@ -24,10 +24,10 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use explain::with_causes;
 
-/// Network sessions on the command line: an echo server, a line client, a load generator.
+/// Network sessions on the command line: an echo server, a line client, a load generator
 ///
-/// Errors are one line on standard error. The exit code is 0 for success, 1 for a failure and 2 for a wrong
-/// command line.
+/// Errors are one line on standard error. The exit code is 0 for success, 1 for a failure and 2 for an
+/// invalid command line.
 #[derive(Debug, Parser)]
 #[command(name = "getty", version, max_term_width = 100)]
 struct Cli {
@@ -44,13 +44,13 @@ enum Command {
 
 fn main() -> ExitCode {
     diagnostics::start();
-    // The report of a panic is written before the program ends.
+    // Writes the report of a panic before the program ends.
     let (code, error) = panic::catch_unwind(run).unwrap_or((ExitCode::from(101), None));
     diagnostics::finish(error);
     code
 }
 
-/// Does what the command line says. Returns the exit code and, for a failure, the error.
+/// Runs the command line. Returns the exit code and, for a failure, the error.
 fn run() -> (ExitCode, Option<String>) {
     let command = match parse().and_then(checked) {
         Ok(command) => command,
@@ -91,11 +91,11 @@ fn checked(cli: Cli) -> Result<Command, clap::Error> {
     }
 }
 
-/// Prints help where it was asked for, and gives anything else as one line.
+/// Prints requested help; returns anything else as one line.
 fn usage(error: &clap::Error) -> (ExitCode, Option<String>) {
     let line = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Nobody is left to be told that this can't be printed.
+            // If this can't be printed, the failure can't be reported either.
             let _ = stdio::print(&styled(error, io::stdout().is_terminal()));
             None
         }
@@ -108,7 +108,7 @@ fn usage(error: &clap::Error) -> (ExitCode, Option<String>) {
     (ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)), line)
 }
 
-/// Clap's text in paragraphs, with headings that stand out on a terminal that can show them.
+/// Formats clap's text in paragraphs, with headings highlighted on terminals that support it.
 fn styled(error: &clap::Error, on_terminal: bool) -> String {
     let plain = !on_terminal
         || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -116,7 +116,7 @@ fn styled(error: &clap::Error, on_terminal: bool) -> String {
     if plain { error.render().to_string() } else { error.render().ansi().to_string() }
 }
 
-/// What clap says in paragraphs, in one line and without the usage.
+/// Joins clap's paragraphs into one line, without the usage.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let paragraphs = text.split("\n\n").map(|paragraph| {

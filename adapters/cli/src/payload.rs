@@ -1,11 +1,11 @@
-//! [`Payload`]: messages, whether WebSocket's own or a codec's.
+//! [`Payload`]: plain WebSocket messages, or messages of a codec.
 
 use bytes::Bytes;
 use getty_driver::core::websocket::{Message, Text};
 
-/// A message that can be read from a line, printed and counted.
+/// A message that can be made from input, printed and counted.
 pub trait Payload: Sized + Send + 'static {
-    /// The message that a piece of standard input stands for.
+    /// Makes a message from a piece of standard input.
     fn from_input(bytes: Bytes) -> Result<Self, String>;
 
     fn bytes(&self) -> &Bytes;
@@ -22,7 +22,7 @@ impl Payload for Bytes {
 }
 
 impl Payload for Message {
-    /// Text, as lines are.
+    /// Makes a text message, as lines are text.
     fn from_input(bytes: Bytes) -> Result<Self, String> {
         Text::try_from(bytes).map(Message::Text).map_err(|_| {
             "a line of standard input is not UTF-8, as a text message must be: \

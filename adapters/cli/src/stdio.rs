@@ -1,5 +1,5 @@
-//! Standard input and output, each in a thread of its own, behind channels of bounded size. Whether another
-//! program has made them non-blocking makes no difference.
+//! Standard input and output, each in a thread of its own behind bounded channels. They may be non-blocking
+//! because of another program.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 
 use crate::payload::Payload;
 
-/// How much is read at once.
+/// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// How many batches may wait in a channel. Each holds a chunk, or one message that is larger.
+/// Batches that may wait in a channel. Each holds a chunk, or a single larger message.
 const BATCHES: usize = 2;
 
-/// A standard stream that another program may have made non-blocking, for all programs that share it. Where
-/// nothing can be read or written now, this waits.
+/// A standard stream that blocks until it is ready. Another program may have made it non-blocking for all
+/// programs that share it.
 pub struct Patient<T>(pub T);
 
 #[cfg(unix)]
@@ -32,7 +32,7 @@ mod wait {
     pub const READABLE: Flags = Flags::IN;
     pub const WRITABLE: Flags = Flags::OUT;
 
-    /// Does `work` when it can be done.
+    /// Runs `work`, again each time the stream becomes ready, until it does not block.
     pub fn until_done<T: AsFd, R>(
         stream: &mut T,
         flags: Flags,
@@ -52,7 +52,7 @@ mod wait {
     }
 }
 
-/// Standard streams are never non-blocking here.
+/// Standard streams are never non-blocking on other systems.
 #[cfg(not(unix))]
 mod wait {
     use std::io;
@@ -99,12 +99,12 @@ pub fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// How standard input becomes messages.
+/// The way standard input becomes messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// Each line is a message, without its LF. So is what comes after the last LF.
+    /// Each line is a message, without its LF. Bytes after the last LF are a message too.
     Lines,
-    /// Bytes as they come.
+    /// Bytes as they arrive.
     Nowhere,
 }
 
@@ -120,10 +120,10 @@ pub fn input<M: Payload>(cut: Cut, limit: usize) -> mpsc::Receiver<Batch<M>> {
     receiver
 }
 
-/// Reads `from` until its end, or until `give` says that nobody wants more.
+/// Reads `from` until its end, or until `give` returns false.
 fn read<M: Payload>(mut from: impl Read, cut: Cut, limit: usize, mut give: impl FnMut(Batch<M>) -> bool) {
     let mut chunk = vec![0; CHUNK];
-    let mut rest = BytesMut::new(); // the start of a line
+    let mut rest = BytesMut::new(); // the beginning of a line
     loop {
         let read = match from.read(&mut chunk) {
             Ok(read) => read,
@@ -152,7 +152,7 @@ fn read<M: Payload>(mut from: impl Read, cut: Cut, limit: usize, mut give: impl 
             }
         }
         let too_long =
-            || format!("a line of standard input is longer than {limit} bytes (see --max-message)");
+            || format!("a line of standard input exceeds the limit of {limit} bytes: raise --max-message");
         let mut problem = (rest.len() > limit).then(too_long);
         let mut batch = VecDeque::with_capacity(pieces.len());
         for piece in pieces {
@@ -185,7 +185,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Begins to write what is sent to `sender`. The channel is closed when that fails.
+    /// Starts to write the bytes sent to `sender`. The channel closes when writing fails.
     pub fn new() -> Self {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(BATCHES);
         let thread = thread::spawn(move || {
@@ -199,12 +199,12 @@ impl Output {
         Output { sender, thread }
     }
 
-    /// Sends `bytes` to be written. That this failed is told by [`finish`](Self::finish).
+    /// Sends `bytes` to be written. [`finish`](Self::finish) reports failures.
     pub async fn send(&mut self, bytes: Bytes) {
         let _ = self.sender.send(bytes).await;
     }
 
-    /// Waits until everything is written. That nobody reads any more is no error.
+    /// Waits until everything is written. A reader that has gone is not an error.
     pub fn finish(self) -> io::Result<()> {
         drop(self.sender);
         match self.thread.join() {
@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives out a few bytes at a time.
+    /// A reader that yields a few bytes at a time.
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {
@@ -260,7 +260,7 @@ mod tests {
             for piece in 1..=text.len() {
                 let (lines, error) = messages(text, piece, Cut::Lines, 5);
                 assert_eq!(lines, ["ok"]);
-                assert!(error.unwrap().contains("longer than 5 bytes"));
+                assert!(error.unwrap().contains("exceeds the limit of 5 bytes"));
             }
         }
         let mut given = 0;

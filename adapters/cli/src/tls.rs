@@ -1,4 +1,4 @@
-//! Options on TLS.
+//! TLS options.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use getty_driver::tls::{ClientCertificates, ClientTls, Identity, ServerTls, TlsS
 
 use crate::url::Url;
 
-/// Does the same with a builder as it is or, if there is TLS to be spoken, with one that speaks it: those are of two types.
+/// Evaluates an expression with a builder, configured for TLS or not: the two have different types.
 macro_rules! over {
     ($tls:expr, $builder:ident, $work:expr) => {
         match $tls {
@@ -23,16 +23,16 @@ macro_rules! over {
 }
 pub(crate) use over;
 
-/// Files that prove who this end is.
+/// Files with this end's certificate and key.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "TLS options")]
 pub struct IdentityOptions {
-    /// This end's certificate, then those that lead to its issuer, in PEM. A server of tls and wss URLs must have one, a
-    /// client only where the server asks for it
+    /// This end's certificate chain in PEM, its own certificate first. Required to serve tls and wss URLs; a
+    /// client needs it only if the server asks for it
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
 
-    /// The certificate's private key, in PEM and not encrypted
+    /// The certificate's private key, in PEM, unencrypted
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
 }
@@ -42,18 +42,18 @@ impl IdentityOptions {
         self.cert.is_some()
     }
 
-    /// The server's end of connections to whoever is there, if there are files.
+    /// Makes a server's TLS that accepts all clients, if the files are given.
     pub fn server(&self) -> anyhow::Result<Option<ServerTls>> {
         let server = |identity| ServerTls::new(identity).with_context(|| self.name());
         self.read()?.map(server).transpose()
     }
 
-    /// Reads the files, if there are any.
+    /// Reads the files, if given.
     fn read(&self) -> anyhow::Result<Option<Identity>> {
         self.pem()?.map(|pem| pem.identity(self)).transpose()
     }
 
-    /// The content of the files, if there are any.
+    /// Reads the contents of the files, if given.
     fn pem(&self) -> anyhow::Result<Option<Pem>> {
         let Some((cert, key)) = self.cert.as_ref().zip(self.key.as_ref()) else { return Ok(None) };
         let read = |path: &PathBuf| {
@@ -63,14 +63,14 @@ impl IdentityOptions {
         Ok(Some(Pem { chain: read(cert)?, key: read(key)? }))
     }
 
-    /// The options as they were given.
+    /// The options as given.
     fn name(&self) -> String {
         let path = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).display().to_string();
         format!("--cert {} --key {}", path(&self.cert), path(&self.key))
     }
 }
 
-/// The content of the files, which are read once: a pipe, such as `<(..)`, gives it only once.
+/// The contents of the files. They are read only once, since a pipe such as `<(..)` yields them only once.
 struct Pem {
     chain: Vec<u8>,
     key: Vec<u8>,
@@ -82,20 +82,20 @@ impl Pem {
     }
 }
 
-/// Options of a server.
+/// TLS options of a server.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "TLS options")]
 pub struct ServerTlsOptions {
     #[command(flatten)]
     identity: IdentityOptions,
 
-    /// Lets in only clients that show a certificate which an authority in this file (PEM) has signed
+    /// Accepts only clients with a certificate signed by an authority in this file (PEM)
     #[arg(long, value_name = "FILE")]
     client_ca: Option<PathBuf>,
 }
 
 impl ServerTlsOptions {
-    /// Checks that these options have something to act on, and that they are there where they have to be.
+    /// Checks that TLS options are given where needed, and only there.
     pub fn check(&self, urls: &[Url]) -> Result<(), String> {
         let secure = urls.iter().find(|url| url.transport.is_secure());
         match secure {
@@ -108,7 +108,7 @@ impl ServerTlsOptions {
         }
     }
 
-    /// What the files say, if there are any.
+    /// Makes a server's TLS from the files, if given.
     pub fn server(&self) -> anyhow::Result<Option<ServerTls>> {
         let Some(pem) = self.identity.pem()? else { return Ok(None) };
         let identity = || pem.identity(&self.identity);
@@ -122,7 +122,7 @@ impl ServerTlsOptions {
         Ok(Some(server))
     }
 
-    /// Reads the certificate and its key again, for connections that come from now on.
+    /// Reads the certificate and its key again, for new connections.
     pub fn renew(&self, server: &ServerTls) -> anyhow::Result<()> {
         match self.identity.read()? {
             Some(identity) => server.replace_identity(identity).with_context(|| self.identity.name()),
@@ -131,35 +131,36 @@ impl ServerTlsOptions {
     }
 }
 
-/// Options of a client.
+/// TLS options of a client.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "TLS options")]
 pub struct ClientTlsOptions {
     #[command(flatten)]
     pub identity: IdentityOptions,
 
-    /// Trusts servers whose certificate an authority in this file (PEM) has signed, instead of the system's authorities
+    /// Trusts only servers with a certificate signed by an authority in this file (PEM), instead of the
+    /// system's authorities
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
 
-    /// DANGEROUS: trusts any server, whoever it is. Anybody between here and there can then read and change everything
-    /// that is sent, and nobody will notice. For tries on one's own machine only
+    /// DANGEROUS: trusts any server. Anyone on the network path can then read and change everything
+    /// unnoticed. Only for tests on your own machine
     #[arg(long)]
     insecure: bool,
 
-    /// The name or address that the server's certificate must be for, and that is asked for (SNI) [default: the URL's host]
+    /// Name or address that the server's certificate must match, also sent as SNI [default: the URL's host]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
 }
 
 impl ClientTlsOptions {
-    /// Checks that these options have something to act on.
+    /// Checks that the URL uses these options.
     pub fn check(&self, url: &Url) -> Result<(), String> {
         let given = self.trust_given().or(self.identity.is_given().then_some("--cert"));
         given.filter(|_| !url.transport.is_secure()).map_or(Ok(()), |name| Err(unused(name)))
     }
 
-    /// The first option, of those that were given, on who the server has to be.
+    /// The first given option that concerns the server's identity.
     pub fn trust_given(&self) -> Option<&'static str> {
         let ClientTlsOptions { identity: _, ca, insecure, server_name } = self;
         let given =
@@ -167,7 +168,7 @@ impl ClientTlsOptions {
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
-    /// The client's end of a connection to `url`, if that is one of TLS.
+    /// Makes a client's TLS for `url`, if the URL uses TLS.
     pub fn client(&self, url: &Url) -> anyhow::Result<Option<ClientTls>> {
         if !url.transport.is_secure() {
             return Ok(None);
@@ -196,11 +197,11 @@ impl ClientTlsOptions {
     }
 }
 
-/// The client's end of connections to a server in this process, of which nothing has to be verified.
+/// Makes a client's TLS for a server in this process. Verifies nothing.
 pub fn to_ourselves() -> anyhow::Result<ClientTls> {
     Ok(ClientTls::builder().dangerously_trust_anybody().build()?)
 }
 
 fn unused(option: &str) -> String {
-    format!("{option} is for tls and wss URLs, and there is none")
+    format!("{option} needs a tls or wss URL")
 }

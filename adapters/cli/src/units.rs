@@ -1,11 +1,11 @@
-//! Values of options.
+//! Parsers for option values.
 
 use std::time::Duration;
 
-/// The longest period that a session takes.
+/// The longest period that a session accepts.
 const LONGEST: f64 = 365.0 * 86_400.0;
 
-/// Seconds, with fractions.
+/// Parses seconds, with fractions.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=LONGEST).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
@@ -13,7 +13,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Seconds, with fractions, a millisecond at the least.
+/// Parses seconds, with fractions; at least a millisecond.
 pub fn period(text: &str) -> Result<Duration, String> {
     match seconds(text) {
         Ok(period) if period >= Duration::from_millis(1) => Ok(period),

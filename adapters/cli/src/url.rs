@@ -1,4 +1,4 @@
-//! [`Url`]: what to listen on or connect to.
+//! [`Url`]: an address to listen on or connect to.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use getty_driver::core::websocket::ClientRequest;
 
-/// A transport that is built in.
+/// A built-in transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
@@ -16,9 +16,9 @@ pub enum Transport {
     Unix,
     Udp,
     WebSocket,
-    /// As over TCP, in TLS.
+    /// Messages in a stream like over TCP, protected by TLS.
     Tls,
-    /// WebSocket in TLS.
+    /// WebSocket over TLS.
     SecureWebSocket,
 }
 
@@ -46,22 +46,22 @@ impl Transport {
         }
     }
 
-    /// Whether it keeps messages apart by itself, or carries only bytes.
+    /// Whether the transport preserves message boundaries.
     pub fn has_messages(self) -> bool {
         self == Transport::Udp || self.is_websocket()
     }
 
-    /// Whether it is WebSocket, in TLS or not.
+    /// Whether it is WebSocket, with TLS or without.
     pub fn is_websocket(self) -> bool {
         matches!(self, Transport::WebSocket | Transport::SecureWebSocket)
     }
 
-    /// Whether it is in TLS.
+    /// Whether it uses TLS.
     pub fn is_secure(self) -> bool {
         matches!(self, Transport::Tls | Transport::SecureWebSocket)
     }
 
-    /// Whether it goes over TCP.
+    /// Whether it runs over TCP.
     pub fn is_over_tcp(self) -> bool {
         match self {
             Transport::Tcp | Transport::Tls | Transport::WebSocket | Transport::SecureWebSocket => true,
@@ -76,7 +76,7 @@ impl Transport {
         self == Transport::Udp || self.is_over_tcp()
     }
 
-    /// The port of a URL that names none.
+    /// The default port of its URLs, if any.
     fn default_port(self) -> Option<u16> {
         match self {
             Transport::WebSocket => Some(80),
@@ -86,23 +86,23 @@ impl Transport {
     }
 }
 
-/// What is expected of a URL whose transport is not known.
+/// The URL formats, for errors.
 const ANY: &str = "expected tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH, \
     tls://HOST:PORT or wss://HOST:PORT/PATH";
 
-/// `tcp://HOST:PORT`, `unix:///PATH`, `udp://HOST:PORT`, `tls://HOST:PORT`, `ws://HOST[:PORT][/PATH][?QUERY]` or the same
-/// with `wss`.
+/// `tcp://HOST:PORT`, `unix:///PATH`, `udp://HOST:PORT`, `tls://HOST:PORT`, or
+/// `ws://HOST[:PORT][/PATH][?QUERY]`, also with `wss`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     pub transport: Transport,
-    /// `HOST:PORT`, an IPv6 host in brackets; of unix, the path of the socket.
+    /// `HOST:PORT`, with an IPv6 host in brackets; for unix, the path of the socket.
     address: String,
-    /// Of ws and wss, the path and the query, from the slash on. Empty otherwise.
+    /// For ws and wss, the path and the query, from the slash on. Empty otherwise.
     target: String,
 }
 
 impl Url {
-    /// The URL of a server that only this process knows.
+    /// The URL of a server for this process only.
     pub fn local(transport: Transport) -> Self {
         let address = match transport {
             #[cfg(unix)]
@@ -116,7 +116,7 @@ impl Url {
         Url { transport, address, target: target.to_owned() }
     }
 
-    /// The same at the address that a server has found. A zone keeps its name.
+    /// The same URL at a server's actual address. Keeps the name of a zone.
     pub fn at(&self, address: SocketAddr) -> Self {
         match self.has_zone() {
             true => self.with_port(address.port()),
@@ -124,18 +124,18 @@ impl Url {
         }
     }
 
-    /// The same at another port.
+    /// The same URL with another port.
     pub fn with_port(&self, port: u16) -> Self {
         let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
         Url { address: format!("{host}:{port}"), ..self.clone() }
     }
 
-    /// `HOST:PORT`, an IPv6 host in brackets, with its zone as it is; of unix, the path of the socket.
+    /// `HOST:PORT`, with an IPv6 host in brackets and its zone unencoded; for unix, the path of the socket.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Whether the host is an address, and no name.
+    /// Whether the host is an address, not a name.
     pub fn has_literal_host(&self) -> bool {
         self.has_zone() || self.host().parse::<IpAddr>().is_ok()
     }
@@ -144,39 +144,39 @@ impl Url {
         self.transport.has_port() && self.address.contains('%')
     }
 
-    /// The host and the port, as the standard library resolves them: zones too, by name or number.
+    /// The host and the port, as the standard library resolves them, including zones by name or number.
     pub fn host_and_port(&self) -> (&str, u16) {
         (self.host(), self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(0))
     }
 
-    /// The host as a certificate has it: without a zone, which means something on this machine only.
+    /// The host as in a certificate: without a zone, which has a meaning only on this machine.
     pub fn certified_host(&self) -> &str {
         let host = self.host();
         host.split_once('%').map_or(host, |(address, _)| address)
     }
 
-    /// The host, an IPv6 address without its brackets; of unix, nothing that is one.
+    /// The host, without the brackets of an IPv6 address. Meaningless for unix.
     pub fn host(&self) -> &str {
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    /// Checks that a server can listen there.
+    /// Checks that the URL can be connected to.
     pub fn check_target(&self) -> Result<(), String> {
         match self.address.rsplit_once(':') {
             Some((_, port)) if self.transport.has_port() && port.parse() == Ok(0_u16) => Err(format!(
-                "{self} has port 0, where nobody can listen: it is for serve, and means a free one"
+                "{self} has port 0: give the server's port (0 is for serve, and picks a free port)"
             )),
             _ => Ok(()),
         }
     }
 
-    /// Of ws and wss, what comes before the query: at least a slash.
+    /// For ws and wss, the part before the query: at least a slash.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
-    /// Of ws and wss, what follows the first question mark.
+    /// For ws and wss, the part after the first question mark.
     pub fn query(&self) -> Option<&str> {
         self.target.split_once('?').map(|(_, query)| query)
     }
@@ -186,7 +186,7 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Url { transport, address, target } = self;
         match address.split_once("%25") {
-            // It would be read as the percent sign of a zone without these two digits.
+            // Without these two digits it would be read as the percent sign of a zone.
             Some((before, zone)) if self.has_zone() && !zone.starts_with(']') => {
                 write!(f, "{}://{before}%2525{zone}{target}", transport.name())
             }
@@ -204,7 +204,7 @@ impl FromStr for Url {
         };
         let Some(transport) = Transport::ALL.iter().copied().find(|t| t.name() == scheme) else {
             return Err(if cfg!(not(unix)) && scheme == "unix" {
-                "there are no Unix sockets on this system".to_owned()
+                "this system has no Unix sockets".to_owned()
             } else {
                 format!("unknown transport {scheme}: {ANY}")
             });
@@ -217,7 +217,7 @@ impl FromStr for Url {
             #[cfg(unix)]
             Transport::Unix => {
                 if !Path::new(rest).is_absolute() {
-                    return Err(format!("{rest:?} is no absolute path: expected unix:///PATH"));
+                    return Err(format!("{rest:?} is not an absolute path: expected unix:///PATH"));
                 }
                 Ok(Url { transport, address: rest.to_owned(), target: String::new() })
             }
@@ -233,13 +233,13 @@ impl FromStr for Url {
     }
 }
 
-/// Checks for `HOST:PORT`, so that a mistake is told as what it is and not as a name that can't be resolved, and adds
-/// the default port where there is one.
+/// Checks for `HOST:PORT`, so that a mistake is not reported as a name that can't be resolved, and adds the
+/// default port if there is one.
 fn complete(address: &str, transport: Transport) -> Result<String, String> {
     let scheme = transport.name();
     if let Some(at) = address.find(['/', '?', '#', '@']) {
         let rest = &address[at..];
-        return Err(format!("{rest:?} has no place in a {scheme} URL: expected {scheme}://HOST:PORT"));
+        return Err(format!("unexpected {rest:?} in a {scheme} URL: expected {scheme}://HOST:PORT"));
     }
     let mut decoded = None;
     let (host, port) = match address.strip_prefix('[') {
@@ -250,16 +250,17 @@ fn complete(address: &str, transport: Transport) -> Result<String, String> {
                 ));
             };
             if host.contains('%') {
-                // With or without percent-encoding, as in a URL of WebSocket.
+                // With or without percent-encoding, as in WebSocket URLs.
                 let request = ClientRequest::new(&format!("ws://[{host}]/")).map_err(|_| {
                     format!(
-                        "{host:?} in brackets is no IPv6 address with a zone: expected {scheme}://[fe80::1%eth0]:PORT"
+                        "{host:?} in brackets is not an IPv6 address with a zone: expected \
+                        {scheme}://[fe80::1%eth0]:PORT"
                     )
                 })?;
                 decoded = Some(format!("[{}]{port}", request.host()));
             } else if host.parse::<Ipv6Addr>().is_err() {
                 return Err(format!(
-                    "{host:?} in brackets is no IPv6 address: expected {scheme}://[::1]:PORT"
+                    "{host:?} in brackets is not an IPv6 address: expected {scheme}://[::1]:PORT"
                 ));
             }
             match port.strip_prefix(':') {
@@ -271,7 +272,7 @@ fn complete(address: &str, transport: Transport) -> Result<String, String> {
         }
         None => match address.rsplit_once(':') {
             Some((host, _)) if host.contains(':') => {
-                return Err(format!("an IPv6 address goes in brackets: expected {scheme}://[::1]:PORT"));
+                return Err(format!("an IPv6 address must be in brackets: expected {scheme}://[::1]:PORT"));
             }
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
@@ -287,7 +288,7 @@ fn complete(address: &str, transport: Transport) -> Result<String, String> {
         (None, Some(port)) => Ok(format!("{address}:{port}")),
         (None | Some(""), _) => Err(format!("the port is missing: expected {scheme}://HOST:PORT")),
         (Some(port), _) if port.parse::<u16>().is_err() || port.starts_with('+') => {
-            Err(format!("{port:?} is no port: expected a number from 0 to 65535"))
+            Err(format!("{port:?} is not a port: expected a number from 0 to 65535"))
         }
         (Some(_), _) => Ok(address.to_owned()),
     }
@@ -322,7 +323,9 @@ mod tests {
         assert_eq!((url.transport, url.address()), (Transport::Unix, "/run/a b?c.sock"));
         assert_eq!((url.query(), url.to_string().as_str()), (None, "unix:///run/a b?c.sock"));
         for text in ["unix://", "unix://run/socket", "unix://./socket"] {
-            assert!(text.parse::<Url>().unwrap_err().contains("is no absolute path: expected unix:///PATH"));
+            assert!(
+                text.parse::<Url>().unwrap_err().contains("is not an absolute path: expected unix:///PATH")
+            );
         }
     }
 
@@ -384,7 +387,7 @@ mod tests {
         for zone in ["fe80::1%", "%eth0", "fe80::1%a b", "name%eth0", "fe80::1%25%zz"] {
             for scheme in ["tcp", "ws"] {
                 let error = format!("{scheme}://[{zone}]:7").parse::<Url>().unwrap_err();
-                assert!(error.contains("is no IPv6 address with a zone"), "{error}");
+                assert!(error.contains("is not an IPv6 address with a zone"), "{error}");
             }
         }
     }
@@ -395,7 +398,7 @@ mod tests {
             ("", "begins with its transport"),
             ("127.0.0.1:80", "begins with its transport"),
             ("tls://h", "port is missing: expected tls://HOST:PORT"),
-            ("tls://h:1/path", "\"/path\" has no place in a tls URL"),
+            ("tls://h:1/path", "unexpected \"/path\" in a tls URL"),
             ("wss:///path", "host is missing: expected wss://HOST:PORT"),
             ("http://h:1", "unknown transport http"),
             ("TCP://h:1", "unknown transport TCP"),
@@ -405,22 +408,22 @@ mod tests {
             ("tcp://h:", "port is missing"),
             ("tcp://[::1]", "port is missing"),
             ("tcp://[::1]80", "port is missing"),
-            ("tcp://h:65536", "\"65536\" is no port"),
-            ("tcp://h:+1", "\"+1\" is no port"),
-            ("tcp://h:-1", "\"-1\" is no port"),
-            ("tcp://::1:80", "goes in brackets"),
+            ("tcp://h:65536", "\"65536\" is not a port"),
+            ("tcp://h:+1", "\"+1\" is not a port"),
+            ("tcp://h:-1", "\"-1\" is not a port"),
+            ("tcp://::1:80", "must be in brackets"),
             ("tcp://[::1:80", "not closed"),
-            ("tcp://[h]:80", "no IPv6 address"),
-            ("tcp://h:1/path", "\"/path\" has no place"),
-            ("tcp://me@h:1", "\"@h:1\" has no place"),
+            ("tcp://[h]:80", "not an IPv6 address"),
+            ("tcp://h:1/path", "unexpected \"/path\""),
+            ("tcp://me@h:1", "unexpected \"@h:1\""),
             ("ws://", "host is missing: expected ws://HOST:PORT"),
             ("ws:///path", "host is missing"),
             ("ws://h:/", "port is missing"),
             ("ws://[::1]80/", "port is missing"),
-            ("ws://h:65536/", "\"65536\" is no port"),
-            ("ws://::1:80/", "goes in brackets: expected ws://[::1]:PORT"),
-            ("ws://me@h:1/", "\"@h:1\" has no place in a ws URL"),
-            ("ws://h:1#part", "\"#part\" has no place in a ws URL"),
+            ("ws://h:65536/", "\"65536\" is not a port"),
+            ("ws://::1:80/", "must be in brackets: expected ws://[::1]:PORT"),
+            ("ws://me@h:1/", "unexpected \"@h:1\" in a ws URL"),
+            ("ws://h:1#part", "unexpected \"#part\" in a ws URL"),
             ("ws://h:1/path#part", "no fragment"),
             ("ws://h:1/a b", "percent-encode"),
             ("ws://h*:1/", "is no host"),

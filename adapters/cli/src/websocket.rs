@@ -1,4 +1,4 @@
-//! Options on WebSocket, in TLS or not.
+//! WebSocket options, with TLS or without.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use getty_driver::core::websocket::{ClientRequest, Deflate, OriginPolicy, Server
 use crate::units;
 use crate::url::Url;
 
-/// Options on sessions of ws and wss URLs.
+/// Options for sessions of ws and wss URLs.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "WebSocket options")]
 pub struct WebSocketOptions {
-    /// Compresses messages if the peer is willing to (permessage-deflate)
+    /// Compresses messages if the peer supports it (permessage-deflate)
     #[arg(long)]
     deflate: bool,
 
-    /// Sends a ping so often; a peer that does not answer one within 10 s is disconnected
+    /// Interval of pings; a peer that does not answer one within 10 s is disconnected
     #[arg(long, value_name = "SECS", value_parser = units::period)]
     pub ping: Option<Duration>,
 
-    /// A sub-protocol: a client offers it, a server agrees to it if it is offered. Several are in order of preference
+    /// A sub-protocol to offer, or to accept if offered. May be repeated, in order of preference
     #[arg(long, value_name = "NAME", value_parser = subprotocol)]
     pub subprotocol: Vec<String>,
 }
 
 impl WebSocketOptions {
-    /// Checks that these options have something to act on.
+    /// Checks that the URLs use these options.
     pub fn check<'a>(&self, urls: impl IntoIterator<Item = &'a Url>) -> Result<(), String> {
         let WebSocketOptions { deflate, ping, subprotocol } = self;
         let given =
@@ -38,7 +38,7 @@ impl WebSocketOptions {
         }
     }
 
-    /// Checks that no sub-protocol is named twice.
+    /// Checks that no sub-protocol is given twice.
     pub fn check_names(&self) -> Result<(), String> {
         let names = &self.subprotocol;
         match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
@@ -47,7 +47,7 @@ impl WebSocketOptions {
         }
     }
 
-    /// What a client asks for.
+    /// Makes a client's request.
     pub fn request(&self, url: &Url) -> anyhow::Result<ClientRequest> {
         let mut request = ClientRequest::new(&url.to_string())?;
         for name in &self.subprotocol {
@@ -56,7 +56,7 @@ impl WebSocketOptions {
         Ok(if self.deflate { request.deflate(Deflate::new()) } else { request })
     }
 
-    /// Whom a server lets in.
+    /// Makes a server's options.
     pub fn server(&self, origin: OriginPolicy) -> ServerOptions {
         let mut options = ServerOptions::new().origin(origin).plain_requests(true);
         for name in &self.subprotocol {
@@ -66,12 +66,12 @@ impl WebSocketOptions {
     }
 }
 
-/// Checks that there is a ws or wss URL for the option `name`.
+/// Checks for a ws or wss URL that the option `name` applies to.
 pub fn check_used<'a>(name: &str, urls: impl IntoIterator<Item = &'a Url>) -> Result<(), String> {
     if urls.into_iter().any(|url| url.transport.is_websocket()) {
         return Ok(());
     }
-    Err(format!("{name} is for ws and wss URLs, and there is none"))
+    Err(format!("{name} needs a ws or wss URL"))
 }
 
 fn subprotocol(name: &str) -> Result<String, String> {
@@ -80,7 +80,7 @@ fn subprotocol(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// Which web pages may connect.
+/// Web pages that may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     Same,
@@ -89,10 +89,10 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The policy that several of these make.
+    /// Makes the policy from the given origins.
     ///
     /// # Errors
-    /// `same` or `any` beside others.
+    /// `same` or `any` together with others.
     pub fn policy(origins: &[Origin]) -> Result<OriginPolicy, String> {
         match origins {
             [] | [Origin::Same] => return Ok(OriginPolicy::Same),
@@ -101,7 +101,7 @@ impl Origin {
         }
         let pages = origins.iter().map(|origin| match origin {
             Origin::Page(url) => Ok(url.clone()),
-            _ => Err("--origin same and --origin any can't be combined with others".to_owned()),
+            _ => Err("--origin same and --origin any can't be combined with other origins".to_owned()),
         });
         pages.collect::<Result<_, _>>().map(OriginPolicy::List)
     }
@@ -116,7 +116,7 @@ impl std::str::FromStr for Origin {
             "any" => return Ok(Origin::Any),
             _ => {}
         }
-        // As a browser writes it: with a scheme, and nothing after the host and the port.
+        // Browsers write the scheme, the host and the port, and nothing after that.
         let host = text.split_once("://").map_or("", |(_, host)| host);
         if host.is_empty()
             || host.contains(['/', '?', '#', '@'])

@@ -1,4 +1,4 @@
-//! [`Destination`]: the place for the results, once they are all there.
+//! [`Destination`]: where finished results are written.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -29,11 +29,11 @@ impl FromStr for Destination {
 }
 
 impl Destination {
-    /// Checks that it can be written, before the measurement rather than after it. An existing file stays.
+    /// Checks before the measurement that the destination is writable. An existing file is left as it is.
     pub fn check(&self) -> anyhow::Result<()> {
         let Destination::File(path) = self else { return Ok(()) };
         let check = || match Place::find(path)? {
-            // Opening a FIFO takes a reader, and closing it would end that reader's input.
+            // Opening a FIFO takes a reader, and closing it again would end that reader's input.
             Place::Special(_) => Ok(()),
             Place::File(path) => {
                 let there = File::options().write(true).open(&path);
@@ -48,7 +48,7 @@ impl Destination {
         check().with_context(|| format!("can't write {}", path.display()))
     }
 
-    /// Writes `text`, all of it or nothing: until this is done a file has its old content.
+    /// Writes `text` all or nothing: a file keeps its old content until the new one is complete.
     pub fn write(&self, text: &str) -> anyhow::Result<()> {
         let path = match self {
             Destination::StandardOutput => {
@@ -68,20 +68,20 @@ impl Destination {
 
 /// The kind of thing at a path.
 enum Place {
-    /// A file or nothing, by its own path and not that of a link to it.
+    /// A file or a free path, with links resolved.
     File(PathBuf),
-    /// A device, a FIFO or a descriptor of something without a path, in whose place no file is put.
+    /// A device, a FIFO or a descriptor without a path. It is written to, never replaced.
     Special(PathBuf),
 }
 
 impl Place {
     fn find(path: &Path) -> io::Result<Place> {
-        // The system follows links to descriptors too, which read as names of pipes and not as paths.
+        // The system also follows links to descriptors, which read as pipe names rather than paths.
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
             Ok(metadata) if !metadata.is_file() => Ok(Place::Special(path.to_owned())),
             Ok(_) => match fs::canonicalize(path) {
-                // It was removed, and only the descriptor is left.
+                // The file was removed; only the descriptor is left.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Special(path.to_owned())),
                 found => found.map(Place::File),
             },
@@ -91,10 +91,10 @@ impl Place {
     }
 }
 
-/// How many links are followed, as many as Linux does.
+/// The number of links followed, the same as on Linux.
 const LINKS: usize = 40;
 
-/// Where the links at `path` lead, if nothing is there; `path` itself if it is no link.
+/// The end of the links at `path` if nothing exists there; `path` itself if it is not a link.
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..=LINKS {
@@ -106,14 +106,14 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many links"))
 }
 
-/// A new file, which is removed again unless it takes the place of another.
+/// A new file, removed on drop unless it has replaced another.
 struct Temporary {
     path: PathBuf,
     file: File,
 }
 
 impl Temporary {
-    /// In the same folder, since only there a file can take another's place at once.
+    /// Creates it in the same folder: only there can it replace the other file atomically.
     fn beside(path: &Path) -> io::Result<Self> {
         let mut number = 0;
         loop {
@@ -122,7 +122,7 @@ impl Temporary {
             let path = path.with_file_name(name);
             match File::options().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok(Temporary { path, file }),
-                // Left there by one that was killed and had the same number.
+                // Left behind by a killed process with the same process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => number += 1,
                 Err(error) => return Err(error),
             }
@@ -141,7 +141,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After it was renamed there is none.
+        // Already renamed if it replaced another file; then this does nothing.
         let _ = fs::remove_file(&self.path);
     }
 }

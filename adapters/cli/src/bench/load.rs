@@ -26,15 +26,15 @@ use crate::tls::over;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 
-/// What to do to which server.
+/// The settings of one load.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub url: Url,
-    /// What runs the load.
+    /// The runtime of the load.
     pub runtime: RuntimeName,
     pub max_message: usize,
     pub websocket: WebSocketOptions,
-    /// For a tls or wss URL, and only then.
+    /// Set only for tls and wss URLs.
     pub tls: Option<ClientTls>,
     pub connections: usize,
     pub size: usize,
@@ -55,7 +55,7 @@ impl Plan {
     }
 }
 
-/// Where the load is. Later ones are greater.
+/// The stage of a load. Later stages compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Connect,
@@ -64,36 +64,36 @@ pub enum Phase {
     Stop,
 }
 
-/// What came of it.
+/// The results of a load.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Nanoseconds from sending to receiving, of messages that came back while it was measured.
+    /// Round-trip times in nanoseconds of messages whose echo came during the measurement.
     pub latencies: Histogram<u64>,
     pub messages_per_second: f64,
-    /// Messages that came back changed, or that were never sent.
+    /// Echoes that were changed or match no sent message.
     pub wrong: u64,
-    /// Connections that ended while messages were in flight, or that did not answer them in the end.
+    /// Connections that ended with messages in flight, or whose last echoes did not come in time.
     pub lost_connections: u64,
-    /// Why the first of them did.
+    /// The reason of the first of them.
     pub first_lost: Option<String>,
-    /// Datagrams since the measurement began.
+    /// Datagram counts since the measurement began.
     pub datagrams: Datagrams,
-    /// What was first reported as dropped.
+    /// The first drop that was reported.
     pub first_dropped: Option<String>,
     /// Connections on which compression was agreed.
     pub compressed: usize,
 }
 
-/// What became of messages over a transport that promises little.
+/// Counts of messages that the transport lost, delayed, reordered or duplicated.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
 pub struct Datagrams {
-    /// Of which no echo came in time.
+    /// Messages without an echo in time.
     pub lost: u64,
-    /// Of which an echo came when it counted as lost already.
+    /// Echoes of messages already counted as lost.
     pub late: u64,
-    /// Whose echo came after that of a later message.
+    /// Echoes that came after the echo of a later message.
     pub reordered: u64,
-    /// Further echoes of the same message.
+    /// Repeated echoes of one message.
     pub doubled: u64,
 }
 
@@ -108,7 +108,7 @@ impl Datagrams {
 
 impl Outcome {
     fn new() -> Self {
-        // 100 ns to 10 minutes, to three digits: about 250 KB.
+        // 100 ns to 10 minutes with three digits: about 250 KB.
         let latencies = Histogram::new_with_bounds(100, 600_000_000_000, 3).expect("the bounds are good");
         Outcome {
             latencies,
@@ -142,7 +142,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Opens all connections; nothing is sent yet.
+    /// Opens all connections. Sends nothing yet.
     pub fn start(plan: &Plan, threads: usize) -> anyhow::Result<Self> {
         let (phase, phases) = watch::channel(Phase::Connect);
         let (ready, readiness) = mpsc::channel();
@@ -158,7 +158,7 @@ impl Load {
             return Ok(load);
         }
         let Load { phase, threads } = load;
-        drop(phase); // the threads that are ready end too
+        drop(phase); // the ready threads end too
         let results: Vec<_> = threads.into_iter().map(join).collect();
         let failure = results.into_iter().find_map(Result::err);
         Err(failure.unwrap_or_else(|| anyhow!("the load ended early")))
@@ -168,12 +168,12 @@ impl Load {
         self.phase.send_replace(phase);
     }
 
-    /// Whether there is no connection left.
+    /// Whether all connections have ended.
     pub fn is_over(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for the end; [`Phase::Stop`] must have been entered.
+    /// Waits for all threads to end. [`Phase::Stop`] must have been entered.
     pub fn finish(self) -> anyhow::Result<Outcome> {
         let mut outcome = Outcome::new();
         for thread in self.threads {
@@ -183,16 +183,16 @@ impl Load {
     }
 }
 
-/// How many connections are opened at the same time.
+/// Connections opened at the same time.
 const CONNECTING: usize = 64;
 
-/// How long a datagram may take to come back before it counts as lost. They are looked through four times in this time.
+/// Time after which a datagram without an echo counts as lost. Checked four times within it.
 const LOST_AFTER: Duration = Duration::from_millis(200);
 
-/// How long messages may take to come back after the end of the measurement.
+/// Time for outstanding echoes to come after the measurement.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// The load of one thread.
+/// Runs the load of one thread.
 fn run_on<R: BuiltIn>(
     plan: &Plan,
     numbers: impl Iterator<Item = usize>,
@@ -234,12 +234,12 @@ async fn run<R: BuiltIn>(
     }
     tokio::select! {
         () = worker.all_closed() => {}
-        () = sleep_until::<R>(Instant::now() + LAST_ANSWERS) => {} // what is still open then is counted
+        () = sleep_until::<R>(Instant::now() + LAST_ANSWERS) => {} // connections still open are counted below
     }
     let mut outcome = worker.outcome.replace(Outcome::new());
     if worker.open.get() > 0 {
         outcome.lost_connections += worker.open.get();
-        outcome.first_lost.get_or_insert(format!("no answer within {LAST_ANSWERS:?} of the end"));
+        outcome.first_lost.get_or_insert(format!("no echo within {LAST_ANSWERS:?} after the end"));
     }
     if let Some((begin, end)) = begin.zip(end) {
         outcome.messages_per_second = outcome.latencies.len() as f64 / (end - begin).as_secs_f64();
@@ -255,8 +255,8 @@ async fn connect<R: BuiltIn>(
 ) -> anyhow::Result<Vec<Handle<()>>> {
     let pattern = Probe::pattern(plan.size);
     let framing = plan.framing();
-    // All messages in flight fit the send queue, so that sending is never refused and never stops receiving: with a
-    // header each, and what compression adds where there is nothing to compress.
+    // All messages in flight fit the send queue, with headers and the overhead of compressing random bytes.
+    // So sending never fails and never pauses receiving.
     let on_wire = plan.size + plan.size / 1024 + 64;
     let in_flight = on_wire.saturating_mul(plan.depth);
     let max_frame = plan.max_message + framing.overhead();
@@ -297,18 +297,18 @@ async fn open<R: BuiltIn>(
     })
 }
 
-/// What the connections of one thread share.
+/// State shared by the connections of one thread.
 #[derive(Debug)]
 struct Worker {
     origin: Instant,
-    /// When the first messages were sent.
+    /// Time at which the first messages were sent.
     started: Cell<u64>,
     phase: Cell<Phase>,
-    /// Connections whose listener was not told of the opening, if there is one.
+    /// Connections whose handshake is not done yet.
     opening: Cell<u64>,
-    /// Connections whose listener was not told of the end.
+    /// Connections that have not ended yet.
     open: Cell<u64>,
-    /// One of the two has changed.
+    /// Notified when one of the two changes.
     changed: Notify,
     outcome: RefCell<Outcome>,
 }
@@ -333,7 +333,7 @@ impl Worker {
         }
         for handle in handles {
             for _ in 0..depth {
-                let _ = handle.try_send(()); // there is room; that the session is over is told to its listener
+                let _ = handle.try_send(()); // there is room; an ended session is reported to its listener
             }
         }
     }
@@ -355,13 +355,13 @@ impl Worker {
         }
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     fn now(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
-/// The listener of one connection: sends a message for each that comes back.
+/// The listener of one connection. Sends a new message for each echo.
 #[derive(Debug)]
 struct Pump {
     worker: Rc<Worker>,
@@ -371,7 +371,7 @@ struct Pump {
 }
 
 impl Pump {
-    /// The first messages are sent by the worker, at [`Worker::started`].
+    /// The worker sends the first messages, at [`Worker::started`].
     fn new(worker: Rc<Worker>, mut window: Window, transport: Transport) -> Self {
         worker.opening.set(worker.opening.get() + 1);
         worker.open.set(worker.open.get() + 1);
@@ -381,7 +381,7 @@ impl Pump {
         Pump { worker, window, transport, opened: false }
     }
 
-    /// Sends as many messages as there is room for; gives how many others are lost by that.
+    /// Sends as many messages as there is room for. Returns how many older ones are given up as lost for it.
     fn refill(&mut self, cx: &mut Context<'_, Items<Echo, ()>>, now: u64) -> u64 {
         let mut lost = 0;
         while self.window.has_room() && cx.send(()).is_ok() {
@@ -390,7 +390,7 @@ impl Pump {
         lost
     }
 
-    /// Closes at the end, when there is nothing more to wait for.
+    /// Closes once stopping and all echoes have come.
     fn close_if_done(&self, cx: &mut Context<'_, Items<Echo, ()>>) {
         if self.worker.phase.get() == Phase::Stop && self.window.is_empty() {
             cx.close(Close::graceful());
@@ -398,7 +398,7 @@ impl Pump {
     }
 }
 
-/// In the place of when a message was sent: with the first ones.
+/// Stands for the send time of the first messages, which is [`Worker::started`].
 const FIRST: u64 = 0;
 
 impl Listener<Items<Echo, ()>> for Pump {
@@ -413,7 +413,7 @@ impl Listener<Items<Echo, ()>> for Pump {
     }
 
     fn on_message(&mut self, _cx: &mut Context<'_, Items<Echo, ()>>, _echo: Echo) {
-        // on_messages takes them all.
+        // `on_messages` takes them all.
     }
 
     fn on_messages(&mut self, cx: &mut Context<'_, Items<Echo, ()>>) {
@@ -446,7 +446,7 @@ impl Listener<Items<Echo, ()>> for Pump {
         self.close_if_done(cx);
     }
 
-    /// Looks for messages that are lost. There is no cron where none can be.
+    /// Looks for lost messages. The cron runs only over transports that lose messages.
     fn on_cron(&mut self, cx: &mut Context<'_, Items<Echo, ()>>) {
         let (now, phase) = (self.worker.now(), self.worker.phase.get());
         let time = now.saturating_sub(u64::try_from(LOST_AFTER.as_nanos()).unwrap_or(u64::MAX));

@@ -33,39 +33,40 @@ use report::{Report, Row};
 
 /// Measure an echo server under load
 ///
-/// Each connection keeps --depth messages in flight: it sends one for each that comes back. Over tcp messages are
-/// framed by a length of 4 bytes, as getty serve does by default; over ws they are binary messages, over udp datagrams.
-/// tls is tcp in TLS, and wss is ws in it.
-/// Every payload is different, can't be compressed, and is checked when it comes back.
+/// Each connection keeps --depth messages in flight: for every echo it receives, it sends the next message.
+/// Over tcp each message has a 4-byte length prefix, the default of getty serve; over ws it is a binary
+/// message, over udp a datagram. tls is tcp over TLS, and wss is ws over TLS. Every payload is different,
+/// incompressible, and checked when its echo arrives.
 ///
-/// Without a URL, an echo server is started in this process for every transport and runtime that is built in,
-/// one after the other, with a load on the same runtime, and "CPU us/msg" covers both together. udp is left out
-/// where no datagram holds --size; tls and wss are, unless --cert and --key give the servers a certificate, which the load
-/// then does not verify. With a URL it covers the load.
+/// Without a URL, the program starts its own echo servers: one for each built-in transport and runtime, one
+/// after the other, each under a load on the same runtime. "CPU us/msg" then covers server and load. udp is
+/// skipped if --size does not fit a datagram. tls and wss are skipped unless --cert and --key give the
+/// servers a certificate; the load does not verify it. With a URL, "CPU us/msg" covers the load alone.
 ///
-/// Latency is from handing a message to the session until its echo is handed out. MB/s are payload bytes
-/// (1 MB = 1 000 000 bytes) that came back. Errors are payloads that came back changed, and connections that
-/// ended early; with any of them the exit code is 1.
+/// Latency is measured from handing a message to the session until its echo is delivered. MB/s counts payload
+/// bytes of echoes (1 MB = 1 000 000 bytes). Errors are payloads that came back changed and connections that
+/// ended early; any error makes the exit code 1.
 ///
-/// Over udp messages may be lost and reordered, which is reported and is no error. Lost are those of which no echo
-/// came within 200 ms, or before many later ones were sent; another one is sent in the place of each. Those that come
-/// later all the same ("late") and echoes of the same message ("doubled") are told in the JSON. A payload tells its
-/// number, of fewer than 8 bytes only the last digits: of 1 byte, echoes 256 messages apart can't be told apart.
+/// Over udp, messages may be lost or reordered, which is reported but is not an error. A message is lost if
+/// its echo did not come within 200 ms, or before many later messages were sent; a new one is then sent in
+/// its place. The JSON also counts echoes that came after that ("late") and repeated echoes of one message
+/// ("doubled"). A payload carries its number; below 8 bytes only the last digits fit: with 1 byte, echoes 256
+/// messages apart look the same.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH?QUERY, tls://HOST:PORT or
-    /// wss://HOST:PORT/PATH?QUERY [default: some in this process]
+    /// The server: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH?QUERY, tls://HOST:PORT
+    /// or wss://HOST:PORT/PATH?QUERY [default: servers in this process]
     url: Option<Url>,
 
-    /// What runs the load [default: what runs the server, or tokio if there is a URL]
+    /// Runtime of the load [default: the server's, or tokio with a URL]
     #[arg(long, value_enum)]
     runtime: Option<RuntimeName>,
 
-    /// Connections that are open at the same time
+    /// Connections open at the same time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
 
-    /// Payload of each message
+    /// Payload bytes of each message
     #[arg(long, value_name = "BYTES", default_value_t = 64,
         value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     size: u32,
@@ -74,20 +75,20 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     depth: u32,
 
-    /// How long to measure
+    /// Length of the measurement
     #[arg(long, value_name = "SECS", default_value = "2", value_parser = units::period)]
     duration: Duration,
 
-    /// How long to run before that
+    /// Length of the warm-up before it
     #[arg(long, value_name = "SECS", default_value = "0.5", value_parser = units::seconds)]
     warmup: Duration,
 
-    /// Writes the results as JSON; to standard output, instead of the table, if FILE is -. A file that is
-    /// there is replaced when all was measured, and stays as it is if that fails
+    /// Writes the results as JSON to FILE; with -, to standard output instead of the table. An existing file
+    /// is replaced once everything is measured, and stays as it is if that fails
     #[arg(long, value_name = "FILE")]
     json: Option<Destination>,
 
-    /// Writes a plot of the latencies, by percentile, as SVG, in the same way
+    /// Writes a plot of the latencies by percentile as SVG, in the same way
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<Destination>,
 
@@ -102,7 +103,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Checks what can't be seen from one option alone.
+    /// Checks that the options fit each other.
     pub fn check(&self) -> Result<(), String> {
         if self.size > self.limit.max_message {
             let Options { size, limit: SizeOptions { max_message }, .. } = self;
@@ -111,11 +112,11 @@ impl Options {
             ));
         }
         if self.json.is_some() && self.json == self.plot {
-            return Err("--json and --plot can't both be written to the same file".to_owned());
+            return Err("--json and --plot name the same file: give two different ones".to_owned());
         }
         let udp = self.url.as_ref().is_some_and(|url| url.transport == Transport::Udp);
         if udp && !self.fits(Transport::Udp) {
-            return Err(format!("no datagram holds {} bytes: the most is {MAX_DATAGRAM}", self.size));
+            return Err(format!("a datagram can't hold {} bytes: lower --size to {MAX_DATAGRAM}", self.size));
         }
         match (&self.url, self.tls.trust_given()) {
             (Some(url), _) => {
@@ -123,18 +124,18 @@ impl Options {
                 self.websocket.check([url])?;
                 self.tls.check(url)
             }
-            (None, Some(option)) => Err(format!("{option} is for a URL, and there is none")),
-            // There is a server for each transport.
+            (None, Some(option)) => Err(format!("{option} needs the URL of a server")),
+            // Every transport gets a server, so every option applies.
             (None, None) => self.websocket.check_names(),
         }
     }
 
-    /// Whether messages of the size can be sent over `transport`.
+    /// Whether messages of the configured size fit `transport`.
     fn fits(&self, transport: Transport) -> bool {
         transport != Transport::Udp || self.size as usize <= MAX_DATAGRAM
     }
 
-    /// What to measure without a URL.
+    /// The transports measured without a URL.
     fn transports(&self) -> impl Iterator<Item = Transport> {
         let secure = self.tls.identity.is_given();
         let all = Transport::ALL.iter().copied();
@@ -173,7 +174,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     }
 }
 
-/// Puts one server under load; `server` is what runs it, if that is in this process.
+/// Puts one server under load. `server` is its runtime, if it runs in this process.
 fn measure(
     options: &Options,
     url: &Url,
@@ -207,7 +208,7 @@ fn measure(
     Ok(Row::new(&plan, server, outcome, cpu))
 }
 
-/// Waits for `time`, or until the load is over because there is no connection left.
+/// Waits for `time`, or until no connection is left.
 fn wait(progress: &mut Progress, load: &Load, time: Duration) {
     const TICK: Duration = Duration::from_millis(100);
     let end = Instant::now() + time;
@@ -221,7 +222,7 @@ fn wait(progress: &mut Progress, load: &Load, time: Duration) {
     }
 }
 
-/// Half of the cores are for the load, the others for the server.
+/// Threads of the load: half of the cores. The server gets the others.
 fn load_threads() -> usize {
     (cores() / 2).max(1)
 }
@@ -241,7 +242,7 @@ fn cpu_time() -> Option<Duration> {
     None
 }
 
-/// An echo server on loopback, in threads of its own.
+/// An echo server on loopback, with threads of its own.
 struct LocalServer {
     url: Url,
     stop: oneshot::Sender<()>,
@@ -284,7 +285,7 @@ impl LocalServer {
     }
 }
 
-/// Runs a server until it is time to stop; `found` is where it is reached.
+/// Runs a server until it is stopped. Sends its address to `found`.
 fn serve<R: BuiltIn>(
     threads: usize,
     server: EchoServer,
@@ -295,13 +296,13 @@ fn serve<R: BuiltIn>(
         let asked = server.url.clone();
         let server = server.start::<R>().await?;
         found.send(server.url(&asked))?;
-        let _ = stopped.await; // dropped or used, either way it is time to stop
+        let _ = stopped.await; // stopped either way, whether by a message or by a drop
         server.shutdown(Duration::from_secs(1)).await;
         Ok(())
     })?
 }
 
-/// Waits for a thread; its panic has been printed.
+/// Waits for a thread. Its panic has already been printed.
 fn join<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
     thread.join().unwrap_or_else(|_| Err(anyhow!("a thread of this program panicked: this is a bug")))
 }

@@ -1,4 +1,4 @@
-//! Latency by percentile, as an SVG picture that needs nothing else.
+//! Latency by percentile, as a self-contained SVG image.
 
 use std::fmt::Write;
 
@@ -7,22 +7,22 @@ use hdrhistogram::Histogram;
 use super::report::Report;
 
 const WIDTH: f64 = 800.0;
-/// The plot's edges within the picture.
+/// The plot's edges within the image.
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = WIDTH - 44.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 380.0;
 
-/// What says which curve is which, below the plot: so many in a row, and where the first row is.
+/// The legend below the plot: entries per row, and where the first row is.
 const LEGEND_COLUMNS: usize = 3;
 const LEGEND_TOP: f64 = BOTTOM + 70.0;
 const LEGEND_ROW: f64 = 20.0;
 
-/// One for each run, told apart also by people who see few colours. When they are used up, lines are dashed.
+/// Colours of the runs, distinguishable with colour blindness. Further runs get dashed lines.
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
-/// A curve for each run: percentiles from 0 to 99.9.. with a nine per step to the right, latency upwards, a
-/// power of ten per step.
+/// Draws a curve for each run. The horizontal axis shows percentiles, 0 to 99.9.., one nine per step; the
+/// vertical axis shows latency, a power of ten per step.
 pub fn svg(report: &Report) -> String {
     let curves: Vec<&Histogram<u64>> = report.runs.iter().map(|run| &run.latencies).collect();
     let axes = Axes::around(&curves);
@@ -57,23 +57,23 @@ fn draw(out: &mut String, report: &Report, curves: &[&Histogram<u64>], axes: &Ax
     writeln!(out, "</svg>")
 }
 
-/// Where values lie in the picture.
+/// Maps values to positions in the image.
 struct Axes {
-    /// Nines on the horizontal axis.
+    /// Number of nines on the horizontal axis.
     nines: u32,
-    /// The powers of ten of nanoseconds at both ends of the vertical axis.
+    /// Powers of ten, in nanoseconds, at the ends of the vertical axis.
     low: i32,
     high: i32,
 }
 
 impl Axes {
-    /// Axes on which all of `curves` can be seen.
+    /// Makes axes that fit all `curves`.
     fn around(curves: &[&Histogram<u64>]) -> Self {
         let count = curves.iter().map(|c| c.len()).max().unwrap_or(0);
         let min = curves.iter().map(|c| c.value_at_quantile(0.0)).min().unwrap_or(0).max(100);
         let max = curves.iter().map(|c| c.max()).max().unwrap_or(0).max(min + 1);
         Axes {
-            // One message in a hundred thousand is seen from a hundred thousand messages on.
+            // One message in 100 000 shows only if there are 100 000 messages.
             nines: count.max(100).ilog10().min(6),
             low: (min as f64).log10().floor() as i32,
             high: (max as f64).log10().ceil() as i32,

@@ -1,24 +1,25 @@
-//! [`Probe`]: the codec of the load, which makes payloads as it encodes and checks them as it decodes.
+//! [`Probe`]: the codec of the load. It makes payloads while encoding and checks them while decoding.
 
 use std::sync::Arc;
 
 use getty_driver::core::codec::{Decoded, Decoder, Encoder, Sink, Source};
 
-/// Bytes of the length field.
+/// Size of the length field in bytes.
 const HEADER: usize = 4;
 
-/// A payload may begin at so many places of the pattern.
+/// Number of offsets in the pattern at which a payload can begin.
 const SHIFTS: usize = 256;
 
-/// Messages of one connection: a payload that depends on the connection and on the message's number, so that an echo
-/// of anything else is noticed. In a stream, a length of 4 bytes comes before it.
+/// The codec of one connection. Each payload depends on the connection and on the message's number, so that a
+/// wrong echo is noticed. In a stream, a 4-byte length comes before it.
 ///
-/// A payload is a stamp of 8 bytes and a stretch of the pattern that the stamp chooses. Both cost a copy to
-/// make and a comparison to check.
+/// A payload is an 8-byte stamp and a part of the pattern chosen by the stamp. Making one costs a copy,
+/// checking one a comparison.
 ///
-/// Over a transport that may lose messages, the stamp of an echo tells the number of its message. In a payload of
-/// fewer bytes than 8 there are only the last digits of it: what comes back is taken for the latest message with these, so
-/// that of 1 byte each a loss of 256 messages in a row goes unseen, and so does a stamp that was changed.
+/// Over a transport that may lose messages, the stamp of an echo identifies its message. A payload below 8
+/// bytes holds only the stamp's last digits, and an echo is matched to the latest message with these digits.
+/// With 1-byte payloads, a loss of 256 messages in a row therefore goes unnoticed, and so does a changed
+/// stamp.
 #[derive(Debug)]
 pub struct Probe {
     framing: Framing,
@@ -29,19 +30,19 @@ pub struct Probe {
     received: u64,
 }
 
-/// How the end of a payload is told.
+/// The way the end of a payload is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// By a length before it.
+    /// A length prefix.
     Length,
-    /// By the transport, which keeps messages apart.
+    /// The transport, which preserves message boundaries.
     Transport,
-    /// By the transport, which may also lose, double and reorder them.
+    /// The transport, which may also lose, duplicate and reorder messages.
     Datagram,
 }
 
 impl Framing {
-    /// Bytes that come to the payload.
+    /// Bytes added to each payload.
     pub fn overhead(self) -> usize {
         match self {
             Framing::Length => HEADER,
@@ -50,15 +51,15 @@ impl Framing {
     }
 }
 
-/// A message that came back.
+/// A received echo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Echo {
-    /// Which message it is of, if it is one that was sent.
+    /// The number of the message, or `None` if it was never sent.
     pub number: Option<u64>,
     pub intact: bool,
 }
 
-/// An echo is of another size than what was sent.
+/// The error for an echo of a different size than the message sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrongSize {
     sent: usize,
@@ -68,26 +69,27 @@ pub struct WrongSize {
 impl std::fmt::Display for WrongSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let WrongSize { sent, received } = self;
-        write!(f, "a message of {sent} bytes came back with {received} bytes")
+        write!(f, "sent a message of {sent} bytes, received an echo of {received} bytes")
     }
 }
 
 impl std::error::Error for WrongSize {}
 
 impl Probe {
-    /// Pseudo-random bytes for payloads of `size` bytes.
+    /// Makes pseudo-random bytes for payloads of `size` bytes.
     pub fn pattern(size: usize) -> Arc<[u8]> {
         (0..(size + SHIFTS) as u64).map(|i| mix(i).to_le_bytes()[0]).collect()
     }
 
-    /// The codec of one connection of many, with the [`pattern`](Self::pattern) for `size`.
+    /// Makes the codec of one connection. `pattern` is from [`pattern`](Self::pattern) for the same `size`.
     pub fn new(framing: Framing, pattern: Arc<[u8]>, size: usize, connection: u64) -> Self {
         Probe { framing, pattern, size, key: mix(connection), sent: 0, received: 0 }
     }
 
-    /// The payload of message `number`.
+    /// Makes the payload of message `number`.
     fn payload(&self, number: u64) -> ([u8; 8], usize, &[u8]) {
-        // In a row where it tells the number; elsewhere it has no structure that could be compressed.
+        // Datagram stamps are consecutive, to carry the number; others have no structure that compression
+        // could use.
         let spread = if self.framing == Framing::Datagram { number } else { mix(number) };
         let stamp = self.key.wrapping_add(spread);
         let stamped = self.size.min(8);
@@ -95,13 +97,13 @@ impl Probe {
         (stamp.to_le_bytes(), stamped, &self.pattern[shift..][..self.size - stamped])
     }
 
-    /// Checks `payload`, which is of the right size, as an echo of message `number`.
+    /// Whether `payload`, which has the right size, is the echo of message `number`.
     fn is_intact(&self, number: u64, payload: &[u8]) -> bool {
         let (stamp, stamped, rest) = self.payload(number);
         payload[..stamped] == stamp[..stamped] && payload[stamped..] == *rest
     }
 
-    /// The latest message whose number has the digits that `payload` tells.
+    /// The latest message whose number has the digits in `payload`.
     fn number(&self, payload: &[u8]) -> Option<u64> {
         let latest = self.sent.checked_sub(1)?;
         let told = payload.len().min(8);
@@ -111,7 +113,7 @@ impl Probe {
         latest.checked_sub(age & u64::MAX >> (64 - 8 * told))
     }
 
-    /// What a datagram is.
+    /// Checks a received datagram.
     fn datagram(&self, payload: &[u8]) -> Echo {
         let number = self.number(payload).filter(|_| payload.len() == self.size);
         Echo { number, intact: number.is_some_and(|number| self.is_intact(number, payload)) }
@@ -234,7 +236,7 @@ mod tests {
         for (framing, wire) in [(Framing::Length, &[0, 0, 0, 5][..]), (Framing::Transport, b"12345")] {
             let mut probe = Probe::new(framing, Probe::pattern(4), 4, 0);
             let error = probe.decode(&mut Source::new(&mut wire.into())).unwrap_err();
-            assert_eq!(error.to_string(), "a message of 4 bytes came back with 5 bytes");
+            assert_eq!(error.to_string(), "sent a message of 4 bytes, received an echo of 5 bytes");
         }
     }
 
@@ -246,7 +248,7 @@ mod tests {
             let mut probe = new(3);
             let datagrams: Vec<BytesMut> = (0..600).map(|_| wire(&mut probe, 1)).collect();
             let echo = |probe: &Probe, bytes: &[u8]| probe.datagram(bytes);
-            // What the digits can't tell apart is taken for the later one.
+            // Of the numbers with the same digits, the latest is assumed.
             let told = |number: u64| if size == 1 { number + (599 - number) / 256 * 256 } else { number };
             for number in [0, 1, 255, 256, 598, 599] {
                 let expected = Echo { number: Some(told(number)), intact: true };

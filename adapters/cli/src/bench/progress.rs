@@ -1,14 +1,14 @@
-//! [`Progress`]: how far a measurement is.
+//! [`Progress`]: the progress of a measurement.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use crate::diagnostics;
 
-/// Characters of the bar.
+/// Width of the bar in characters.
 const WIDTH: usize = 40;
 
-/// A bar on standard error, shown only on a terminal.
+/// A progress bar on standard error, shown only on a terminal.
 pub struct Progress {
     name: String,
     total: Duration,
@@ -21,7 +21,7 @@ impl Progress {
         Progress { name, total, done: Duration::ZERO, shown: io::stderr().is_terminal() }
     }
 
-    /// Adds `time` to what is done.
+    /// Adds `time` to the time done.
     pub fn advance(&mut self, time: Duration) {
         self.done += time;
         if self.shown {
@@ -36,7 +36,7 @@ impl Progress {
         format!("{} [{bar:<WIDTH$}] {left} s", self.name)
     }
 
-    /// Removes the bar, so that what is printed next does not stand beside it.
+    /// Removes the bar, so that the next output starts on a clean line.
     pub fn finish(self) {
         if self.shown {
             diagnostics::show("\r\x1b[K".to_owned());

@@ -10,7 +10,7 @@ use super::load::{Datagrams, Outcome, Plan};
 use crate::runtime::RuntimeName;
 use crate::url::Transport;
 
-/// All that was measured.
+/// All results.
 #[derive(Debug, Serialize)]
 pub struct Report {
     version: &'static str,
@@ -22,17 +22,17 @@ pub struct Report {
     pub runs: Vec<Row>,
 }
 
-/// One server under load.
+/// The results of one server.
 #[derive(Debug, Serialize)]
 pub struct Row {
     transport: &'static str,
     /// The URL, or `in-process`.
     server: String,
-    /// What runs the server, if that is known.
+    /// The server's runtime, if known.
     server_runtime: Option<&'static str>,
     load_runtime: &'static str,
     connections: usize,
-    /// Whether compression was agreed on every connection.
+    /// Whether all connections use compression.
     deflate: bool,
     messages: u64,
     errors: u64,
@@ -43,7 +43,7 @@ pub struct Row {
     p99_us: f64,
     p999_us: f64,
     max_us: f64,
-    /// Of this process. Not known on every system.
+    /// CPU time of this process per message. `None` where the system does not report it.
     cpu_us_per_message: Option<f64>,
     wrong_payloads: u64,
     lost_connections: u64,
@@ -53,15 +53,15 @@ pub struct Row {
     first_dropped: Option<String>,
     #[serde(skip)]
     first_lost: Option<String>,
-    /// What was measured, in words.
+    /// The name of the run, for people.
     #[serde(skip)]
     pub name: String,
-    /// In nanoseconds.
+    /// Latencies in nanoseconds.
     #[serde(skip)]
     pub latencies: Histogram<u64>,
 }
 
-/// What a run measures, in words; `server` is what runs the server, if that is known.
+/// Names a run. `server` is the server's runtime, if known.
 pub fn run_name(transport: Transport, server: Option<RuntimeName>, load: RuntimeName) -> String {
     let transport = transport.name();
     match (server.map(RuntimeName::as_str), load.as_str()) {
@@ -135,7 +135,7 @@ impl Report {
         }
     }
 
-    /// What went wrong, if anything did.
+    /// Describes the errors of all runs, if there were any.
     pub fn problem(&self) -> Option<String> {
         let problems: Vec<String> = self.runs.iter().filter_map(Row::problem).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
@@ -145,7 +145,7 @@ impl Report {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
     }
 
-    /// The settings, then a line for each run.
+    /// Formats the settings, then a line for each run.
     pub fn table(&self) -> String {
         let head = [
             "transport",
@@ -198,7 +198,7 @@ impl std::fmt::Display for Report {
     }
 }
 
-/// Lines with columns of equal width: the first ones to the left, the others, numbers, to the right.
+/// Aligns rows into columns: the first `left` columns to the left, the others to the right.
 fn align<const N: usize>(rows: Vec<[String; N]>, left: usize) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();

@@ -1,24 +1,26 @@
-//! [`Window`]: which messages of a connection are on their way.
+//! [`Window`]: the messages of a connection that are in flight.
 
-/// A message is lost when so many times as many as may be in flight were sent after it.
+/// A message is lost once this many times the depth were sent after it.
 const OVERTAKEN: usize = 4;
 
-/// The same, at the least.
+/// The minimum number of later messages for that.
 const OVERTAKEN_AT_LEAST: usize = 64;
 
-/// The messages of one connection, by their numbers: when those in flight were sent, and what became of the latest others.
+/// The messages of one connection, by number: the send times of those in flight, and the fate of the latest
+/// others.
 ///
-/// Datagrams may be lost. One counts as lost when no echo of it came in time ([`lose`](Self::lose)), or when many later ones
-/// were sent: their places are used again. What is lost makes room for another one, so that the depth is kept.
+/// Datagrams may be lost. A message counts as lost if its echo does not come in time ([`lose`](Self::lose)),
+/// or once many later ones were sent and its slot is needed again. A lost message makes room for a new one,
+/// which keeps the depth.
 #[derive(Debug)]
 pub struct Window {
     depth: usize,
-    /// The places of the messages, by their numbers modulo how many there are, which is a power of two.
+    /// The messages' slots, indexed by number modulo their count, a power of two.
     places: Box<[Place]>,
     /// The number of the next message.
     next: u64,
     in_flight: usize,
-    /// The message after the latest one that came back.
+    /// One after the highest number that came back.
     newest: u64,
 }
 
@@ -35,21 +37,21 @@ enum State {
     Lost,
 }
 
-/// What an echo is.
+/// The classification of an echo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Echoed {
-    /// Of a message in flight that was sent at this time; of a later one there may have been an echo before.
+    /// Of a message in flight, sent at this time. `reordered` if the echo of a later message came first.
     Back { sent_at: u64, reordered: bool },
-    /// Of a message that has come back before.
+    /// Of a message that already came back.
     Double,
     /// Of a message that counts as lost.
     Late,
-    /// Of none.
+    /// Of a message that was never sent.
     NeverSent,
 }
 
 impl Window {
-    /// Nothing was sent yet. Over a transport that loses nothing the latest `depth` messages are all there is to know.
+    /// Makes an empty window. If the transport loses nothing, it keeps only the latest `depth` messages.
     pub fn new(depth: usize, loses: bool) -> Self {
         let places = if loses { depth.saturating_mul(OVERTAKEN).max(OVERTAKEN_AT_LEAST) } else { depth };
         let place = Place { state: State::Back, sent_at: 0 };
@@ -72,7 +74,7 @@ impl Window {
         self.in_flight == 0
     }
 
-    /// The next message was sent; says whether another one is lost by that.
+    /// Records that the next message was sent. Returns whether an older one is lost to make room.
     pub fn send(&mut self, now: u64) -> bool {
         let index = self.index(self.next);
         let place =
@@ -83,11 +85,11 @@ impl Window {
         lost
     }
 
-    /// There is an echo of a message, or of none.
+    /// Records an echo; `number` is `None` if it matches no message.
     pub fn echo(&mut self, number: Option<u64>) -> Echoed {
         let Some(number) = number.filter(|&number| number < self.next) else { return Echoed::NeverSent };
         if self.next - number > self.places.len() as u64 {
-            return Echoed::Late; // whatever it was, it was given up long ago
+            return Echoed::Late; // too old: it was given up long ago
         }
         let index = self.index(number);
         let Place { state, sent_at } = &mut self.places[index];
@@ -107,7 +109,7 @@ impl Window {
         }
     }
 
-    /// What was sent before `time` and did not come back is lost; gives how many that are.
+    /// Counts messages sent before `time` and still in flight as lost. Returns how many.
     pub fn lose(&mut self, time: u64) -> u64 {
         let mut lost = 0;
         for place in &mut self.places {

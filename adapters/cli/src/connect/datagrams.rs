@@ -21,10 +21,10 @@ use crate::explain::explain_dropped;
 use crate::runtime::{BuiltIn, Spawner};
 use crate::url::Url;
 
-/// How many received messages may wait to be printed before receiving waits.
+/// Received messages that may wait to be printed before receiving pauses.
 const WAITING: usize = 256;
 
-/// A peer over UDP, whose session is a task of its own. What comes to nothing is told on standard error.
+/// A peer over UDP, whose session is a task of its own. Reports dropped datagrams on standard error.
 pub struct Datagrams {
     handle: Handle<Bytes>,
     received: mpsc::Receiver<Bytes>,
@@ -54,7 +54,7 @@ impl Datagrams {
 impl Stream for Datagrams {
     type Item = Result<Bytes, CloseReason>;
 
-    /// The end says that the session is over; why is told by [`Peer::close`].
+    /// The stream ends when the session has ended; [`Peer::close`] returns the reason.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let next = self.received.poll_recv(cx);
         if next.is_pending() && self.full.swap(false, Ordering::AcqRel) {
@@ -111,7 +111,7 @@ impl Peer<Bytes> for Datagrams {
 struct Inbox {
     url: Url,
     sender: mpsc::Sender<Bytes>,
-    /// The session was paused for want of room.
+    /// Set when the session is paused because the queue is full.
     full: Arc<AtomicBool>,
 }
 
@@ -124,11 +124,11 @@ impl Inbox {
 impl Listener<Items<Bytes>> for Inbox {
     fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, message: Bytes) {
         if self.sender.capacity() == 1 {
-            // Before the last one is sent: whoever has taken that must see it.
+            // Set before the last message is sent: the receiver must see it after taking that message.
             self.full.store(true, Ordering::Release);
             cx.pause();
         }
-        let _ = self.sender.try_send(message); // there is room, or nobody receives any more
+        let _ = self.sender.try_send(message); // there is room, or the receiver is gone
     }
 
     fn on_send_error(&mut self, _cx: &mut Context<'_, Items<Bytes>>, error: SendError<Bytes>) {

@@ -27,43 +27,44 @@ use datagrams::Datagrams;
 use peer::Peer;
 use talk::{UNPRINTED, talk};
 
-/// Send lines of standard input as messages, print messages that come
+/// Send lines of standard input as messages and print received messages
 ///
-/// Each line is sent as one message, without its line end; each message received is printed on a line. At the
-/// end of standard input this goes on until the peer closes or nothing came for --wait seconds, then closes.
+/// Each line is sent as one message, without its line end; each received message is printed on a line. At the
+/// end of standard input, the program waits until the peer closes or no message came for --wait seconds, then
+/// closes.
 ///
-/// With --codec raw nothing is cut or added, either way: standard input is sent as it is, line ends included,
-/// and what comes is printed as it is.
+/// With --codec raw nothing is cut or added in either direction: standard input is sent as it is, line ends
+/// included, and received bytes are printed as they are.
 ///
-/// Over ws and wss a line is sent as a text message, which must be UTF-8, and messages of both kinds are printed.
+/// Over ws and wss each line is sent as a text message, which must be UTF-8; both text and binary are
+/// printed.
 ///
-/// Over udp each line is a datagram, also with the codec raw, which is the default there, and each datagram is printed
-/// on a line. Datagrams may be lost, doubled or reordered. What is known to have come to nothing is told on standard
-/// error, and is no failure: that nobody is there, for one.
+/// Over udp each line is sent as a datagram and each datagram is printed on a line, also with --codec raw,
+/// the default there. Datagrams may be lost, duplicated or reordered. Known losses, such as a peer that is
+/// not listening, are reported on standard error and do not count as failures.
 ///
-/// tls is tcp in TLS, and wss is ws in it. The server's certificate must be for the host of the URL, and signed by an
-/// authority that the system trusts: see --ca and --server-name for others.
+/// tls is tcp over TLS, and wss is ws over TLS. The server's certificate must be valid for the URL's host and
+/// signed by an authority that the system trusts; see --ca and --server-name for exceptions.
 ///
-/// The exit code is 0 after a clean close, otherwise 1, with the reason on standard error.
+/// The exit code is 0 after a clean close, and 1 otherwise, with the reason on standard error.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to connect to: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH?QUERY, tls://HOST:PORT or
-    /// wss://HOST:PORT/PATH?QUERY, IPv6 addresses in brackets, with a zone
-    /// where they need one: [fe80::1%eth0]
+    /// The server: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH?QUERY, tls://HOST:PORT
+    /// or wss://HOST:PORT/PATH?QUERY. IPv6 addresses go in brackets, with a zone where needed: [fe80::1%eth0]
     url: Url,
 
-    /// What runs the session
+    /// Runtime of the session
     #[arg(long, value_enum, default_value_t = RuntimeName::Tokio)]
     runtime: RuntimeName,
 
     #[command(flatten)]
     codec: CodecOptions,
 
-    /// At the end of standard input, how long to wait for more messages
+    /// Time to wait for more messages at the end of standard input
     #[arg(long, value_name = "SECS", default_value = "1", value_parser = units::seconds)]
     wait: Duration,
 
-    /// Sends back what is received until the peer closes; standard input and output are not used
+    /// Sends received messages back until the peer closes; standard input and output are not used
     #[arg(long, conflicts_with = "wait")]
     echo: bool,
 
@@ -74,10 +75,10 @@ pub struct Options {
     tls: ClientTlsOptions,
 }
 
-const UNSENT: &str = "closed by the peer before everything was sent";
+const UNSENT: &str = "the peer closed before everything was sent";
 
 impl Options {
-    /// Checks what can't be seen from one option alone.
+    /// Checks that the options fit each other.
     pub fn check(&self) -> Result<(), String> {
         self.url.check_target()?;
         self.websocket.check([&self.url])?;
@@ -134,7 +135,7 @@ impl Options {
     fn client<R: BuiltIn>(&self) -> anyhow::Result<ClientBuilder<R, Spawner<R>>> {
         let mut config = self.codec.config(self.url.transport).heartbeat_period(self.websocket.ping);
         if !self.echo {
-            // It receives whenever there is room to print; what can't be printed yet should wait at the peer.
+            // Receiving goes on while there is room to print; messages beyond that should wait at the peer.
             config = config.receive_ahead(UNPRINTED);
         }
         Ok(client::<R>().config(config.build()?))
@@ -154,7 +155,7 @@ where
     converse_with::<R, M>(options, connection).await
 }
 
-/// Talks to a peer that is there.
+/// Talks to a connected peer.
 async fn converse_with<R: BuiltIn, M: Payload>(options: &Options, peer: impl Peer<M>) -> anyhow::Result<()> {
     if options.echo {
         return echo(options, peer).await.with_context(|| options.url.to_string());
@@ -162,12 +163,12 @@ async fn converse_with<R: BuiltIn, M: Payload>(options: &Options, peer: impl Pee
     talk::<R, M>(options, peer).await
 }
 
-/// Sends back what comes.
+/// Sends received messages back.
 async fn echo<M, P: Peer<M>>(options: &Options, mut peer: P) -> anyhow::Result<()> {
     while let Some(message) = peer.next().await.transpose().map_err(|reason| ended(options, &reason))? {
-        // The next call reports that the session is closing.
+        // If the session is closing, the next call reports it.
         if peer.feed(message).await.is_err_and(|error| P::peer_waits(&error)) {
-            bail!("the peer sends and takes nothing of what is sent back");
+            bail!("the peer keeps sending but does not read its echoes");
         }
     }
     close(options, peer).await
@@ -179,7 +180,7 @@ async fn close<M>(options: &Options, peer: impl Peer<M>) -> anyhow::Result<()> {
     if !reason.is_clean() {
         return Err(ended(options, &reason));
     }
-    // That the peer closed is clean in itself, but it may have done so before it took everything.
+    // A close by the peer is clean in itself, but the peer may not have received everything.
     let progress = stats.progress;
     if progress.flushed < progress.accepted { Err(anyhow!(UNSENT)) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! [`Peer`]: the other end of a conversation, over whichever transport.
+//! [`Peer`]: the other end of a conversation, over any transport.
 
 use futures_core::Stream;
 use futures_sink::Sink;
@@ -9,12 +9,12 @@ use getty_driver::{Connection, Io, Items, Runtime, SinkError};
 pub trait Peer<M>: Stream<Item = Result<M, CloseReason>> + Sink<M> + Unpin {
     fn stats(&self) -> Stats;
 
-    /// Whether sending failed because the peer waits for us to receive, and could go on.
+    /// Whether sending failed only because the peer waits for us to receive.
     fn peer_waits(_error: &Self::Error) -> bool {
         false
     }
 
-    /// Closes gracefully. Gives why it ended, and all that was done.
+    /// Closes gracefully. Returns the reason of the end and the final statistics.
     async fn close(self) -> (CloseReason, Stats);
 }
 

@@ -18,7 +18,7 @@ use crate::runtime::{BuiltIn, sleep_until};
 use crate::stdio::{self, Cut, Output};
 use crate::url::Transport;
 
-/// How many bytes may wait to be printed before receiving waits.
+/// Bytes that may wait to be printed before receiving pauses.
 pub const UNPRINTED: usize = 64 * 1024;
 
 /// Moves messages between standard input, the peer and standard output.
@@ -30,7 +30,7 @@ pub async fn talk<R: BuiltIn, M: Payload>(options: &Options, mut peer: impl Peer
     let mut output = Output::new();
     let mut talk = Talk { cut, unsent: VecDeque::new(), unprinted: BytesMut::new() };
     let (mut input_ended, mut input_error) = (false, None);
-    // When something last happened that makes more messages likely, and how many bytes had come by then.
+    // The last activity that makes more messages likely, and the bytes received by then.
     let (mut active, mut received) = (Instant::now(), 0);
     let end = loop {
         let quiet = input_ended && talk.is_idle() && peer.stats().queued == 0;
@@ -42,9 +42,9 @@ pub async fn talk<R: BuiltIn, M: Payload>(options: &Options, mut peer: impl Peer
             permit = output.sender.reserve(), if !talk.unprinted.is_empty() => match permit {
                 Ok(permit) => {
                     permit.send(talk.unprinted.split().freeze());
-                    active = Instant::now(); // there may be messages that had no room until now
+                    active = Instant::now(); // messages that had no room may come now
                 }
-                Err(_) => break End::Us, // nobody reads what is printed
+                Err(_) => break End::Us, // standard output has no reader left
             },
             batch = input.recv(), if talk.unsent.is_empty() && !input_ended => match batch {
                 Some(Ok(messages)) => talk.unsent = messages,
@@ -55,7 +55,8 @@ pub async fn talk<R: BuiltIn, M: Payload>(options: &Options, mut peer: impl Peer
                 None => (active, input_ended) = (Instant::now(), true),
             },
             () = sleep_until::<R>(active + options.wait), if quiet => {
-                // A part of a message is something; pings and pongs, which are never in part, are not.
+                // Part of a message counts as activity. Pings and pongs never arrive in part and do not
+                // count.
                 let stats = peer.stats();
                 if stats.received.bytes == received || stats.buffered == 0 {
                     break End::Us;
@@ -77,26 +78,26 @@ pub async fn talk<R: BuiltIn, M: Payload>(options: &Options, mut peer: impl Peer
     }
 }
 
-/// Why a conversation is over.
+/// The cause of a conversation's end.
 enum End {
-    /// There is nothing more to do, or to do it with.
+    /// Nothing is left to do, or standard output is closed.
     Us,
-    /// The peer ended it; if not cleanly, for this reason.
+    /// The peer ended it. Has a reason if that was not clean.
     Peer(Option<CloseReason>),
 }
 
-/// What is on its way.
+/// The messages in transit.
 struct Talk<M> {
     cut: Cut,
     unsent: VecDeque<M>,
     unprinted: BytesMut,
 }
 
-/// What came of moving messages.
+/// The result of moving messages.
 enum Moved {
-    /// Some were moved, or the last of them has left.
+    /// Some were moved, or the last queued one was sent.
     Messages,
-    /// No more will come; if the session did not end cleanly, for this reason.
+    /// No more will come. Has a reason if the session did not end cleanly.
     End(Option<CloseReason>),
 }
 
@@ -105,7 +106,7 @@ impl<M: Payload> Talk<M> {
         self.unsent.is_empty() && self.unprinted.is_empty()
     }
 
-    /// Moves messages both ways, as many as there is room for.
+    /// Moves as many messages both ways as there is room for.
     fn poll<P: Peer<M>>(&mut self, peer: &mut P, cx: &mut Context<'_>) -> Poll<Moved> {
         let mut peer = Pin::new(peer);
         let flushing = peer.stats().queued > 0;
@@ -118,18 +119,18 @@ impl<M: Payload> Talk<M> {
             }
             moved = true;
         }
-        // A peer that waits for us to receive is no failure: it waits until there is room to print.
+        // A peer that waits for us to receive is not a failure: sending goes on once there is room to print.
         while !self.unsent.is_empty() && !waits::<M, P>(&peer.as_mut().poll_ready(cx)) {
             if let Some(message) = self.unsent.pop_front() {
-                // It is refused only when the session is closing, which is told when receiving.
+                // Refused only when the session is closing; receiving reports that.
                 let _ = peer.as_mut().start_send(message);
             }
             moved = true;
         }
         if self.unprinted.len() >= UNPRINTED {
-            let _ = peer.as_mut().poll_flush(cx); // receiving, which also does this, waits
+            let _ = peer.as_mut().poll_flush(cx); // receiving flushes too, and waits
         }
-        // The peer's time to answer begins when it has everything.
+        // The time for the peer's replies starts once everything is sent.
         let flushed = flushing && peer.stats().queued == 0;
         if moved || flushed { Poll::Ready(Moved::Messages) } else { Poll::Pending }
     }
@@ -142,7 +143,7 @@ impl<M: Payload> Talk<M> {
     }
 }
 
-/// Whether nothing can be sent now.
+/// Whether sending has to wait.
 fn waits<M, P: Peer<M>>(ready: &Poll<Result<(), P::Error>>) -> bool {
     match ready {
         Poll::Pending => true,

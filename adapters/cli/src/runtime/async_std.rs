@@ -8,7 +8,7 @@ use getty_async_std::AsyncStd;
 use super::Executor;
 
 impl Executor for AsyncStd {
-    /// What is called first in the process decides on the number of threads.
+    /// The first call in the process sets the number of threads.
     fn block_on<F: Future>(threads: usize, future: F) -> anyhow::Result<F::Output> {
         let config = GlobalExecutorConfig::default().with_min_threads(threads);
         async_global_executor::init_with_config(config);
@@ -27,7 +27,7 @@ impl Executor for AsyncStd {
         Self::block_on(1, future)
     }
 
-    /// What async-std's own `spawn_local` does, which it calls unstable.
+    /// Does the same as async-std's own `spawn_local`, which is marked unstable.
     fn spawn_local<F: Future + 'static>(future: F)
     where
         F::Output: 'static,

@@ -1,4 +1,4 @@
-//! The runtimes that are built in, and what the program needs of one.
+//! The built-in runtimes, and what the program needs from one.
 
 mod async_std;
 mod smol;
@@ -15,7 +15,7 @@ use getty_driver::Runtime as Sockets;
 use getty_driver::UnixRuntime as Sockets;
 use getty_driver::{Client, ClientBuilder, Server, ServerBuilder, Spawn, Timer};
 
-/// A runtime, as it is called on the command line.
+/// A runtime, by its name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RuntimeName {
     Tokio,
@@ -45,7 +45,7 @@ macro_rules! on_runtime {
 }
 pub(crate) use on_runtime;
 
-/// A runtime that is built in.
+/// A built-in runtime.
 #[cfg(unix)]
 pub trait BuiltIn:
     Executor
@@ -74,7 +74,7 @@ impl<R> BuiltIn for R where
 {
 }
 
-/// A runtime that is built in.
+/// A built-in runtime.
 #[cfg(not(unix))]
 pub trait BuiltIn:
     Executor + Sockets<Timer: Send, TcpStream: Send, TcpListener: Send, UdpSocket: Send>
@@ -87,34 +87,36 @@ impl<R> BuiltIn for R where
 {
 }
 
-/// How a runtime runs tasks.
+/// Runs tasks on a runtime.
 pub trait Executor {
-    /// Runs `future` in this thread, and what is spawned on so many threads.
+    /// Runs `future` in this thread, and spawned tasks on `threads` threads.
     ///
     /// # Errors
-    /// The system refuses what the runtime needs.
+    /// The system refuses resources that the runtime needs.
     fn block_on<F: Future>(threads: usize, future: F) -> anyhow::Result<F::Output>;
 
-    /// Runs `future` as a task, on any thread; within [`block_on_local`](Self::block_on_local) on that thread, but on
-    /// async-std, which has no executor of a thread for such futures. Called within one of the two.
+    /// Runs `future` as a task on any thread. Within [`block_on_local`](Self::block_on_local) it stays on
+    /// that thread, except on async-std, whose local executor takes no such futures. Must be called within
+    /// one of the two.
     fn spawn<F>(future: F)
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static;
 
-    /// Runs `future` and what it spawns locally, all in this thread.
+    /// Runs `future` and locally spawned tasks, all in this thread.
     ///
     /// # Errors
-    /// The system refuses what the runtime needs.
+    /// The system refuses resources that the runtime needs.
     fn block_on_local<F: Future>(future: F) -> anyhow::Result<F::Output>;
 
-    /// Runs `future` as a task on this thread. Called within [`block_on_local`](Self::block_on_local).
+    /// Runs `future` as a task on this thread. Must be called within
+    /// [`block_on_local`](Self::block_on_local).
     fn spawn_local<F: Future + 'static>(future: F)
     where
         F::Output: 'static;
 }
 
-/// Spawns by [`Executor::spawn`].
+/// Spawns with [`Executor::spawn`].
 pub struct Spawner<R>(PhantomData<fn(R)>);
 
 impl<R> Clone for Spawner<R> {
@@ -134,7 +136,7 @@ where
     }
 }
 
-/// Spawns by [`Executor::spawn_local`].
+/// Spawns with [`Executor::spawn_local`].
 pub struct LocalSpawner<R>(PhantomData<fn(R)>);
 
 impl<R, F> Spawn<F> for LocalSpawner<R>
@@ -156,7 +158,7 @@ pub fn client<R: BuiltIn>() -> ClientBuilder<R, Spawner<R>> {
     Client::builder().spawner(Spawner(PhantomData))
 }
 
-/// A client whose sessions stay in this thread.
+/// Makes a client whose sessions stay on this thread.
 pub fn local_client<R: BuiltIn>() -> ClientBuilder<R, LocalSpawner<R>> {
     Client::builder().spawner(LocalSpawner(PhantomData))
 }

@@ -10,7 +10,7 @@ use smol::{Executor as Tasks, LocalExecutor};
 
 use super::Executor;
 
-/// The tasks of this process that may run on any of the threads that run them.
+/// Tasks of this process, for any of its executor threads.
 static TASKS: Tasks<'static> = Tasks::new();
 
 thread_local! {
@@ -19,7 +19,8 @@ thread_local! {
 }
 
 impl Executor for Smol {
-    /// With one thread, tasks run in the caller's, within the reactor's own loop: no other thread is woken for them.
+    /// With one thread, tasks run in the caller's thread, inside the reactor's loop: no other thread is woken
+    /// for them.
     fn block_on<F: Future>(threads: usize, future: F) -> anyhow::Result<F::Output> {
         let (stop, stopped) = smol::channel::bounded::<()>(1);
         thread::scope(|scope| {

@@ -34,7 +34,7 @@ impl Executor for Tokio {
     }
 }
 
-/// A runtime of so many threads; if it is one, that is the caller's.
+/// Makes a runtime with `threads` threads. One thread means the caller's.
 pub fn runtime(threads: usize) -> anyhow::Result<Runtime> {
     let mut builder = match threads {
         1 => Builder::new_current_thread(),

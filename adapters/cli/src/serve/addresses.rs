@@ -1,4 +1,4 @@
-//! The addresses of a URL to serve: a name may have several, and all of them are listened on.
+//! Addresses of a URL to serve. A name may have several, and all of them are listened on.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -9,19 +9,18 @@ use crate::diagnostics;
 use crate::runtime::BuiltIn;
 use crate::url::{Transport, Url};
 
-/// How many more ports are tried, where any will do and one that is free at one address is taken at another.
+/// Further ports to try when any port will do, and one free at the first address is taken at another.
 const TRIES: usize = 64;
 
 /// The places where a URL is served.
 pub struct Places {
-    /// One for each address, at least one.
+    /// One URL for each address, at least one.
     pub urls: Vec<Url>,
-    /// The URL with the port of all of them, if they are several.
+    /// The URL with their common port, if there are several addresses.
     pub name: Option<Url>,
 }
 
-/// Finds where `url` is served. An address that can't be had is reported and left out, unless there is no
-/// other.
+/// Finds where `url` is served. Addresses that can't be used are reported and left out, unless none is left.
 pub async fn find<R: BuiltIn>(url: &Url) -> anyhow::Result<Places> {
     let one = Places { urls: vec![url.clone()], name: None };
     if !url.transport.has_port() || url.has_literal_host() {
@@ -37,7 +36,7 @@ pub async fn find<R: BuiltIn>(url: &Url) -> anyhow::Result<Places> {
     if addresses.len() < 2 {
         return Ok(one);
     }
-    // Servers that share their port with others of this program would not find out whether it is free.
+    // Servers that share their port within this program would not notice that it is taken.
     let tried = match url.transport {
         Transport::Udp => free(&addresses, |address| {
             let socket = UdpSocket::bind(address)?;
@@ -63,12 +62,12 @@ pub async fn find<R: BuiltIn>(url: &Url) -> anyhow::Result<Places> {
 struct Free {
     /// All with the same port.
     addresses: Vec<SocketAddr>,
-    /// Those that can't be had, and why.
+    /// Unusable addresses, with the error.
     others: Vec<(SocketAddr, io::Error)>,
 }
 
-/// Finds a port that is free at all of `addresses` that can be had: their own, unless that is 0. `bind` holds
-/// an address for as long as its result is kept.
+/// Finds a port that is free at all usable `addresses`: their own, or any if that is 0. `bind` holds an
+/// address as long as its result is kept.
 fn free<T>(
     addresses: &[SocketAddr],
     mut bind: impl FnMut(SocketAddr) -> io::Result<(SocketAddr, T)>,
@@ -90,7 +89,7 @@ fn free<T>(
                     tries -= 1;
                     continue 'port;
                 }
-                // A lack of permission is not about one address.
+                // Missing permission affects all addresses.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err((wanted, error)),
                 Err(error) => others.push((wanted, error)),
             }

@@ -1,4 +1,4 @@
-//! [`Cores`]: threads that share nothing, each with a runtime, listening sockets and sessions of its own.
+//! [`Cores`]: threads that share nothing. Each has its own runtime, listening sockets and sessions.
 
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
@@ -13,7 +13,7 @@ use super::echo::{EchoServer, list};
 use crate::runtime::BuiltIn;
 use crate::url::Url;
 
-/// The threads, each of which serves all URLs.
+/// The threads. Each serves all URLs.
 pub struct Cores {
     pub urls: Vec<Url>,
     threads: Vec<Core>,
@@ -24,21 +24,22 @@ struct Core {
     thread: JoinHandle<anyhow::Result<usize>>,
 }
 
-/// What a thread is told.
+/// A message to a thread.
 enum Order {
-    /// To tell what sessions it has.
+    /// List the sessions.
     List(oneshot::Sender<Vec<SessionInfo>>),
-    /// To close its sessions, within so long.
+    /// Close the sessions within this time.
     Stop(Duration),
 }
 
 impl Cores {
-    /// Starts so many threads; all of them listen when this returns.
+    /// Starts the threads. All of them listen when this returns.
     pub fn start<R: BuiltIn>(mut servers: Vec<EchoServer>, threads: usize) -> anyhow::Result<Self> {
         for server in &mut servers {
             server.shares_port = true;
             server.limits = server.limits.shared_out(threads);
-            // Who shares a port joins others that do: this finds out whether it is free, and which one it is.
+            // A shared port can be joined even if it is in use. This checks that it is free, and picks one
+            // for port 0.
             let free =
                 TcpListener::bind(server.url.host_and_port()).and_then(|listener| listener.local_addr());
             let free = free.with_context(|| format!("can't listen on {}", server.url.address()))?;
@@ -57,13 +58,13 @@ impl Cores {
         drop(ready);
         let cores = Cores { urls, threads };
         if started.iter().take(cores.threads.len()).count() < cores.threads.len() {
-            // One has ended before it listened, and says why.
+            // A thread has failed before listening, and its result says why.
             return Err(cores.join(Duration::ZERO).err().unwrap_or_else(|| anyhow!("a thread ended early")));
         }
         Ok(cores)
     }
 
-    /// Every session that there is now. A thread that has ended has none.
+    /// Lists all current sessions. A thread that has ended has none.
     pub async fn list(&self) -> Vec<SessionInfo> {
         let asked = self.threads.iter().map(|core| {
             let (tell, told) = oneshot::channel();
@@ -74,13 +75,13 @@ impl Cores {
         told.into_iter().flatten().flatten().collect()
     }
 
-    /// Closes all sessions, and gives how many had to be aborted.
+    /// Closes all sessions. Returns the number of aborted ones.
     pub fn join(self, grace: Duration) -> anyhow::Result<usize> {
         let threads: Vec<_> = self
             .threads
             .into_iter()
             .map(|core| {
-                let _ = core.orders.send(Order::Stop(grace)); // one that has ended needs not be told
+                let _ = core.orders.send(Order::Stop(grace)); // fails only for a thread that has ended
                 core.thread
             })
             .collect();

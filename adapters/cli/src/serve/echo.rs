@@ -1,4 +1,4 @@
-//! [`EchoServer`]: sends back what comes, over every transport.
+//! [`EchoServer`]: echoes messages over every transport.
 
 #[cfg(unix)]
 use std::path::PathBuf;
@@ -32,14 +32,14 @@ pub struct EchoServer {
     pub codec: CodecOptions,
     pub config: Arc<Config>,
     pub limits: LimitOptions,
-    /// Other servers of this program listen on the same port.
+    /// Whether other servers of this program listen on the same port.
     pub shares_port: bool,
     pub udp: UdpOptions,
-    /// How many threads run the sessions.
+    /// Number of threads that run the sessions.
     pub threads: usize,
     pub websocket: WebSocketOptions,
     pub origin: OriginPolicy,
-    /// For a tls or wss URL, and only then.
+    /// Set for tls and wss URLs only.
     pub tls: Option<ServerTls>,
     pub totals: Option<Arc<Totals>>,
 }
@@ -115,14 +115,14 @@ impl EchoServer {
 /// A running echo server.
 pub enum Server<R: BuiltIn> {
     Port(getty_driver::Server<R>),
-    /// Several on one port, at least one.
+    /// Several sockets on one port, at least one.
     Sockets(Vec<getty_driver::Server<R>>),
     #[cfg(unix)]
     Path(getty_driver::Server<R, PathBuf>),
 }
 
 impl<R: BuiltIn> Server<R> {
-    /// Where it is reached, if `asked` is what it was to listen on.
+    /// The URL of the server, if it was asked to listen on `asked`.
     pub fn url(&self, asked: &Url) -> Url {
         match self {
             Server::Port(server) => asked.at(server.local_addr()),
@@ -132,18 +132,18 @@ impl<R: BuiltIn> Server<R> {
         }
     }
 
-    /// How many connections were refused for a limit, and how often accepting failed.
+    /// The number of refused connections, and of failed accepts.
     pub fn refused(&self) -> (u64, u64) {
         let stats = match self {
             Server::Port(server) => server.stats(),
-            Server::Sockets(_) => return (0, 0), // there are no connections
+            Server::Sockets(_) => return (0, 0), // UDP has no connections
             #[cfg(unix)]
             Server::Path(server) => server.stats(),
         };
         (stats.refused.total(), stats.failures)
     }
 
-    /// Every session that there is now.
+    /// Lists all current sessions.
     pub async fn list(&self) -> Vec<SessionInfo> {
         match self {
             Server::Port(server) => server.list().await,
@@ -153,7 +153,7 @@ impl<R: BuiltIn> Server<R> {
         }
     }
 
-    /// Waits until it has ended of its own accord, and returns why.
+    /// Waits until the server has ended by itself, and returns the reason.
     pub async fn ended(&self) -> CloseReason {
         match self {
             Server::Port(server) => server.ended().await,
@@ -165,7 +165,7 @@ impl<R: BuiltIn> Server<R> {
         }
     }
 
-    /// Gives how many sessions had to be aborted.
+    /// Shuts down. Returns the number of aborted sessions.
     pub async fn shutdown(self, grace: Duration) -> usize {
         match self {
             Server::Port(server) => server.shutdown(grace).await.aborted,
@@ -176,18 +176,18 @@ impl<R: BuiltIn> Server<R> {
     }
 }
 
-/// Every session that there is now.
+/// Lists all current sessions.
 pub async fn list<R: BuiltIn>(servers: &[Server<R>]) -> Vec<SessionInfo> {
     join_all(servers.iter().map(Server::list)).await.concat()
 }
 
-/// Sends back what comes.
+/// Echoes messages.
 #[derive(Debug, Clone)]
 struct Echo {
     transport: Transport,
-    /// What there is at which path, over WebSocket.
+    /// The paths served over WebSocket.
     site: Option<Arc<Site>>,
-    /// Where to count, if that is wanted.
+    /// The statistics to update, if wanted.
     totals: Option<Arc<Totals>>,
     opened: bool,
 }

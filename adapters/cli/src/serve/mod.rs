@@ -45,65 +45,65 @@ pub use udp::UdpOptions;
 
 /// Echo every message to its sender
 ///
-/// Prints one line `listening tcp://127.0.0.1:41234` on standard output for each URL, with the real port. A
-/// host that is a name of several addresses is served at all of them, on the same port, and keeps its name in
-/// that line. They share out the limits of the URL.
+/// For each URL, prints one line `listening tcp://127.0.0.1:41234` on standard output, with the actual port.
+/// A host name with several addresses is served at all of them, on the same port; the line shows the name.
+/// The addresses share the limits of the URL.
 ///
-/// A ws or wss URL serves its path only; a browser that is sent to / of the same port gets a page to try it,
-/// and a health check gets 200, by GET, HEAD, OPTIONS or in HTTP/1.0. Text comes back as text and binary as
+/// A ws or wss URL serves sessions only at its path. At / of the same port, browsers get a page to try it,
+/// and health checks get 200, by GET, HEAD, OPTIONS or in HTTP/1.0. Text is echoed as text and binary as
 /// binary.
 ///
-/// tls is tcp in TLS 1.2 or 1.3, and wss is ws in it: both need --cert and --key. With them SIGHUP reads the
-/// two files again, for sessions that begin after it. If they can't be used, standard error says why and the
-/// old certificate stays; it also stays for as long as reading a file blocks.
+/// tls is tcp over TLS 1.2 or 1.3, and wss is ws over TLS; both need --cert and --key. SIGHUP then reads the
+/// two files again, for new sessions. If the files are invalid, an error is printed on standard error and the
+/// old certificate stays; it also stays while reading a file blocks.
 ///
-/// SIGUSR1 prints who is there on standard error: a line for each session, 1000 at the most, with its number, the addresses
-/// of both ends, whether it is open, for how long it has been there, when the peer last gave a sign of life, how many bytes
-/// wait to be sent, and how many messages came and went.
+/// SIGUSR1 lists the sessions on standard error, one line each, at most 1000, with number, both addresses,
+/// whether it is open, age, the peer's last sign of life, bytes waiting to be sent, and messages received and
+/// sent.
 ///
-/// SIGINT and SIGTERM (Ctrl-C) stop accepting, answer what has been received, close all sessions and end the
-/// program with exit code 0; a second signal ends it at once. If a socket of udp fails for good, it closes
-/// all sessions too, and ends with exit code 1, whatever signals come meanwhile.
+/// SIGINT and SIGTERM (Ctrl-C) stop accepting, answer received messages, close all sessions and exit with
+/// code 0; a second signal exits at once. If a udp socket fails for good, all sessions are closed too, and
+/// the exit code is 1, even if signals come meanwhile.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to listen on: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH, tls://HOST:PORT or
-    /// wss://HOST:PORT/PATH, port 0 for a free one, IPv6 addresses in brackets, with a zone
-    /// where they need one: [fe80::1%eth0]
+    /// URLs to listen on: tcp://HOST:PORT, unix:///PATH, udp://HOST:PORT, ws://HOST:PORT/PATH,
+    /// tls://HOST:PORT or wss://HOST:PORT/PATH. Port 0 picks a free port. IPv6 addresses go in brackets, with
+    /// a zone where needed: [fe80::1%eth0]
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
 
-    /// What runs the sessions
+    /// Runtime of the sessions
     #[arg(long, value_enum, default_value_t = RuntimeName::Tokio)]
     runtime: RuntimeName,
 
-    /// Threads that run the sessions [default: the number of cores]. On Linux a port of udp has a socket for each
+    /// Threads that run the sessions [default: the number of cores]. On Linux, each has its own udp socket
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 
-    /// Threads share nothing: each has a runtime, listening sockets and sessions of its own, and the system shares
-    /// connections out. On Linux, on tokio and smol (where threads still share the reactor, which waits for sockets and
-    /// timers), and for tcp, tls, ws and wss. Limits are shared out too, rounded up
+    /// Gives each thread its own runtime, listening sockets and sessions; the system distributes connections
+    /// among them. Linux only, with tokio or smol (on smol, threads still share the reactor, which waits for
+    /// sockets and timers), and for tcp, tls, ws and wss. Limits are shared out too, rounded up
     #[arg(long)]
     per_core: bool,
 
     #[command(flatten)]
     codec: CodecOptions,
 
-    /// Calls each session's cron callback, which does nothing, so often: to measure what timers cost. Over ws this
-    /// sends a ping too, unless --ping says how often
+    /// Interval of each session's cron callback, which does nothing: measures the cost of timers. Over ws it
+    /// also sends a ping, unless --ping sets another interval
     #[arg(long, value_name = "SECS", value_parser = units::period)]
     cron: Option<Duration>,
 
-    /// Closes sessions on which nothing was received for so long; over udp only with --peers, since all peers share one
-    /// otherwise
+    /// Closes sessions that received nothing for this long; over udp only with --peers, as otherwise all
+    /// peers share one session
     #[arg(long, value_name = "SECS", value_parser = units::period)]
     idle: Option<Duration>,
 
-    /// How long sessions may take to close after a signal; those that are left are aborted
+    /// Time for sessions to close after a signal; those left are aborted
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = units::seconds)]
     grace: Duration,
 
-    /// Prints sessions, rates and errors on standard error, once a second
+    /// Prints sessions, rates and errors on standard error every second
     #[arg(long)]
     stats: bool,
 
@@ -116,9 +116,9 @@ pub struct Options {
     #[command(flatten)]
     websocket: WebSocketOptions,
 
-    /// Web pages that may connect: those of the server's own host and port (same), all (any), or those of an origin,
-    /// that is a scheme, a host and perhaps a port; several may be given. Clients that send no origin always may
-    /// [default: same]
+    /// Web pages that may connect: those of the server's own host and port (same), all (any), or those of the
+    /// given origin: a scheme, a host and optionally a port. May be repeated. Clients that send no origin may
+    /// always connect [default: same]
     #[arg(long, value_name = "same|any|URL", help_heading = "WebSocket options")]
     origin: Vec<Origin>,
 
@@ -127,10 +127,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Checks what can't be seen from one option alone.
+    /// Checks that the options fit each other.
     pub fn check(&self) -> Result<(), String> {
         if let Some(query) = self.urls.iter().find_map(Url::query) {
-            return Err(format!("\"?{query}\" has no place in a URL to serve: any query is let in"));
+            return Err(format!("remove \"?{query}\" from the URL to serve: any query is accepted"));
         }
         if !self.origin.is_empty() {
             websocket::check_used("--origin", &self.urls)?;
@@ -140,7 +140,7 @@ impl Options {
         self.limits.check(&self.urls)?;
         let shared = self.udp.peers.is_none() && self.urls.iter().all(|url| url.transport == Transport::Udp);
         if self.idle.is_some() && shared {
-            return Err("--idle is over udp for sessions of a peer each: give --peers too".to_owned());
+            return Err("--idle needs a session for each udp peer: add --peers".to_owned());
         }
         if self.per_core {
             self.check_per_core()?;
@@ -151,19 +151,21 @@ impl Options {
 
     fn check_per_core(&self) -> Result<(), String> {
         if !cfg!(target_os = "linux") {
-            return Err("--per-core is for Linux, which shares connections out".to_owned());
+            return Err("--per-core needs Linux, which distributes connections among sockets".to_owned());
         }
         if self.runtime == RuntimeName::AsyncStd {
-            return Err("--per-core is for --runtime tokio and smol: async-std has no executor of a thread"
-                .to_owned());
+            return Err(
+                "--per-core needs --runtime tokio or smol: async-std has no single-threaded executor"
+                    .to_owned(),
+            );
         }
         match self.urls.iter().find(|url| !url.transport.is_over_tcp()) {
-            Some(url) => Err(format!("--per-core is for tcp, tls, ws and wss URLs, and not for {url}")),
+            Some(url) => Err(format!("--per-core takes only tcp, tls, ws and wss URLs: remove {url}")),
             None => Ok(()),
         }
     }
 
-    /// What is served at each URL.
+    /// Makes the server of each URL.
     fn servers(
         &self,
         threads: usize,
@@ -205,14 +207,14 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 fn run_on<R: BuiltIn>(options: Options) -> anyhow::Result<()> {
     let cores = || available_parallelism().map_or(1, usize::from);
     let threads = options.threads.map_or_else(cores, usize::from);
-    // Per core, this thread only waits for signals.
+    // With --per-core, this thread only waits for signals.
     let here = if options.per_core { 1 } else { threads };
     R::block_on(here, serve::<R>(threads, options))?
 }
 
 async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<()> {
     let tls = options.tls.server()?;
-    let mut signals = Signals::new(tls.is_some()).context("can't listen to signals")?;
+    let mut signals = Signals::new(tls.is_some()).context("can't listen for signals")?;
     let renewal = tls.clone().map(|server| Renewal::start(server, options.tls.clone())).transpose()?;
     let totals = options.stats.then(Arc::<Totals>::default);
     let (mut servers, mut names) = (Vec::new(), Vec::new());
@@ -284,8 +286,8 @@ async fn serve_per_core<R: BuiltIn>(
     }
 }
 
-/// Waits until one of the servers has ended of its own accord, and puts why into `failure` at once. It then
-/// waits for the announcement of all of them, but not for long: standard output may have no reader.
+/// Waits until one of the servers has ended by itself, and stores the reason in `failure` at once. Then waits
+/// for the announcement of the URLs, but only briefly: standard output may have no reader.
 async fn failed<R: BuiltIn>(
     urls: &[Url],
     servers: &[Server<R>],
@@ -306,18 +308,18 @@ async fn failed<R: BuiltIn>(
     }
 }
 
-/// How long a failure waits for the announcement.
+/// The longest time that a failure waits for the announcement.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Waits for a signal to end and gives its exit code; meanwhile renews the certificate and tells of the sessions when it
-/// is asked to. Those that are being closed can't be listed. A list may take a while, and no other signal
-/// waits for it; whoever asks for another one meanwhile gets it after that.
+/// Waits for a signal to end and returns its exit code. Meanwhile renews the certificate and lists sessions
+/// on request. Sessions that are being closed can't be listed. A list may take a while without delaying other
+/// signals; requests made meanwhile get one more list after it.
 async fn ended(
     signals: &mut Signals,
     renewal: Option<&Renewal>,
     sessions: impl AsyncFn() -> Option<Vec<SessionInfo>>,
 ) -> i32 {
-    // One at most is collected.
+    // Holds at most one list.
     let (mut lists, mut again) = (FuturesUnordered::new(), false);
     loop {
         tokio::select! {
@@ -345,14 +347,13 @@ async fn ended(
     }
 }
 
-/// Ends at once, sessions or not; tells why, if that is an error.
+/// Exits at once, with sessions or not. Prints `error`, if any.
 fn exit(code: i32, error: Option<String>) -> ! {
     diagnostics::finish(error);
     std::process::exit(code)
 }
 
-/// A number of servers, and the URL that is announced instead of theirs if they are the addresses of one
-/// name.
+/// A number of servers. If they are the addresses of one name, the URL announced instead of theirs.
 type Name = (Option<Url>, usize);
 
 fn announcement(urls: Vec<Url>, names: Vec<Name>) -> String {
@@ -364,7 +365,7 @@ fn announcement(urls: Vec<Url>, names: Vec<Name>) -> String {
     lines.map(|url| format!("listening {url}\n")).collect()
 }
 
-/// Prints the announcement, then statistics forever, where there are any.
+/// Prints the announcement, then statistics forever if enabled.
 async fn report<R: BuiltIn>(
     announcement: String,
     announced: &Notify,
@@ -376,8 +377,7 @@ async fn report<R: BuiltIn>(
     Ok(totals::report::<R>(totals, servers).await)
 }
 
-/// Prints in a thread: the reader of standard output may be slow, and sessions are served and signals taken
-/// meanwhile.
+/// Prints in a thread of its own: standard output may be slow, and serving goes on meanwhile.
 async fn announce(text: String) -> io::Result<()> {
     let (done, printed) = oneshot::channel();
     thread::Builder::new().name("announce".to_owned()).spawn(move || done.send(stdio::print(&text)))?;

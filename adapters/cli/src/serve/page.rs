@@ -1,8 +1,8 @@
-//! [`Site`]: what a ws or wss URL serves at which path.
+//! [`Site`]: the paths of a ws or wss URL.
 
 use getty_driver::core::websocket::{Accept, Request, Response, Verdict};
 
-/// What there is on a WebSocket port: sessions at one path, and at `/` a page that opens one.
+/// The paths of a WebSocket port: sessions at one, and at `/` a page that opens a session.
 #[derive(Debug)]
 pub struct Site {
     path: String,
@@ -14,21 +14,21 @@ pub struct Site {
     not_found: Response,
 }
 
-/// Methods of requests for the page.
+/// Methods accepted for the page.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// The page, with places for the path and for sub-protocols.
+/// The page, with placeholders for the path and the sub-protocols.
 const PAGE: &str = include_str!("page.html");
 
-/// The page's own style and script, by their hashes, and connections to the server that it comes from; nothing else.
+/// Allows the page's own style and script, by hash, and connections to its server; nothing else.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
     style-src 'sha256-bcKQXOgKlb0tOPkphsLacASJbKjTbrwdT/f+nRe4P3U='; script-src 'sha256-TPw56kc++gXl+vPtDSPM5Oaw+q2MUF7bGpdXhAXWd/g='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 impl Site {
-    /// Sessions at `path`, and a page that offers `protocols`.
+    /// Makes a site with sessions at `path` and a page that offers `protocols`.
     pub fn new(path: &str, protocols: &[String]) -> anyhow::Result<Self> {
-        // In this order: the name of a sub-protocol has no braces, a path may have.
+        // The order matters: a path may contain braces, a sub-protocol's name may not.
         let page = PAGE.replace("{{protocols}}", &escape(&protocols.join(", ")));
         let page = page.replace("{{path}}", &escape(path));
         let text = |status, text: String| -> anyhow::Result<Response> {
@@ -44,14 +44,15 @@ impl Site {
                 .header("Cache-Control", "no-store")?
                 .body(page),
             methods: Response::new(200)?.header("Allow", METHODS)?,
-            other_method: text(405, format!("the page takes {METHODS}\n"))?.header("Allow", METHODS)?,
-            upgrade: text(426, format!("sessions of WebSocket are at {path}, a page to try them is at /\n"))?,
-            not_found: text(404, format!("sessions are at {path}, a page to try them is at /\n"))?,
+            other_method: text(405, format!("the page accepts only {METHODS}\n"))?
+                .header("Allow", METHODS)?,
+            upgrade: text(426, format!("WebSocket sessions are at {path}; a page to try them is at /\n"))?,
+            not_found: text(404, format!("WebSocket sessions are at {path}; a page to try them is at /\n"))?,
         })
     }
 
-    /// Lets clients in at the path. Plain requests get the page at `/`, and 426 at the path. There is nothing
-    /// else.
+    /// Decides on a request. Clients may open sessions at the path. Plain requests get the page at `/`, 426
+    /// at the path, and 404 elsewhere.
     pub fn answer(&self, request: &Request) -> Verdict {
         let response = match (request.is_upgrade(), request.path(), request.method()) {
             (true, path, _) if path == self.path => return Verdict::Accept(Accept::new()),
@@ -65,7 +66,7 @@ impl Site {
     }
 }
 
-/// Makes text fit for an attribute in quotes.
+/// Escapes text for a quoted attribute.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
@@ -79,7 +80,7 @@ mod tests {
         assert_eq!(escape(r#"/a"><script>&amp;'"#), "/a&quot;>&lt;script>&amp;amp;'");
     }
 
-    /// The browser runs what has these hashes only: after a change of the page they must follow.
+    /// The browser runs only code with these hashes: update them after changing the page.
     #[test]
     fn the_policy_is_that_of_the_page() {
         use base64::Engine;

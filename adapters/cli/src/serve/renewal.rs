@@ -1,4 +1,4 @@
-//! [`Renewal`]: reads the certificate again while the server runs.
+//! [`Renewal`]: reloads the certificate while the server runs.
 
 use std::io;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::diagnostics;
 use crate::explain::with_causes;
 use crate::tls::ServerTlsOptions;
 
-/// A thread that reads the files, one time after the other. If a read blocks, as on a FIFO, nothing else
-/// waits.
+/// A thread that reads the files, one request after the other. A read that blocks, as on a FIFO, delays
+/// nothing else.
 pub struct Renewal {
-    /// Holds one at most: however often it is asked while the files are read, they are read once more.
+    /// Holds at most one request: any number of requests during a read cause one more read.
     requests: SyncSender<()>,
     reading: Arc<AtomicBool>,
 }
@@ -31,12 +31,12 @@ impl Renewal {
         Ok(renewal)
     }
 
-    /// Has the files read, at once or after they have been.
+    /// Requests a read of the files, now or after the current read.
     pub fn request(&self) {
         let is_reading = self.reading.load(Ordering::Acquire);
         let _ = self.requests.try_send(());
         if is_reading {
-            diagnostics::tell("the certificate is still being read; after that it is read again");
+            diagnostics::tell("the certificate is still being read, and will be read again after that");
         }
     }
 }
@@ -47,7 +47,7 @@ fn renew(server: &ServerTls, options: &ServerTlsOptions, requested: &Receiver<()
         let renewed = options.renew(server);
         reading.store(false, Ordering::Release);
         match renewed {
-            Ok(()) => diagnostics::tell("the certificate was read again"),
+            Ok(()) => diagnostics::tell("the certificate was reloaded"),
             Err(error) => {
                 diagnostics::tell(format_args!("{}: the old certificate stays", with_causes(&error)));
             }

@@ -1,4 +1,4 @@
-//! [`Signals`]: how the program is asked to do something.
+//! [`Signals`]: requests to the program by signals.
 
 use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -7,51 +7,52 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
-/// What a signal asks for.
+/// The request that a signal stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// To end, with the exit code that stands for the signal.
+    /// End the program, with the signal's exit code.
     End(i32),
-    /// To read files again.
+    /// Read files again.
     #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
     Renew,
-    /// To tell who is there.
+    /// List the sessions.
     #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
     List,
 }
 
-/// The signals that are taken. A thread waits for them, whatever runtime the program is on.
+/// Handled signals. A thread waits for them, whatever the program's runtime.
 pub struct Signals(mpsc::UnboundedReceiver<Signal>);
 
 impl Signals {
-    /// From here on signals are taken: those that end the program, SIGUSR1, and SIGHUP if something can be `renewed`.
+    /// Starts to handle signals: those that end the program, SIGUSR1, and SIGHUP if there are files to be
+    /// `renewed`.
     pub fn new(renewed: bool) -> io::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (begin, begun) = sync_channel(1);
         let work = move || take(renewed, &sender, &begin);
         thread::Builder::new().name("signals".to_owned()).spawn(work)?;
-        begun.recv().unwrap_or_else(|_| Err(io::Error::other("the thread that takes signals ended")))?;
+        begun.recv().unwrap_or_else(|_| Err(io::Error::other("the thread that handles signals ended")))?;
         Ok(Signals(receiver))
     }
 
-    /// Those that are sent by the sender.
+    /// Makes signals that are sent through the sender.
     #[cfg(test)]
     pub fn sent() -> (mpsc::UnboundedSender<Signal>, Self) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (sender, Signals(receiver))
     }
 
-    /// Waits for one.
+    /// Waits for the next signal.
     pub async fn recv(&mut self) -> Signal {
         match self.0.recv().await {
             Some(signal) => signal,
-            // Without a way to be told there is none to be stopped by either.
+            // The thread has ended: no signal will come.
             None => std::future::pending().await,
         }
     }
 }
 
-/// Sends what each signal asks for.
+/// Handles signals and sends what each one requests.
 fn take(renewed: bool, signals: &mpsc::UnboundedSender<Signal>, begin: &SyncSender<io::Result<()>>) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -71,13 +72,13 @@ fn take(renewed: bool, signals: &mpsc::UnboundedSender<Signal>, begin: &SyncSend
     });
 }
 
-/// Where signals come from.
+/// The system's signals.
 struct Source {
     #[cfg(unix)]
     both: [tokio::signal::unix::Signal; 2],
     #[cfg(unix)]
     hangup: Option<tokio::signal::unix::Signal>,
-    /// Taken always: who asks a server who is there does not mean to end it.
+    /// Always handled: a request for a list must not end the server, which is the signal's default action.
     #[cfg(unix)]
     user: tokio::signal::unix::Signal,
 }

@@ -1,4 +1,4 @@
-//! [`Totals`]: what all sessions of a server did.
+//! [`Totals`]: statistics of all sessions of a server.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ use crate::explain::{explain_dropped, explain_over, tls_error};
 use crate::runtime::{BuiltIn, sleep_until};
 use crate::url::Transport;
 
-/// What all sessions did, for `--stats`.
+/// Statistics of all sessions, for `--stats`.
 #[derive(Debug, Default)]
 pub struct Totals {
     opened: AtomicU64,
@@ -39,7 +39,7 @@ impl Totals {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// A session is over that had opened, or never did.
+    /// Counts the end of a session, whether or not it had opened.
     pub fn count_closed(&self, transport: Transport, had_opened: bool, reason: &CloseReason, stats: &Stats) {
         self.closed.fetch_add(u64::from(had_opened), Relaxed);
         if is_error(reason) && !(stats.received.bytes == 0 && is_end_of_peer(reason)) {
@@ -47,7 +47,7 @@ impl Totals {
         }
     }
 
-    /// Datagrams came to nothing.
+    /// Counts dropped datagrams.
     pub fn count_dropped(&self, dropped: &Dropped) {
         self.count_errors(dropped.counts.total(), explain_dropped(dropped));
     }
@@ -61,14 +61,13 @@ impl Totals {
 fn is_error(reason: &CloseReason) -> bool {
     match reason {
         CloseReason::Timeout(Deadline::IdleRead) => false,
-        // The page was asked for, and sent.
+        // A request for the page, which was sent.
         CloseReason::Handshake(error) => !matches!(**error, HandshakeError::Refused { status: 200 }),
         reason => !reason.is_clean(),
     }
 }
 
-/// Whether the peer has left, in whichever way. Before its first byte that is what health checks and port
-/// scanners do.
+/// Whether the peer has left, in any way. Health checks and port scanners do so before sending a byte.
 fn is_end_of_peer(reason: &CloseReason) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
     match reason {
@@ -80,7 +79,7 @@ fn is_end_of_peer(reason: &CloseReason) -> bool {
     }
 }
 
-/// Prints a line a second, forever; nothing without totals.
+/// Prints a line each second, forever; prints nothing without totals.
 pub async fn report<R: BuiltIn>(totals: Option<Arc<Totals>>, servers: &[Server<R>]) -> Infallible {
     let Some(totals) = totals else { return std::future::pending().await };
     let (mut since, mut messages, mut bytes) = (Instant::now(), 0, 0);

@@ -1,4 +1,4 @@
-//! Serving udp URLs: [`UdpOptions`].
+//! [`UdpOptions`]: serving udp URLs.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use super::totals::Totals;
 use crate::runtime::{BuiltIn, server};
 use crate::url::{Transport, Url};
 
-/// How many new peers may come to a port within a second.
+/// Limit of new peers per second on a port.
 const NEW_PER_SECOND: u32 = 1_000;
 
-/// Options on sessions of udp URLs.
+/// Options for sessions of udp URLs.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "UDP options")]
 pub struct UdpOptions {
-    /// Gives each peer a session of its own, which opens, is idle and ends as one over tcp, instead of one session for
-    /// all. At most MAX of them on a port, 10000 if it is not given: then a new peer takes the place of the one that was
-    /// silent the longest. Of more than 1000 new ones a second, datagrams are dropped. Both are shared out evenly among
-    /// the addresses of a name, and among the sockets of each, of which there is one for each thread (on
-    /// Linux)
+    /// Gives each peer a session of its own, which opens, idles and ends like one over tcp, instead of one
+    /// session for all peers. A port has at most MAX sessions [default: 10000]; beyond that, a new peer
+    /// replaces the one silent the longest. At most 1000 new peers per second are accepted, and datagrams of
+    /// others dropped. The addresses of a name share both limits evenly, and so do the sockets of each
+    /// address (on Linux, one per thread)
     #[arg(long, value_name = "MAX", num_args = 0..=1, require_equals = true, default_missing_value = "10000",
         value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub peers: Option<u32>,
 
-    /// How many new ones may come within a second.
+    /// Limit of new peers per second.
     #[arg(skip = NEW_PER_SECOND)]
     new_per_second: u32,
 }
@@ -44,22 +44,22 @@ impl Default for UdpOptions {
 }
 
 impl UdpOptions {
-    /// What each of so many servers takes of the limits, rounded up.
+    /// The share of each of `servers` servers, rounded up.
     pub fn shared_out(self, servers: usize) -> Self {
         let share = |limit: u32| limit.div_ceil(servers as u32);
         UdpOptions { peers: self.peers.map(share), new_per_second: share(self.new_per_second) }
     }
 
-    /// Checks that these options have something to act on.
+    /// Checks that a URL uses these options.
     pub fn check(&self, urls: &[Url]) -> Result<(), String> {
         if self.peers.is_some() && urls.iter().all(|url| url.transport != Transport::Udp) {
-            return Err("--peers is for udp URLs, and there is none".to_owned());
+            return Err("--peers needs a udp URL".to_owned());
         }
         Ok(())
     }
 
-    /// Serves `url` with a socket for each thread, where they can share a port: the system then shares out
-    /// the datagrams by whose they are, so that one peer's all come to the same.
+    /// Serves `url` with one socket per thread where sockets can share a port. The system then distributes
+    /// datagrams by sender, so that all of a peer's datagrams reach the same socket.
     pub async fn start<R, C, L>(
         self,
         url: &Url,
@@ -80,7 +80,8 @@ impl UdpOptions {
             sockets = sockets.min(peers as usize);
         }
         if sockets > 1 {
-            // Who shares a port joins others that do: this finds out whether it is free. If not, the one socket tells.
+            // A shared port can be joined even if it is in use: this checks that it is free. If not, the one
+            // socket fails.
             match UdpSocket::bind(url.host_and_port()).and_then(|socket| socket.local_addr()) {
                 Ok(free) => address = url.at(free).address().to_owned(),
                 Err(_) => sockets = 1,
@@ -109,7 +110,7 @@ impl UdpOptions {
     }
 }
 
-/// Of a socket that shares its port or not.
+/// Options of a socket that shares its port or not.
 fn socket_options(shares: bool) -> getty_driver::UdpOptions {
     let options = getty_driver::UdpOptions::new();
     #[cfg(target_os = "linux")]
@@ -119,7 +120,7 @@ fn socket_options(shares: bool) -> getty_driver::UdpOptions {
     options
 }
 
-/// Ends all of them; gives how many sessions were aborted.
+/// Shuts all of them down. Returns the number of aborted sessions.
 pub async fn shut_down<R: BuiltIn>(servers: Vec<Server<R>>, grace: Duration) -> usize {
     let ends = join_all(servers.into_iter().map(|server| server.shutdown(grace))).await;
     ends.iter().map(|end| end.aborted).sum()

@@ -1,4 +1,4 @@
-//! Who is there: the sessions of a server, a line for each.
+//! Lists the sessions of a server, one line each.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -8,11 +8,11 @@ use getty_driver::SessionInfo;
 
 use crate::diagnostics;
 
-/// How many sessions are told of; the others are counted.
+/// Maximum number of listed sessions. The others are counted.
 const LINES: usize = 1000;
 
-/// Lists `sessions` on standard error, the oldest first. A thread does that: many of them take a while, and
-/// the caller's thread may serve sessions.
+/// Lists `sessions` on standard error, the oldest first, in a thread of its own: a long list takes a while,
+/// and the caller's thread may serve sessions.
 pub fn tell(sessions: Vec<SessionInfo>) {
     if let Err(error) = thread::Builder::new().name("list".to_owned()).spawn(move || list(sessions)) {
         diagnostics::tell(format_args!("can't list the sessions: {error}"));
@@ -46,7 +46,7 @@ fn describe(session: &SessionInfo, now: Instant) -> String {
     )
 }
 
-/// Over Unix sockets there is none, and a session for all peers of a socket has none of a peer.
+/// Formats an address. Unix sockets have none, and a session shared by all peers of a socket has no peer's.
 fn address(address: Option<SocketAddr>) -> String {
     address.map_or_else(|| "-".to_owned(), |address| address.to_string())
 }

@@ -252,8 +252,7 @@ fn results_on_standard_output() {
     let done = light(&["--plot", "-", "--json", &path, &server.url]).succeeded();
     assert!(done.text().starts_with("<svg") && json(&path)["runs"].is_array());
     for path in ["-", "file"] {
-        run(&["bench", "--json", path, "--plot", path], "")
-            .failed(2, "can't both be written to the same file");
+        run(&["bench", "--json", path, "--plot", path], "").failed(2, "--json and --plot name the same file");
     }
     assert!(!Path::new("-").exists());
 }
@@ -355,7 +354,7 @@ fn connections_that_end() {
         (bad_server(|_| None), "2 connections ended early (the first: "),
         (
             bad_server(|message| Some(message[1..].to_vec())),
-            "2 connections ended early (the first: codec: a message of 64 bytes came back with 63 bytes)",
+            "2 connections ended early (the first: codec: sent a message of 64 bytes, received an echo of 63 bytes)",
         ),
         // It does not take the time of a measurement to find out.
     ] {
@@ -371,7 +370,7 @@ fn connections_that_end() {
 fn a_server_that_does_not_answer() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
-    let problem = "64 connections ended early (the first: no answer within 5s of the end)";
+    let problem = "64 connections ended early (the first: no echo within 5s after the end)";
     bench(&[&url]).failed(1, problem);
 }
 

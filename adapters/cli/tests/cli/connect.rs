@@ -129,7 +129,7 @@ fn the_peer_sends_too_much() {
         stream.write_all(&[0, 1, 0, 0]).unwrap();
         rest(&mut stream);
     });
-    let problem = "the peer sends a message of 65536 bytes, the limit is 1000: raise --max-message";
+    let problem = "the peer sent a message of 65536 bytes, over the limit of 1000: raise --max-message";
     run(&["connect", "--max-message", "1000", &url], "").failed(1, problem);
     peer.join().unwrap();
 }
@@ -154,7 +154,7 @@ fn the_peer_does_not_take_everything() {
     // When nothing more is taken for a while, everything on the way is full.
     while feeding.recv_timeout(Duration::from_secs(1)).is_ok() {}
     close.send(()).unwrap();
-    client.finish().failed(1, &format!("{url}: closed by the peer before everything was sent"));
+    client.finish().failed(1, &format!("{url}: the peer closed before everything was sent"));
     drop((hold, feeding));
     peer.join().unwrap();
     feeder.join().unwrap();
@@ -213,7 +213,7 @@ fn waiting_begins_when_everything_is_sent() {
 #[test]
 fn standard_input_that_can_not_be_sent() {
     let server = Server::start(&["--max-message", "8"]);
-    let problem = "a line of standard input is longer than 8 bytes (see --max-message)";
+    let problem = "a line of standard input exceeds the limit of 8 bytes: raise --max-message";
     run(&["connect", "--max-message", "8", &server.url], "12345678\n123456789\n").failed(1, problem);
     // Not collected until a line end comes: there is none.
     run(&["connect", "--max-message", "8", &server.url], vec![b'x'; 1 << 20]).failed(1, problem);

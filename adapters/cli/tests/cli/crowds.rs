@@ -222,7 +222,7 @@ fn threads_that_share_nothing_share_a_port() {
         run(&["serve", "--per-core", "--runtime", runtime, &taken.url], "")
             .failed(1, "can't listen on 127.0.0.1:");
     }
-    run(&["serve", "--per-core", "udp://127.0.0.1:0"], "").failed(2, "not for udp://");
+    run(&["serve", "--per-core", "udp://127.0.0.1:0"], "").failed(2, "remove udp://");
     run(&["serve", "--per-core", "--runtime", "async-std", "tcp://127.0.0.1:0"], "")
-        .failed(2, "--per-core is for --runtime tokio and smol");
+        .failed(2, "--per-core needs --runtime tokio or smol");
 }

@@ -58,16 +58,16 @@ fn sessions_are_served_while_a_file_lets_its_reader_wait() {
         // As often as it is asked meanwhile, once more is enough.
         for _ in 0..3 {
             server.running.signal(Signal::HUP);
-            let expected = "getty: the certificate is still being read; after that it is read again\n";
+            let expected = "getty: the certificate is still being read, and will be read again after that\n";
             assert_eq!(told(&mut server), expected);
         }
         fifo.write_all(&pem).unwrap();
         drop(fifo);
-        assert_eq!(told(&mut server), "getty: the certificate was read again\n");
+        assert_eq!(told(&mut server), "getty: the certificate was reloaded\n");
         fifo = open_when_read(&certificates.cert);
         fifo.write_all(&pem).unwrap();
         drop(fifo);
-        assert_eq!(told(&mut server), "getty: the certificate was read again\n");
+        assert_eq!(told(&mut server), "getty: the certificate was reloaded\n");
         server.running.signal(Signal::USR1);
         assert_eq!(told(&mut server), "getty: 1 sessions\n");
         // And what waits for a file does not hold up the end.

@@ -166,9 +166,9 @@ fn a_message_over_the_limit_ends_the_session() {
             "length",
             &[0, 0, 3, 233][..],
             "1000",
-            "sends a message of 1001 bytes, the limit is 1000: raise --max-message",
+            "sent a message of 1001 bytes, over the limit of 1000: raise --max-message",
         ),
-        ("lines", b"12345\n", "4", "sends a line of more than 4 bytes, the limit: raise --max-message"),
+        ("lines", b"12345\n", "4", "sent a line over the limit of 4 bytes: raise --max-message"),
     ] {
         let mut server = Server::start(&["--codec", codec, "--max-message", limit, "--stats"]);
         let mut client = server.connect();

@@ -153,7 +153,7 @@ fn a_signal_renews_the_certificate() {
         goes_on("with the old one\n");
         certificates.make();
         connect(&server.url, &certificates.trusted()).failed(1, "nobody who is trusted has signed it");
-        assert_eq!(renewed(), "getty: the certificate was read again\n");
+        assert_eq!(renewed(), "getty: the certificate was reloaded\n");
         comes_back(&server.url, &certificates.trusted());
         goes_on("still\n");
         // What can't be used changes nothing.
@@ -171,7 +171,7 @@ fn a_signal_renews_the_certificate() {
         );
         comes_back(&server.url, &certificates.trusted());
         write(&certificates.key, &key);
-        assert_eq!(renewed(), "getty: the certificate was read again\n");
+        assert_eq!(renewed(), "getty: the certificate was reloaded\n");
         drop(stdin);
         before.finish().succeeded();
         server.running.signal(Signal::TERM);
@@ -253,7 +253,7 @@ fn a_peer_that_ends_in_the_handshake() {
 /// One of the two URLs is for the protocol without TLS.
 #[test]
 fn a_peer_that_speaks_tls_where_none_is_expected() {
-    const HINT: &str = "the peer speaks TLS, it seems: see tls:// URLs";
+    const HINT: &str = "the peer seems to speak TLS: use a tls:// URL";
     let certificates = Certificates::new("unexpected");
     let server = serve(URLS[0], &certificates, &[]);
     connect(&server.url.replace("tls://", "tcp://"), &[]).failed(1, HINT);

@@ -144,7 +144,7 @@ fn that_nobody_is_there_is_told_and_no_failure() {
 #[test]
 fn a_line_that_no_datagram_holds() {
     let (_peer, url) = socket();
-    let problem = "a line of standard input is longer than 65507 bytes (see --max-message)";
+    let problem = "a line of standard input exceeds the limit of 65507 bytes: raise --max-message";
     run(&["connect", &url], vec![b'x'; 65_508]).failed(1, problem);
     let problem = problem.replace("65507", "65503");
     run(&["connect", "--codec", "length", &url], vec![b'x'; 65_504]).failed(1, &problem);
@@ -207,8 +207,7 @@ fn who_loses_its_session_and_what_is_dropped_is_told() {
         peer.send_to(&frame(b"hello"), server.authority()).unwrap();
         assert_eq!(next(peer).0, frame(b"hello"));
     }
-    server
-        .wait_for_stats("errors 1 (last: another peer took the place of the one that was silent the longest");
+    server.wait_for_stats("errors 1 (last: replaced by a new peer, as the peer silent the longest");
     peers[2].send_to(b"x", server.authority()).unwrap();
     server.wait_for_stats(
         "sessions 2, opened 3, messages/s 0, MB/s 0.00, errors 2 (last: a datagram was dropped",
@@ -229,8 +228,7 @@ fn a_flood_of_new_peers_is_told() {
 
 #[test]
 fn peers_are_for_udp() {
-    run(&["serve", "--peers", "tcp://127.0.0.1:0"], "")
-        .failed(2, "--peers is for udp URLs, and there is none");
+    run(&["serve", "--peers", "tcp://127.0.0.1:0"], "").failed(2, "--peers needs a udp URL");
     run(&["serve", "--peers=0", "udp://127.0.0.1:0"], "").failed(2, "0 is not in 1..");
 }
 
@@ -280,8 +278,7 @@ fn addresses_that_can_not_be() {
                 .failed(1, "can't connect to no-such-host.invalid:1");
         }
     }
-    run(&["connect", "--deflate", "udp://h:1"], "")
-        .failed(2, "--deflate is for ws and wss URLs, and there is none");
+    run(&["connect", "--deflate", "udp://h:1"], "").failed(2, "--deflate needs a ws or wss URL");
 }
 
 /// Measures a peer that answers every datagram with as many as `answers` makes of it and its number: for so
@@ -477,7 +474,7 @@ fn a_load_on_nobody() {
         run(&[&args[..], &["--runtime", runtime]].concat(), "").failed(1, problem);
     }
     run(&["bench", "--size", "65508", &url], "")
-        .failed(2, "no datagram holds 65508 bytes: the most is 65507");
+        .failed(2, "a datagram can't hold 65508 bytes: lower --size to 65507");
 }
 
 /// Serves `args` while receiving gives `errno`; it must end and say why.

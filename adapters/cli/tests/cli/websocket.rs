@@ -56,7 +56,7 @@ fn only_the_path_is_served_with_any_query() {
     for target in ["/", "/cha", "/chat/", "/chat/x", "/Chat", "/%63hat", "/?/chat"] {
         let (head, mut stream) = get(&server, target, UPGRADE);
         assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{target}: {head}");
-        assert_eq!(rest(&mut stream), b"sessions are at /chat, a page to try them is at /\n");
+        assert_eq!(rest(&mut stream), b"WebSocket sessions are at /chat; a page to try them is at /\n");
         let problem =
             format!("getty: {}: handshake: the server answered 404 \"Not Found\", expected 101", url(target));
         run(&["connect", &url(target)], "hello").failed(1, &problem);
@@ -163,7 +163,7 @@ fn compression_is_agreed_on_where_both_want_it() {
     }
     for (option, offers) in [(&["--deflate"][..], true), (&[], false)] {
         let (url, peer) = ws_peer(|head, _| header(&head, "Sec-WebSocket-Extensions").map(str::to_owned));
-        run(&[&["connect", &url], option].concat(), "").failed(1, "something was cut off");
+        run(&[&["connect", &url], option].concat(), "").failed(1, "the connection was cut off");
         let extensions = peer.join().unwrap();
         assert_eq!(extensions.is_some_and(|value| value.starts_with("permessage-deflate")), offers);
     }
@@ -195,7 +195,7 @@ fn sub_protocols_are_offered_and_agreed_on() {
     }
     let (url, peer) = ws_peer(|head, _| header(&head, "Sec-WebSocket-Protocol").map(str::to_owned));
     run(&["connect", "--subprotocol", "x", "--subprotocol", "y", &url], "")
-        .failed(1, "something was cut off");
+        .failed(1, "the connection was cut off");
     assert_eq!(peer.join().unwrap().as_deref(), Some("x, y"));
     comes_back(&["--subprotocol", "b", &server.url], "hello", b"hello\n");
 }
@@ -270,17 +270,17 @@ fn the_limit_of_a_client() {
     let limited = |server: &Server| {
         comes_back(&["--max-message", "4", &server.url], "1234\n", b"1234\n");
         run(&["connect", "--max-message", "4", &server.url], "12345\n")
-            .failed(1, "a line of standard input is longer than 4 bytes (see --max-message)");
+            .failed(1, "a line of standard input exceeds the limit of 4 bytes: raise --max-message");
     };
     limited(&serve(&[]));
     for (sent, problem) in [
         (
             frame(FIN | TEXT, b"12345"),
-            "the peer sends a frame of 5 bytes, the limit is 4: raise --max-message",
+            "the peer sent a frame of 5 bytes, over the limit of 4: raise --max-message",
         ),
         (
             [frame(TEXT, b"123"), frame(FIN, b"45")].concat(),
-            "the peer sends a message of more than 4 bytes, the limit: raise --max-message",
+            "the peer sent a message over the limit of 4 bytes: raise --max-message",
         ),
     ] {
         let (url, peer) = ws_peer(move |_, mut stream| {
@@ -376,8 +376,8 @@ fn how_the_peer_closes_is_the_exit_code() {
             ),
             (frame(FIN | TEXT, b"\xff"), Some("protocol: a text message is not UTF-8")),
             (frame(FIN | 3, b""), Some("protocol: opcode 3 is reserved")),
-            (frame(FIN | TEXT, b"cut")[..4].to_vec(), Some("closed by the peer: something was cut off")),
-            (Vec::new(), Some("closed by the peer: something was cut off, there was no close frame")),
+            (frame(FIN | TEXT, b"cut")[..4].to_vec(), Some("closed by the peer: the connection was cut off")),
+            (Vec::new(), Some("closed by the peer: the connection was cut off without a close frame")),
         ] {
             let (url, peer) = ws_peer(move |_, mut stream| {
                 stream.write_all(&sent).unwrap();
@@ -452,12 +452,14 @@ fn a_server_tells_what_is_missing() {
     let client = open(&server);
     drop(client);
     server.wait_for_stats(
-        "errors 1 (last: closed by the peer: something was cut off, there was no close frame)",
+        "errors 1 (last: closed by the peer: the connection was cut off without a close frame)",
     );
     let mut client = server.connect();
     client.write_all(b"GET / HTTP").unwrap();
     drop(client);
-    server.wait_for_stats("errors 2 (last: closed by the peer: something was cut off during the handshake)");
+    server.wait_for_stats(
+        "errors 2 (last: closed by the peer: the connection was cut off during the handshake)",
+    );
 }
 
 #[test]
