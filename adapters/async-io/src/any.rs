@@ -1,4 +1,4 @@
-//! [`AnyIo`]: any stream, and sockets as what they are.
+//! [`AnyIo`]: any stream as an `Io`, with extra support for sockets.
 
 use std::any::Any;
 use std::io::{self, IoSlice};
@@ -12,11 +12,13 @@ use futures_io::{AsyncRead, AsyncWrite};
 use getty_driver::{FuturesIo, Io};
 use socket2::SockRef;
 
-/// Finds the socket in a stream of one of the types of a runtime.
+/// Finds the socket inside a stream, if the stream has one of a runtime's socket types.
 pub type FindSocket = fn(&dyn Any) -> Option<SockRef<'_>>;
 
-/// Any stream of the `futures-io` traits as an [`Io`]. Of a socket it knows the addresses, and it ends the sending side,
-/// which closing does not do for [`Async`] and for the sockets of async-std.
+/// Any stream of the `futures-io` traits as an [`Io`].
+///
+/// For sockets it also knows the addresses and shuts down the sending side, which closing an [`Async`] or an
+/// async-std socket does not do.
 #[derive(Debug)]
 pub struct AnyIo<S> {
     stream: FuturesIo<S>,
@@ -24,7 +26,7 @@ pub struct AnyIo<S> {
 }
 
 impl<S> AnyIo<S> {
-    /// A stream over `stream`; `find_socket` knows the runtime's own sockets.
+    /// Wraps `stream`. `find_socket` recognises the runtime's own sockets.
     pub fn new(stream: S, find_socket: FindSocket) -> Self {
         AnyIo { stream: FuturesIo::new(stream), find_socket }
     }

@@ -1,8 +1,8 @@
-//! Sockets and timers of [`async-io`](async_io) as getty wants them.
+//! Sockets and timers on [`async-io`](async_io) for getty.
 //!
-//! This is what the adapters for smol and async-std have in common, whose reactor it is. A program depends on one of
-//! those; whoever has an executor of their own over async-io takes this and implements
-//! [`Runtime`](getty_driver::Runtime) with it, as they do.
+//! This crate is the common part of the adapters for smol and async-std, which both use async-io's reactor.
+//! Programs depend on one of those. With an executor of your own over async-io, depend on this crate and
+//! implement [`Runtime`](getty_driver::Runtime) with it, as the adapters do.
 #![deny(unsafe_code)]
 
 mod any;

@@ -8,7 +8,7 @@ use getty_driver::Accept;
 
 use crate::TcpStream;
 
-/// A listening socket in the reactor of async-io.
+/// A listening socket in async-io's reactor.
 #[derive(Debug)]
 pub struct ReactorListener<L>(Async<L>);
 

@@ -17,24 +17,24 @@ pub type TcpStream = Stream<std::net::TcpStream>;
 #[cfg(unix)]
 pub type UnixStream = Stream<std::os::unix::net::UnixStream>;
 
-/// A socket of the standard library in the reactor of async-io, as an [`Io`] that makes at most one system
-/// call a turn that only says "not now".
+/// A standard library socket in async-io's reactor, as an [`Io`]. It wastes at most one system call per turn,
+/// one that returns "would block".
 ///
-/// The reactor alone can't be relied on. It counts an event only if that came in a later round than the
-/// registration (smol-rs/async-io#156), so a task that is late gets "not now" again and again while its bytes
-/// wait. That is why each turn tries one read, whatever the reactor says.
+/// The reactor alone is not enough. It counts an event only if it arrives in a later round than the
+/// registration (smol-rs/async-io#156), so a task that is late is repeatedly reported "not ready" while its
+/// bytes wait. Each turn therefore tries one read, whatever the reactor reports.
 #[derive(Debug)]
 pub struct Stream<S> {
     socket: Async<S>,
-    /// There may be something to read: the last read did not say otherwise, or the reactor did since.
+    /// Whether there may be something to read: set by the reactor, cleared by a read that finds nothing more.
     readable: bool,
-    /// A read is tried in this turn whatever the reactor says.
+    /// Whether this turn still tries a read regardless of the reactor.
     tries: bool,
 }
 
 impl<S> From<Async<S>> for Stream<S> {
     fn from(socket: Async<S>) -> Self {
-        // A server's first bytes are often there when it accepts, a client's never; a try costs little.
+        // A server's first bytes are often there on accept, a client's never are; a try costs little.
         Stream { socket, readable: true, tries: false }
     }
 }
@@ -42,7 +42,7 @@ impl<S> From<Async<S>> for Stream<S> {
 /// Connects to `address`.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Async::<std::net::TcpStream>::connect(address).await.map(Stream::from)
 }
@@ -50,7 +50,7 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 /// Applies `options` to a connected socket.
 ///
 /// # Errors
-/// The system does not take an option.
+/// The system rejects an option.
 pub fn apply(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
     options.apply(&SockRef::from(stream.socket.get_ref()))
 }
@@ -67,7 +67,7 @@ where
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let tries = std::mem::take(&mut self.tries);
         if !self.readable {
-            // Also where a read is tried all the same: an event that is not taken here would call for a read in vain.
+            // Also polled when a read is tried anyway: an event left here would cause a useless read later.
             let readable = self.socket.poll_readable(cx)?;
             if readable.is_pending() && !tries {
                 return Poll::Pending;
@@ -85,7 +85,8 @@ where
                 Err(error) if is_for_later(&error) => self.readable = error.kind() == ErrorKind::Interrupted,
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(n) => {
-                    // A read that did not fill the room has taken all; the end of the stream stays readable.
+                    // A read that did not fill the buffer emptied the socket. The end of the stream stays
+                    // readable.
                     self.readable = n == room || n == 0;
                     return Poll::Ready(Ok(n));
                 }
@@ -97,7 +98,7 @@ where
         loop {
             let mut socket = self.socket.get_ref();
             let result = match pieces {
-                [one] => socket.write(one), // cheaper than a vector of one
+                [one] => socket.write(one), // cheaper than a vectored write of one slice
                 many => socket.write_vectored(many),
             };
             match result {
@@ -125,14 +126,14 @@ fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Reads once, straight to where the bytes belong: going through a buffer that was zeroed before cost 4 % at 1 KiB.
-#[allow(unsafe_code, reason = "`BytesMut` has no safe way to be told of bytes that the system wrote")]
+/// Reads once, directly into the unused capacity: zeroing it first cost 4 % at 1 KiB.
+#[allow(unsafe_code, reason = "`BytesMut` has no safe way to add bytes that the system wrote")]
 fn read(socket: &SockRef<'_>, buf: &mut Limit<&mut BytesMut>) -> io::Result<usize> {
     let allowed = buf.remaining_mut();
     let room = buf.get_mut().spare_capacity_mut();
     let len = room.len().min(allowed);
     let n = socket.recv(&mut room[..len])?;
-    // SAFETY: `recv` has initialised the first `n` bytes of the spare room that it was given.
+    // SAFETY: `recv` has initialised the first `n` bytes of the spare capacity it was given.
     unsafe { buf.advance_mut(n) };
     Ok(n)
 }

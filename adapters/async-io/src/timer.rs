@@ -9,12 +9,12 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Timer {
     timer: async_io::Timer,
-    /// It fires once only, and has to be ready from then on.
+    /// Whether it has fired. The inner timer fires only once, but this one must stay ready.
     fired: bool,
 }
 
 impl Timer {
-    /// A timer that fires at `at`.
+    /// Makes a timer that fires at `at`.
     pub fn new(at: Instant) -> Self {
         Timer { timer: async_io::Timer::at(at), fired: false }
     }

@@ -9,23 +9,23 @@ use getty_driver::core::datagram::{Outgoing, RecvBatch};
 use getty_driver::{BatchSocket, PacketIo};
 use socket2::SockRef;
 
-/// A UDP socket that makes at most one system call a turn that only says "not now". [`Stream`](crate::Stream)
-/// says why it makes that one.
+/// A UDP socket that wastes at most one system call per turn, one that returns "would block".
+/// [`Stream`](crate::Stream) explains why.
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: Async<std::net::UdpSocket>,
     batches: BatchSocket,
-    /// There may be something to receive: the last try did not say otherwise, or the reactor did since.
+    /// Whether there may be something to receive: set by the reactor, cleared by a call that finds nothing.
     readable: bool,
-    /// The task had to wait: the next call tries whatever the reactor says.
+    /// Whether the next call tries to receive regardless of the reactor, since the task had to wait.
     tries: bool,
 }
 
 impl UdpSocket {
-    /// Gives `socket` to the reactor.
+    /// Registers `socket` with the reactor.
     ///
     /// # Errors
-    /// The reactor does not take it, or the system does not take an option that batches need.
+    /// The reactor does not accept the socket, or the system rejects an option that batches need.
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let batches = BatchSocket::new(&SockRef::from(&socket))?;
         Ok(UdpSocket { socket: Async::new(socket)?, batches, readable: true, tries: false })
@@ -47,7 +47,7 @@ impl PacketIo for UdpSocket {
             match self.batches.recv(&SockRef::from(self.socket.get_ref()), batch) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 result => {
-                    // After an error there may be something: those are told before what was received.
+                    // After an error there may be more: the system reports errors before datagrams.
                     return Poll::Ready(result.map(|more| self.readable = more));
                 }
             }

@@ -1,7 +1,8 @@
 //! getty network sessions on async-std.
 //!
-//! **async-std is discontinued upstream** (RUSTSEC-2025-0052): this adapter is for programs that are on it still. A new
-//! one takes `getty-smol`, which runs on the same reactor; to move is to change one `use`.
+//! **async-std is discontinued upstream** (RUSTSEC-2025-0052): this adapter is for programs that still use
+//! it. New programs should use `getty-smol`, which runs on the same reactor; moving takes a change of one
+//! `use`.
 //!
 //! ```no_run
 //! use getty_async_std::core::codec::LengthDelimited;
@@ -25,9 +26,10 @@
 //! }
 //! ```
 //!
-//! Everything but the sockets and timers comes from [`getty_driver`](getty_async_io::getty_driver) and is re-exported here; the codecs and the
-//! configuration are in [`core`]. Sessions run as tasks of async-std's global executor by [`Spawner`]; listeners are
-//! `Send`, since its executor for one thread is behind a feature that it calls unstable.
+//! Everything except the sockets and timers comes from [`getty_driver`](getty_async_io::getty_driver) and is
+//! re-exported here. Codecs and configuration are in [`core`]. [`Spawner`] runs sessions as tasks of
+//! async-std's global executor. Listeners must be `Send`: async-std's single-threaded executor is behind a
+//! feature marked unstable.
 #![forbid(unsafe_code)]
 
 mod drive;
@@ -47,15 +49,16 @@ pub type Server = getty_async_io::getty_driver::Server<AsyncStd>;
 /// A client on async-std. See [`getty_driver::Client`](getty_async_io::getty_driver::Client).
 pub type Client = getty_async_io::getty_driver::Client<AsyncStd>;
 
-/// Client sessions on async-std that are kept up, for messages `O` to send. See [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
+/// Client sessions on async-std that reconnect, sending messages `O`. See
+/// [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
 pub type Pool<O> = getty_async_io::getty_driver::Pool<AsyncStd, O>;
 
-/// A session over TCP from which messages are pulled, of codec `C`. See
+/// A TCP session with codec `C` whose messages are pulled. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
 pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
     getty_async_io::getty_driver::Connection<AsyncStd, TcpStream, core::Framed<C, O>>;
 
-/// A WebSocket session from which messages are pulled. See
+/// A WebSocket session whose messages are pulled. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
 #[cfg(feature = "websocket")]
 pub type WebSocketConnection =

@@ -64,7 +64,7 @@ impl getty_async_io::getty_driver::UnixRuntime for AsyncStd {
     }
 }
 
-/// Spawns tasks on async-std's global executor, by [`async_std::task::spawn`].
+/// Spawns tasks on async-std's global executor with [`async_std::task::spawn`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spawner;
 

@@ -1,4 +1,4 @@
-//! An echo server: 4-byte length, then the payload.
+//! An echo server. Each message has a 4-byte length prefix.
 //!
 //! ```sh
 //! cargo run -p getty-smol --example smol_echo -- 127.0.0.1:7000
@@ -17,7 +17,7 @@ impl Listener<Items<Bytes>> for Echo {
 }
 
 fn main() -> std::io::Result<()> {
-    // One thread does it all: smol's reactor and the sessions. For several, leave the spawner out.
+    // The reactor and all sessions run on this thread. To use several threads, omit the spawner.
     let executor = std::rc::Rc::new(smol::LocalExecutor::new());
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
     smol::block_on(executor.run(async {

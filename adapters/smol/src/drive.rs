@@ -1,4 +1,4 @@
-//! [`drive`]: a session over a stream that is there already.
+//! [`drive`]: runs a session over an existing stream.
 
 use std::any::Any;
 
@@ -11,10 +11,10 @@ use socket2::SockRef;
 
 use crate::Smol;
 
-/// Drives `session` over a stream of one's own: accepted by other code, of TLS of another library, a pipe in memory.
-/// The future is ready when the session is over; spawn it or await it.
+/// Drives `session` over a stream of your own, such as a socket accepted elsewhere, a TLS stream of another
+/// library or an in-memory pipe. The future completes when the session has ended; spawn it or await it.
 ///
-/// The addresses are known of TCP sockets only; see [`Driver::with_addresses`].
+/// Addresses are known only for TCP sockets; see [`Driver::with_addresses`].
 ///
 /// ```
 /// use std::sync::Arc;
@@ -38,7 +38,8 @@ use crate::Smol;
 /// let listener = TcpListener::bind("127.0.0.1:0").await?;
 /// let mut peer = TcpStream::connect(listener.local_addr()?).await?;
 /// let (stream, _) = listener.accept().await?;
-/// let session = Session::new(Framed::new(LengthDelimited::new()), Arc::new(Config::default()), now::<Smol>());
+/// let protocol = Framed::new(LengthDelimited::new());
+/// let session = Session::new(protocol, Arc::new(Config::default()), now::<Smol>());
 /// let driving = smol::spawn(drive(session, stream, Echo));
 ///
 /// peer.write_all(b"\0\0\0\x05hello").await?;
@@ -46,7 +47,7 @@ use crate::Smol;
 /// let mut answer = Vec::new();
 /// peer.read_to_end(&mut answer).await?;
 /// assert_eq!(answer, b"\0\0\0\x05hello");
-/// assert!(driving.await.is_clean()); // why the session is over
+/// assert!(driving.await.is_clean()); // the reason of the session's end
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 pub fn drive<S, P, L>(session: Session<P>, stream: S, listener: L) -> Driver<Smol, AnyIo<S>, P, L>

@@ -22,9 +22,10 @@
 //! }
 //! ```
 //!
-//! Everything but the sockets and timers comes from [`getty_driver`](getty_async_io::getty_driver) and is re-exported here; the codecs and the
-//! configuration are in [`core`]. Sessions run as tasks of smol's global executor by [`Spawner`], unless the builder is
-//! given an executor: [`OnExecutor`], or [`OnLocalExecutor`] for listeners that are not `Send`.
+//! Everything except the sockets and timers comes from [`getty_driver`](getty_async_io::getty_driver) and is
+//! re-exported here. Codecs and configuration are in [`core`]. [`Spawner`] runs sessions as tasks of smol's
+//! global executor. To use another executor, give the builder an [`OnExecutor`], or an [`OnLocalExecutor`]
+//! for listeners that are not `Send`.
 #![forbid(unsafe_code)]
 
 mod drive;
@@ -44,15 +45,16 @@ pub type Server = getty_async_io::getty_driver::Server<Smol>;
 /// A client on smol. See [`getty_driver::Client`](getty_async_io::getty_driver::Client).
 pub type Client = getty_async_io::getty_driver::Client<Smol>;
 
-/// Client sessions on smol that are kept up, for messages `O` to send. See [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
+/// Client sessions on smol that reconnect, sending messages `O`. See
+/// [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
 pub type Pool<O> = getty_async_io::getty_driver::Pool<Smol, O>;
 
-/// A session over TCP from which messages are pulled, of codec `C`. See
+/// A TCP session with codec `C` whose messages are pulled. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
 pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
     getty_async_io::getty_driver::Connection<Smol, TcpStream, core::Framed<C, O>>;
 
-/// A WebSocket session from which messages are pulled. See
+/// A WebSocket session whose messages are pulled. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
 #[cfg(feature = "websocket")]
 pub type WebSocketConnection =

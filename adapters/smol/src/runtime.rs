@@ -10,7 +10,7 @@ use getty_async_io::getty_driver::{Runtime, Spawn, TcpOptions};
 use getty_async_io::{TcpListener, TcpStream, Timer, UdpSocket};
 use smol::{Async, Executor, LocalExecutor};
 
-/// The smol runtime. Its reactor runs wherever `smol::block_on` does, and in a thread of its own otherwise.
+/// The smol runtime. Its reactor runs inside `smol::block_on`, or else on a thread of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Smol {}
 
@@ -65,7 +65,7 @@ impl getty_async_io::getty_driver::UnixRuntime for Smol {
     }
 }
 
-/// Spawns tasks on smol's global executor, by [`smol::spawn`].
+/// Spawns tasks on smol's global executor with [`smol::spawn`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spawner;
 
@@ -79,7 +79,7 @@ where
     }
 }
 
-/// Spawns tasks on an executor of the caller's. It does not keep the executor: when that is dropped, its sessions end.
+/// Spawns tasks on the caller's executor. Keeps no strong reference: dropping the executor ends its sessions.
 #[derive(Debug, Clone)]
 pub struct OnExecutor(Weak<Executor<'static>>);
 
@@ -102,8 +102,8 @@ where
     }
 }
 
-/// Spawns tasks on an executor of the caller's thread: for futures, listeners and codecs that are not `Send`. It does
-/// not keep the executor: when that is dropped, its sessions end.
+/// Spawns tasks on a local executor of the caller, for futures, listeners and codecs that are not `Send`.
+/// Holds no strong reference to it: its sessions end when it is dropped.
 #[derive(Debug, Clone)]
 pub struct OnLocalExecutor(rc::Weak<LocalExecutor<'static>>);
 

@@ -1,12 +1,12 @@
-//! At-least-once delivery over connections that come and go: what was not acknowledged is sent again on the next one.
+//! At-least-once delivery over changing connections: unacknowledged messages are sent again on the next one.
 //!
-//! That a message is flushed says that the transport has it, not that the peer does: only the peer's application can say
-//! that. What getty knows tells the two kinds of retry apart: a message that surely was not sent is as good as new, one
-//! that may have arrived is marked, so that whoever receives it can look whether it was there before.
+//! A flushed message has reached the transport, but not necessarily the peer; only the peer's application can
+//! confirm that. getty's send progress distinguishes two kinds of retry. A message that certainly was not
+//! sent is sent again as new. One that may have arrived is marked as a repetition, so that the receiver can
+//! check for a duplicate.
 //!
-//! On the wire: to the receiver, 8 bytes of number, 1 byte that is not 0 in a repetition, the message; back, the number of
-//! the last message that was taken. Numbers rise.
-//!
+//! On the wire, to the receiver: a message number (8 bytes), a flag (1 byte, not 0 in a repetition), the
+//! message. In return: the number of the last message taken. Numbers increase.
 //! ```sh
 //! cargo run -p getty-tokio --example at_least_once -- receive 127.0.0.1:7000
 //! cargo run -p getty-tokio --example at_least_once -- send 127.0.0.1:7000   # lines of standard input
@@ -22,36 +22,36 @@ use getty_tokio::{Client, Connection, Context, Items, Listener, Server};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 
-/// How many messages may be on their way; more wait with their sender.
+/// Messages in flight; further ones wait at the sender.
 const WINDOW: usize = 1000;
 
-/// How long to wait before the next try to connect.
+/// Wait before the next attempt to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A message that was not acknowledged yet.
+/// A message not yet acknowledged.
 struct Parcel {
     number: u64,
     body: Bytes,
-    /// Its number among the messages of the present connection, if it was sent on that.
+    /// Its sequence number on the current connection, if it was sent on it.
     seq: Option<Seq>,
-    /// An earlier connection ended while it may have arrived.
+    /// Whether an earlier connection ended when it may have arrived.
     repeated: bool,
 }
 
-/// What became of messages.
+/// Counts of what happened to the messages.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Account {
-    /// Messages that were accepted from the application.
+    /// Messages accepted from the application.
     pub accepted: u64,
-    /// Those that the receiver has taken.
+    /// Messages that the receiver has taken.
     pub acknowledged: u64,
-    /// How often a connection ended before a message was sent: it went to the next one as it was.
+    /// Times a connection ended before a message was sent; the message went unchanged to the next connection.
     pub unsent: u64,
-    /// How often a connection ended when a message may have arrived or not: it was repeated.
+    /// Times a connection ended when a message may have arrived; the message was repeated.
     pub uncertain: u64,
 }
 
-/// Brings messages to a receiver.
+/// Delivers messages to a receiver.
 pub struct Courier {
     address: String,
     last: u64,
@@ -60,12 +60,12 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// Brings them to `address`.
+    /// Makes a courier to `address`.
     pub fn new(address: String) -> Self {
         Courier { address, last: 0, kept: VecDeque::new(), account: Account::default() }
     }
 
-    /// Delivers everything that comes by `orders`, until that is closed and all is acknowledged.
+    /// Delivers all messages from `orders`, until that is closed and everything is acknowledged.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Bytes>) -> Account {
         while !(orders.is_closed() && orders.is_empty() && self.kept.is_empty()) {
             let connecting = Client::builder().tcp_connection(&self.address, LengthDelimited::new());
@@ -80,7 +80,7 @@ impl Courier {
         self.account
     }
 
-    /// Sends over one connection, until that is over or there is nothing left to do.
+    /// Sends over one connection, until it ends or everything is delivered.
     async fn deliver(
         &mut self,
         connection: &mut Connection<LengthDelimited>,
@@ -103,7 +103,7 @@ impl Courier {
                     let mut parcel = Parcel { number: self.last, body, seq: None, repeated: false };
                     let fed = connection.feed(parcel.wire()).await;
                     parcel.seq = fed.as_ref().ok().map(|accepted| accepted.seq);
-                    self.kept.push_back(parcel); // kept in any case, before anything else happens
+                    self.kept.push_back(parcel); // stored first, so that it can't be lost
                     if fed.is_err() {
                         return;
                     }
@@ -127,10 +127,10 @@ impl Courier {
         }
     }
 
-    /// A connection is over: what of the messages that were not acknowledged may have arrived?
+    /// Decides, after the end of a connection, which unacknowledged messages may have arrived.
     fn settle(&mut self, progress: Progress) {
-        // Of a message that was written in part, the receiver can make nothing; of those that were sealed together (TLS) and
-        // written in part, perhaps something.
+        // A partly written message is useless to the receiver. But of messages that TLS sealed together and
+        // that were written in part, some may have arrived.
         let last_uncertain = progress.flushed.max(progress.unknown);
         for parcel in &mut self.kept {
             let Some(seq) = parcel.seq.take() else { continue };
@@ -154,16 +154,16 @@ impl Parcel {
     }
 }
 
-/// Takes messages: `take` has each, and whether it may have been there before.
+/// Receives messages. Passes the closure the number, whether it may be a repetition, and the message.
 pub struct Desk<F>(pub F);
 
 impl<F: FnMut(u64, bool, Bytes) + Send + 'static> Listener<Items<Bytes>> for Desk<F> {
     fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, mut message: Bytes) {
         if message.len() < 9 {
-            return cx.close(Close::abort()); // that is none of ours
+            return cx.close(Close::abort()); // not our protocol
         }
         let (number, repeated) = (message.get_u64(), message.get_u8() != 0);
-        (self.0)(number, repeated, message); // first it is safe here, then it is acknowledged
+        (self.0)(number, repeated, message); // store it first, then acknowledge it
         let _ = cx.send(Bytes::copy_from_slice(&number.to_be_bytes()));
     }
 }

@@ -1,4 +1,5 @@
-//! A chat room over lines of text: what one says, all others hear. Try it with several `nc 127.0.0.1 7000`.
+//! A chat room over lines of text: every line goes to all other members. Try it with several
+//! `nc 127.0.0.1 7000`.
 //!
 //! ```sh
 //! cargo run -p getty-tokio --example chat -- 127.0.0.1:7000
@@ -10,14 +11,14 @@ use getty_tokio::core::codec::Lines;
 use getty_tokio::core::{CloseReason, Opened, Stats};
 use getty_tokio::{Context, Handle, Items, Listener, Refuse, Server, SessionId};
 
-/// Handles are one type for every transport, so that one room can hold sessions of all of them.
+/// Handles have the same type for every transport, so one room can hold sessions of all transports.
 #[derive(Clone, Default)]
 struct Room(Arc<Mutex<Vec<Handle<String>>>>);
 
 impl Room {
     fn say(&self, from: SessionId, text: &str) {
         for member in self.0.lock().unwrap().iter().filter(|member| member.id() != from) {
-            // Who does not keep up misses what is said, and does not hold up the others.
+            // A member that can't keep up misses messages, but does not delay the others.
             let _ = member.try_send(format!("{from}: {text}"));
         }
     }

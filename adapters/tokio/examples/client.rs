@@ -1,4 +1,4 @@
-//! A client that pulls its messages: sends its arguments, one message each, and prints the answers.
+//! A client that pulls its messages: sends each argument as a message and prints the replies.
 //!
 //! ```sh
 //! cargo run -p getty-tokio --example client -- 127.0.0.1:7000 hello world
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut connection = Client::builder().tcp_connection(&address, LengthDelimited::new()).await?;
     let questions: Vec<String> = arguments.collect();
     for question in &questions {
-        connection.feed(Bytes::from(question.clone())).await?; // queued; written together when `recv` waits
+        connection.feed(Bytes::from(question.clone())).await?; // queued; `recv` writes all of them at once
     }
     for _ in &questions {
         match connection.recv().await? {

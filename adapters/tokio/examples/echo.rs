@@ -1,4 +1,4 @@
-//! An echo server: 4-byte length, then the payload.
+//! An echo server. Each message has a 4-byte length prefix.
 //!
 //! ```sh
 //! cargo run -p getty-tokio --example echo -- 127.0.0.1:7000

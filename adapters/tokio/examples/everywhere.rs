@@ -1,10 +1,10 @@
-//! One listener, three endpoints: lines over TCP, in WebSocket messages and in datagrams.
+//! One listener on three endpoints: lines over TCP, in WebSocket messages and in datagrams.
 //!
 //! ```sh
 //! cargo run -p getty-tokio --features websocket --example everywhere
 //! ```
 //!
-//! Then, with the addresses that it prints:
+//! Then connect to the printed addresses:
 //!
 //! ```sh
 //! getty connect --codec lines tcp://127.0.0.1:41234
@@ -24,13 +24,13 @@ struct Shout;
 impl Listener<Items<String>> for Shout {
     fn on_message(&mut self, cx: &mut Context<'_, Items<String>>, line: String) {
         if let Some(peer) = cx.peer_addr() {
-            println!("{peer}: {line}"); // over UDP, who sent this message
+            println!("{peer}: {line}"); // over UDP, the sender of this message
         }
         let _ = cx.send(line.to_uppercase()); // refused only when the session is closing
     }
 }
 
-/// One server for each transport: TCP, WebSocket, UDP.
+/// Starts one server for each transport: TCP, WebSocket, UDP.
 pub async fn serve() -> std::io::Result<[Server; 3]> {
     let any = "127.0.0.1:0";
     let packages = || Packages::new(Lines::new());
@@ -40,7 +40,7 @@ pub async fn serve() -> std::io::Result<[Server; 3]> {
     Ok([tcp, ws, udp])
 }
 
-/// Ends them, one after the other.
+/// Shuts the servers down, one after the other.
 pub async fn shut_down(servers: [Server; 3]) {
     for server in servers {
         server.shutdown(Duration::from_secs(1)).await;

@@ -1,5 +1,5 @@
-//! A server whose threads share nothing: each has a runtime, a listening socket and sessions of its own, and state without
-//! locks. On Linux, where the system shares connections out among sockets of one port.
+//! A server whose threads share nothing. Each has its own runtime, listening socket and sessions, and its
+//! state needs no locks. Requires Linux, which distributes connections among the sockets of one port.
 //!
 //! ```sh
 //! cargo run --release -p getty-tokio --example per_core
@@ -19,7 +19,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-/// Echoes, and counts for its thread.
+/// Echoes messages and counts them for its thread.
 struct Echo {
     answered: Rc<Cell<u64>>,
 }
@@ -31,7 +31,7 @@ impl Listener<Items<Bytes>> for Echo {
     }
 }
 
-/// Serves in this thread alone until it is told to stop; how many messages that were.
+/// Serves on this thread until `stop` is set. Returns the number of messages.
 pub fn serve(address: SocketAddr, mut stop: watch::Receiver<bool>) -> io::Result<u64> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let answered = Rc::new(Cell::new(0));
@@ -42,7 +42,7 @@ pub fn serve(address: SocketAddr, mut stop: watch::Receiver<bool>) -> io::Result
             .tcp_options(TcpOptions::new().reuse_port(true))
             .tcp(&address.to_string(), LengthDelimited::new, move || Echo { answered: count.clone() })
             .await?;
-        let _ = stop.wait_for(|stop| *stop).await; // or whoever could say so is gone
+        let _ = stop.wait_for(|stop| *stop).await; // or the sender is gone
         server.shutdown(Duration::from_secs(5)).await;
         io::Result::Ok(())
     })?;

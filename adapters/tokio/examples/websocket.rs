@@ -1,5 +1,6 @@
-//! An echo server over WebSocket. Try it with `getty connect ws://127.0.0.1:7001`, or from a browser's console:
-//! `ws = new WebSocket("ws://127.0.0.1:7001"); ws.onmessage = m => console.log(m.data)`, then `ws.send("hello")`.
+//! An echo server over WebSocket. Try it with `getty connect ws://127.0.0.1:7001`, or in a browser's console:
+//! `ws = new WebSocket("ws://127.0.0.1:7001"); ws.onmessage = m => console.log(m.data)`, then
+//! `ws.send("hello")`.
 
 use getty_tokio::core::websocket::{Message, OriginPolicy, ServerOptions};
 use getty_tokio::{Context, Items, Listener, Server};
@@ -15,7 +16,7 @@ impl Listener<Items<Message>> for Echo {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7001".to_owned());
-    // Without this, only pages from this server's own address could connect; an echo has no secrets from others.
+    // The default accepts only pages from this server's own address. An echo has nothing to protect.
     let options = ServerOptions::new().origin(OriginPolicy::Any);
     let server = Server::builder().websocket(&address, options, || Echo).await?;
     println!("listening on ws://{}", server.local_addr());

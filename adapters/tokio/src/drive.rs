@@ -1,4 +1,4 @@
-//! [`drive`]: a session over a stream that is there already.
+//! [`drive`]: runs a session over an existing stream.
 
 use getty_driver::core::{Session, StreamProtocol};
 use getty_driver::{Driver, Listener};
@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{Tokio, TokioIo};
 
-/// Drives `session` over a stream of one's own: accepted by other code, of TLS of another library, a
-/// [`tokio::io::duplex`]. The future is ready when the session is over; spawn it or await it.
+/// Drives `session` over a stream of your own, such as a socket accepted elsewhere, a TLS stream of another
+/// library or a [`tokio::io::duplex`]. The future completes when the session has ended; spawn it or await it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -29,7 +29,8 @@ use crate::{Tokio, TokioIo};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
 /// let (mut peer, stream) = tokio::io::duplex(1024);
-/// let session = Session::new(Framed::new(LengthDelimited::new()), Arc::new(Config::default()), now::<Tokio>());
+/// let protocol = Framed::new(LengthDelimited::new());
+/// let session = Session::new(protocol, Arc::new(Config::default()), now::<Tokio>());
 /// let driving = tokio::spawn(drive(session, stream, Echo));
 ///
 /// peer.write_all(b"\0\0\0\x05hello").await?;
@@ -37,7 +38,7 @@ use crate::{Tokio, TokioIo};
 /// let mut answer = Vec::new();
 /// peer.read_to_end(&mut answer).await?;
 /// assert_eq!(answer, b"\0\0\0\x05hello");
-/// assert!(driving.await?.is_clean()); // why the session is over
+/// assert!(driving.await?.is_clean()); // the reason of the session's end
 /// # Ok(()) }
 /// ```
 pub fn drive<S, P, L>(session: Session<P>, stream: S, listener: L) -> Driver<Tokio, TokioIo<S>, P, L>

@@ -1,6 +1,6 @@
 //! getty network sessions on tokio.
 //!
-//! An echo server, 4 bytes of length before each message:
+//! An echo server, with a 4-byte length before each message:
 //!
 //! ```no_run
 //! use bytes::Bytes;
@@ -39,9 +39,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Everything but the sockets and timers comes from [`getty_driver`] and is re-exported here; the codecs and
-//! the configuration are in [`core`]. A runtime with I/O and time enabled is needed. Sessions run as tasks of
-//! that runtime, by [`Spawner`]; with [`LocalSpawner`] on one thread, for listeners that are not `Send`.
+//! Everything except the sockets and timers comes from [`getty_driver`] and is re-exported here. Codecs and
+//! configuration are in [`core`]. The tokio runtime must have I/O and time enabled. [`Spawner`] runs sessions
+//! as tasks of that runtime. [`LocalSpawner`] keeps them on one thread, for listeners that are not `Send`.
 #![forbid(unsafe_code)]
 
 mod drive;
@@ -70,13 +70,13 @@ pub type Server = getty_driver::Server<Tokio>;
 /// A client on tokio. See [`getty_driver::Client`].
 pub type Client = getty_driver::Client<Tokio>;
 
-/// Client sessions on tokio that are kept up, for messages `O` to send. See [`getty_driver::Pool`].
+/// Client sessions on tokio that reconnect, sending messages `O`. See [`getty_driver::Pool`].
 pub type Pool<O> = getty_driver::Pool<Tokio, O>;
 
-/// A session over TCP from which messages are pulled, of codec `C`. See [`getty_driver::Connection`].
+/// A TCP session with codec `C` whose messages are pulled. See [`getty_driver::Connection`].
 pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
     getty_driver::Connection<Tokio, TcpStream, core::Framed<C, O>>;
 
-/// A WebSocket session from which messages are pulled. See [`getty_driver::Connection`].
+/// A WebSocket session whose messages are pulled. See [`getty_driver::Connection`].
 #[cfg(feature = "websocket")]
 pub type WebSocketConnection = getty_driver::Connection<Tokio, TcpStream, core::websocket::WebSocket>;

@@ -1,4 +1,4 @@
-//! Listening sockets of tokio as getty wants them.
+//! Listening sockets on tokio for getty.
 
 use std::io;
 use std::task::{Context, Poll};

@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use crate::{TcpListener, TcpStream, Timer, UdpSocket};
 
-/// The tokio runtime. Everything here must be used inside of one, with I/O and time enabled.
+/// The tokio runtime. Must be used inside a tokio runtime with I/O and time enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tokio {}
 
@@ -31,7 +31,7 @@ impl Runtime for Tokio {
     }
 
     fn yield_now(cx: &mut Context<'_>) {
-        // Polled once, it leaves the waker with the scheduler, which wakes it after it has looked for events.
+        // One poll leaves the waker with the scheduler, which wakes the task after polling for events.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
@@ -70,7 +70,7 @@ impl getty_driver::UnixRuntime for Tokio {
     }
 }
 
-/// Spawns tasks on the runtime that the caller runs in, by [`tokio::spawn`].
+/// Spawns tasks on the caller's runtime with [`tokio::spawn`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spawner;
 
@@ -84,8 +84,8 @@ where
     }
 }
 
-/// Spawns tasks on the caller's thread, by [`tokio::task::spawn_local`]: for futures, listeners and codecs that
-/// are not `Send`.
+/// Spawns tasks on the caller's thread with [`tokio::task::spawn_local`], for futures, listeners and codecs
+/// that are not `Send`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LocalSpawner;
 

@@ -1,4 +1,4 @@
-//! [`TokioIo`]: streams of tokio as getty wants them.
+//! [`TokioIo`]: tokio streams for getty.
 
 use std::any::Any;
 use std::io::{self, IoSlice};
@@ -12,9 +12,9 @@ use getty_driver::Io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net;
 
-/// Any stream of tokio's traits as an [`Io`]: a socket, a TLS stream of another library, a pipe in memory.
+/// Any stream with tokio's traits as an [`Io`]: a socket, a TLS stream of another library, an in-memory pipe.
 ///
-/// The addresses are known of a [`tokio::net::TcpStream`] only; see
+/// Addresses are known only for a [`tokio::net::TcpStream`]; see
 /// [`Driver::with_addresses`](getty_driver::Driver::with_addresses).
 #[derive(Debug)]
 pub struct TokioIo<S>(S);
@@ -27,12 +27,12 @@ pub type TcpStream = TokioIo<net::TcpStream>;
 pub type UnixStream = TokioIo<net::UnixStream>;
 
 impl<S> TokioIo<S> {
-    /// A stream over `stream`.
+    /// Wraps `stream`.
     pub fn new(stream: S) -> Self {
         TokioIo(stream)
     }
 
-    /// What it is made of.
+    /// The wrapped stream.
     pub fn get_ref(&self) -> &S {
         &self.0
     }
@@ -46,7 +46,7 @@ impl<S: 'static> TokioIo<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Io for TokioIo<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>> {
-        // The future keeps no state: it is one poll of the stream into uninitialised room, without unsafe here.
+        // The future has no state: it polls the stream once, into uninitialised capacity, without `unsafe`.
         pin!(self.0.read_buf(buf)).poll(cx)
     }
 

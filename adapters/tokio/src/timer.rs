@@ -1,4 +1,4 @@
-//! Timers of tokio as getty wants them.
+//! Timers on tokio for getty.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

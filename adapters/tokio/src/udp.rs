@@ -1,4 +1,4 @@
-//! [`UdpSocket`]: UDP sockets of tokio as getty wants them.
+//! [`UdpSocket`]: UDP sockets on tokio for getty.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -20,10 +20,10 @@ use tokio::net;
 pub struct UdpSocket {
     socket: Arc<net::UdpSocket>,
     batches: BatchSocket,
-    /// On a connected socket, what tells of errors: waiting to read does not.
+    /// Watches a connected socket for errors, which waiting for readability does not report.
     errors: Option<Errors>,
-    /// Receiving has not yet found the socket empty. Until then it does not wait for readiness: otherwise a
-    /// dead socket would not be noticed before something is sent.
+    /// Set until a receive finds the socket empty. Until then receiving does not wait for readiness:
+    /// otherwise a dead socket would go unnoticed until something is sent.
     untried: bool,
 }
 
@@ -36,10 +36,10 @@ impl UdpSocket {
     }
 }
 
-/// Waits for the system to tell of an error.
+/// Waits for errors from the system.
 struct Errors {
-    /// Goes on for ever. Of tokio's ways to wait only the asynchronous one can be asked for errors; one future for the
-    /// socket's life spares one for each wait.
+    /// Runs forever. Only tokio's asynchronous wait can be asked for errors. One future for the socket's
+    /// lifetime saves making one for each wait.
     waiting: Pin<Box<dyn Future<Output = ()> + Send>>,
     found: Arc<AtomicBool>,
 }
@@ -50,17 +50,17 @@ impl Errors {
         let tell = found.clone();
         let waiting = Box::pin(async move {
             while socket.ready(Interest::ERROR).await.is_ok() {
-                // What says "would block" has tokio wait for the next one.
+                // Returning "would block" makes tokio wait for the next error.
                 let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(ErrorKind::WouldBlock.into()));
                 tell.store(true, Ordering::Relaxed);
                 poll_fn(|_| if tell.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }).await;
             }
-            std::future::pending().await // the runtime is gone, as reading will tell
+            std::future::pending().await // the runtime is gone, which reading will report
         });
         Errors { waiting, found }
     }
 
-    /// Whether there was an error since the last call; if not, the task is woken by the next.
+    /// Whether an error came since the last call. If not, the next one wakes the task.
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let _ = self.waiting.as_mut().poll(cx);
         self.found.swap(false, Ordering::Relaxed)
@@ -97,7 +97,7 @@ impl PacketIo for UdpSocket {
             let mut emptied = false;
             let result = socket.try_io(Interest::READABLE, || {
                 emptied = !batches.recv(&SockRef::from(&**socket), batch)?;
-                // That is how tokio learns that it has to wait before the next try.
+                // This lets tokio know that it must wait before the next try.
                 if emptied { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             match result {
