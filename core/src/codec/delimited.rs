@@ -7,13 +7,13 @@ use memchr::{memchr, memmem};
 
 use super::{Decoded, Decoder, Encoder, Sink, Source};
 
-/// Frames that end with a delimiter of one or more bytes. The item is what comes before it.
+/// Frames that end with a delimiter of one or more bytes. The item is the bytes before it.
 ///
-/// Searching goes on where it stopped, so a frame that arrives a byte at a time costs no more than one that
-/// arrives whole. Bytes after the last delimiter at the end of the stream are a frame that was cut off.
+/// Searching continues where it stopped, so a frame that arrives byte by byte costs no more than one that
+/// arrives whole. Bytes after the last delimiter at the end of the stream are a truncated frame.
 ///
-/// An item to send must not hold the delimiter, neither by itself nor together with the beginning of the
-/// delimiter that follows it: the peer would read two frames. This is checked.
+/// An item to send must not contain the delimiter, not even together with the beginning of the delimiter that
+/// follows it: the peer would read two frames. The encoder checks this.
 ///
 /// For lines of text there is [`Lines`].
 ///
@@ -39,12 +39,12 @@ pub struct Delimited {
 }
 
 impl Delimited {
-    /// Frames that end with `delimiter`.
+    /// Makes a codec for frames that end with `delimiter`.
     ///
-    /// Clones share what is prepared here for searching: make one codec, and a clone for each session.
+    /// Clones share the prepared search: make one codec, and clone it for each session.
     ///
     /// # Errors
-    /// [`DelimitedError::Empty`] if the delimiter is.
+    /// [`DelimitedError::Empty`] if the delimiter is empty.
     pub fn new(delimiter: impl AsRef<[u8]>) -> Result<Self, DelimitedError> {
         match delimiter.as_ref() {
             [] => Err(DelimitedError::Empty),
@@ -53,7 +53,7 @@ impl Delimited {
         }
     }
 
-    /// Frames that end with one byte, for example `b'\0'`.
+    /// Makes a codec for frames that end with one byte, for example `b'\0'`.
     pub const fn byte(delimiter: u8) -> Self {
         Self::with(Delimiter::Byte(delimiter))
     }
@@ -62,18 +62,18 @@ impl Delimited {
         Delimited { delimiter, max_frame: usize::MAX, keep: false, search: Search { from: 0 } }
     }
 
-    /// The item is the frame as it is on the wire, delimiter included; also when encoding: an item to send
-    /// must end with it. By default the delimiter is not part of the item.
+    /// Makes the item include the delimiter, when decoding and encoding: an item to send must end with it. By
+    /// default the item does not include it.
     #[must_use]
     pub const fn keep_delimiter(mut self) -> Self {
         self.keep = true;
         self
     }
 
-    /// The largest frame, in bytes on the wire, delimiter included; received and sent.
+    /// Sets the largest frame, received or sent, in bytes on the wire including the delimiter.
     ///
-    /// The session's [`Config::max_frame`](crate::Config::max_frame) holds anyway, so by default there is no
-    /// other limit. Where both are set the smaller one counts.
+    /// By default only the session's [`Config::max_frame`](crate::Config::max_frame) applies. If both are
+    /// set, the smaller one counts.
     #[must_use]
     pub const fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = bytes;
@@ -137,52 +137,49 @@ impl Encoder<Bytes> for Delimited {
     }
 }
 
-/// Why [`Delimited`] can't be made, decode or encode.
+/// Errors of making a [`Delimited`], decoding and encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DelimitedError {
-    /// There is no delimiter.
+    /// The delimiter is empty.
     #[error("the delimiter is empty: expected at least one byte")]
     Empty,
     /// No delimiter came within the limit, or an item to send makes a frame over it.
     #[error(
-        "a frame (delimiter included) is over the limit of {limit} bytes: if such frames are meant to be, \
-        raise Config::max_frame and the codec's own max_frame; if not, the peer speaks another protocol"
+        "a frame (delimiter included) is over the limit of {limit} bytes: to allow such frames, \
+        raise Config::max_frame and the codec's own max_frame; otherwise the peer speaks another protocol"
     )]
     TooLong {
-        /// The smaller one of [`Config::max_frame`](crate::Config::max_frame) and the codec's own.
+        /// The smaller one of [`Config::max_frame`](crate::Config::max_frame) and the codec's own limit.
         limit: usize,
     },
-    /// An item to send holds the delimiter, also together with the one that follows it.
+    /// An item to send contains the delimiter, possibly together with the one that follows it.
     #[error(
-        "the delimiter would begin at byte {offset} of the item already, and the peer read two frames: \
+        "the item contains the delimiter at byte {offset}, so the peer would read two frames: \
         escape it"
     )]
     Ambiguous {
-        /// Where in the item.
+        /// Position in the item.
         offset: usize,
     },
-    /// An item to send does not end with the delimiter, as it must with
-    /// [`Delimited::keep_delimiter`].
-    #[error(
-        "an item of {length} bytes does not end with the delimiter: with keep_delimiter, items include it"
-    )]
+    /// An item to send does not end with the delimiter, which [`Delimited::keep_delimiter`] requires.
+    #[error("an item of {length} bytes does not end with the delimiter: keep_delimiter requires it")]
     Unterminated {
-        /// Bytes of the item.
+        /// Length of the item in bytes.
         length: usize,
     },
 }
 
-/// Lines of text: UTF-8, each ended by LF or CRLF. The item is a [`String`] without that end.
+/// Lines of text: UTF-8, each ended by LF or CRLF. The item is a [`String`] without the line end.
 ///
-/// A CR anywhere else is part of the line. At the end of the stream a last line that has no end is delivered
-/// too, as [`BufRead::lines`](std::io::BufRead::lines) does. Searching goes on where it stopped.
+/// A CR anywhere else is part of the line. At the end of the stream a last line without an end is delivered
+/// too, as [`BufRead::lines`](std::io::BufRead::lines) does. Searching continues where it stopped.
 ///
-/// Anything that is a `str` can be sent: `String`, `&'static str`, `Arc<str>`, ... . A text that would not be
-/// read back as the same single line is refused.
+/// Any `str` type can be sent: `String`, `&'static str`, `Arc<str>` and so on. A text that would not be read
+/// back as the same single line is refused.
 ///
-/// Each line is a `String` of its own, so each costs an allocation. Where that matters,
-/// [`Delimited::byte(b'\n')`](Delimited::byte) gives lines as `Bytes`, with the CR and unchecked.
+/// Each line is a `String` of its own, which costs an allocation. To avoid it,
+/// [`Delimited::byte(b'\n')`](Delimited::byte) yields lines as `Bytes`, with the CR and unchecked.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -193,7 +190,7 @@ pub enum DelimitedError {
 /// codec.encode("HELO example.org", &mut Sink::new(&mut wire))?;
 /// assert_eq!(wire, "HELO example.org\r\n");
 ///
-/// wire.extend_from_slice(b"QUIT\n"); // both ends are read, whichever is written
+/// wire.extend_from_slice(b"QUIT\n"); // both line ends are accepted
 /// let mut src = Source::new(&mut wire);
 /// assert_eq!(codec.decode(&mut src)?, Decoded::Frame("HELO example.org".to_owned()));
 /// assert_eq!(codec.decode(&mut src)?, Decoded::Frame("QUIT".to_owned()));
@@ -207,22 +204,22 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Lines that are written with LF, and read with either end.
+    /// Makes a codec that writes LF and reads both line ends.
     pub const fn new() -> Self {
         Lines { max_frame: usize::MAX, crlf: false, search: Search { from: 0 } }
     }
 
-    /// Writes CRLF at the end of lines, as most internet protocols want it. By default LF is written.
+    /// Writes CRLF at the end of lines, as most internet protocols require. The default is LF.
     #[must_use]
     pub const fn crlf(mut self) -> Self {
         self.crlf = true;
         self
     }
 
-    /// The largest line, in bytes on the wire, its end included; received and sent.
+    /// Sets the largest line, received or sent, in bytes on the wire including its end.
     ///
-    /// The session's [`Config::max_frame`](crate::Config::max_frame) holds anyway, so by default there is no
-    /// other limit. Where both are set the smaller one counts.
+    /// By default only the session's [`Config::max_frame`](crate::Config::max_frame) applies. If both are
+    /// set, the smaller one counts.
     #[must_use]
     pub const fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = bytes;
@@ -235,7 +232,7 @@ impl Lines {
 }
 
 impl Default for Lines {
-    /// As [`new`](Self::new).
+    /// Returns [`new`](Self::new).
     fn default() -> Self {
         Self::new()
     }
@@ -254,7 +251,7 @@ impl Decoder for Lines {
                 src.advance(at + 1);
                 Ok(Decoded::Frame(text))
             }
-            // A last line of as much as the limit may yet turn out to have no end.
+            // A line of exactly the limit may still turn out to be the last one, without an end.
             None if src.len() > limit => Err(LinesError::TooLong { limit }),
             None => Ok(Decoded::Need(1)),
         }
@@ -302,46 +299,46 @@ impl<T: AsRef<str>> Encoder<T> for Lines {
     }
 }
 
-/// Why [`Lines`] can't decode or encode.
+/// Errors of decoding and encoding [`Lines`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinesError {
     /// No line ended within the limit, or a text to send makes a line over it.
     #[error(
-        "a line (its end included) is over the limit of {limit} bytes: if such lines are meant to be, raise \
-         Config::max_frame and the codec's own max_frame; if not, the peer speaks another protocol"
+        "a line (its end included) is over the limit of {limit} bytes: to allow such lines, raise \
+         Config::max_frame and the codec's own max_frame; otherwise the peer speaks another protocol"
     )]
     TooLong {
-        /// The smaller one of [`Config::max_frame`](crate::Config::max_frame) and the codec's own.
+        /// The smaller one of [`Config::max_frame`](crate::Config::max_frame) and the codec's own limit.
         limit: usize,
     },
     /// A received line is not UTF-8.
     #[error(
-        "a line is not UTF-8 from its byte {offset} on: expected UTF-8; read other encodings as bytes with \
+        "a line has invalid UTF-8 at byte {offset}: expected UTF-8; read other encodings as bytes with \
         Delimited"
     )]
     NotUtf8 {
-        /// How many bytes from the start of the line are.
+        /// Number of valid bytes from the start of the line.
         offset: usize,
     },
-    /// A text to send holds a newline.
+    /// A text to send contains a newline.
     #[error(
-        "a newline at byte {offset} of the text would make two lines of it: send one line at a time, without \
-        it"
+        "the text has a newline at byte {offset}, which would split it: send one line at a time, without \
+        the newline"
     )]
     Newline {
-        /// Where in the text.
+        /// Position in the text.
         offset: usize,
     },
-    /// A text to send ends with CR, and LF is written: the peer would take both as the end of the line.
+    /// A text to send ends with CR while LF is written: the peer would take both as the line end.
     #[error(
-        "the text ends with a carriage return, which the peer would not get: send it without, or use \
+        "the text ends with a carriage return, which the peer would drop: send it without, or use \
         Lines::crlf"
     )]
     TrailingReturn,
 }
 
-/// What ends a frame. At least one byte.
+/// The end of a frame: at least one byte.
 #[derive(Debug, Clone)]
 enum Delimiter {
     Byte(u8),
@@ -367,11 +364,11 @@ impl Delimiter {
         }
     }
 
-    /// Where in `payload` the delimiter begins, if it is found there before the one that is to follow it.
+    /// The position of a delimiter that begins within `payload`, before the one that follows it.
     fn early_in(&self, payload: &[u8]) -> Option<usize> {
         self.find(payload).or_else(|| {
-            // The payload may end with a head of the delimiter that the delimiter itself completes, if what
-            // is left of it is how it begins: `a` before `aa`, `ab` before `aba`... the longest head first.
+            // The payload may end with a prefix of the delimiter that the delimiter itself completes, if it
+            // begins with the rest: `a` before `aa`, `ab` before `aba`. Tries the longest prefix first.
             let delimiter = self.as_slice();
             (1..delimiter.len())
                 .rev()
@@ -382,16 +379,16 @@ impl Delimiter {
     }
 }
 
-/// How far the frame at the start of the source was searched.
+/// The part of the frame at the start of the source that was searched.
 #[derive(Debug, Default)]
 struct Search {
     from: usize,
 }
 
 impl Search {
-    /// Where the first delimiter begins that ends within `limit`; it is `delimiter` bytes long.
+    /// Finds the first delimiter, of `delimiter` bytes, that ends within `limit`. Returns its start.
     ///
-    /// Must be given the same frame until it is found and consumed.
+    /// Must be given the same frame until the delimiter is found and consumed.
     fn find(
         &mut self,
         src: &[u8],
@@ -415,7 +412,7 @@ impl Search {
     }
 }
 
-/// A clone is for another stream as a rule, where nothing was searched. To search again is never wrong.
+/// A clone is usually for another stream, so it starts from nothing. Searching again is never wrong.
 impl Clone for Search {
     fn clone(&self) -> Self {
         Search::default()

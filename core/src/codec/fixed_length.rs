@@ -1,4 +1,4 @@
-//! [`FixedLength`]: frames that are all of one length.
+//! [`FixedLength`]: frames of one length.
 
 use std::num::NonZeroUsize;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Decoded, Decoder, Encoder, Sink, Source};
 
-/// Frames that are all of one length: every so many bytes are an item.
+/// Frames of one length: every `length` bytes are an item.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -27,10 +27,10 @@ pub struct FixedLength {
 }
 
 impl FixedLength {
-    /// Frames of `length` bytes.
+    /// Makes a codec for frames of `length` bytes.
     ///
-    /// The session's [`Config::max_frame`](crate::Config::max_frame) must not be below it: nothing could be
-    /// received then, and the first byte ends the session with [`FixedLengthError::TooLong`].
+    /// The session's [`Config::max_frame`](crate::Config::max_frame) must be at least that: otherwise the
+    /// first received byte ends the session with [`FixedLengthError::TooLong`].
     pub const fn new(length: NonZeroUsize) -> Self {
         FixedLength { length }
     }
@@ -71,24 +71,24 @@ impl Encoder<Bytes> for FixedLength {
     }
 }
 
-/// Why [`FixedLength`] can't decode or encode.
+/// Errors of decoding and encoding [`FixedLength`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FixedLengthError {
     /// The session does not allow frames of the codec's length.
     #[error("frames of {length} bytes are over the session's limit of {limit}: raise Config::max_frame")]
     TooLong {
-        /// The codec's length of a frame.
+        /// The codec's frame length in bytes.
         length: usize,
         /// [`Config::max_frame`](crate::Config::max_frame).
         limit: usize,
     },
-    /// An item to send is not of the codec's length.
-    #[error("an item of {length} bytes is no frame: expected exactly {expected}; pad or split it")]
+    /// An item to send does not have the codec's length.
+    #[error("an item of {length} bytes is not a frame: expected exactly {expected}; pad or split it")]
     Length {
-        /// Bytes of the item.
+        /// Length of the item in bytes.
         length: usize,
-        /// The codec's length of a frame.
+        /// The codec's frame length in bytes.
         expected: usize,
     },
 }
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(wire, "four");
         assert_eq!(
             FixedLengthError::Length { length: 3, expected: 4 }.to_string(),
-            "an item of 3 bytes is no frame: expected exactly 4; pad or split it"
+            "an item of 3 bytes is not a frame: expected exactly 4; pad or split it"
         );
     }
 

@@ -4,38 +4,38 @@ use bytes::Bytes;
 
 use super::{Decoded, Decoder, Encoder, Sink, Source};
 
-/// Frames that begin with a header which holds their length.
+/// Frames with a header that contains their length.
 ///
-/// By default ([`new`](Self::new)) the header is a length of 4 bytes, big-endian, and the item is the
-/// payload that follows it. Other shapes are described by
+/// By default ([`new`](Self::new)) the header is a 4-byte big-endian length, and the item is the payload that
+/// follows it. Setters describe other formats:
 ///
-/// | setter | what it says | default |
+/// | setter | meaning | default |
 /// |---|---|---|
-/// | [`field`](Self::field) | how the length is written | [`LengthField::U32`] |
+/// | [`field`](Self::field) | format of the length field | [`LengthField::U32`] |
 /// | [`byte_order`](Self::byte_order) | order of its bytes | [`ByteOrder::Big`] |
 /// | [`offset`](Self::offset) | header bytes before the length field | 0 |
 /// | [`adjustment`](Self::adjustment) | value read + adjustment = bytes after the length field | 0 |
-/// | [`strip`](Self::strip), [`keep_header`](Self::keep_header) | what the item lacks of the frame | the header |
+/// | [`strip`](Self::strip), [`keep_header`](Self::keep_header) | bytes omitted from the item | the header |
 /// | [`max_frame`](Self::max_frame) | largest frame on the wire, header included | only the session's limit |
 ///
 /// The *header* is everything up to the end of the length field: `offset` bytes and the field. If the length
-/// covers the header too, a negative adjustment takes it off; if it leaves out some of what follows (flags
-/// between the length and the payload, a checksum at the end), a positive one adds that. What is stripped has
-/// no say in where a frame ends, as in Netty and other than in tokio-util.
+/// covers the header too, subtract it with a negative adjustment. If it does not cover everything after the
+/// field (flags before the payload, a checksum at the end), add the rest with a positive one. Stripping does
+/// not affect where a frame ends, as in Netty and unlike tokio-util.
 ///
 /// # Encoding
-/// The encoder writes what the decoder reads as the same item, or refuses:
+/// The encoder writes only what the decoder reads back as the same item, and refuses anything else:
 ///
-/// * with the header stripped and no offset, the item is what follows the length field: the encoder writes
-///   the length and the item;
-/// * with [`keep_header`](Self::keep_header) the item is the whole frame: the encoder writes it as it is,
-///   once it has checked that its length field agrees with its size;
-/// * in every other shape the decoder throws away bytes that nobody could make up again. Such a codec only
-///   decodes; encoding gives [`LengthDelimitedError::CannotEncode`].
+/// * With the header stripped and no offset, the item is the bytes after the length field: the encoder writes
+///   the length and the item.
+/// * With [`keep_header`](Self::keep_header) the item is the whole frame: the encoder checks that its length
+///   field agrees with its size, then writes it unchanged.
+/// * In every other format the decoder drops bytes that cannot be restored. Such a codec only decodes;
+///   encoding fails with [`LengthDelimitedError::CannotEncode`].
 ///
 /// # Examples
-/// A header of a type byte, a length of 2 bytes that counts the whole frame, and a flag byte; the item is
-/// the frame as it is on the wire:
+/// A header of a type byte, a 2-byte length that counts the whole frame, and a flag byte. The item is the
+/// frame as it is on the wire:
 ///
 /// ```
 /// use bytes::{Bytes, BytesMut};
@@ -73,12 +73,12 @@ pub struct LengthDelimited {
     strip: Strip,
     field: LengthField,
     order: ByteOrder,
-    /// Whether all but `max_frame` is as in `new()`: spares the hot path everything else.
+    /// Whether everything except `max_frame` is as in `new()`: lets the hot path skip the general case.
     plain: bool,
 }
 
 impl LengthDelimited {
-    /// A length of 4 bytes, big-endian, and a payload of that many bytes, which is the item.
+    /// Makes a codec with a 4-byte big-endian length. The item is the payload after it.
     pub const fn new() -> Self {
         LengthDelimited {
             max_frame: usize::MAX,
@@ -91,38 +91,37 @@ impl LengthDelimited {
         }
     }
 
-    /// A length as a varint, and a payload of that many bytes: as [`new`](Self::new) with
-    /// [`LengthField::Varint`].
+    /// Makes a codec with a varint length: like [`new`](Self::new) with [`LengthField::Varint`].
     pub const fn varint() -> Self {
         Self::new().field(LengthField::Varint)
     }
 
-    /// How the length is written. Default [`LengthField::U32`].
+    /// Sets the format of the length field. Default [`LengthField::U32`].
     #[must_use]
     pub const fn field(mut self, field: LengthField) -> Self {
         self.field = field;
         self.settled()
     }
 
-    /// The order of the length field's bytes. Default [`ByteOrder::Big`], "network order". A varint has an
-    /// order of its own, so this changes nothing for it.
+    /// Sets the order of the length field's bytes. Default [`ByteOrder::Big`], "network order". Has no effect
+    /// on a varint, which has its own order.
     #[must_use]
     pub const fn byte_order(mut self, order: ByteOrder) -> Self {
         self.order = order;
         self.settled()
     }
 
-    /// How many bytes come before the length field, as a part of the header. Default 0.
+    /// Sets the number of header bytes before the length field. Default 0.
     #[must_use]
     pub const fn offset(mut self, bytes: u16) -> Self {
         self.offset = bytes;
         self.settled()
     }
 
-    /// What to add to the length field's value to get the number of bytes after the field. Default 0.
+    /// Sets the number to add to the length field's value to get the bytes after the field. Default 0.
     ///
-    /// Negative if the length counts (a part of) the header too, positive if it does not count everything
-    /// that follows the field. A frame for which the sum is negative is refused as
+    /// Negative if the length also counts the header or a part of it, positive if it does not count
+    /// everything after the field. A frame with a negative sum is refused as
     /// [`LengthDelimitedError::Negative`].
     #[must_use]
     pub const fn adjustment(mut self, bytes: i64) -> Self {
@@ -130,34 +129,34 @@ impl LengthDelimited {
         self.settled()
     }
 
-    /// Leaves the first `bytes` of a frame, whatever they hold, out of the item. The default is
+    /// Omits the first `bytes` of a frame from the item, whatever they are. The default is
     /// [`strip_header`](Self::strip_header).
     ///
-    /// A frame shorter than that is refused as [`LengthDelimitedError::Strip`]. Most numbers make a codec
-    /// that only decodes; see [Encoding](Self#encoding).
+    /// A shorter frame is refused as [`LengthDelimitedError::Strip`]. Most values make a codec that only
+    /// decodes; see [Encoding](Self#encoding).
     #[must_use]
     pub const fn strip(mut self, bytes: u16) -> Self {
         self.strip = Strip::Bytes(bytes);
         self.settled()
     }
 
-    /// The item is what follows the length field. The default.
+    /// Makes the item the bytes after the length field. The default.
     #[must_use]
     pub const fn strip_header(mut self) -> Self {
         self.strip = Strip::Header;
         self.settled()
     }
 
-    /// The item is the whole frame, as it is on the wire: [`strip`](Self::strip)`(0)`.
+    /// Makes the item the whole frame, as it is on the wire: [`strip`](Self::strip)`(0)`.
     #[must_use]
     pub const fn keep_header(self) -> Self {
         self.strip(0)
     }
 
-    /// The largest frame, in bytes on the wire, header included; received and sent.
+    /// Sets the largest frame, received or sent, in bytes on the wire including the header.
     ///
-    /// The session's [`Config::max_frame`](crate::Config::max_frame) holds anyway, so by default there is no
-    /// other limit. Where both are set the smaller one counts.
+    /// By default only the session's [`Config::max_frame`](crate::Config::max_frame) applies. If both are
+    /// set, the smaller one counts.
     #[must_use]
     pub const fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = bytes;
@@ -193,7 +192,7 @@ impl LengthDelimited {
         Ok(Decoded::Frame(src.take(frame - strip)))
     }
 
-    /// What the header at the start of `bytes` says.
+    /// Reads the header at the start of `bytes`.
     fn read_header(&self, bytes: &[u8], limit: usize) -> Result<Header, LengthDelimitedError> {
         let offset = usize::from(self.offset);
         let field = bytes.get(offset..).unwrap_or_default();
@@ -244,7 +243,7 @@ impl LengthDelimited {
         self.strip == Strip::Bytes(0)
     }
 
-    /// Whether items are exactly what follows a header that is nothing but the length.
+    /// Whether items are exactly the bytes after a header that consists only of the length.
     fn strips_to_payload(&self) -> bool {
         let strips_header = match self.strip {
             Strip::Header => true,
@@ -253,7 +252,7 @@ impl LengthDelimited {
         self.offset == 0 && strips_header
     }
 
-    /// Whether `item` is one whole frame: what the decoder would give.
+    /// Checks that `item` is one whole frame, as the decoder would return it.
     fn check_whole(&self, item: &Bytes) -> Result<(), LengthDelimitedError> {
         let length = item.len();
         match self.read_header(item, self.max_frame)? {
@@ -263,7 +262,7 @@ impl LengthDelimited {
         }
     }
 
-    /// The value that announces a payload of `length` bytes.
+    /// The length field's value for a payload of `length` bytes.
     fn value_for(&self, length: usize) -> Result<u64, LengthDelimitedError> {
         // 128 bits hold every difference of the two.
         let value = length as i128 - i128::from(self.adjustment);
@@ -287,7 +286,7 @@ impl LengthDelimited {
 }
 
 impl Default for LengthDelimited {
-    /// As [`new`](Self::new).
+    /// Returns [`new`](Self::new).
     fn default() -> Self {
         Self::new()
     }
@@ -310,7 +309,7 @@ impl Decoder for LengthDelimited {
         if length > limit as u64 {
             return Err(LengthDelimitedError::TooLong { length, limit });
         }
-        // It is not above a usize.
+        // The length fits a `usize`, as it is within the limit.
         let frame = length as usize;
         if src.len() < frame {
             return Ok(Decoded::Need(frame - src.len()));
@@ -355,7 +354,7 @@ impl Encoder<Bytes> for LengthDelimited {
     }
 }
 
-/// How a [`LengthDelimited`] length is written.
+/// The format of a [`LengthDelimited`] length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LengthField {
     /// One byte: up to 255.
@@ -375,17 +374,17 @@ pub enum LengthField {
     U56,
     /// 8 bytes: up to 2^64 - 1.
     U64,
-    /// Unsigned LEB128, as in Protocol Buffers: 7 bits a byte, lowest first, the top bit set on all bytes but
-    /// the last; 1 to 10 bytes, up to 2^64 - 1.
+    /// Unsigned LEB128, as in Protocol Buffers: 7 bits per byte, lowest first, the top bit set on all bytes
+    /// except the last; 1 to 10 bytes, up to 2^64 - 1.
     ///
-    /// The encoder writes the shortest form. The decoder takes longer ones too (`80 00` for 0), because
-    /// writers that leave room for the length and fill it in later pad it; but no more than 10 bytes and no
-    /// value beyond 64 bits.
+    /// The encoder writes the shortest form. The decoder also accepts longer ones (`80 00` for 0), since
+    /// writers that reserve space for the length and fill it in later pad it. It accepts no more than 10
+    /// bytes and no value beyond 64 bits.
     Varint,
 }
 
 impl LengthField {
-    /// The field of `bytes` bytes, for widths that are known at run time only; `None` unless it is 1 to 8.
+    /// The field of `bytes` bytes, for widths known only at run time; `None` unless it is 1 to 8.
     pub const fn fixed(bytes: usize) -> Option<Self> {
         Some(match bytes {
             1 => LengthField::U8,
@@ -400,7 +399,7 @@ impl LengthField {
         })
     }
 
-    /// How many bytes it has; `None` for a varint, which depends on the value.
+    /// The width in bytes; `None` for a varint, whose width depends on the value.
     pub const fn width(self) -> Option<usize> {
         Some(match self {
             LengthField::U8 => 1,
@@ -415,7 +414,7 @@ impl LengthField {
         })
     }
 
-    /// The largest value that it holds.
+    /// The largest value of the field.
     pub const fn max(self) -> u64 {
         match self.width() {
             Some(width) => u64::MAX >> (64 - 8 * width),
@@ -423,28 +422,28 @@ impl LengthField {
         }
     }
 
-    /// How many bytes `value` takes.
+    /// The number of bytes that `value` takes.
     const fn encoded_len(self, value: u64) -> usize {
         match self.width() {
             Some(width) => width,
-            // 0 takes a byte as well.
+            // 0 takes a byte too.
             None => (64 - (value | 1).leading_zeros()).div_ceil(7) as usize,
         }
     }
 }
 
-/// Which byte of a [`LengthDelimited`] length comes first.
+/// The order of a [`LengthDelimited`] length's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ByteOrder {
-    /// The most significant one. The default: "network order".
+    /// Most significant byte first. The default: "network order".
     #[default]
     Big,
-    /// The least significant one.
+    /// Least significant byte first.
     Little,
 }
 
 impl ByteOrder {
-    /// The number in `field`, which is at most 8 bytes long.
+    /// Reads the number in `field`, which has at most 8 bytes.
     fn read(self, field: &[u8]) -> u64 {
         let push = |value: u64, &byte: &u8| value << 8 | u64::from(byte);
         match self {
@@ -454,104 +453,105 @@ impl ByteOrder {
     }
 }
 
-/// Why [`LengthDelimited`] can't decode or encode.
+/// Errors of decoding and encoding [`LengthDelimited`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LengthDelimitedError {
     /// A received header announces a frame over the limit, or an item to send makes one.
     #[error(
-        "a frame of {length} bytes (header included) is over the limit of {limit}: if such frames are meant \
-        to be, raise Config::max_frame and the codec's own max_frame; if not, the peer speaks another \
+        "a frame of {length} bytes (header included) is over the limit of {limit}: to allow such \
+        frames, raise Config::max_frame and the codec's own max_frame; otherwise the peer speaks another \
         protocol"
     )]
     TooLong {
-        /// Bytes on the wire, header included; `u64::MAX` also stands for more than that.
+        /// Size on the wire in bytes, header included; `u64::MAX` if it does not fit.
         length: u64,
-        /// The smaller one of [`Config::max_frame`](crate::Config::max_frame) and the codec's own.
+        /// The smaller one of [`Config::max_frame`](crate::Config::max_frame) and the codec's own limit.
         limit: usize,
     },
-    /// A received length is smaller than what the adjustment takes off.
+    /// A received length is smaller than a negative adjustment subtracts.
     #[error(
         "a length of {value} with an adjustment of {adjustment} is negative: expected at least {}; check the \
-         adjustment, or the peer speaks another protocol",
+         adjustment and the peer's protocol",
         .adjustment.unsigned_abs()
     )]
     Negative {
-        /// What the length field holds.
+        /// The value of the length field.
         value: u64,
         /// [`LengthDelimited::adjustment`].
         adjustment: i64,
     },
     /// A received varint does not end after 10 bytes, or does not fit 64 bits.
     #[error(
-        "the length is a varint of more than 64 bits: the peer speaks another protocol, or lost its framing"
+        "the length is a varint of more than 64 bits: the peer speaks another protocol or lost its framing"
     )]
     Varint,
-    /// A received frame is shorter than what is to be stripped from it.
+    /// A received frame is shorter than the bytes to strip from it.
     #[error(
         "a frame of {length} bytes is shorter than the {strip} bytes to strip from it; check \
         LengthDelimited::strip"
     )]
     Strip {
-        /// Bytes on the wire, header included.
+        /// Size on the wire in bytes, header included.
         length: usize,
         /// [`LengthDelimited::strip`].
         strip: usize,
     },
-    /// An item to send can't be announced by the length field.
+    /// An item to send has a length that the length field can't hold.
     #[error(
-        "a payload of {length} bytes with an adjustment of {adjustment} can't be announced: the length field \
+        "a payload of {length} bytes with an adjustment of {adjustment} does not fit: the length field \
         holds 0 to {max}; use a wider LengthField, or split the payload"
     )]
     Unfit {
-        /// Bytes of the item.
+        /// Length of the item in bytes.
         length: usize,
         /// [`LengthDelimited::adjustment`].
         adjustment: i64,
         /// The largest value of the length field.
         max: u64,
     },
-    /// An item to send, a whole frame because the header is kept, ends before its length field does.
+    /// An item to send, which must be a whole frame since the header is kept, ends within its header.
     #[error(
-        "an item of {length} bytes is no whole frame, its header alone takes {needed}: with the header kept, \
-        items include it"
+        "an item of {length} bytes is shorter than its header of {needed}: with the header kept, items must \
+        be whole frames"
     )]
     NoHeader {
-        /// Bytes of the item.
+        /// Length of the item in bytes.
         length: usize,
-        /// Bytes of the header, as far as it can be told.
+        /// Length of the header in bytes, as far as it is known.
         needed: usize,
     },
-    /// An item to send, a whole frame because the header is kept, is not as long as its header says.
+    /// An item to send, which must be a whole frame since the header is kept, contradicts the length in its
+    /// header.
     #[error(
         "the item has {length} bytes, but its header announces {announced}: with the header kept, items \
-        include it"
+        must be whole frames"
     )]
     Mismatch {
-        /// Bytes of the item.
+        /// Length of the item in bytes.
         length: usize,
-        /// Bytes of the frame according to its header.
+        /// Length of the frame in bytes, according to its header.
         announced: usize,
     },
-    /// The decoder strips bytes that the encoder can't make up. See [Encoding](LengthDelimited#encoding).
+    /// The decoder strips bytes that the encoder can't restore. See [Encoding](LengthDelimited#encoding).
     #[error(
-        "this codec only decodes: it strips bytes that can't be made up again; use \
+        "this codec only decodes, since it strips bytes that can't be restored: use \
         LengthDelimited::keep_header and send whole frames"
     )]
     CannotEncode,
 }
 
-/// Bytes of the header in the default shape.
+/// Length of the header in the default format, in bytes.
 const PLAIN_HEADER: usize = 4;
 
-/// What is not part of the item.
+/// The part of a frame that is not in the item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strip {
     Header,
     Bytes(u16),
 }
 
-/// What can be said about a frame from its first bytes.
+/// The result of reading the first bytes of a frame.
 enum Header {
     /// Sizes of the header and of the whole frame, in bytes.
     Whole { header: usize, frame: usize },
@@ -559,11 +559,11 @@ enum Header {
     Missing(usize),
 }
 
-/// The value and the size of the varint at the start of `bytes`, if it is complete.
+/// Reads the varint at the start of `bytes`: its value and size, if it is complete.
 fn read_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, LengthDelimitedError> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().enumerate() {
-        // The tenth byte has room for the last of 64 bits, and none for a sign that more follow.
+        // The tenth byte has room for the last of the 64 bits only, and can't be followed by another.
         if at == 9 && byte > 1 {
             return Err(LengthDelimitedError::Varint);
         }

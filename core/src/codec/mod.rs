@@ -1,7 +1,7 @@
-//! Codecs: how messages lie in a stream of bytes.
+//! Codecs: the format of messages in a stream of bytes.
 //!
-//! A codec is a [`Decoder`] and an [`Encoder`]. Ready-made ones: [`LengthDelimited`], [`Delimited`] and
-//! [`Lines`], [`FixedLength`], [`Raw`]. One of your own looks at [`Source`] and writes to [`Sink`]:
+//! A codec is a [`Decoder`] and an [`Encoder`]. This module has [`LengthDelimited`], [`Delimited`],
+//! [`Lines`], [`FixedLength`] and [`Raw`]. A codec of your own reads [`Source`] and writes [`Sink`]:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -67,19 +67,20 @@ pub(crate) use source::copy_to_slab;
 
 use std::error::Error;
 
-/// What a [`Decoder`] found.
+/// The result of a [`Decoder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded<T> {
-    /// A whole frame, which the decoder has consumed.
+    /// A whole frame, consumed by the decoder.
     Frame(T),
-    /// No whole frame is there: at least this many more bytes are needed before it is worth asking again. Bytes
-    /// that belong to no frame (padding, say) may have been consumed.
-    /// Never 0. A large number costs nothing: memory grows with what arrives, not with what is asked for.
+    /// No whole frame yet. The decoder needs at least this many more bytes before it is called again. It may
+    /// have consumed bytes that belong to no frame, such as padding.
+    ///
+    /// Never 0. A large number costs nothing: memory grows with the bytes that arrive, not with this number.
     Need(usize),
 }
 
 impl<T> Decoded<T> {
-    /// Changes the frame, if there is one.
+    /// Converts the frame, if there is one.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Decoded<U> {
         match self {
             Decoded::Frame(frame) => Decoded::Frame(change(frame)),
@@ -92,25 +93,27 @@ impl<T> Decoded<T> {
 pub trait Decoder {
     /// A decoded message.
     type Item;
-    /// Why the bytes can't be decoded.
+    /// The error for bytes that can't be decoded.
     type Error: Error + Send + Sync + 'static;
 
-    /// Looks at the start of `src` and consumes one frame, if a whole one is there.
+    /// Decodes and consumes one frame at the start of `src`, if it is complete.
     ///
-    /// Called again after each frame, and after a [`Decoded::Need`] once that many bytes have come. The
-    /// session ends with [`CloseReason::Decoder`](crate::CloseReason::Decoder) if a frame consumes nothing, if `Need`
-    /// is 0, or if it asks for more than [`Config::max_buffered`](crate::Config::max_buffered) in all.
+    /// Called again after each frame, and after a [`Decoded::Need`] once that many bytes have arrived. The
+    /// session ends with [`CloseReason::Decoder`](crate::CloseReason::Decoder) if a frame consumes nothing,
+    /// if `Need` is 0, or if it asks for more than [`Config::max_buffered`](crate::Config::max_buffered) in
+    /// total.
     ///
     /// # Errors
-    /// An error ends the session: a byte stream that lost its framing can't be trusted any more. The decoder is not
-    /// called again; answers to what came before are still sent, as in a graceful close, and then
-    /// [`CloseReason::Codec`](crate::CloseReason::Codec) holds the error.
+    /// An error ends the session with [`CloseReason::Codec`](crate::CloseReason::Codec), since a byte stream
+    /// that lost its framing can't be trusted any longer. The decoder is not called again. Replies to earlier
+    /// messages are still sent, as in a graceful close.
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Self::Item>, Self::Error>;
 
-    /// Looks at what is left when the peer has ended its stream; called until it gives `None` or nothing is left.
+    /// Decodes the bytes left when the peer has ended its stream. Called until it returns `None` or nothing
+    /// is left.
     ///
-    /// By default there is nothing more: bytes that remain are the start of a frame that was cut off, and
-    /// the close reason says so. A codec whose last message may end with the stream overrides this.
+    /// By default returns `None`: the bytes left are a truncated frame, and the close reason says so.
+    /// Override this if the last message may end with the stream.
     ///
     /// # Errors
     /// As for [`decode`](Self::decode).
@@ -118,31 +121,31 @@ pub trait Decoder {
         Ok(None)
     }
 
-    /// Forgets what it knows of a frame that has begun: the rest of it will never come, and what comes next is the start
-    /// of another. Over datagrams this follows a frame that is not whole or not good, and what
-    /// [`decode_eof`](Self::decode_eof) gave of the last bytes of one; over streams it never happens.
+    /// Discards state about a frame that has begun: its rest will never come, and the next bytes start
+    /// another frame. Over datagrams this follows an incomplete or invalid frame, and a frame that
+    /// [`decode_eof`](Self::decode_eof) made of a datagram's last bytes. Over streams it is never called.
     ///
-    /// By default there is nothing to forget, which is right for decoders that look at the source afresh each time.
+    /// By default does nothing, which is right for decoders without such state.
     fn reset(&mut self) {}
 }
 
 /// Writes messages as bytes.
 pub trait Encoder<T> {
-    /// Why a message can't be encoded.
+    /// The error for a message that can't be encoded.
     type Error: Error + Send + Sync + 'static;
 
     /// Writes one frame to `dst`.
     ///
     /// # Errors
-    /// An error is given to the sender and the session goes on: everything that this call wrote to `dst` is
-    /// taken back, and nothing that was there before.
+    /// The sender gets the error and the session goes on: everything that this call wrote to `dst` is removed
+    /// again.
     fn encode(&mut self, item: T, dst: &mut Sink<'_>) -> Result<(), Self::Error>;
 
-    /// How many bytes [`encode`](Self::encode) will write for `item`, when that is cheap to tell.
+    /// The number of bytes that [`encode`](Self::encode) will write for `item`, if that is cheap to compute.
     ///
-    /// With it, an item that is too large, or too large for now, is given back to the sender untouched.
-    /// Without it (the default, `None`) an item over the limit is refused after encoding and is lost to its
-    /// sender, and the queue may pass its hard limit by one message.
+    /// It lets the session return an item that is too large, or too large for now, to the sender unchanged.
+    /// Without it (`None`, the default) an item over the limit is refused only after encoding and is lost,
+    /// and the queue may exceed its hard limit by one message.
     fn encoded_len(&self, _item: &T) -> Option<usize> {
         None
     }

@@ -1,4 +1,4 @@
-//! [`Raw`]: bytes as they come.
+//! [`Raw`]: bytes as they arrive.
 
 use std::convert::Infallible;
 
@@ -6,14 +6,13 @@ use bytes::Bytes;
 
 use super::{Decoded, Decoder, Encoder, Sink, Source};
 
-/// No framing: whatever has arrived is one item.
+/// No framing: an item is whatever has arrived.
 ///
-/// Items are never empty and no larger than the session's
-/// [`Config::max_frame`](crate::Config::max_frame). Where one ends says nothing: a byte stream keeps no
-/// boundaries, so what the peer sent at once may come in pieces, and several of its items as one. Good for
-/// relays, and for protocols that a listener parses itself.
+/// Items are never empty and never larger than the session's [`Config::max_frame`](crate::Config::max_frame).
+/// Their boundaries have no meaning: a byte stream may split what the peer sent at once, and join several of
+/// its items. Suited to relays, and to protocols that a listener parses itself.
 ///
-/// The encoder writes an item as it is; an empty one writes nothing.
+/// The encoder writes an item unchanged; an empty one writes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Raw;
 
@@ -26,7 +25,7 @@ impl Decoder for Raw {
         if src.is_empty() {
             return Ok(Decoded::Need(1));
         }
-        // An item of 0 bytes would go on for ever.
+        // Empty items would never end.
         let len = src.len().min(src.max_frame().max(1));
         Ok(Decoded::Frame(src.take(len)))
     }

@@ -8,14 +8,14 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::hidden::HiddenBytes;
 
-/// Bytes to send, in order: gathered ones with chained payloads between them.
+/// Bytes to send, in order: copied bytes with zero-copy payloads between them.
 #[derive(Default)]
 pub(crate) struct Segments {
-    /// Everything that was copied, in order.
+    /// All copied bytes, in order.
     pub(crate) gathered: BytesMut,
     /// Payloads that were not copied, in order.
     pub(crate) chained: VecDeque<Chained>,
-    /// How many gathered bytes were written and dropped so far: what `Chained::at` counts from.
+    /// Copied bytes written and dropped so far: the origin of `Chained::at`.
     pub(crate) written: u64,
 }
 
@@ -24,7 +24,7 @@ impl Segments {
         self.gathered.is_empty() && self.chained.is_empty()
     }
 
-    /// The first piece that is to be written.
+    /// The first piece to write.
     pub(crate) fn chunk(&self) -> &[u8] {
         match self.chained.front() {
             None => &self.gathered,
@@ -33,7 +33,7 @@ impl Segments {
         }
     }
 
-    /// Fills `dst` with the pieces that are to be written, in order.
+    /// Fills `dst` with the pieces to write, in order.
     pub(crate) fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
         let mut put = |piece: &'a [u8]| {
@@ -73,7 +73,7 @@ impl Segments {
                 }
             };
             if step == 0 {
-                break; // counted wrong: better to stop than to spin
+                break; // counted wrong: stop rather than spin
             }
             n -= step;
         }
@@ -107,9 +107,9 @@ impl fmt::Debug for Segments {
     }
 }
 
-/// A payload that is sent from where it lies.
+/// A payload that is sent without copying.
 pub(crate) struct Chained {
-    /// The payload comes after this many gathered bytes, counted as `Segments::written` is.
+    /// Number of copied bytes before the payload, counted as in `Segments::written`.
     pub(crate) at: u64,
     pub(crate) payload: Bytes,
 }

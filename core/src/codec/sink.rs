@@ -1,4 +1,4 @@
-//! [`Sink`]: where an encoder writes.
+//! [`Sink`]: the output of an encoder.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,15 +9,15 @@ use super::segments::{Chained, Segments};
 use crate::copy;
 use crate::hidden::HiddenBytes;
 
-/// Takes the bytes of one message from an [`Encoder`](super::Encoder).
+/// Collects the bytes of one message from an [`Encoder`](super::Encoder).
 ///
-/// A message may have many parts, written in order. Small parts are copied and lie together with their
-/// neighbours; large [`Bytes`] are chained: sent from where they lie, never copied.
+/// A message may have many parts, written in order. Small parts are copied into one buffer; large [`Bytes`]
+/// are chained: sent without copying.
 pub struct Sink<'a> {
     gathered: &'a mut BytesMut,
-    /// How long `gathered` was when the message began.
+    /// Length of `gathered` when the message began.
     start: usize,
-    /// Where payloads are chained, and the position of the start of `gathered`.
+    /// The chained payloads, and the position of the start of `gathered`.
     chain: Option<(&'a mut VecDeque<Chained>, u64)>,
     chain_over: usize,
     chained: usize,
@@ -30,7 +30,7 @@ impl fmt::Debug for Sink<'_> {
 }
 
 impl<'a> Sink<'a> {
-    /// A sink that copies everything to a buffer of one's own: to call an encoder outside of a session.
+    /// Makes a sink that copies everything to `buffer`: for calling an encoder outside a session.
     pub fn new(buffer: &'a mut BytesMut) -> Self {
         Sink { start: buffer.len(), gathered: buffer, chain: None, chain_over: usize::MAX, chained: 0 }
     }
@@ -42,14 +42,14 @@ impl<'a> Sink<'a> {
         Sink { start: gathered.len(), gathered, chain, chain_over, chained: 0 }
     }
 
-    /// Writes `bytes` by copying them.
+    /// Writes a copy of `bytes`.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         copy::append(self.gathered, bytes);
     }
 
-    /// Writes `payload`: from where it lies if it is at least
-    /// [`Config::chain_over`](crate::Config::chain_over) long, by copying it otherwise.
+    /// Writes `payload`. Does not copy it if it has at least
+    /// [`Config::chain_over`](crate::Config::chain_over) bytes.
     #[inline]
     pub fn put_bytes(&mut self, payload: Bytes) {
         if payload.len() >= self.chain_over && !payload.is_empty() {
@@ -59,7 +59,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Writes a copy of `bytes`, as `change` makes it.
+    /// Writes a copy of `bytes`, modified by `change`.
     #[cfg(feature = "websocket")]
     #[inline]
     pub(crate) fn put_changed(&mut self, bytes: &[u8], change: impl FnOnce(&mut [u8])) {
@@ -68,7 +68,7 @@ impl<'a> Sink<'a> {
         change(&mut self.gathered[from..]);
     }
 
-    /// Where copied bytes go, for those who append by themselves.
+    /// The buffer of copied bytes, for appending directly.
     #[cfg(feature = "deflate")]
     pub(crate) fn gathered(&mut self) -> &mut BytesMut {
         self.gathered
@@ -83,8 +83,8 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Writes what `write` does, with a prefix that depends on its length and may change what was copied. With
-    /// `copies`, nothing is chained. An error leaves nothing behind.
+    /// Writes the output of `write` after a prefix, which depends on its length and may change copied bytes.
+    /// With `copies`, nothing is chained. On an error nothing is written.
     #[cfg(feature = "websocket")]
     pub(crate) fn put_prefixed<E, Prefix: AsRef<[u8]>>(
         &mut self,
@@ -119,7 +119,7 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// How many bytes this message has so far.
+    /// The number of bytes of this message so far.
     #[inline]
     pub fn written(&self) -> usize {
         self.gathered.len() - self.start + self.chained

@@ -1,4 +1,4 @@
-//! [`Source`]: the bytes that a decoder looks at.
+//! [`Source`]: the input of a decoder.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,13 +10,13 @@ use crate::hidden::HiddenBytes;
 /// Size of the block that small frames are copied to.
 const SLAB_SIZE: usize = 8 * 1024;
 
-/// The received bytes that are not decoded yet, oldest first. Dereferences to a slice.
+/// Received bytes that are not decoded yet, oldest first. Dereferences to a slice.
 ///
-/// A decoder looks at the slice and then consumes a frame: with [`take`](Self::take) as [`Bytes`], or by
-/// reading what it wants and calling [`advance`](Self::advance).
+/// A decoder looks at the slice and then consumes a frame: as [`Bytes`] with [`take`](Self::take), or by
+/// reading it and calling [`advance`](Self::advance).
 pub struct Source<'a> {
     buffer: &'a mut BytesMut,
-    /// Where frames below a size are copied to, unless the buffer lies there itself.
+    /// The block for frames below the given size, unless the buffer is in it itself.
     slab: Option<(&'a mut BytesMut, usize)>,
     max_frame: usize,
     /// The weight of a message that weighs more than the bytes consumed for it here.
@@ -30,7 +30,7 @@ impl fmt::Debug for Source<'_> {
 }
 
 impl<'a> Source<'a> {
-    /// A source over a buffer of one's own, without a limit: to call a decoder outside of a session.
+    /// Makes a source over `buffer`, without a limit: for calling a decoder outside a session.
     pub fn new(buffer: &'a mut BytesMut) -> Self {
         Source { buffer, slab: None, max_frame: usize::MAX, weight: 0 }
     }
@@ -50,18 +50,17 @@ impl<'a> Source<'a> {
         Source { buffer, slab: None, max_frame, weight: 0 }
     }
 
-    /// Consumes the first `n` bytes (all, if there are fewer) and gives them as [`Bytes`].
+    /// Consumes the first `n` bytes, or all if there are fewer, and returns them as [`Bytes`].
     ///
-    /// The bytes may be kept as long as you like. Large frames are slices of the receive buffer, at no cost;
-    /// those below 1 KiB are copied to a block that small frames share, so that one that is kept does not keep
-    /// 128 KiB of receive buffer alive with it. Where slices turn out to be kept, the same goes for frames below
-    /// 16 KiB.
+    /// The bytes may be kept as long as you like. Large frames are slices of the receive buffer, at no cost.
+    /// Frames below 1 KiB are copied to a block shared by small frames, so that keeping one does not keep 128
+    /// KiB of receive buffer alive. Once slices turn out to be kept, this applies to frames below 16 KiB.
     #[inline]
     pub fn take(&mut self, n: usize) -> Bytes {
         self.take_mut(n).freeze()
     }
 
-    /// The same, to be changed.
+    /// Does the same, with mutable bytes.
     #[inline]
     pub(crate) fn take_mut(&mut self, n: usize) -> BytesMut {
         let n = n.min(self.buffer.len());
@@ -75,8 +74,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Consumes a header of `header` bytes and gives the `n` bytes after it: [`advance`](Self::advance) and
-    /// [`take`](Self::take) in one. There must be that many.
+    /// Consumes a header of `header` bytes and returns the `n` bytes after it: [`advance`](Self::advance) and
+    /// [`take`](Self::take) in one. All of them must be there.
     #[inline(always)]
     pub(crate) fn take_after(&mut self, header: usize, n: usize) -> Bytes {
         match &mut self.slab {
@@ -93,8 +92,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Consumes what is before `range` and gives what is in it, as `check` has changed it and found it to be good.
-    /// If it has not, nothing is consumed.
+    /// Consumes everything up to the end of `range` and returns the bytes in it, after `check` has modified
+    /// and accepted them. Otherwise consumes nothing.
     #[cfg(feature = "websocket")]
     #[inline(always)]
     pub(crate) fn take_checked(
@@ -122,13 +121,13 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The bytes, to be changed where they lie.
+    /// The bytes, for modification in place.
     #[cfg(feature = "websocket")]
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         self.buffer
     }
 
-    /// Consumes the first `n` bytes (all, if there are fewer).
+    /// Consumes the first `n` bytes, or all if there are fewer.
     #[inline]
     pub fn advance(&mut self, n: usize) {
         self.buffer.advance(n.min(self.buffer.len()));
@@ -146,9 +145,9 @@ impl<'a> Source<'a> {
         self.weight.max(consumed)
     }
 
-    /// The largest frame that the session allows, in bytes on the wire:
-    /// [`Config::max_frame`](crate::Config::max_frame). A decoder that learns a frame's length from its
-    /// header refuses a larger one right there, before anything is buffered for it.
+    /// The session's limit for a frame in bytes on the wire, [`Config::max_frame`](crate::Config::max_frame).
+    /// A decoder that reads a frame's length in its header refuses a larger one at once, before buffering
+    /// anything for it.
     #[inline]
     pub fn max_frame(&self) -> usize {
         self.max_frame
@@ -164,7 +163,7 @@ impl Deref for Source<'_> {
     }
 }
 
-/// Copies `bytes` to the slab, whose blocks are used again when nobody keeps a frame of them.
+/// Copies `bytes` to the slab. Its blocks are reused once none of their frames is kept.
 pub(crate) fn copy_to_slab(slab: &mut BytesMut, bytes: &[u8]) -> BytesMut {
     append_to_slab(slab, bytes);
     slab.split()

@@ -118,9 +118,8 @@ fn every_end_is_told_once_and_last() {
                 wire.eof();
             },
             &[],
-            "codec: a frame of 4294967299 bytes (header included) is over the limit of 8388608: if such frames are \
-             meant to be, raise Config::max_frame and the codec's own max_frame; if not, the peer speaks another \
-             protocol",
+            "codec: a frame of 4294967299 bytes (header included) is over the limit of 8388608: to allow such frames, \
+             raise Config::max_frame and the codec's own max_frame; otherwise the peer speaks another protocol",
         ),
         (
             "a frame that stays incomplete",

@@ -2,7 +2,7 @@ use bytes::BytesMut;
 
 use super::*;
 
-/// Feeds `wire` in pieces of `piece` bytes and gives the items, until the first error.
+/// Feeds `wire` in pieces of `piece` bytes. Returns the items up to the first error.
 fn decode<C: Decoder>(
     codec: &mut C,
     limit: usize,
@@ -40,7 +40,7 @@ fn encode<T, C: Encoder<T>>(codec: &mut C, item: T) -> Result<Vec<u8>, C::Error>
     Ok(wire.to_vec())
 }
 
-/// Every string of `a`, `b` and `c` of up to `longest` bytes.
+/// Yields every string of `a`, `b` and `c` of up to `longest` bytes.
 fn words(longest: u32) -> impl Iterator<Item = Vec<u8>> {
     (0..=longest)
         .flat_map(|len| (0..3_usize.pow(len)).map(move |n| (len, n)))
@@ -130,7 +130,7 @@ fn what_would_be_read_as_two_frames_is_not_sent() {
     assert_eq!(error, DelimitedError::Ambiguous { offset: 2 });
     assert_eq!(
         error.to_string(),
-        "the delimiter would begin at byte 2 of the item already, and the peer read two frames: escape it"
+        "the item contains the delimiter at byte 2, so the peer would read two frames: escape it"
     );
     let mut codec = codec.keep_delimiter();
     assert_eq!(encode(&mut codec, Bytes::from("ab--")), Ok(b"ab--".to_vec()));
@@ -144,7 +144,7 @@ fn what_would_be_read_as_two_frames_is_not_sent() {
     }
 }
 
-/// The decoder is the judge of what can be sent: all short items with all short delimiters.
+/// The decoder decides what can be sent: checks all short items with all short delimiters.
 #[test]
 fn exactly_what_is_read_back_is_sent() {
     for delimiter in words(4).skip(1) {
@@ -185,7 +185,7 @@ fn the_last_line_needs_no_end() {
         let (lines, end) = decode(&mut Lines::default(), usize::MAX, wire.as_bytes(), 1);
         assert_eq!((lines.last().map(String::as_str), lines.len() < 2, end), (last, true, Ok(())));
     }
-    // Lines that were not decoded before the end come out one by one.
+    // Lines not decoded before the end come out one by one.
     let mut wire = BytesMut::from("a\r\nb\nc");
     let (mut codec, mut src) = (Lines::new(), Source::new(&mut wire));
     for line in [Some("a"), Some("b"), Some("c"), None, None] {
@@ -203,7 +203,7 @@ fn lines_are_utf8() {
     }
     assert_eq!(
         LinesError::NotUtf8 { offset: 2 }.to_string(),
-        "a line is not UTF-8 from its byte 2 on: expected UTF-8; read other encodings as bytes with \
+        "a line has invalid UTF-8 at byte 2: expected UTF-8; read other encodings as bytes with \
         Delimited"
     );
 }

@@ -15,7 +15,7 @@ const FIXED: [LengthField; 8] = [
     LengthField::U64,
 ];
 
-/// Decodes with the session's limit at `limit`.
+/// Decodes with `limit` as the session's limit.
 fn decode_within(
     codec: &LengthDelimited,
     limit: usize,
@@ -50,7 +50,7 @@ fn encode(codec: &LengthDelimited, item: &[u8]) -> Result<Vec<u8>, LengthDelimit
     Ok(wire.to_vec())
 }
 
-/// `wire` is a frame that gives `item`, and its every beginning asks for what it must.
+/// Checks that `wire` is a frame with `item`, and that each prefix asks for the right number of bytes.
 fn decodes(codec: &LengthDelimited, wire: &[u8], item: &[u8]) {
     assert_eq!(decode(codec, wire), Ok(Decoded::Frame(item.to_vec())), "{codec:?}");
     for len in 0..wire.len() {
@@ -121,7 +121,7 @@ fn the_plain_shape_is_a_special_case_only() {
         assert_eq!(decode_within(&plain, 8, wire), decode_within(&general, 8, wire), "{wire:?}");
         assert_eq!(encode(&plain, wire), encode(&general, wire), "{wire:?}");
     }
-    // What a setter changes and another one restores is plain again.
+    // A setting that is changed and restored is plain again.
     assert!(LengthDelimited::varint().field(LengthField::U32).keep_header().strip_header().plain);
     for other in [
         LengthDelimited::varint(),
@@ -164,8 +164,8 @@ fn netty_examples() {
     only_decodes(&header.adjustment(-3), b"\xca\x00\x10\xfeHELLO, WORLD", b"\xfeHELLO, WORLD");
 }
 
-/// tokio-util documents the same shapes, and two more. It counts from after what it skips, so its seventh
-/// example has an adjustment of 0 where the byte after the length takes 1 here.
+/// tokio-util documents the same formats, and two more. It counts from after the skipped bytes, so its
+/// seventh example has an adjustment of 0 where this one needs 1 for the byte after the length.
 #[test]
 fn tokio_util_examples() {
     let seventh = LengthDelimited::new().field(LengthField::U24).adjustment(1).strip(4);
@@ -254,7 +254,7 @@ fn every_width_at_its_maximum() {
                 Err(Error::TooLong { length, limit })
             );
         }
-        // With that much taken off, a small payload needs the largest value.
+        // With the largest negative adjustment, a small payload needs the largest value.
         if let Ok(most) = i64::try_from(max) {
             let codec = codec.adjustment(2 - most);
             round_trips(&codec, &[&header[..], b"ab"].concat(), b"ab");
@@ -299,7 +299,7 @@ fn huge_lengths() {
             }
         }
     }
-    // Without any limit the numbers must hold, too.
+    // Without any limit the checks must hold too.
     assert!(matches!(
         decode(&codec, &[0xff; 8]),
         Err(Error::TooLong { length: u64::MAX, limit: usize::MAX })
@@ -332,8 +332,8 @@ fn limits_count_the_header_and_the_smaller_one_holds() {
     }
     assert_eq!(
         Error::TooLong { length: 1 << 32, limit: 9 }.to_string(),
-        "a frame of 4294967296 bytes (header included) is over the limit of 9: if such frames are meant \
-        to be, raise Config::max_frame and the codec's own max_frame; if not, the peer speaks another \
+        "a frame of 4294967296 bytes (header included) is over the limit of 9: to allow such \
+        frames, raise Config::max_frame and the codec's own max_frame; otherwise the peer speaks another \
         protocol"
     );
 }
@@ -350,7 +350,7 @@ fn adjustments() {
         "a length of 3 with an adjustment of -4 is negative: expected at least 4; check the adjustment, \
         or the peer speaks another protocol"
     );
-    // The item must have what the length does not count.
+    // The item must include the bytes that the length does not count.
     let trailer = LengthDelimited::new().field(LengthField::U8).adjustment(2);
     round_trips(&trailer, b"\x01abc", b"abc");
     round_trips(&trailer, b"\x00ab", b"ab");
@@ -381,7 +381,7 @@ fn varints() {
         assert_eq!(encode(&codec, &wire[header.len()..]).as_deref(), Ok(&wire[..]));
         assert_eq!(decode(&codec, &wire), Ok(Decoded::Frame(vec![1; len])));
     }
-    // Padded ones are read.
+    // Padded varints are accepted.
     decodes(&codec, b"\x80\x00", b"");
     decodes(&codec, b"\x82\x80\x80\x80\x80\x80\x80\x80\x80\x00ab", b"ab");
     assert_eq!(decode(&codec, b"\x80\x80"), Ok(Decoded::Need(1)));
