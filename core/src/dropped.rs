@@ -1,4 +1,4 @@
-//! [`Dropped`]: datagrams that came to nothing.
+//! [`Dropped`]: reports of dropped and undeliverable datagrams.
 
 use std::error::Error;
 use std::fmt;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use crate::error::IoFailure;
 
-/// A report on datagrams that came to nothing, at most one a second.
+/// A report of dropped and undeliverable datagrams, at most one per second.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Dropped {
-    /// How many since the last report, by what was wrong.
+    /// Counts since the last report, by reason.
     pub counts: DropCounts,
-    /// What was wrong with the latest of them.
+    /// The reason of the latest one.
     pub reason: DropReason,
-    /// Whose it was, if that is known.
+    /// The peer of the latest one, if known.
     pub peer: Option<SocketAddr>,
 }
 
@@ -29,48 +29,48 @@ impl fmt::Display for Dropped {
     }
 }
 
-/// Why a datagram came to nothing.
+/// The reason why a datagram was dropped or not delivered.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// A received one was empty.
+    /// A received datagram was empty.
     Empty,
-    /// A received one was larger than is allowed.
+    /// A received datagram was larger than allowed.
     Oversized {
-        /// Its size.
+        /// Its size in bytes.
         bytes: usize,
         /// [`Config::max_datagram`](crate::Config::max_datagram).
         limit: usize,
     },
-    /// A received one can't be decoded.
+    /// A received datagram can't be decoded.
     Undecodable(Arc<dyn Error + Send + Sync>),
-    /// A received one ended within a frame.
+    /// A received datagram ended within a frame.
     Incomplete {
-        /// Its size, or what was left of it after whole frames.
+        /// Its size in bytes, or the bytes left after complete frames.
         bytes: usize,
     },
-    /// Behind the frame of a received one there was more.
+    /// A received datagram had bytes after its frame.
     Trailing {
-        /// How much.
+        /// The number of these bytes.
         bytes: usize,
     },
-    /// A received one was Go getty's `connect-ping`, which is no message.
+    /// A received datagram was Go getty's `connect-ping`, which is not a message.
     ConnectPing,
-    /// A received one was of a peer that nobody knew, and the application did not let it in.
+    /// A received datagram was from an unknown peer that the application did not admit.
     NotAdmitted,
-    /// A received one was of a peer that nobody knew, and too many new ones came within a second.
+    /// A received datagram was from an unknown peer, with too many new ones within a second.
     TooManyNew {
         /// [`PeerLimits::new_per_second`](crate::datagram::PeerLimits::new_per_second).
         limit: u32,
     },
-    /// A received one was of a peer that nobody knew, and there are as many as may be.
+    /// A received datagram was from an unknown peer, with the maximum number of peers present.
     TooManyPeers {
         /// [`PeerLimits::max_peers`](crate::datagram::PeerLimits::max_peers).
         limit: usize,
     },
-    /// A received one was of a peer whose session is paused.
+    /// A received datagram was for a peer session that is paused.
     Paused,
-    /// One could not be sent, or the network said that an earlier one did not arrive.
+    /// A datagram could not be sent, or the network reported that an earlier one did not arrive.
     Unsent(IoFailure),
 }
 
@@ -82,15 +82,15 @@ impl fmt::Display for DropReason {
                 write!(f, "{bytes} bytes, more than the limit of {limit} (Config::max_datagram)")
             }
             DropReason::Undecodable(error) => write!(f, "it can't be decoded: {error}"),
-            DropReason::Incomplete { bytes } => write!(f, "the frame in its {bytes} bytes is not whole"),
-            DropReason::Trailing { bytes } => write!(f, "{bytes} bytes came behind its frame"),
+            DropReason::Incomplete { bytes } => write!(f, "its {bytes} bytes end within a frame"),
+            DropReason::Trailing { bytes } => write!(f, "it had {bytes} bytes after its frame"),
             DropReason::ConnectPing => f.write_str("it was Go getty's connect-ping"),
             DropReason::NotAdmitted => f.write_str("its peer was not admitted"),
             DropReason::TooManyNew { limit } => {
                 write!(f, "more than {limit} new peers within a second (PeerLimits::new_per_second)")
             }
             DropReason::TooManyPeers { limit } => {
-                write!(f, "there are {limit} peers already (PeerLimits::max_peers)")
+                write!(f, "the limit of {limit} peers is reached (PeerLimits::max_peers)")
             }
             DropReason::Paused => f.write_str("its peer's session is paused"),
             DropReason::Unsent(failure) => write!(f, "it did not arrive: {failure}"),
@@ -98,28 +98,28 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// How many datagrams came to nothing, by what was wrong.
+/// Counts of dropped and undeliverable datagrams, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DropCounts {
-    /// Received, and empty.
+    /// Received and empty.
     pub empty: u64,
-    /// Received, and larger than is allowed.
+    /// Received and larger than allowed.
     pub oversized: u64,
-    /// Received, and not what the codec expects: not decodable, not whole, or with more behind the frame.
+    /// Received and not as the codec expects: undecodable, incomplete, or with bytes after the frame.
     pub undecodable: u64,
-    /// Received, and no message: Go getty's `connect-ping`.
+    /// Received Go getty `connect-ping`s, which are not messages.
     pub connect_pings: u64,
-    /// Received of somebody who was not let in.
+    /// Received from peers that were not admitted.
     pub strangers: u64,
     /// Received while the peer's session was paused.
     pub paused: u64,
-    /// Not sent, or reported by the network as not arrived.
+    /// Not sent, or reported by the network as not delivered.
     pub unsent: u64,
 }
 
 impl DropCounts {
-    /// All together.
+    /// The sum of all counts.
     pub fn total(&self) -> u64 {
         let DropCounts { empty, oversized, undecodable, connect_pings, strangers, paused, unsent } = self;
         empty + oversized + undecodable + connect_pings + strangers + paused + unsent

@@ -1,10 +1,10 @@
-//! [`Rings`]: lists whose members are numbers, without memory of their own for each.
+//! [`Rings`]: linked lists of numbers, without separate allocations.
 
-/// Several lists in one piece of memory. A number is in one of them at the most; joining and leaving take the same time
-/// however long they are.
+/// Several lists in one allocation. A number is in at most one list. Joining and leaving take constant time.
 #[derive(Debug)]
 pub(crate) struct Rings {
-    /// Before and after, for the head of each list and then for each number. Who is in no list links to itself.
+    /// The links before and after, for the head of each list, then for each number. A number in no list links
+    /// to itself.
     links: Vec<[u32; 2]>,
     heads: u32,
 }
@@ -13,19 +13,19 @@ const BEFORE: usize = 0;
 const AFTER: usize = 1;
 
 impl Rings {
-    /// So many empty lists.
+    /// Makes `heads` empty lists.
     pub(crate) fn new(heads: u32) -> Self {
         Rings { links: (0..heads).map(|head| [head, head]).collect(), heads }
     }
 
-    /// Makes numbers below `count` known.
+    /// Makes room for numbers below `count`.
     pub(crate) fn grow(&mut self, count: usize) {
         let known = self.links.len();
         let wanted = count + self.heads as usize;
         self.links.extend((known..wanted).map(|node| [node as u32; 2]));
     }
 
-    /// Puts `item`, which is in no list, at the end of a list.
+    /// Appends `item`, which is in no list, to a list.
     pub(crate) fn push(&mut self, list: u32, item: u32) {
         let node = item + self.heads;
         let last = self.links[list as usize][BEFORE];
@@ -34,7 +34,7 @@ impl Rings {
         self.links[list as usize][BEFORE] = node;
     }
 
-    /// Takes `item` out of the list that it is in, if it is in one.
+    /// Removes `item` from its list, if it is in one.
     pub(crate) fn remove(&mut self, item: u32) {
         let node = item + self.heads;
         let [before, after] = self.links[node as usize];
@@ -43,7 +43,7 @@ impl Rings {
         self.links[node as usize] = [node, node];
     }
 
-    /// Reads what removing `item` writes to.
+    /// Reads the memory that removing `item` writes to.
     #[inline]
     pub(crate) fn touched(&self, item: u32) -> u32 {
         let [before, after] = self.links[(item + self.heads) as usize];
@@ -54,7 +54,7 @@ impl Rings {
         self.links[list as usize][AFTER].checked_sub(self.heads)
     }
 
-    /// What comes after `item` in its list.
+    /// The successor of `item` in its list.
     pub(crate) fn next(&self, item: u32) -> Option<u32> {
         self.links[(item + self.heads) as usize][AFTER].checked_sub(self.heads)
     }

@@ -6,23 +6,23 @@ use super::ring::Rings;
 use crate::config::Config;
 use crate::time::Timestamp;
 
-/// How many slots there are.
+/// The number of slots.
 const SLOTS: u64 = 512;
 
-/// How many ticks the shortest period has, which is how late a deadline may be noticed: a part in so many.
+/// Ticks in the shortest period. A deadline is noticed late by at most this fraction of it.
 const TICKS_IN_PERIOD: u32 = 64;
 
-/// Deadlines in slots of one tick each, around and around. Setting and clearing one takes the same time however many there
-/// are; traffic does neither. What lies more than a revolution ahead is looked at once in each.
+/// Deadlines in slots of one tick each, in a circle. Setting and clearing one takes constant time; traffic
+/// does neither. A deadline more than a revolution ahead is checked once per revolution.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     rings: Rings,
     at: Vec<Option<Timestamp>>,
-    /// Nanoseconds of a tick.
+    /// Length of a tick in nanoseconds.
     tick: u64,
-    /// Up to which tick everything has been looked at.
+    /// The tick up to which all deadlines were checked.
     done: u64,
-    /// No deadline is due before this tick; there may be none then either.
+    /// A lower bound of the next due tick; nothing may be due then either.
     next: Option<u64>,
     armed: usize,
 }
@@ -32,7 +32,7 @@ impl Wheel {
         let idle = [config.idle_read(), config.idle_write(), config.idle_both(), config.idle_timeout()];
         let periods = idle.into_iter().chain([config.cron_period()]);
         let shortest = periods.flatten().min().unwrap_or(Duration::from_secs(1));
-        // The close of a peer may come late too, but not by more than the time that it has.
+        // A peer's close may be late too, but by no more than its timeout.
         let tick = (shortest / TICKS_IN_PERIOD).min(config.close_timeout()).max(Duration::from_millis(1));
         let tick = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX);
         Wheel {
@@ -45,7 +45,7 @@ impl Wheel {
         }
     }
 
-    /// Makes numbers below `count` known.
+    /// Makes room for numbers below `count`.
     pub(crate) fn grow(&mut self, count: usize) {
         self.rings.grow(count);
         self.at.resize(count, None);
@@ -68,16 +68,16 @@ impl Wheel {
         }
     }
 
-    /// When [`expire`](Self::expire) should be called.
+    /// The time to call [`expire`](Self::expire).
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
         self.next.map(|tick| Timestamp::from_nanos(tick.saturating_mul(self.tick)))
     }
 
-    /// Takes the deadlines that are due by `now`; appends whose they are to `due`.
+    /// Removes the deadlines due by `now` and appends their items to `due`.
     pub(crate) fn expire(&mut self, now: Timestamp, due: &mut Vec<u32>) {
         let target = now.as_nanos() / self.tick;
         let Some(first) = self.next.filter(|&next| next <= target) else { return };
-        // A revolution goes by every slot.
+        // One revolution passes every slot.
         for tick in first..=target.min(first + SLOTS - 1) {
             let mut item = self.rings.first((tick % SLOTS) as u32);
             while let Some(current) = item {
@@ -124,7 +124,7 @@ mod tests {
         due
     }
 
-    /// Whatever is set, it is told at its time or less than a tick later, and never before.
+    /// Every deadline is reported at its time or less than a tick later, never before.
     #[test]
     fn deadlines_are_told_in_time() {
         for period in [Duration::from_millis(1), SEC, SEC * 86_400] {
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(due(&mut wheel, Timestamp::ORIGIN + SEC * 4), [2]);
         wheel.set(1, None);
         assert_eq!(wheel.next_at(), None);
-        // One that is past already is due with the next tick.
+        // A deadline in the past is due with the next tick.
         wheel.set(3, Some(Timestamp::ORIGIN));
         let next = wheel.next_at().unwrap();
         assert!(next > Timestamp::ORIGIN + SEC * 4);

@@ -1,34 +1,34 @@
-//! [`Activity`]: what a datagram session has done; [`Periods`]: what its periods ask for.
+//! [`Activity`]: counts of a datagram session; [`Periods`]: its periodic events.
 
 use crate::config::Config;
 use crate::pending;
 use crate::stats::Flow;
 use crate::time::Timestamp;
 
-/// Nothing was received or sent for `Config::idle_timeout`: a bit besides those of [`pending`].
+/// Nothing was received or sent for `Config::idle_timeout`. A bit besides those of [`pending`].
 pub(super) const IDLE_TIMEOUT: u16 = 1 << 14;
 
-/// Stamps and counts of one session, which traffic writes.
+/// Timestamps and counts of one session that traffic updates.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// When the last datagram was taken up.
+    /// Time of the last received datagram.
     received_at: Timestamp,
-    /// Since when writing has been quiet.
+    /// Start of the current quiet time of writing.
     write_since: Timestamp,
     received_bytes: u64,
     received_datagrams: u64,
     sent_bytes: u64,
-    /// The quiet periods that were told since the last traffic, as bits of [`pending`].
+    /// Quiet periods already reported since the last traffic, as bits of [`pending`].
     told: u16,
 }
 
-/// What else the periods of a session go by. Traffic does not touch it; only an expiry compares them.
+/// Other inputs of a session's periods. Traffic does not touch them; only an expiry compares them.
 #[derive(Debug)]
 pub(super) struct Periods {
     cron_at: Option<Timestamp>,
-    /// The last sign of life that was no datagram.
+    /// The last sign of life other than a datagram.
     signed_at: Timestamp,
-    /// When the last pause of reading ended.
+    /// End of the last pause of reading.
     resumed_at: Timestamp,
 }
 
@@ -59,13 +59,13 @@ impl Activity {
         self.told &= !(pending::IDLE_WRITE | pending::IDLE_BOTH);
     }
 
-    /// When the last datagram was received, or the session began.
+    /// Time of the last received datagram, or of the session's start.
     #[inline]
     pub(super) fn received_at(&self) -> Timestamp {
         self.received_at
     }
 
-    /// Whether one datagram was received so far.
+    /// Whether exactly one datagram has been received.
     pub(super) fn is_first(&self) -> bool {
         self.received_datagrams == 1
     }
@@ -74,7 +74,7 @@ impl Activity {
         flow(self.received_bytes, self.received_datagrams, messages, self.received_at)
     }
 
-    /// The same of what was sent, which is `datagrams`.
+    /// Returns the counts of sent traffic, which consists of `datagrams`.
     pub(super) fn sent(&self, messages: u64, datagrams: u64) -> Flow {
         flow(self.sent_bytes, datagrams, messages, self.write_since)
     }
@@ -86,12 +86,12 @@ impl Periods {
         Periods { cron_at, signed_at: now, resumed_at: now }
     }
 
-    /// There was a sign of life that is no datagram.
+    /// Records a sign of life other than a datagram.
     pub(super) fn sign(&mut self, now: Timestamp) {
         self.signed_at = now;
     }
 
-    /// Reading was suspended until now: the peer's time starts afresh.
+    /// Restarts the peer's time, since reading was suspended until now.
     pub(super) fn restart_reading(&mut self, now: Timestamp) {
         self.resumed_at = now;
     }
@@ -100,8 +100,8 @@ impl Periods {
         self.signed_at.max(activity.received_at)
     }
 
-    /// What is due by now, as bits of [`pending`] and [`IDLE_TIMEOUT`], and when to look again. The peer
-    /// can't be blamed for what did not come before `readable_since`, which is now while nothing is read.
+    /// Returns what is due by now, as bits of [`pending`] and [`IDLE_TIMEOUT`], and when to check again. The
+    /// peer is not blamed for silence before `readable_since`, which is now while nothing is read.
     pub(super) fn expire(
         &mut self,
         activity: &mut Activity,
@@ -111,7 +111,7 @@ impl Periods {
     ) -> (u16, Option<Timestamp>) {
         let mut due = 0;
         if let (Some(at), Some(period)) = (self.cron_at.filter(|&at| at <= now), config.cron_period()) {
-            // In step with the first one, unless that fell behind: missed ones are not made up for.
+            // Keeps the rhythm, unless it fell behind by a period: missed ones are skipped.
             self.cron_at = Some(if at + period > now { at + period } else { now + period });
             due |= pending::CRON;
         }
@@ -127,7 +127,7 @@ impl Periods {
             let Some(period) = period else { continue };
             let mut at = since + period;
             if at <= now {
-                // What comes after this moment can't be overdue before another period is over.
+                // Anything that comes later can't be overdue before another period has passed.
                 at = now + period;
                 due |= bit & !activity.told;
             }

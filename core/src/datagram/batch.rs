@@ -1,4 +1,4 @@
-//! [`RecvBatch`]: datagrams that were received together.
+//! [`RecvBatch`]: datagrams received together.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,24 +7,24 @@ use bytes::BytesMut;
 
 use super::Outgoing;
 
-/// Where a datagram came from, or goes to.
+/// The source or destination of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Path {
-    /// The other end.
+    /// The peer's address.
     pub peer: SocketAddr,
-    /// This end's address, where the system tells it: on a machine with several, an answer leaves from the one that was
-    /// asked.
+    /// This end's address, if the system reports it. On a machine with several addresses, a reply leaves from
+    /// the address that was asked.
     pub local: Option<IpAddr>,
 }
 
 impl Path {
-    /// To or from `peer`; at this end, the system's choice.
+    /// Makes a path to or from `peer`; the system chooses this end's address.
     pub fn new(peer: SocketAddr) -> Self {
         Path { peer, local: None }
     }
 
-    /// The same with this end's address.
+    /// Sets this end's address.
     #[must_use]
     pub fn with_local(mut self, local: impl Into<Option<IpAddr>>) -> Self {
         self.local = local.into();
@@ -38,29 +38,29 @@ impl From<SocketAddr> for Path {
     }
 }
 
-/// Received datagrams, and the memory they lie in.
+/// Received datagrams and their memory.
 ///
-/// One thread needs one batch, however many sockets it serves: what reads from a socket fills the slots, the batch goes
-/// to [`Packets::handle_datagrams`](crate::datagram::Packets::handle_datagrams), and comes back when every datagram has
-/// been looked at. Answers lie in memory of the batch too, where it is still there when they are sent: so send first, then
-/// take the batch back. Each slot takes any datagram there can be, so none is ever cut off. The memory is 2 MiB, of which the
-/// system gives what has been written to.
+/// One thread needs one batch, for any number of sockets. The reader of a socket fills the slots and hands
+/// the batch to [`Packets::handle_datagrams`](crate::datagram::Packets::handle_datagrams). It comes back once
+/// every datagram has been handled. Replies use the batch's memory too, if it is still there when they are
+/// sent: so send first, then take the batch back. Each slot fits any datagram, so none is truncated. The
+/// memory is 2 MiB of address space; the system backs only what has been written to.
 pub struct RecvBatch(Box<Memory>);
 
 struct Memory {
     room: Vec<u8>,
     received: Vec<Received>,
-    /// The first of `received` that is not used up.
+    /// Index in `received` of the first datagram not used up.
     next: usize,
-    /// No slot from here on was filled.
+    /// The first slot that was not filled.
     free: usize,
-    /// What small datagrams are copied to. Always empty between calls: only its spare room counts.
+    /// Block that small datagrams are copied to. Always empty between calls: only its spare capacity counts.
     slab: BytesMut,
-    /// Where answers go while the batch is with a session. Always empty: only its memory counts.
+    /// Buffer for replies while the batch is with a session. Always empty: only its memory counts.
     spare: Outgoing,
 }
 
-/// What one slot holds: `len` bytes from `start`, in datagrams of `stride` bytes each; the last one may be shorter.
+/// Contents of one slot: `len` bytes from `start`, in datagrams of `stride` bytes; the last may be shorter.
 #[derive(Debug, Clone, Copy)]
 struct Received {
     path: Path,
@@ -70,13 +70,13 @@ struct Received {
 }
 
 impl RecvBatch {
-    /// How many slots there are.
+    /// The number of slots.
     pub const SLOTS: usize = 32;
 
-    /// Bytes of each slot: more than a datagram can have, and as much as systems join together.
+    /// Bytes of each slot: more than any datagram, and as much as systems coalesce.
     pub const SLOT_SIZE: usize = 64 * 1024;
 
-    /// An empty batch.
+    /// Makes an empty batch.
     pub fn new() -> Self {
         RecvBatch(Box::new(Memory {
             room: vec![0; RecvBatch::SLOTS * RecvBatch::SLOT_SIZE],
@@ -88,13 +88,13 @@ impl RecvBatch {
         }))
     }
 
-    /// Room for each of the slots.
+    /// The memory of all slots.
     pub fn slots(&mut self) -> impl ExactSizeIterator<Item = &mut [u8]> {
         self.0.room.chunks_exact_mut(RecvBatch::SLOT_SIZE)
     }
 
-    /// `len` bytes were received to the slot of this number, in datagrams of `stride` bytes each (the last one may be
-    /// shorter). Ignored if there is no such slot; what goes past its end is not there.
+    /// Records that `len` bytes were received to the slot `slot`, in datagrams of `stride` bytes each; the
+    /// last may be shorter. Ignored for an invalid slot; `len` is cut at the slot's end.
     pub fn filled(&mut self, slot: usize, path: Path, len: usize, stride: usize) {
         if slot < RecvBatch::SLOTS {
             let len = len.min(RecvBatch::SLOT_SIZE);
@@ -104,8 +104,8 @@ impl RecvBatch {
         }
     }
 
-    /// Adds a copy of a datagram to the slot behind those that were filled; gives `false` if there is none, or `bytes` is
-    /// larger than a slot.
+    /// Adds a copy of a datagram to the next free slot. Returns `false` if no slot is free or `bytes` exceeds
+    /// a slot.
     pub fn copy_from(&mut self, path: Path, bytes: &[u8]) -> bool {
         let slot = self.0.free;
         let Some(room) = self.slots().nth(slot).and_then(|slot| slot.get_mut(..bytes.len())) else {
@@ -116,18 +116,18 @@ impl RecvBatch {
         true
     }
 
-    /// Whether every datagram was looked at.
+    /// Whether all datagrams were handled.
     pub fn is_empty(&self) -> bool {
         self.0.next == self.0.received.len()
     }
 
-    /// Forgets what it holds.
+    /// Drops all datagrams.
     pub fn clear(&mut self) {
         self.0.received.clear();
         (self.0.next, self.0.free) = (0, 0);
     }
 
-    /// Lends its memory for answers to one that has nothing to send.
+    /// Lends memory for replies to `outgoing`, if it has nothing to send.
     pub(super) fn lend(&mut self, outgoing: &mut Outgoing) {
         if outgoing.is_empty() {
             *outgoing = std::mem::take(&mut self.0.spare);
@@ -141,22 +141,23 @@ impl RecvBatch {
         }
     }
 
-    /// Where the next datagram came from.
+    /// The source of the next datagram.
     pub(super) fn next_path(&self) -> Option<Path> {
         self.0.received.get(self.0.next).map(|received| received.path)
     }
 
-    /// Where the datagrams of each slot came from.
+    /// The source of each slot's datagrams.
     pub(super) fn paths(&self) -> impl Iterator<Item = Path> {
         self.0.received.iter().map(|received| received.path)
     }
 
-    /// The number of the slot, as [`paths`](Self::paths) counts, that the next datagram is in.
+    /// The slot of the next datagram, counted as in [`paths`](Self::paths).
     pub(super) fn position(&self) -> usize {
         self.0.next
     }
 
-    /// The next datagram, a copy in memory that may be kept; gives its size alone if it is larger than `limit`.
+    /// Takes the next datagram, copied to memory that may be kept. Returns only its size if that exceeds
+    /// `limit`.
     pub(super) fn take(&mut self, limit: usize) -> Option<(Path, Result<BytesMut, usize>)> {
         let Memory { room, received, next, slab, .. } = &mut *self.0;
         let received = received.get_mut(*next)?;

@@ -3,18 +3,18 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 
-/// What Go getty's UDP client sends first, and waits a second in vain for an answer to.
+/// The first datagram of Go getty's UDP client, which waits a second for a reply that never comes.
 pub(super) const CONNECT_PING: &[u8] = b"connect-ping";
 
-/// How many peers are known at the most.
+/// Maximum number of known peers.
 const KNOWN: usize = 4096;
 
-/// Tells the first datagram of a peer from the later ones, in memory of a fixed size.
+/// Recognises the first datagram of each peer, in memory of fixed size.
 #[derive(Debug)]
 pub(super) enum FirstOf {
-    /// The one peer of a connected socket: whether it has sent something.
+    /// For a connected socket: whether its one peer has sent anything.
     One(bool),
-    /// A fingerprint of the latest peer in each of the places that peers fall into; 0 where there was none.
+    /// A fingerprint of the latest peer in each hash slot; 0 for none.
     Many(Box<[u32]>),
 }
 

@@ -6,17 +6,17 @@ use std::time::Duration;
 use crate::dropped::{DropCounts, DropReason, Dropped};
 use crate::time::Timestamp;
 
-/// How often reports come.
+/// Interval between reports.
 const REPORT_PERIOD: Duration = Duration::from_secs(1);
 
-/// Counts what is dropped, and says when to tell.
+/// Counts drops and decides when to report them.
 #[derive(Debug, Default)]
 pub(super) struct Drops {
-    /// Since the beginning.
+    /// Counts since the beginning.
     total: DropCounts,
-    /// What is to be told next.
+    /// The next report.
     report: Option<Box<Dropped>>,
-    /// No report comes before.
+    /// The earliest time of the next report.
     quiet_until: Option<Timestamp>,
 }
 
@@ -37,7 +37,7 @@ impl Drops {
         }
     }
 
-    /// The report, if there is one and it is time to tell.
+    /// Takes the report, if there is one and it is time.
     #[inline]
     pub(super) fn take_report(&mut self, now: Timestamp) -> Option<Box<Dropped>> {
         if !self.is_due(now) {
@@ -52,12 +52,12 @@ impl Drops {
         self.report.is_some() && self.quiet_until.is_none_or(|at| at <= now)
     }
 
-    /// When a report is due, if there is one.
+    /// The time when a report is due, if there is one.
     pub(super) fn report_at(&self) -> Option<Timestamp> {
         self.report.as_ref().and(self.quiet_until)
     }
 
-    /// The session is over, and tells nothing more of this.
+    /// Discards the report, since the session has ended.
     pub(super) fn forget_report(&mut self) {
         self.report = None;
     }

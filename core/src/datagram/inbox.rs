@@ -1,4 +1,4 @@
-//! [`Inbox`]: decodes the datagrams of a batch, one after the other.
+//! [`Inbox`]: decodes the datagrams of a batch, one by one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,18 +12,18 @@ use crate::config::Config;
 use crate::error::DecoderFault;
 use crate::hidden::HiddenBytes;
 
-/// A batch that is being decoded, and how far that is.
+/// A batch that is being decoded, and the position in it.
 #[derive(Default)]
 pub(super) struct Inbox {
     pub(super) batch: Option<RecvBatch>,
-    /// Datagrams that came one by one, after the batch; those that are too large are only their size.
+    /// Single datagrams received after the batch; only the size of those that are too large.
     copies: VecDeque<(Path, Result<BytesMut, usize>)>,
-    /// What is left of the datagram that is being decoded, and how large it was.
+    /// The rest of the datagram being decoded, and the datagram's size.
     window: BytesMut,
     size: usize,
     /// The bytes of it that the last message took.
     taken: usize,
-    /// No frame of that datagram was found yet.
+    /// Whether no frame of the datagram has been found yet.
     fresh: bool,
 }
 
@@ -37,16 +37,16 @@ impl fmt::Debug for Inbox {
     }
 }
 
-/// What was found in a datagram.
+/// The result of decoding a datagram.
 pub(super) enum Found<T> {
     Message(T),
     Dropped(DropReason),
-    /// It is used up.
+    /// The datagram is used up.
     Nothing,
 }
 
 impl Inbox {
-    /// Whether there is nothing to decode.
+    /// Whether nothing is left to decode.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.window.is_empty()
@@ -54,7 +54,7 @@ impl Inbox {
             && self.batch.as_ref().is_none_or(RecvBatch::is_empty)
     }
 
-    /// Keeps a copy of one datagram, unless as many are kept already as a batch holds.
+    /// Keeps a copy of one datagram, unless as many are kept as a batch holds.
     pub(super) fn copy(&mut self, path: Path, bytes: &[u8], limit: usize) -> bool {
         let room = self.copies.len() < RecvBatch::SLOTS;
         if room {
@@ -64,7 +64,7 @@ impl Inbox {
         room
     }
 
-    /// The batch, if it is used up.
+    /// Takes the batch, if it is used up.
     pub(super) fn take_batch(&mut self) -> Option<RecvBatch> {
         let batch = self.batch.take_if(|batch| batch.is_empty());
         batch.map(|mut batch| {
@@ -73,7 +73,7 @@ impl Inbox {
         })
     }
 
-    /// Forgets what was not decoded.
+    /// Drops everything not decoded.
     pub(super) fn clear(&mut self) {
         self.window = BytesMut::new();
         self.copies = VecDeque::new();
@@ -82,13 +82,13 @@ impl Inbox {
         }
     }
 
-    /// Whether a datagram is begun: [`decode`](Self::decode) goes on with it.
+    /// Whether a datagram has begun: [`decode`](Self::decode) continues it.
     #[inline]
     pub(super) fn is_mid_datagram(&self) -> bool {
         !self.window.is_empty()
     }
 
-    /// Begins the next datagram of the batch; gives where it came from and its size, or that it is no good.
+    /// Begins the next datagram of the batch. Returns its source and size, and a reason if it is invalid.
     #[inline]
     pub(super) fn begin(&mut self, config: &Config) -> Option<(Path, usize, Option<DropReason>)> {
         let limit = config.max_datagram();
@@ -104,7 +104,7 @@ impl Inbox {
         })
     }
 
-    /// Where the datagram comes from that would be begun next.
+    /// The source of the next datagram to begin.
     pub(super) fn next_path(&self) -> Option<Path> {
         let batched = self.batch.as_ref().and_then(RecvBatch::next_path);
         batched.or_else(|| self.copies.front().map(|(path, _)| *path))
@@ -118,7 +118,7 @@ impl Inbox {
         copy
     }
 
-    /// The bytes of the datagram that was begun.
+    /// The bytes of the begun datagram.
     pub(super) fn datagram(&self) -> &[u8] {
         &self.window
     }
@@ -128,12 +128,12 @@ impl Inbox {
         self.taken
     }
 
-    /// Leaves the rest of the datagram.
+    /// Skips the rest of the datagram.
     pub(super) fn skip(&mut self) {
         self.window = BytesMut::new();
     }
 
-    /// The next message of the datagram. With `several`, there may be more behind it.
+    /// Decodes the next message of the datagram. With `several`, more may follow it.
     #[inline]
     pub(super) fn decode<C: Decoder>(
         &mut self,
@@ -145,7 +145,7 @@ impl Inbox {
         let mut src = Source::slicing(&mut self.window, config.max_frame());
         let mut ended = false;
         let decoded = match codec.decode(&mut src) {
-            // The end of the datagram is the end of all there is: a last line, say.
+            // The end of the datagram ends the input, which may complete a last line, for example.
             Ok(Decoded::Need(_)) => {
                 ended = true;
                 codec.decode_eof(&mut src)
@@ -160,9 +160,9 @@ impl Inbox {
                 self.taken = before - left;
                 if left == 0 {
                     if ended {
-                        codec.reset(); // over a stream nothing would come after the end
+                        codec.reset(); // over a stream nothing comes after `decode_eof`
                     }
-                    self.window = BytesMut::new(); // even an empty one pins what it was cut from
+                    self.window = BytesMut::new(); // even an empty slice keeps its memory alive
                 }
                 Found::Message(item)
             }
@@ -185,7 +185,7 @@ impl Inbox {
             Err(error) => DropReason::Undecodable(Arc::new(error)),
             Ok(true) if left == before => DropReason::Undecodable(Arc::new(DecoderFault::NoProgress)),
             Ok(true) => DropReason::Trailing { bytes: left },
-            // Padding behind the frames, which the decoder has taken.
+            // Padding after the frames, consumed by the decoder.
             Ok(false) if left == 0 && !self.fresh => return Found::Nothing,
             Ok(false) => DropReason::Incomplete { bytes: before },
         })

@@ -1,10 +1,10 @@
-//! [`Lookup`]: numbers by a hash of what they stand for.
+//! [`Lookup`]: finds numbers by a hash of what they stand for.
 
-/// An open-addressed table with linear probing. A lookup reads one place of memory, as a rule, and which one is known from
-/// the hash alone: so of many lookups all can be on their way before the first is done.
+/// An open-addressed table with linear probing. A lookup usually reads one place in memory, known from the
+/// hash alone, so the reads of many lookups can overlap.
 #[derive(Debug, Default)]
 pub(super) struct Lookup {
-    /// A power of two of them, or none.
+    /// A power of two in number, or empty.
     entries: Vec<Entry>,
     len: usize,
 }
@@ -25,26 +25,26 @@ impl Entry {
 }
 
 impl Lookup {
-    /// How many there are.
+    /// The number of items.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Reads from where the search for this hash begins.
+    /// Reads the place where the search for this hash begins.
     #[inline]
     pub(super) fn touched(&self, hash: u32) -> u32 {
         self.entries.get(self.place(hash)).map_or(0, |entry| entry.hash)
     }
 
-    /// The first item with this hash of which `is` holds.
+    /// Finds the first item with this hash that satisfies `is`.
     #[inline]
     pub(super) fn find(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
         self.search(hash, is).map(|place| self.entries[place].item)
     }
 
-    /// Adds an item that is not there, and not `u32::MAX`.
+    /// Adds an item that is not in the table yet, and is not `u32::MAX`.
     pub(super) fn insert(&mut self, hash: u32, item: u32) {
-        // At four fifths, who is not there is known after a dozen of entries, which is two cache lines.
+        // At most four fifths full: a missing item is noticed after about a dozen entries, two cache lines.
         if self.entries.len() * 4 < (self.len + 1) * 5 {
             self.grow();
         }
@@ -52,11 +52,11 @@ impl Lookup {
         self.len += 1;
     }
 
-    /// Takes an item away, if it is there.
+    /// Removes an item, if it is there.
     pub(super) fn remove(&mut self, hash: u32, item: u32) {
         let Some(mut hole) = self.search(hash, |other| other == item) else { return };
         self.len -= 1;
-        // Those behind it move up, unless they would come before where their search begins.
+        // Entries after it move up, unless that would put them before the start of their search.
         let mut place = self.next(hole);
         while !self.entries[place].is_free() {
             let moved = self.distance(self.place(self.entries[place].hash), place);
@@ -81,7 +81,7 @@ impl Lookup {
         }
     }
 
-    /// There is a free entry.
+    /// Puts an entry into a free place, which exists.
     fn put(&mut self, entry: Entry) {
         let mut place = self.place(entry.hash);
         while !self.entries[place].is_free() {
@@ -97,7 +97,7 @@ impl Lookup {
         before.into_iter().filter(|entry| !entry.is_free()).for_each(|entry| self.put(entry));
     }
 
-    /// Where the search for this hash begins.
+    /// The place where the search for this hash begins.
     #[inline]
     fn place(&self, hash: u32) -> usize {
         hash as usize & self.entries.len().wrapping_sub(1)
@@ -108,7 +108,7 @@ impl Lookup {
         (place + 1) & (self.entries.len() - 1)
     }
 
-    /// How far it is from one place to another, around the end.
+    /// The distance from one place to another, wrapping around the end.
     fn distance(&self, from: usize, to: usize) -> usize {
         to.wrapping_sub(from) & (self.entries.len() - 1)
     }
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// Against a map, with hashes of which many fall together.
+    /// Compares with a map, using hashes with many collisions.
     #[test]
     fn what_was_put_in_is_found_until_it_is_taken_out() {
         for hashes in [1, 3, 40, 1 << 20] {
@@ -133,7 +133,7 @@ mod tests {
                 let hash = (item.wrapping_mul(0x9e37_79b9) % hashes).wrapping_sub(2);
                 let there = model.contains_key(&item);
                 assert_eq!(lookup.find(hash, |other| other == item), there.then_some(item));
-                // Grows, shrinks, grows.
+                // Grows, shrinks, grows again.
                 if there && (step / 2000 % 2 == 1 || seed >> 62 == 0) {
                     model.remove(&item);
                     lookup.remove(hash, item);

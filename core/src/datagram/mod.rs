@@ -1,12 +1,13 @@
-//! Sessions over datagrams: UDP, as a rule.
+//! Sessions over datagrams, usually UDP.
 //!
-//! A codec is the same as over a stream, and so are the events; what differs is that messages come from many peers over one
-//! socket, that they get lost, and that nobody has to be who they say they are. [`Packets`] is one session for a whole
-//! socket, connected to one peer or talking to any; [`Peers`] has a session for each peer, within limits that hold whatever
-//! is sent from invented addresses.
+//! Codecs and events are the same as over a stream. The differences: messages come from many peers over one
+//! socket, they get lost, and source addresses may be forged. [`Packets`] is one session for a whole socket,
+//! connected to one peer or open to all. [`Peers`] has a session for each peer, within limits that hold
+//! whatever is sent from forged addresses.
 //!
-//! Datagrams come and go in batches, because a system call is what they cost: [`RecvBatch`] is filled by one call of
-//! `recvmmsg`, and each [`Transmit`] of [`Outgoing`] is what one call with segmentation offload takes.
+//! Datagrams are received and sent in batches, since system calls dominate their cost: [`RecvBatch`] is
+//! filled by one `recvmmsg` call, and each [`Transmit`] of [`Outgoing`] is sent by one call with segmentation
+//! offload.
 
 mod activity;
 mod batch;

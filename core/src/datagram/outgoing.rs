@@ -1,4 +1,4 @@
-//! [`Outgoing`]: datagrams that wait to be sent.
+//! [`Outgoing`]: datagrams waiting to be sent.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,54 +8,54 @@ use bytes::{Buf, BytesMut};
 use super::Path;
 use crate::hidden::HiddenBytes;
 
-/// How many datagrams a [`Transmit`] has at the most, and how many bytes: what systems take in one call.
+/// Maximum datagrams and bytes of a [`Transmit`], as systems accept in one call.
 const RUN_DATAGRAMS: usize = 64;
 const RUN_BYTES: usize = 65_000;
 
-/// How much memory is kept for the next batch.
+/// Memory kept for the next batch, in bytes.
 const SPARE_BYTES: usize = 4 << 20;
 const SPARE_RUNS: usize = 1024;
 
 /// Datagrams to send, in order.
 #[derive(Default)]
 pub struct Outgoing {
-    /// All of them, one behind the other.
+    /// The bytes of all of them, one after the other.
     bytes: BytesMut,
     runs: VecDeque<Run>,
     datagrams: usize,
-    /// What all of them count for limits, and those that answer received ones.
+    /// Weight of all of them, and of the replies among them, for limits.
     weight: usize,
     answers: usize,
 }
 
-/// What a datagram counts for limits: its bytes, but not less than what is kept of it besides them.
+/// The weight of a datagram, for limits: its bytes, or its bookkeeping if that is larger.
 pub(super) fn weight(len: usize) -> usize {
     const { assert!(size_of::<Run>() <= Outgoing::MIN_WEIGHT) };
     len.max(Outgoing::MIN_WEIGHT)
 }
 
-/// Datagrams in a row to one peer and of one size, of which the last may be shorter.
+/// A series of datagrams of one size to one peer; the last may be shorter.
 #[derive(Debug)]
 struct Run {
     path: Option<Path>,
     answer: bool,
     segment: usize,
-    /// Bytes in all.
+    /// Total bytes.
     len: usize,
     count: usize,
 }
 
-/// Datagrams to send to one peer, which may go in one call.
+/// Datagrams to one peer that may be sent in one call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transmit<'a> {
-    /// Where to; `None` on a connected socket.
+    /// The destination; `None` on a connected socket.
     pub path: Option<Path>,
-    /// The datagrams, one behind the other.
+    /// The datagrams, one after the other.
     pub contents: &'a [u8],
-    /// Bytes of each datagram; the last one may be shorter.
+    /// Bytes of each datagram; the last may be shorter.
     pub segment: usize,
-    /// How many there are: 1 to 64.
+    /// The number of datagrams: 1 to 64.
     pub count: usize,
 }
 
@@ -80,7 +80,7 @@ impl fmt::Debug for Transmit<'_> {
 }
 
 impl<'a> Transmit<'a> {
-    /// Each datagram by itself.
+    /// Iterates over the datagrams.
     pub fn datagrams(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
         (0..self.count).map(move |n| {
             let rest = &self.contents[n * self.segment..];
@@ -90,20 +90,20 @@ impl<'a> Transmit<'a> {
 }
 
 impl Outgoing {
-    /// What a small datagram counts for the watermarks and the hard limit, since it takes as much memory as that.
+    /// The minimum weight of a datagram for the watermarks and the hard limit: the memory of a small one.
     pub const MIN_WEIGHT: usize = 128;
 
-    /// How many datagrams there are.
+    /// The number of datagrams.
     pub fn len(&self) -> usize {
         self.datagrams
     }
 
-    /// Whether there is nothing to send.
+    /// Whether nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.datagrams == 0
     }
 
-    /// What to send, the first first.
+    /// The datagrams to send, in order.
     pub fn transmits(&self) -> impl Iterator<Item = Transmit<'_>> {
         let mut rest = &self.bytes[..];
         self.runs.iter().map(move |run| {
@@ -113,34 +113,34 @@ impl Outgoing {
         })
     }
 
-    /// Bytes that wait.
+    /// Bytes waiting.
     pub(super) fn queued(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The same as limits count it: a small datagram counts more than its bytes.
+    /// The weight of all datagrams, for limits: a small datagram weighs more than its bytes.
     pub(super) fn weight(&self) -> usize {
         self.weight
     }
 
-    /// As limits count it, what answers received datagrams.
+    /// The weight of replies to received datagrams.
     pub(super) fn answers(&self) -> usize {
         self.answers
     }
 
-    /// Where an encoder appends the next datagram.
+    /// The buffer to which an encoder appends the next datagram.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
 
-    /// The last `len` bytes of the buffer are a datagram.
+    /// Makes a datagram of the last `len` bytes of the buffer.
     #[inline]
     pub(super) fn push(&mut self, path: Option<Path>, len: usize, answer: bool) {
         self.datagrams += 1;
         self.weight += weight(len);
         self.answers += if answer { weight(len) } else { 0 };
         if let Some(run) = self.runs.back_mut() {
-            // After a shorter one, or an empty one, nothing may follow.
+            // A shorter or empty datagram ends a run.
             let whole = run.len == run.segment * run.count && run.segment > 0;
             let fits = run.count < RUN_DATAGRAMS && run.len + len <= RUN_BYTES;
             if whole && fits && len <= run.segment && len > 0 && run.path == path && run.answer == answer {
@@ -152,7 +152,7 @@ impl Outgoing {
         self.runs.push_back(Run { path, answer, segment: len, len, count: 1 });
     }
 
-    /// The first datagram is gone, sent or not; gives its path and size.
+    /// Removes the first datagram, sent or not. Returns its path and size.
     pub(super) fn pop(&mut self) -> Option<(Option<Path>, usize)> {
         let run = self.runs.front_mut()?;
         let n = run.segment.min(run.len);
@@ -169,13 +169,13 @@ impl Outgoing {
         Some((path, n))
     }
 
-    /// The memory of an empty one for later, unless it is much more than a batch of answers needs.
+    /// Keeps the memory of an empty queue for later, unless it is much more than a batch of replies needs.
     pub(super) fn spare(self) -> Self {
         let large = self.bytes.capacity() > SPARE_BYTES || self.runs.capacity() > SPARE_RUNS;
         if large { Self::default() } else { self }
     }
 
-    /// Drops everything, and gives memory back.
+    /// Drops everything and frees memory.
     pub(super) fn clear(&mut self) {
         *self = Outgoing::default();
     }
@@ -194,7 +194,7 @@ mod tests {
         outgoing.push(path, bytes.len(), false);
     }
 
-    /// Every transmit as its peer's port, and its datagrams.
+    /// Lists every transmit as its peer's port and its datagrams.
     fn transmits(outgoing: &Outgoing) -> Vec<(Option<u16>, Vec<String>)> {
         let transmits = outgoing.transmits().map(|transmit| {
             let text = |bytes| String::from_utf8(<[u8]>::to_vec(bytes)).unwrap();

@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::stats::{Accepted, Seq, Stats};
 use crate::time::Timestamp;
 
-/// How a socket's datagrams are taken.
+/// Options of a datagram socket's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketOptions {
     pub(super) connected: bool,
@@ -26,35 +26,35 @@ pub struct PacketOptions {
 }
 
 impl PacketOptions {
-    /// For a socket that is connected to one peer.
+    /// Returns options for a socket connected to one peer.
     pub fn connected() -> Self {
         PacketOptions { connected: true, several_frames: false, getty_compat: false }
     }
 
-    /// For a socket that talks to anybody.
+    /// Returns options for a socket that talks to all peers.
     pub fn unconnected() -> Self {
         PacketOptions { connected: false, ..Self::connected() }
     }
 
-    /// The same options for the other kind of socket.
+    /// Changes whether the socket is connected, and keeps the other options.
     #[must_use]
     pub fn with_connected(self, connected: bool) -> Self {
         PacketOptions { connected, ..self }
     }
 
-    /// Whether a datagram may hold several frames, one behind the other. Off by default: one frame fills it.
+    /// Sets whether a datagram may hold several frames in a row. Off by default: one frame fills it.
     #[must_use]
     pub fn several_frames(mut self, on: bool) -> Self {
         self.several_frames = on;
         self
     }
 
-    /// Speaks to Go getty, whose UDP client sends the 12 bytes `connect-ping` before all else: a connected socket sends
-    /// them too, and where they are the first datagram of a peer they are no message, but counted and dropped. Off by
-    /// default, since they may be an application's own.
+    /// Sets compatibility with Go getty, whose UDP client first sends the 12 bytes `connect-ping`. A
+    /// connected socket then sends them too. As the first datagram of a peer they are not delivered as a
+    /// message, but counted and dropped. Off by default, since they may be an application's own.
     ///
-    /// An unconnected socket knows the latest 4096 peers or so; of one that it has forgotten it takes another
-    /// `connect-ping` for the first.
+    /// An unconnected socket remembers roughly the latest 4096 peers. From a forgotten one, another
+    /// `connect-ping` counts as the first datagram.
     #[must_use]
     pub fn getty_compat(mut self, on: bool) -> Self {
         self.getty_compat = on;
@@ -62,25 +62,25 @@ impl PacketOptions {
     }
 }
 
-/// One session for a datagram socket, whoever the peers are: over UDP, as a rule.
+/// A session for a datagram socket and all its peers, usually over UDP.
 ///
-/// It is driven as a [`Session`](crate::Session) is, with datagrams in the place of a stream of bytes: one datagram
-/// holds one frame of the codec. Each message comes with the [`path`](Self::path) that it took, and answers go back on
-/// it. There is no end of a stream, and nothing that a peer sends ends the session: what can't be decoded is dropped,
-/// counted, and reported with [`Event::Dropped`], once a second at the most.
+/// It is driven like a [`Session`](crate::Session), with datagrams instead of a byte stream: one datagram
+/// holds one frame of the codec. Each message comes with the [`path`](Self::path) that it took, and replies
+/// take the same path. A datagram session has no end of stream, and a peer cannot end it: undecodable
+/// datagrams are dropped, counted, and reported with [`Event::Dropped`], at most once per second.
 ///
 /// # Order
 ///
-/// Bring what was received ([`handle_datagrams`](Self::handle_datagrams)) when it [`wants_read`](Self::wants_read); poll
-/// events until `None`; send [`outgoing`](Self::outgoing) until it is empty or the socket is full, and say how many were
-/// taken with [`handle_sent`](Self::handle_sent); then wait for the socket or for [`poll_timeout`](Self::poll_timeout).
+/// Hand in received datagrams ([`handle_datagrams`](Self::handle_datagrams)) when it
+/// [`wants_read`](Self::wants_read); poll events until `None`; send [`outgoing`](Self::outgoing) until it is
+/// empty or the socket is full, and report how many were taken with [`handle_sent`](Self::handle_sent); then
+/// wait for the socket or for [`poll_timeout`](Self::poll_timeout).
 ///
-/// # Back-pressure
-///
-/// What the socket does not take waits, up to the limits of [`ConfigBuilder::watermarks`](crate::ConfigBuilder::watermarks)
-/// and [`hard_limit`](crate::ConfigBuilder::hard_limit). With more than the high watermark of answers waiting, nothing more is delivered,
-/// and so nothing read: the system then drops what its own buffer can't hold, as it does whenever datagrams come faster
-/// than they are taken.
+/// Datagrams that the socket does not take wait, within the limits of
+/// [`ConfigBuilder::watermarks`](crate::ConfigBuilder::watermarks) and
+/// [`hard_limit`](crate::ConfigBuilder::hard_limit). With more than the high watermark of replies waiting,
+/// the session stops delivering and reading; the system then drops datagrams that exceed its own buffer, as
+/// it does whenever they come faster than they are read.
 ///
 /// # Example
 ///
@@ -118,16 +118,16 @@ impl<C, O> Packets<C, O>
 where
     C: Decoder + Encoder<O>,
 {
-    /// A session that begins at `now`, with datagrams of `codec`.
+    /// Makes a session that begins at `now`, with datagrams of `codec`.
     pub fn new(codec: C, options: PacketOptions, config: Arc<Config>, now: Timestamp) -> Self {
         let socket = Socket::new(options, config, now);
         Packets { codec, socket, out: PhantomData }
     }
 
-    /// Datagrams were received.
+    /// Handles received datagrams.
     ///
     /// # Errors
-    /// The batch is given back if it is not wanted: others are still being looked at, or the session is over.
+    /// Returns the batch if it can't be taken now: others are still being handled, or the session has ended.
     pub fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch> {
         let socket = &mut self.socket;
         socket.clock(now);
@@ -138,46 +138,47 @@ where
         Ok(())
     }
 
-    /// The same with a copy of one datagram, for those who don't receive in batches. Gives `false` if there was no room:
-    /// poll what came before, then bring it again.
+    /// Handles a copy of one datagram, for callers that do not receive in batches. Returns `false` if there
+    /// was no room: poll events, then hand it in again.
     #[must_use]
     pub fn handle_datagram(&mut self, now: Timestamp, path: Path, bytes: &[u8]) -> bool {
         let socket = &mut self.socket;
         socket.clock(now);
         if !socket.keeps_input() {
-            return true; // nobody wants it
+            return true; // dropped: the session takes no more
         }
         let limit = socket.config.max_datagram();
         socket.inbox.copy(path, bytes, limit)
     }
 
-    /// The batch of [`handle_datagrams`](Self::handle_datagrams), if every datagram of it was looked at. To be asked for when
-    /// the answers are sent: what takes them is memory of the batch, and goes with it unless they still wait.
+    /// Takes the batch of [`handle_datagrams`](Self::handle_datagrams) back, once all its datagrams were
+    /// handled. Call this after sending the replies: they use memory of the batch, which stays with the
+    /// session while any of them wait.
     pub fn take_batch(&mut self) -> Option<RecvBatch> {
         self.socket.take_batch()
     }
 
-    /// Time has come to `now`. Harmless when nothing is due.
+    /// Handles time `now`. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.socket.handle_timeout(now);
     }
 
-    /// The first `n` datagrams of [`outgoing`](Self::outgoing) were taken by the socket.
+    /// Reports that the socket took the first `n` datagrams of [`outgoing`](Self::outgoing).
     pub fn handle_sent(&mut self, now: Timestamp, n: usize) {
         self.socket.handle_sent(now, n);
     }
 
-    /// The first datagram of [`outgoing`](Self::outgoing) can't be sent: it is dropped and reported. A full socket is no
-    /// reason; the datagram then waits.
+    /// Reports that the first datagram of [`outgoing`](Self::outgoing) can't be sent: it is dropped and
+    /// reported. Do not call this for a full socket; the datagram then waits.
     ///
-    /// Gives the message that it was. It counts as done in [`Event::Flushed`] and [`Progress`](crate::Progress), which tell
-    /// of a whole series: who waits for this very one is to be told by the caller.
+    /// Returns its message. In [`Event::Flushed`] and [`Progress`](crate::Progress), which cover a whole
+    /// series, it counts as done: report its failure to any code that waits for this message.
     pub fn handle_unsent(&mut self, now: Timestamp, failure: impl Into<IoFailure>) -> Option<Seq> {
         self.socket.handle_unsent(now, failure.into())
     }
 
-    /// The network says that something sent before did not arrive (an ICMP message: the port is closed, there is no way
-    /// to the host, the path's MTU is smaller). That is reported and ends nothing.
+    /// Handles a network report that an earlier datagram did not arrive (an ICMP message: the port is closed,
+    /// the host is unreachable, the path's MTU is smaller). It is reported and does not end the session.
     pub fn handle_unreachable(
         &mut self,
         now: Timestamp,
@@ -190,19 +191,20 @@ where
         }
     }
 
-    /// The socket failed: no more datagrams go either way. That is so if it is no socket (`EBADF` and the
-    /// like), or if receiving gives the same error again and again. Errors of single datagrams are for
-    /// [`handle_unsent`](Self::handle_unsent) and [`handle_unreachable`](Self::handle_unreachable).
+    /// Handles a failure of the socket: it can't send or receive any longer. Call this if it is not a valid
+    /// socket (`EBADF` and the like), or if receiving keeps failing with the same error. For errors of single
+    /// datagrams use [`handle_unsent`](Self::handle_unsent) and
+    /// [`handle_unreachable`](Self::handle_unreachable).
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
         self.socket.clock(now);
         self.socket.finish(CloseReason::Io(failure.into()));
     }
 
-    /// Takes a message to send to the peer of a connected socket.
+    /// Queues a message to the peer of a connected socket.
     ///
     /// # Errors
-    /// [`SendError`] says why not and gives the item back where possible: [`NoPeer`](SendError::NoPeer) if the socket is
-    /// not connected. The session is as it was.
+    /// Returns the item where possible; the session is unchanged. [`NoPeer`](SendError::NoPeer) if the socket
+    /// is not connected.
     pub fn send(&mut self, item: O) -> Result<Accepted, SendError<O>> {
         if !self.socket.options.connected {
             return Err(SendError::NoPeer(item));
@@ -210,10 +212,10 @@ where
         self.send_on(None, item)
     }
 
-    /// Takes a message to send to any peer, over a socket that is not connected.
+    /// Queues a message to any peer, on a socket that is not connected.
     ///
     /// # Errors
-    /// As for [`send`](Self::send); [`Connected`](SendError::Connected) if the socket is.
+    /// As for [`send`](Self::send); [`Connected`](SendError::Connected) if the socket is connected.
     pub fn send_to(&mut self, path: impl Into<Path>, item: O) -> Result<Accepted, SendError<O>> {
         if self.socket.options.connected {
             return Err(SendError::Connected(item));
@@ -221,11 +223,11 @@ where
         self.send_on(Some(path.into()), item)
     }
 
-    /// Takes a message to send to where the message came from that was polled last.
+    /// Queues a reply to the source of the message polled last.
     ///
     /// # Errors
-    /// As for [`send`](Self::send); [`NoPeer`](SendError::NoPeer) if no message was polled, or the answer has ended since:
-    /// with the next poll, or with [`end_answer`](Self::end_answer).
+    /// As for [`send`](Self::send); [`NoPeer`](SendError::NoPeer) if no message was polled, or if the reply
+    /// has ended since: with the next poll, or with [`end_answer`](Self::end_answer).
     pub fn reply(&mut self, item: O) -> Result<Accepted, SendError<O>> {
         if self.socket.options.connected {
             return self.send_on(None, item);
@@ -237,7 +239,7 @@ where
         }
     }
 
-    /// Where the message came from that was polled last; `None` once something else was polled, or the answer has
+    /// The path of the message polled last; `None` once something else was polled or the reply has
     /// [ended](Self::end_answer).
     pub fn path(&self) -> Option<Path> {
         self.socket.path
@@ -270,7 +272,7 @@ where
         self.socket.paused = true;
     }
 
-    /// Goes on delivering.
+    /// Resumes delivering messages.
     pub fn resume(&mut self, now: Timestamp) {
         self.socket.clock(now);
         if std::mem::take(&mut self.socket.paused) {
@@ -278,33 +280,34 @@ where
         }
     }
 
-    /// Ends the session: gracefully after what was accepted for sending, and with drain after the datagrams that were
-    /// received. What comes later is dropped by the system when the socket is closed. Closing one that is closing changes
-    /// nothing, except that an abort ends it at once, and that nothing more is delivered after a close without drain.
+    /// Ends the session: gracefully after sending accepted messages, and with drain also after handling the
+    /// received datagrams. Datagrams that come later are dropped by the system when the socket is closed. A
+    /// second close changes nothing, except that an abort ends the session at once, and that a close without
+    /// drain stops delivery.
     pub fn close(&mut self, now: Timestamp, how: Close) {
         self.socket.close(now, how);
     }
 
-    /// Notes a sign of life that the session can't see (Go getty's `UpdateActive`).
+    /// Records a sign of life that the session can't see (Go getty's `UpdateActive`).
     pub fn update_active(&mut self, now: Timestamp) {
         self.socket.clock(now);
         self.socket.periods.sign(self.socket.now);
     }
 
-    /// What is sent from now on answers no received message, until the next one is polled.
+    /// Ends the reply: messages sent from here on are not replies until the next message is polled.
     pub fn end_answer(&mut self) {
         self.socket.end_answer();
     }
 
-    /// Asks for [`Event::Flushed`] once no message waits any more of those accepted so far: each was taken by the socket, or
-    /// [could not be sent](Self::handle_unsent). Gives the last of them.
+    /// Requests [`Event::Flushed`] once all messages accepted so far are done: taken by the socket, or [not
+    /// sent](Self::handle_unsent). Returns the last of them.
     pub fn notify_flushed(&mut self) -> Option<Seq> {
         self.socket.flush_wanted = Some(self.socket.accepted).filter(|&accepted| accepted > 0);
         self.socket.check_flushed();
         Seq::new(self.socket.accepted)
     }
 
-    /// The next event, or `None` if there is nothing to tell until something else happens.
+    /// Returns the next event, or `None` until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event<C::Item>> {
         self.socket.end_answer();
@@ -321,7 +324,8 @@ where
         }
     }
 
-    /// The next message, if it is the next event: `None` means to go on with [`poll_event`](Self::poll_event).
+    /// Returns the next message, if that is the next event. On `None` continue with
+    /// [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self) -> Option<C::Item> {
         let Packets { codec, socket, .. } = self;
@@ -349,92 +353,93 @@ where
         None
     }
 
-    /// The weight of the message that was polled last, in bytes: for queues of received messages that bound
-    /// their memory. That is what it took of its datagram, and no less than the value itself takes where it
-    /// is kept.
+    /// The weight in bytes of the message polled last, for queues of received messages with bounded memory:
+    /// the bytes it took of its datagram, and at least the memory of the value itself.
     pub fn last_weight(&self) -> usize {
         self.socket.inbox.taken().max(size_of::<C::Item>())
     }
 
-    /// Whether [`poll_event`](Self::poll_event) may have something to tell: for drivers that spare the call. `false` is
-    /// certain.
+    /// Whether [`poll_event`](Self::poll_event) may return an event. `false` is certain, and lets a driver
+    /// skip the call.
     #[must_use]
     #[inline]
     pub fn wants_poll(&self) -> bool {
         self.socket.wants_poll()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) should be called, if nothing happens before. Traffic does not move it.
+    /// The time to call [`handle_timeout`](Self::handle_timeout), if nothing happens before. Traffic does not
+    /// change it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.socket.poll_timeout()
     }
 
-    /// Whether to receive: false while datagrams are here that were not polled, while paused, while answers wait above
-    /// their watermark, and when the session is closing.
+    /// Whether to receive: false while received datagrams are not polled yet, while paused, while waiting
+    /// replies are above their watermark, and when closing.
     pub fn wants_read(&self) -> bool {
         let socket = &self.socket;
         socket.phase == Phase::Open && !socket.is_suspended() && socket.inbox.is_empty()
     }
 
-    /// What to send.
+    /// The datagrams to send, as of `now`. Report the result with [`handle_sent`](Self::handle_sent) or
+    /// [`handle_unsent`](Self::handle_unsent).
     pub fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
         self.socket.clock(now);
         &self.socket.outgoing
     }
 
-    /// How many datagrams wait to be sent.
+    /// The number of datagrams waiting to be sent.
     pub fn outgoing_len(&self) -> usize {
         self.socket.outgoing.len()
     }
 
-    /// Whether there is something to send.
+    /// Whether datagrams wait to be sent.
     pub fn wants_write(&self) -> bool {
         !self.socket.outgoing.is_empty()
     }
 
-    /// Whether the send queue is at or below the high watermark and the session takes messages.
+    /// Whether the send queue is at or below the high watermark and the session accepts messages.
     pub fn is_writable(&self) -> bool {
         self.is_open() && self.socket.outgoing.weight() <= self.socket.config.high_watermark()
     }
 
-    /// Whether the session takes messages to send: it is not closing or closed.
+    /// Whether the session accepts messages: it is neither closing nor closed.
     pub fn is_open(&self) -> bool {
         self.socket.takes_messages()
     }
 
-    /// Whether the session is over, told or not: [`Event::Closed`] is the last that there is to poll.
+    /// Whether the session has ended, even if [`Event::Closed`] has not been polled yet.
     pub fn is_over(&self) -> bool {
         matches!(self.socket.phase, Phase::Closed | Phase::Ended)
     }
 
-    /// Whether [`Event::Closed`] has been polled: there is nothing more to do.
+    /// Whether [`Event::Closed`] has been polled: nothing is left to do.
     pub fn is_closed(&self) -> bool {
         self.socket.phase == Phase::Ended
     }
 
-    /// When a peer last gave a sign of life: the beginning, the last datagram, or the last
+    /// The time of a peer's last sign of life: the beginning, the last datagram, or the last
     /// [`update_active`](Self::update_active).
     pub fn last_active(&self) -> Timestamp {
         self.socket.periods.last_active(&self.socket.activity)
     }
 
-    /// What the session has done so far. Its operations are datagrams.
+    /// The session's counts so far. Its operations are datagrams.
     pub fn stats(&self) -> Stats {
         self.socket.stats()
     }
 
-    /// What came to nothing so far, also what was not told yet when the session ended.
+    /// Counts of dropped datagrams so far, including those not reported when the session ended.
     pub fn dropped(&self) -> DropCounts {
         self.socket.drops.total()
     }
 
-    /// The configuration it was made with.
+    /// The session's configuration.
     pub fn config(&self) -> &Arc<Config> {
         &self.socket.config
     }
 
-    /// The options it was made with.
+    /// The session's options.
     pub fn options(&self) -> PacketOptions {
         self.socket.options
     }

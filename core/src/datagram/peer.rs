@@ -1,4 +1,4 @@
-//! [`Peer`]: what is known of a peer.
+//! [`Peer`]: the state of a peer.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -7,8 +7,8 @@ use super::activity::{Activity, Periods};
 use crate::close::CloseReason;
 use crate::time::Timestamp;
 
-/// What a datagram of a peer, or to it, reads and writes. Among many peers the memory of each is waited for, and this is
-/// two cache lines of it; what is rarely needed is [`Cold`].
+/// State used by each datagram from or to a peer. With many peers, memory access dominates, and this takes
+/// two cache lines; rarely needed state is in [`Cold`].
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Peer {
@@ -17,33 +17,33 @@ pub(super) struct Peer {
     pub(super) accepted: u64,
     way: Way,
     pub(super) generation: u32,
-    /// How many bytes may be sent to it while it may not be who it says.
+    /// Bytes that may be sent to the peer before its address is validated.
     pub(super) allowance: u32,
-    /// Datagrams that wait to be sent.
+    /// Datagrams waiting to be sent.
     pub(super) waiting: u32,
     pub(super) pending: u16,
-    /// Whether this is a peer; else it is room for one.
+    /// Whether the slot holds a peer.
     pub(super) present: bool,
-    /// It is in the queue of those that have something to tell.
+    /// Whether it is in the queue of peers with events.
     pub(super) ready: bool,
     pub(super) validated: bool,
     pub(super) paused: bool,
-    /// It is over, which is told when nothing of it waits any more.
+    /// Whether it is ending. The end is reported once none of its datagrams wait.
     pub(super) ending: bool,
-    /// There is a [`Cold::flush_wanted`].
+    /// Whether [`Cold::flush_wanted`] is set.
     pub(super) flush_wanted: bool,
 }
 
 const _: () = assert!(size_of::<Peer>() <= 128);
 
-/// What is known of a peer and that datagrams leave alone.
+/// State of a peer that datagrams do not touch.
 #[derive(Debug)]
 pub(super) struct Cold {
     pub(super) periods: Periods,
-    /// Why it is over.
+    /// The reason of its end.
     pub(super) reason: Option<Box<CloseReason>>,
     pub(super) flush_wanted: u64,
-    /// Datagrams that were accepted and could not be sent.
+    /// Accepted datagrams that could not be sent.
     pub(super) unsent: u64,
     pub(super) refused: u32,
     pub(super) writable_wanted: bool,
@@ -75,7 +75,7 @@ impl Peer {
         }
     }
 
-    /// The latest way that its datagrams took.
+    /// The latest path of its datagrams.
     #[inline]
     pub(super) fn path(&self) -> Path {
         Path { peer: self.way.peer(), local: self.way.local }
@@ -86,19 +86,19 @@ impl Peer {
         self.way.peer()
     }
 
-    /// A datagram of it came to this end's address.
+    /// Records that its latest datagram was sent to `local`, this end's address.
     #[inline]
     pub(super) fn came_to(&mut self, local: Option<IpAddr>) {
         self.way.local = local;
     }
 
-    /// How many of the accepted messages do not wait any more.
+    /// The number of accepted messages that no longer wait.
     #[inline]
     pub(super) fn done(&self) -> u64 {
         self.accepted - u64::from(self.waiting)
     }
 
-    /// Whether so many bytes may be sent to it, as far as it is known to be who it says.
+    /// Whether `bytes` bytes may be sent to it, given that its address may be forged.
     #[inline]
     pub(super) fn may_get(&self, bytes: usize) -> bool {
         self.validated || u32::try_from(bytes).is_ok_and(|bytes| bytes <= self.allowance)
@@ -117,7 +117,7 @@ struct Way {
     ip: IpAddr,
     local: Option<IpAddr>,
     port: u16,
-    /// Of IPv6.
+    /// IPv6 only.
     flow_and_scope: [u32; 2],
 }
 

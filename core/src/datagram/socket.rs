@@ -1,4 +1,4 @@
-//! [`Socket`]: the part of a datagram session that does not depend on its codec.
+//! [`Socket`]: the part of a datagram session that is independent of the codec.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::pending;
 use crate::stats::{Accepted, Progress, Seq, Stats};
 use crate::time::Timestamp;
 
-/// What does not depend on the codec.
+/// The codec-independent state.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) config: Arc<Config>,
@@ -31,55 +31,55 @@ pub(super) struct Socket {
     pub(super) now: Timestamp,
     pub(super) phase: Phase,
     pub(super) reason: Option<Box<CloseReason>>,
-    /// When to look at the periods again.
+    /// The time of the next check of periods.
     pub(super) look_at: Option<Timestamp>,
-    /// When a graceful close ends at the latest.
+    /// The latest end of a graceful close.
     pub(super) close_at: Option<Timestamp>,
-    /// Where the message came from that was polled last.
+    /// The path of the message polled last.
     pub(super) path: Option<Path>,
-    /// Where the datagram came from that is being decoded.
+    /// The path of the datagram being decoded.
     pub(super) begun: Option<Path>,
     /// Messages delivered, accepted for sending, and taken or refused by the socket.
     pub(super) messages: u64,
     pub(super) accepted: u64,
     pub(super) flushed: u64,
     pub(super) refused: u64,
-    /// Datagrams that the socket took.
+    /// Datagrams taken by the socket.
     pub(super) sent: u64,
     pub(super) flush_wanted: Option<u64>,
-    /// Who has sent something before; for Go getty's `connect-ping` only.
+    /// The peers that have sent something; only for Go getty's `connect-ping`.
     pub(super) seen: Option<FirstOf>,
-    /// The first datagram to go is a `connect-ping`, and no message.
+    /// Whether the first datagram in the queue is a `connect-ping`, not a message.
     pub(super) ping_ahead: bool,
     pub(super) pending: u16,
     pub(super) paused: bool,
-    /// Answers went over the high watermark and have not come down to the low one since: no delivery.
+    /// Replies exceeded the high watermark and are not yet down to the low one: nothing is delivered.
     pub(super) blocked: bool,
-    /// A message was polled last: what is sent now answers it.
+    /// A message was polled last: messages sent now are replies.
     pub(super) answering: bool,
     /// A message was refused for lack of room.
     pub(super) writable_wanted: bool,
 }
 
-/// Where a session is in its life.
+/// The phase of a session's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// What was received is delivered and may be answered, nothing is read; then on to flushing.
+    /// Received datagrams are delivered and may be replied to, nothing is read; then flushing follows.
     Draining,
-    /// What is queued is sent.
+    /// Queued datagrams are sent.
     Flushing,
-    /// Over, not told yet.
+    /// Ended, not reported yet.
     Closed,
-    /// Over and told.
+    /// Ended and reported.
     Ended,
 }
 
-/// What came of beginning the next datagram.
+/// The result of beginning the next datagram.
 pub(super) enum Begun {
     Datagram,
     Dropped,
-    /// There is none.
+    /// No datagram is left.
     None,
 }
 
@@ -123,13 +123,13 @@ impl Socket {
         socket
     }
 
-    /// Takes note of the time; it never goes back.
+    /// Advances the time, which never goes back.
     pub(super) fn clock(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        // One that is due already is for polling.
+        // A report that is due is returned by polling.
         let report_at = self.drops.report_at().filter(|&at| at > self.now);
         [self.look_at, self.close_at, report_at].into_iter().flatten().min()
     }
@@ -146,7 +146,7 @@ impl Socket {
         }
     }
 
-    /// Looks at what periods ask for.
+    /// Checks the periods.
     fn look(&mut self) {
         let readable_since = if self.is_suspended() { self.now } else { Timestamp::ORIGIN };
         let (due, next) = self.periods.expire(&mut self.activity, &self.config, self.now, readable_since);
@@ -169,7 +169,7 @@ impl Socket {
         matches!(self.phase, Phase::Open | Phase::Draining)
     }
 
-    /// Whether no peer can be blamed for what does not come.
+    /// Whether no peer can be blamed for silence.
     pub(super) fn is_suspended(&self) -> bool {
         self.paused || self.blocked
     }
@@ -185,7 +185,7 @@ impl Socket {
         self.pending != 0
             || match self.phase {
                 Phase::Open => !self.is_suspended() && !self.inbox.is_empty() || report(),
-                // Also to notice that there is nothing more to drain.
+                // Polled also to notice that the drain is complete.
                 Phase::Draining => self.paused || !self.blocked || self.inbox.is_empty() || report(),
                 Phase::Flushing => report(),
                 Phase::Closed => true,
@@ -223,7 +223,7 @@ impl Socket {
         }
     }
 
-    /// Whose datagram is being decoded.
+    /// The peer whose datagram is being decoded.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.begun.map(|path| path.peer)
     }
@@ -245,7 +245,7 @@ impl Socket {
                 || queued.saturating_add(weight(bytes)) <= self.config.hard_limit())
     }
 
-    /// Why there is no room for `item` of `bytes`.
+    /// The error for an `item` of `bytes` bytes that there is no room for.
     #[cold]
     pub(super) fn refuse<T>(&mut self, item: T, bytes: usize, limit: usize) -> SendError<T> {
         if !self.takes_messages() {
@@ -259,7 +259,7 @@ impl Socket {
         }
     }
 
-    /// The last `bytes` of the outgoing buffer are a message to send.
+    /// Makes a message to send of the last `bytes` bytes of the outgoing buffer.
     #[inline]
     pub(super) fn accept(&mut self, path: Option<Path>, bytes: usize) -> Accepted {
         self.outgoing.push(path, bytes, self.answering);
@@ -288,7 +288,7 @@ impl Socket {
         message
     }
 
-    /// The first datagram is done with; gives the message that it was.
+    /// Counts the first datagram as done. Returns its message.
     fn count_flushed(&mut self) -> Option<Seq> {
         if std::mem::take(&mut self.ping_ahead) {
             return None;
@@ -297,7 +297,7 @@ impl Socket {
         Seq::new(self.flushed)
     }
 
-    /// There is more room than before.
+    /// Handles an increase of room in the queue.
     fn relieve(&mut self) {
         let low = self.config.low_watermark();
         if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
@@ -316,7 +316,7 @@ impl Socket {
         }
     }
 
-    /// Gives memory back, if there is nothing to send. What a batch has lent goes back with it.
+    /// Frees memory if nothing waits to be sent. Memory lent by a batch is returned to it.
     pub(super) fn shrink(&mut self) {
         if self.outgoing.is_empty() && self.inbox.batch.is_none() {
             self.outgoing.clear();
@@ -337,7 +337,7 @@ impl Socket {
             Phase::Closed | Phase::Ended => return,
             _ if !graceful => return self.finish(reason.unwrap_or(CloseReason::Local { flushed: false })),
             Phase::Open => {}
-            // Nothing more is delivered after a close without drain.
+            // After a close without drain, nothing more is delivered.
             Phase::Draining if !drain => return self.flush(),
             Phase::Draining | Phase::Flushing => return,
         }
@@ -350,7 +350,7 @@ impl Socket {
         }
     }
 
-    /// Everything that was received has been delivered.
+    /// Goes on to flushing once all received datagrams are delivered.
     #[inline]
     pub(super) fn end_drain(&mut self) {
         if self.phase == Phase::Draining && (self.inbox.is_empty() || self.paused) {
@@ -371,7 +371,7 @@ impl Socket {
         self.finish(reason);
     }
 
-    /// Over: what is left is dropped.
+    /// Ends the session and drops everything left.
     pub(super) fn finish(&mut self, reason: CloseReason) {
         if matches!(self.phase, Phase::Closed | Phase::Ended) {
             return;
@@ -390,7 +390,7 @@ impl Socket {
         Event::Closed(self.reason.take().unwrap_or_else(|| Box::new(CloseReason::Local { flushed: false })))
     }
 
-    /// The next event that waits; there is one.
+    /// Takes the next pending event, which exists.
     #[inline(never)]
     pub(super) fn pending_event<T>(&mut self) -> Event<T> {
         let flushed = Seq::new(self.flushed).unwrap_or(Seq::FIRST);

@@ -1,4 +1,4 @@
-//! [`Table`]: who the peers of a socket are.
+//! [`Table`]: the peers of a socket.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use super::peer::{Cold, Peer};
 use crate::ring::Rings;
 use crate::time::Timestamp;
 
-/// A peer of [`Peers`](super::Peers): unique there, also after it has gone.
+/// Identifies a peer of [`Peers`](super::Peers). Never reused, even after the peer is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerKey {
     pub(super) index: u32,
@@ -20,13 +20,13 @@ pub struct PeerKey {
 }
 
 impl PeerKey {
-    /// A small number that no other peer has at the same time: for tables of one's own.
+    /// A small number that no other present peer has: for indexing your own tables.
     pub fn index(self) -> usize {
         self.index as usize
     }
 }
 
-/// Whose the datagrams of a batch are: an index for each, of which [`Table::is_at`] says whether it is right.
+/// The peers of a batch's datagrams: an index for each, to be checked with [`Table::is_at`].
 #[derive(Debug, Default)]
 pub(super) struct Found {
     hashes: Vec<u32>,
@@ -34,30 +34,30 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The index that was found for this one.
+    /// The index found for this datagram.
     #[inline]
     pub(super) fn get(&self, number: usize) -> Option<u32> {
         self.indices.get(number).copied().filter(|&index| index != u32::MAX)
     }
 }
 
-/// Peers by address and by key, in the order in which they were last active.
+/// Peers by address and by key, and in the order of their last activity.
 #[derive(Debug)]
 pub(super) struct Table {
     seed: [u64; 2],
-    /// By a hash of the address. Small, so that what is looked up stays in the caches although the peers do not.
+    /// Finds peers by a hash of the address. Kept small, to stay in the caches even if the peers do not.
     addresses: Lookup,
     peers: Vec<Peer>,
-    /// The rest of each.
+    /// The rest of each peer's state.
     colds: Vec<Cold>,
     free: Vec<u32>,
-    /// From the least to the most recently active, to the moment.
+    /// From the least to the most recently active, at the precision of `moment`.
     order: Rings,
-    /// Activity within this time counts as one moment, so that a busy peer is not moved with each datagram.
+    /// Activity within this time counts as simultaneous, so that a busy peer is not moved with each datagram.
     moment: Duration,
-    /// When the present moment began: who was active since is in its place.
+    /// Start of the current moment: peers active since then are in place.
     moment_at: Timestamp,
-    /// How many there are, those that are ending among them.
+    /// The number of peers, including ending ones.
     len: usize,
 }
 
@@ -76,17 +76,17 @@ impl Table {
         }
     }
 
-    /// How many peers have an address here, which those that are ending have not.
+    /// The number of peers with an address in the table, which ending ones lack.
     pub(super) fn known(&self) -> usize {
         self.addresses.len()
     }
 
-    /// Whether there is no peer, nor one that is ending.
+    /// Whether there are no peers, not even ending ones.
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// One more than the greatest index.
+    /// One more than the largest index.
     pub(super) fn slots(&self) -> usize {
         self.peers.len()
     }
@@ -96,13 +96,13 @@ impl Table {
         self.addresses.find(hash(self.seed, address), |index| self.is_at(index, address))
     }
 
-    /// Finds many at once; see [`Found`]. Looked up one after the other in between other work, each would wait for memory by
-    /// itself. Here there are short loops of one kind of access each, and the waiting overlaps.
+    /// Finds many peers at once; see [`Found`]. Single lookups between other work would each wait for memory.
+    /// Here short loops make one kind of access each, so the waits overlap.
     pub(super) fn find_all(&self, addresses: impl Iterator<Item = SocketAddr>, found: &mut Found) {
         found.hashes.clear();
         found.hashes.extend(addresses.map(|address| hash(self.seed, address)));
         found.indices.clear();
-        // Reads a bit of each, so that all of them are on their way.
+        // Reads a bit of each, so that all reads are in flight.
         black_box(found.hashes.iter().fold(0, |sum, &hash| sum ^ self.addresses.touched(hash)));
         found
             .indices
@@ -123,7 +123,7 @@ impl Table {
         self.peers.get_mut(index as usize).filter(|peer| peer.present)
     }
 
-    /// Whether this peer is there still and has this address.
+    /// Whether this peer is still present and has this address.
     #[inline]
     pub(super) fn is_at(&self, index: u32, address: SocketAddr) -> bool {
         self.get(index).is_some_and(|peer| peer.address() == address && !peer.ending)
@@ -135,13 +135,13 @@ impl Table {
         self.get_mut(key.index).filter(|peer| peer.generation == key.generation)
     }
 
-    /// The same to look at.
+    /// Returns the peer for reading.
     #[inline]
     pub(super) fn at(&self, key: PeerKey) -> Option<&Peer> {
         self.get(key.index).filter(|peer| peer.generation == key.generation)
     }
 
-    /// The rest of a peer that is there.
+    /// The rest of the state of a peer that is present.
     pub(super) fn cold(&self, index: u32) -> &Cold {
         &self.colds[index as usize]
     }
@@ -150,7 +150,7 @@ impl Table {
         &mut self.colds[index as usize]
     }
 
-    /// All of a peer.
+    /// The complete state of a peer.
     pub(super) fn whole(&mut self, index: u32) -> Option<(&mut Peer, &mut Cold)> {
         let peer = self.peers.get_mut(index as usize).filter(|peer| peer.present)?;
         Some((peer, self.colds.get_mut(index as usize)?))
@@ -184,7 +184,7 @@ impl Table {
         index
     }
 
-    /// The peer is active now, and was last at `before`.
+    /// Records that the peer is active now, and was last at `before`.
     #[inline]
     pub(super) fn touch(&mut self, index: u32, before: Timestamp, now: Timestamp) {
         if self.moment_at + self.moment <= now {
@@ -196,12 +196,12 @@ impl Table {
         }
     }
 
-    /// The one that was active the longest time ago.
+    /// The least recently active peer.
     pub(super) fn least_recent(&self) -> Option<u32> {
         self.order.first(0)
     }
 
-    /// From here on its address is nobody's; it stays until it is removed.
+    /// Removes the peer's address from the table; the peer stays until it is removed.
     pub(super) fn forget_address(&mut self, index: u32) {
         let Some(peer) = self.get(index) else { return };
         let hash = hash(self.seed, peer.address());
@@ -209,7 +209,7 @@ impl Table {
         self.order.remove(index);
     }
 
-    /// The peer is gone.
+    /// Removes the peer.
     pub(super) fn remove(&mut self, index: u32) {
         self.forget_address(index);
         if let Some((peer, cold)) = self.whole(index) {
@@ -220,14 +220,14 @@ impl Table {
         }
     }
 
-    /// Every peer's index, those that are ending among them.
+    /// The indices of all peers, including ending ones.
     pub(super) fn indices(&self) -> impl Iterator<Item = u32> {
         (0..self.peers.len() as u32).filter(|&index| self.get(index).is_some())
     }
 }
 
-/// Hashes with a secret, so that nobody can choose addresses that fall together: a SipHash whose own key is known; what is
-/// written first makes its state a secret.
+/// Hashes with a secret seed, so that addresses can't be chosen to collide: a SipHash with a known key, whose
+/// state becomes secret because the seed is written first.
 #[inline]
 fn hash(seed: [u64; 2], address: SocketAddr) -> u32 {
     let mut hasher = DefaultHasher::new();

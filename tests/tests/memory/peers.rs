@@ -66,7 +66,7 @@ fn without_eviction_nobody_comes_in_when_all_places_are_taken() {
     let mut host = Host::limited(PeerLimits::new().max_peers(2).evict(false), |config| config);
     host.told(1, "a");
     host.told(2, "a");
-    let full = "Dropped 1: there are 2 peers already (PeerLimits::max_peers)";
+    let full = "Dropped 1: the limit of 2 peers is reached (PeerLimits::max_peers)";
     assert_eq!(host.told(3, "a"), [full]);
     assert_eq!(host.told(1, "b"), ["1 b"]);
     host.close_peer(2, Close::graceful());

@@ -148,8 +148,8 @@ fn whatever_is_wrong_with_a_datagram_the_session_goes_on() {
         (vec![], "1 empty of 7: it was empty"),
         (vec![0; too_large], "1 oversized of 7: 51 bytes, more than the limit of 50 (Config::max_datagram)"),
         (frame(&"x".repeat(40)), "1 undecodable of 7: it can't be decoded: "),
-        (frame("abc")[..6].to_vec(), "1 undecodable of 7: the frame in its 6 bytes is not whole"),
-        ([frame("abc"), vec![1, 2]].concat(), "1 undecodable of 7: 2 bytes came behind its frame"),
+        (frame("abc")[..6].to_vec(), "1 undecodable of 7: its 6 bytes end within a frame"),
+        ([frame("abc"), vec![1, 2]].concat(), "1 undecodable of 7: it had 2 bytes after its frame"),
     ];
     for (n, (datagram, why)) in cases.into_iter().enumerate() {
         solo.at(secs(n as u64 * 10)); // each in a second of its own
@@ -291,7 +291,7 @@ fn a_datagram_holds_one_frame_unless_several_are_allowed() {
     {
         let mut one = Solo::of(codec.clone(), unconnected(), |c| c);
         let told = one.told(7, datagram);
-        assert!(told.len() == 1 && told[0].contains("came behind its frame"), "{told:?}");
+        assert!(told.len() == 1 && told[0].contains("bytes after its frame"), "{told:?}");
         assert_eq!(one.packets.dropped().undecodable, 1);
 
         let mut several = Solo::of(codec, several(), |c| c);
@@ -330,7 +330,7 @@ fn raw_takes_a_datagram_as_it_is_however_many_frames_are_allowed() {
 fn frames_before_a_bad_one_are_messages() {
     let mut solo = Solo::of(LengthDelimited::new(), several(), |c| c.max_frame(30));
     for (tail, why) in
-        [(&b"\0\0"[..], "the frame in its 2 bytes is not whole"), (b"\0\0\x0f\0", "it can't be decoded")]
+        [(&b"\0\0"[..], "its 2 bytes end within a frame"), (b"\0\0\x0f\0", "it can't be decoded")]
     {
         let told = solo.told(7, [b"\0\0\0\x01a", tail].concat());
         assert_eq!(told[0], "Message a");

@@ -1,4 +1,4 @@
-//! The end: of one peer's session, and of all.
+//! Ends one peer's session, or all.
 
 use super::sessions::{CLOSED, Phase, Sessions};
 use crate::close::CloseReason;
@@ -10,7 +10,7 @@ impl Sessions {
     /// Ends the session of a peer.
     pub(super) fn end_peer(&mut self, key: PeerKey, graceful: bool, reason: Option<CloseReason>) {
         let Some(peer) = self.table.of(key) else { return };
-        // One that is over keeps its reason.
+        // A session that has ended keeps its reason.
         if peer.pending & CLOSED != 0 || peer.ending && graceful {
             return;
         }
@@ -20,13 +20,13 @@ impl Sessions {
         peer.pending &= pending::OPEN | pending::FLUSHED | CLOSED;
         self.table.cold_mut(key.index).reason =
             Some(Box::new(reason.unwrap_or(CloseReason::Local { flushed })));
-        // As late as the close of everything, if what waits is not taken.
+        // At the latest when the whole close times out, if waiting datagrams are not taken.
         self.wheel.set(key.index, (!over).then_some(self.now + self.config.close_timeout()));
         self.table.forget_address(key.index);
         self.tell(key.index, if over { CLOSED } else { 0 });
     }
 
-    /// What was accepted for a peer that is ending was not taken in time.
+    /// Ends a closing peer whose accepted messages were not taken in time.
     #[cold]
     pub(super) fn end_late(&mut self, index: u32) {
         let reason = &mut self.table.cold_mut(index).reason;
@@ -50,7 +50,7 @@ impl Sessions {
         self.check_done();
     }
 
-    /// Once everything is sent, a graceful close has nothing to wait for.
+    /// Ends a graceful close once everything is sent.
     pub(super) fn check_done(&mut self) {
         if self.outgoing.is_empty() {
             self.close_at = None;
@@ -73,7 +73,7 @@ impl Sessions {
         self.reason = Some(Box::new(reason));
     }
 
-    /// Whether nothing is left to do than to tell it.
+    /// Whether everything is done except reporting it.
     pub(super) fn is_over(&self) -> bool {
         self.phase == Phase::Flushing && self.close_at.is_none()
     }
@@ -85,11 +85,11 @@ impl Sessions {
         self.blocked = false;
     }
 
-    /// Every peer was told its end.
+    /// Ends the socket's work, after every peer's end was reported.
     pub(super) fn end(&mut self) -> Box<CloseReason> {
         self.phase = Phase::Ended;
         self.close_at = None;
-        // What is left is of peers whose sessions were aborted.
+        // Datagrams left are of peers whose sessions were aborted.
         self.forget_outgoing();
         self.drops.forget_report();
         self.reason.take().unwrap_or_else(|| Box::new(CloseReason::Local { flushed: true }))

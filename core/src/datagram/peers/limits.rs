@@ -1,8 +1,8 @@
-//! [`PeerLimits`]: what peers that nobody knows may cost.
+//! [`PeerLimits`]: limits on unknown peers.
 
 use std::time::Duration;
 
-/// What peers that nobody knows may cost.
+/// Limits on the resources that unknown peers can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerLimits {
     pub(super) max_peers: usize,
@@ -18,47 +18,47 @@ impl Default for PeerLimits {
 }
 
 impl PeerLimits {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many peers there may be. Default 10 000, at least 1. Each takes some 350 bytes here, and what a listener
-    /// keeps.
+    /// Sets the maximum number of peers. Default 10 000, at least 1. Each takes about 350 bytes here, plus
+    /// its listener's state.
     #[must_use]
     pub fn max_peers(mut self, peers: usize) -> Self {
         self.max_peers = peers.clamp(1, u32::MAX as usize / 2);
         self
     }
 
-    /// How many new peers there may be a second, and how many at once: so within one second it may be twice as many. Who is
-    /// asked about and not let in counts too. Default 1 000, at least 1. Datagrams of others are dropped: a flood of invented
-    /// addresses then costs no more than looking at it.
+    /// Sets the number of new peers per second, and the burst size, so up to twice as many within one second.
+    /// Peers that the application does not admit count too. Default 1 000, at least 1. Datagrams of further
+    /// new peers are dropped, so a flood of forged addresses costs only a lookup each.
     #[must_use]
     pub fn new_per_second(mut self, peers: u32) -> Self {
         self.new_per_second = peers.max(1);
         self
     }
 
-    /// How many times the bytes that a peer has sent may be sent to it before it is
-    /// [validated](super::Peers::validate). Default 3, as in QUIC (RFC 9000, section 8): whoever writes another's address on
-    /// their datagrams gains little by it. What it has not been sent of that is remembered up to 4 GiB.
+    /// Sets how many times the bytes received from a peer may be sent to it before it is
+    /// [validated](super::Peers::validate). Default 3, as in QUIC (RFC 9000, section 8): this makes forged
+    /// source addresses of little use for amplification. Unused allowance is remembered up to 4 GiB.
     #[must_use]
     pub fn amplification(mut self, factor: u32) -> Self {
         self.amplification = factor;
         self
     }
 
-    /// Whether a new peer takes the place of the one that was active the longest time ago when there are as many as may
-    /// be. Default yes; otherwise the new one is not let in.
+    /// Sets whether a new peer replaces the least recently active one when the maximum is reached. On by
+    /// default; otherwise the new peer is not admitted.
     #[must_use]
     pub fn evict(mut self, on: bool) -> Self {
         self.evict = on;
         self
     }
 
-    /// How exact the order is in which peers were last active: much less than the time in which new ones can take the
-    /// places of all.
+    /// The precision of the peers' order of activity: much less than the time in which new peers can replace
+    /// all others.
     pub(super) fn moment(&self) -> Duration {
         let turnover = self.max_peers as u64 * 1_000_000 / u64::from(self.new_per_second);
         Duration::from_micros(turnover / 8).min(Duration::from_secs(1))

@@ -30,29 +30,29 @@ use crate::pending;
 use crate::stats::{Accepted, Progress, Seq, Stats};
 use crate::time::Timestamp;
 
-/// What happened, as [`Peers::poll_event`] tells it. `T` is a received message.
+/// An event of [`Peers::poll_event`]. `T` is a received message.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeersEvent<T> {
-    /// A datagram came from somebody who is not known. Nothing is kept of them yet: answer with [`Peers::admit`] before
-    /// the next poll, or the datagram is dropped.
+    /// A datagram came from an unknown peer. It has no state yet: call [`Peers::admit`] before the next poll,
+    /// or the datagram is dropped.
     Unknown(Path),
-    /// An event of a peer's session. The first is [`Event::Open`], the last [`Event::Closed`], after which its path and
-    /// statistics are there until the next poll.
+    /// An event of a peer's session. The first is [`Event::Open`], the last [`Event::Closed`]. The path and
+    /// statistics stay available until the next poll after that.
     Peer(PeerKey, Event<T>),
-    /// Datagrams came to nothing; what they were is told once a second at the most.
+    /// Datagrams were dropped. Reported at most once per second.
     Dropped(Box<Dropped>),
-    /// The socket's work is over. Exactly once, and the last event.
+    /// The socket's work has ended. Comes exactly once, as the last event.
     Closed(Box<CloseReason>),
 }
 
-/// A session for each peer of a datagram socket, as if each had a connection of its own: with its own events, periods,
-/// statistics and close.
+/// A session for each peer of a datagram socket, as if each had a connection of its own, with its own events,
+/// periods, statistics and close.
 ///
-/// It is driven as [`Packets`](super::Packets) is. What differs is that peers come and go: the first datagram of one is
-/// [`PeersEvent::Unknown`], and who is admitted has a session until it is [closed](Self::close_peer), or another takes its
-/// place. Whatever is sent from invented addresses, memory stays within [`PeerLimits`], and each datagram takes the same
-/// time however many peers there are.
+/// It is driven like [`Packets`](super::Packets). The difference is that peers come and go: a peer's first
+/// datagram is [`PeersEvent::Unknown`]. An admitted peer has a session until it is [closed](Self::close_peer)
+/// or replaced by another. Whatever is sent from forged addresses, memory stays within [`PeerLimits`], and
+/// each datagram takes constant time, however many peers there are.
 pub struct Peers<C, O = <C as Decoder>::Item> {
     codec: C,
     sessions: Sessions,
@@ -63,8 +63,8 @@ impl<C, O> Peers<C, O>
 where
     C: Decoder + Encoder<O>,
 {
-    /// A table without peers, at `now`. `seed` is random: it keeps others from choosing addresses that fall together in
-    /// the table.
+    /// Makes a table without peers, at `now`. `seed` must be random: it prevents attackers from choosing
+    /// addresses that collide in the table.
     pub fn new(
         codec: C,
         options: PacketOptions,
@@ -77,10 +77,10 @@ where
         Peers { codec, sessions, out: PhantomData }
     }
 
-    /// Datagrams were received.
+    /// Handles received datagrams.
     ///
     /// # Errors
-    /// The batch is given back if it is not wanted: others are still being looked at, or the socket is closing.
+    /// Returns the batch if it can't be taken now: others are still being handled, or the socket is closing.
     pub fn handle_datagrams(&mut self, now: Timestamp, mut batch: RecvBatch) -> Result<(), RecvBatch> {
         let sessions = &mut self.sessions;
         sessions.clock(now);
@@ -93,8 +93,7 @@ where
         Ok(())
     }
 
-    /// The same with a copy of one datagram. Gives `false` if there was no room: poll what came before, then bring it
-    /// again.
+    /// Handles a copy of one datagram. Returns `false` without room: poll events, then hand it in again.
     #[must_use]
     pub fn handle_datagram(&mut self, now: Timestamp, path: Path, bytes: &[u8]) -> bool {
         self.sessions.clock(now);
@@ -102,19 +101,19 @@ where
             || self.sessions.inbox.copy(path, bytes, self.sessions.config.max_datagram())
     }
 
-    /// The batch of [`handle_datagrams`](Self::handle_datagrams), if every datagram of it was looked at.
+    /// Takes back the batch of [`handle_datagrams`](Self::handle_datagrams), once it is completely handled.
     pub fn take_batch(&mut self) -> Option<RecvBatch> {
         let mut batch = self.sessions.inbox.take_batch()?;
         batch.take_back(&mut self.sessions.outgoing);
         Some(batch)
     }
 
-    /// Time has come to `now`. Harmless when nothing is due.
+    /// Handles time `now`. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.sessions.handle_timeout(now);
     }
 
-    /// The first `n` datagrams of [`outgoing`](Self::outgoing) were taken by the socket.
+    /// Reports that the socket took the first `n` datagrams of [`outgoing`](Self::outgoing).
     pub fn handle_sent(&mut self, now: Timestamp, n: usize) {
         self.sessions.clock(now);
         for _ in 0..n {
@@ -125,10 +124,10 @@ where
         self.sessions.relieve();
     }
 
-    /// The first datagram of [`outgoing`](Self::outgoing) can't be sent: it is dropped and reported.
+    /// Reports that the first datagram of [`outgoing`](Self::outgoing) can't be sent: drops and counts it.
     ///
-    /// Gives the message that it was, of a peer that is there still. It counts as done in [`Event::Flushed`] and
-    /// [`Progress`], which tell of a whole series: who waits for this very one is to be told by the caller.
+    /// Returns its message, if the peer still exists. In [`Event::Flushed`] and [`Progress`], which cover a
+    /// whole series, it counts as done: report its failure to any code that waits for this message.
     pub fn handle_unsent(&mut self, now: Timestamp, failure: impl Into<IoFailure>) -> Option<(PeerKey, Seq)> {
         self.sessions.clock(now);
         let Popped { path, message } = self.sessions.pop(false)?;
@@ -137,7 +136,7 @@ where
         message
     }
 
-    /// The network says that something sent before did not arrive. That is reported and ends nothing.
+    /// Handles a network report that an earlier datagram did not arrive. It only counts as dropped.
     pub fn handle_unreachable(
         &mut self,
         now: Timestamp,
@@ -150,24 +149,23 @@ where
         }
     }
 
-    /// The socket failed: every session ends with that reason.
+    /// Handles a failure of the socket: every session ends with that reason.
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
         self.sessions.clock(now);
         self.sessions.abort(CloseReason::Io(failure.into()));
     }
 
-    /// Lets the peer of [`PeersEvent::Unknown`] in, or not; gives its key.
+    /// Admits the peer of [`PeersEvent::Unknown`], or not. Returns its key.
     pub fn admit(&mut self, yes: bool) -> Option<PeerKey> {
         self.sessions.admit(yes)
     }
 
-    /// Takes a message to send to a peer.
+    /// Queues a message to a peer.
     ///
     /// # Errors
-    /// [`SendError`] says why not, and gives the item back where possible. After
-    /// [`Blocked`](SendError::Blocked), [`Event::Writable`] of this peer tells when to try again; of those that wait for it,
-    /// each time another is told first.
-    /// [`NotValidated`](SendError::NotValidated) if it is more than [`PeerLimits::amplification`] allows.
+    /// Returns the item where possible. After [`Blocked`](SendError::Blocked), this peer's
+    /// [`Event::Writable`] reports when to try again; waiting peers take turns to be first.
+    /// [`NotValidated`](SendError::NotValidated) if the message exceeds [`PeerLimits::amplification`].
     pub fn send(&mut self, key: PeerKey, item: O) -> Result<Accepted, SendError<O>> {
         let Peers { codec, sessions, .. } = self;
         let known = codec.encoded_len(&item).unwrap_or(0);
@@ -193,22 +191,22 @@ where
         Err(SendError::Encode(error))
     }
 
-    /// The peer has shown that it is where it says, by sending back something that only it can know, for example. From
-    /// here on any amount may be sent to it.
+    /// Marks the peer's address as validated, for example because it returned something that only it can
+    /// know. From here on any amount may be sent to it.
     pub fn validate(&mut self, key: PeerKey) {
         if let Some(peer) = self.sessions.table.of(key) {
             peer.validated = true;
         }
     }
 
-    /// Stops delivering messages of a peer: what comes from it is dropped, since the socket is everybody's.
+    /// Stops delivering a peer's messages. Its datagrams are dropped, since all peers share the socket.
     pub fn pause(&mut self, key: PeerKey) {
         if let Some(peer) = self.sessions.table.of(key) {
             peer.paused = true;
         }
     }
 
-    /// Goes on delivering messages of a peer.
+    /// Resumes delivering a peer's messages.
     pub fn resume(&mut self, now: Timestamp, key: PeerKey) {
         self.sessions.clock(now);
         let now = self.sessions.now;
@@ -218,16 +216,17 @@ where
         }
     }
 
-    /// Ends the session of a peer: gracefully after what was accepted for sending, and within
-    /// [`ConfigBuilder::close_timeout`](crate::ConfigBuilder::close_timeout). What waits is sent in either case, since it
-    /// lies among what is for others. If a datagram comes from its address later, that is somebody unknown.
+    /// Ends a peer's session: gracefully after sending accepted messages, within
+    /// [`ConfigBuilder::close_timeout`](crate::ConfigBuilder::close_timeout). Waiting datagrams are sent in
+    /// either case, since they are queued among those of others. A later datagram from its address is from an
+    /// unknown peer.
     pub fn close_peer(&mut self, now: Timestamp, key: PeerKey, how: Close) {
         self.sessions.clock(now);
         let (graceful, _, reason) = how.into_parts();
         self.sessions.end_peer(key, graceful, reason);
     }
 
-    /// Ends everything: gracefully after what was accepted for sending.
+    /// Ends all sessions: gracefully after sending accepted messages.
     pub fn close(&mut self, now: Timestamp, how: Close) {
         self.sessions.clock(now);
         let (graceful, _, reason) = how.into_parts();
@@ -238,11 +237,11 @@ where
         }
     }
 
-    /// Notes a sign of life of a peer that its session can't see.
+    /// Records a sign of life of a peer that its session can't see.
     pub fn update_active(&mut self, now: Timestamp, key: PeerKey) {
         self.sessions.clock(now);
         let now = self.sessions.now;
-        // Who is ending is in no order any more.
+        // Ending peers are no longer in the order of activity.
         if let Some(peer) = self.sessions.table.of(key).filter(|peer| !peer.ending) {
             let before = peer.activity.received_at();
             self.sessions.table.cold_mut(key.index).periods.sign(now);
@@ -250,13 +249,13 @@ where
         }
     }
 
-    /// What is sent from now on answers no received message, until the next one is polled.
+    /// Ends the reply: messages sent from here on are not replies until the next message is polled.
     pub fn end_answer(&mut self) {
         self.sessions.answering = None;
     }
 
-    /// Asks for [`Event::Flushed`] of a peer once no message waits any more of those accepted for it so far: each was taken by
-    /// the socket, or [could not be sent](Self::handle_unsent). Gives the last of them.
+    /// Requests a peer's [`Event::Flushed`] once all messages accepted for it so far are done: taken by the
+    /// socket, or [not sent](Self::handle_unsent). Returns the last of them.
     pub fn notify_flushed(&mut self, key: PeerKey) -> Option<Seq> {
         let peer = self.sessions.table.of(key)?;
         let accepted = peer.accepted;
@@ -269,7 +268,7 @@ where
         Seq::new(accepted)
     }
 
-    /// The next event, or `None` if there is nothing to tell until something else happens.
+    /// Returns the next event, or `None` until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<PeersEvent<C::Item>> {
         self.sessions.answering = None;
@@ -294,8 +293,8 @@ where
         self.sessions.drops.take_report(self.sessions.now).map(PeersEvent::Dropped)
     }
 
-    /// The next message of the peer whose message was polled last, if it is the next event: for batches. `None` means to go
-    /// on with [`poll_event`](Self::poll_event).
+    /// Returns the next message of the peer whose message was polled last, if that is the next event; for
+    /// batches. On `None` continue with [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self, key: PeerKey) -> Option<C::Item> {
         self.sessions.answering = None;
@@ -308,7 +307,7 @@ where
         }
     }
 
-    /// What the next datagram brings; with `only`, as long as they are that peer's.
+    /// Polls the next datagram's event; with `only`, only that peer's datagrams.
     #[inline]
     fn poll_datagram(&mut self, only: Option<PeerKey>) -> Option<PeersEvent<C::Item>> {
         let Peers { codec, sessions, .. } = self;
@@ -345,8 +344,8 @@ where
         None
     }
 
-    /// Whether [`poll_event`](Self::poll_event) may have something to tell: for drivers that spare the call. `false` is
-    /// certain.
+    /// Whether [`poll_event`](Self::poll_event) may return an event. `false` is certain, and lets a driver
+    /// skip the call.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
         let sessions = &self.sessions;
@@ -365,76 +364,78 @@ where
             }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) should be called, if nothing happens before. Traffic does not move it.
+    /// The time to call [`handle_timeout`](Self::handle_timeout), if nothing happens before. Traffic does not
+    /// change it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let sessions = &self.sessions;
-        // One that is due already is for polling.
+        // A report that is due is returned by polling.
         let report =
             sessions.drops.report_at().filter(|&at| sessions.phase != Phase::Ended && at > sessions.now);
         [sessions.wheel.next_at(), sessions.close_at, report].into_iter().flatten().min()
     }
 
-    /// Whether to receive: false while datagrams are here that were not polled, while answers wait above their watermark,
-    /// and when the socket is closing.
+    /// Whether to receive: false while received datagrams are not polled yet, while waiting replies are above
+    /// their watermark, and when the socket is closing.
     pub fn wants_read(&self) -> bool {
         self.sessions.phase == Phase::Open && !self.sessions.blocked && self.sessions.inbox.is_empty()
     }
 
-    /// What to send.
+    /// The datagrams to send, as of `now`. Report the result with [`handle_sent`](Self::handle_sent) or
+    /// [`handle_unsent`](Self::handle_unsent).
     pub fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
         self.sessions.clock(now);
         &self.sessions.outgoing
     }
 
-    /// How many datagrams wait to be sent.
+    /// The number of datagrams waiting to be sent.
     pub fn outgoing_len(&self) -> usize {
         self.sessions.outgoing.len()
     }
 
-    /// Whether there is something to send.
+    /// Whether datagrams wait to be sent.
     pub fn wants_write(&self) -> bool {
         !self.sessions.outgoing.is_empty()
     }
 
-    /// Whether the send queue is at or below the high watermark and the peer's session takes messages.
+    /// Whether the send queue is at or below the high watermark and the peer's session accepts messages.
     pub fn is_writable(&self, key: PeerKey) -> bool {
         self.is_open(key) && self.sessions.outgoing.weight() <= self.sessions.config.high_watermark()
     }
 
-    /// Whether the peer's session takes messages to send.
+    /// Whether the peer's session accepts messages.
     pub fn is_open(&self, key: PeerKey) -> bool {
         self.sessions.table.at(key).is_some_and(|peer| !peer.ending)
     }
 
-    /// Whether [`PeersEvent::Closed`] has been polled: there is nothing more to do.
+    /// Whether [`PeersEvent::Closed`] has been polled: nothing is left to do.
     pub fn is_closed(&self) -> bool {
         self.sessions.phase == Phase::Ended
     }
 
-    /// How many peers there are.
+    /// The number of peers.
     pub fn len(&self) -> usize {
         self.sessions.table.known()
     }
 
-    /// Whether there is no peer.
+    /// Whether there are no peers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The latest way that a peer's datagrams took.
+    /// The latest path of a peer's datagrams.
     pub fn path(&self, key: PeerKey) -> Option<Path> {
         self.sessions.table.at(key).map(|peer| peer.path())
     }
 
-    /// When a peer last gave a sign of life.
+    /// The time of a peer's last sign of life.
     pub fn last_active(&self, key: PeerKey) -> Option<Timestamp> {
         let table = &self.sessions.table;
         table.at(key).map(|peer| table.cold(key.index).periods.last_active(&peer.activity))
     }
 
-    /// What a peer's session has done so far. Its operations are datagrams; what of it waits to be sent is not told apart
-    /// from what waits for others.
+    /// The counts of a peer's session so far. Its operations are datagrams. `queued` is always 0, since
+    /// waiting bytes are not counted per peer.
     pub fn stats(&self, key: PeerKey) -> Stats {
         let Some(peer) = self.sessions.table.at(key) else { return Stats::default() };
         let cold = self.sessions.table.cold(key.index);
@@ -453,20 +454,20 @@ where
         }
     }
 
-    /// What came to nothing so far.
+    /// Counts of dropped datagrams so far.
     pub fn dropped(&self) -> DropCounts {
         self.sessions.drops.total()
     }
 
-    /// The configuration it was made with.
+    /// The configuration.
     pub fn config(&self) -> &Arc<Config> {
         &self.sessions.config
     }
 }
 
-/// A message that could not be measured before turned out to be more than a peer may be sent that is not validated.
+/// The error for a message, measured only after encoding, that exceeds what an unvalidated peer may get.
 #[derive(Debug, thiserror::Error)]
-#[error("it is more than PeerLimits::amplification allows before the peer is validated")]
+#[error("it exceeds what PeerLimits::amplification allows before the peer is validated")]
 struct Amplified;
 
 impl<C: fmt::Debug, O> fmt::Debug for Peers<C, O> {

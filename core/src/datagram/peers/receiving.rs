@@ -1,4 +1,4 @@
-//! Datagrams as they come: whose they are, and who is let in.
+//! Received datagrams: finds their peers, and admits new ones.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::datagram::{Path, RecvBatch};
 use crate::dropped::DropReason;
 use crate::pending;
 
-/// What came of beginning the next datagram.
+/// The result of beginning the next datagram.
 pub(super) enum Begun {
     Known,
     Dropped,
@@ -19,7 +19,7 @@ pub(super) enum Begun {
 }
 
 impl Sessions {
-    /// Whether the next datagram is of this peer.
+    /// Whether the next datagram is from this peer.
     pub(super) fn is_next(&self, key: PeerKey) -> bool {
         let Some(peer) = self.table.at(key).filter(|peer| !peer.ending) else { return false };
         self.inbox.next_path().is_some_and(|path| path.peer == peer.address())
@@ -41,7 +41,7 @@ impl Sessions {
         })
     }
 
-    /// A datagram that is no good, which is a sign of life still.
+    /// Drops an invalid datagram, which is still a sign of life.
     #[cold]
     fn drop_bad(&mut self, found: Option<u32>, path: Path, bytes: usize, reason: DropReason) -> Begun {
         let bytes = if let DropReason::Oversized { bytes, .. } = reason { bytes } else { bytes };
@@ -52,7 +52,7 @@ impl Sessions {
         Begun::Dropped
     }
 
-    /// Notes that a datagram of a known peer came.
+    /// Counts a datagram of a known peer.
     #[inline]
     fn count(&mut self, index: u32, path: Path, bytes: usize) {
         let credit = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_mul(self.limits.amplification);
@@ -64,7 +64,7 @@ impl Sessions {
         self.table.touch(index, before, self.now);
     }
 
-    /// A datagram of a known peer.
+    /// Receives a datagram of a known peer.
     #[inline]
     pub(super) fn receive(&mut self, index: u32, path: Path, bytes: usize) -> Begun {
         self.begun = Some(self.table.key(index));
@@ -82,7 +82,7 @@ impl Sessions {
         Begun::Dropped
     }
 
-    /// What is left of the datagram that is being decoded is not wanted any more.
+    /// Drops the rest of the datagram being decoded.
     #[cold]
     pub(super) fn leave_rest(&mut self, key: PeerKey) {
         self.inbox.skip();
@@ -92,7 +92,7 @@ impl Sessions {
         }
     }
 
-    /// A datagram of somebody unknown.
+    /// Handles a datagram of an unknown peer.
     #[cold]
     fn meet(&mut self, path: Path, bytes: usize) -> Begun {
         let step = Duration::from_secs(1) / self.limits.new_per_second;

@@ -1,4 +1,4 @@
-//! Messages on their way to the socket: what is taken of whom, and what has gone.
+//! Messages to send: accepts them, and counts those that are done.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,13 @@ use crate::error::SendError;
 use crate::pending;
 use crate::stats::{Accepted, Seq};
 
-/// For how many datagrams that wait memory is kept when there are none.
+/// Number of waiting datagrams for which memory is kept when there are none.
 const SPARE_OWNERS: usize = 256;
 
-/// A datagram that does not wait any more.
+/// A datagram that no longer waits.
 pub(super) struct Popped {
     pub(super) path: Option<Path>,
-    /// Which message it was, of a peer that is there still.
+    /// Its message, if the peer still exists.
     pub(super) message: Option<(PeerKey, Seq)>,
 }
 
@@ -33,7 +33,7 @@ impl Sessions {
                 || queued.saturating_add(weight(bytes)) <= self.config.hard_limit())
     }
 
-    /// Why `item` of `bytes` is not taken.
+    /// The error for an `item` of `bytes` bytes that is refused.
     #[cold]
     pub(super) fn refuse<T>(&mut self, key: PeerKey, item: T, bytes: usize, limit: usize) -> SendError<T> {
         let Some(peer) = self.table.at(key).filter(|peer| !peer.ending) else {
@@ -50,7 +50,7 @@ impl Sessions {
         } else {
             if !std::mem::replace(&mut cold.writable_wanted, true) {
                 self.refused.push(key);
-                // Those that have gone since are not many more than those that are there.
+                // Bounds the number of removed peers in the list.
                 if self.refused.len() > 2 * self.table.slots() {
                     let table = &self.table;
                     self.refused.retain(|&key| table.at(key).is_some());
@@ -60,7 +60,7 @@ impl Sessions {
         }
     }
 
-    /// The last `bytes` of the outgoing buffer are a message for this peer.
+    /// Makes a message for this peer of the last `bytes` bytes of the outgoing buffer.
     #[inline]
     pub(super) fn accept(&mut self, key: PeerKey, bytes: usize) -> Accepted {
         let answer = self.answering == Some(key);
@@ -78,7 +78,7 @@ impl Sessions {
         Accepted::new(seq, bytes)
     }
 
-    /// The first datagram is gone, `sent` or not.
+    /// Removes the first datagram, `sent` or not.
     pub(super) fn pop(&mut self, sent: bool) -> Option<Popped> {
         let (path, bytes) = self.outgoing.pop()?;
         let key = self.owners.pop_front()?;
@@ -106,7 +106,7 @@ impl Sessions {
         Some(Popped { path, message })
     }
 
-    /// Tells a peer's session that everything is done that it asked about, if it is.
+    /// Reports to a peer's session that it is flushed, if it asked and is.
     fn check_flushed(&mut self, index: u32) {
         let Some((peer, cold)) = self.table.whole(index) else { return };
         if cold.flush_wanted <= peer.done() {
@@ -115,7 +115,7 @@ impl Sessions {
         }
     }
 
-    /// There is more room than before.
+    /// Handles an increase of room in the queue.
     pub(super) fn relieve(&mut self) {
         let low = self.config.low_watermark();
         if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
@@ -123,7 +123,7 @@ impl Sessions {
         }
         if self.outgoing.weight() <= low {
             let mut refused = std::mem::take(&mut self.refused);
-            // Whoever is told first may fill the queue again, and is then the first to be refused.
+            // Rotated, since the first peer may fill the queue again and would otherwise be first each time.
             if !refused.is_empty() {
                 refused.rotate_left(1);
             }
@@ -138,7 +138,7 @@ impl Sessions {
         self.shrink();
     }
 
-    /// Gives memory back, if there is nothing to send. What a batch has lent goes back with it.
+    /// Frees memory if nothing waits to be sent. Memory lent by a batch is returned to it.
     pub(super) fn shrink(&mut self) {
         if self.outgoing.is_empty() && self.inbox.batch.is_none() {
             self.outgoing.clear();

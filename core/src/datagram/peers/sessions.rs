@@ -1,4 +1,4 @@
-//! [`Sessions`]: the part of a peer table that does not depend on its codec.
+//! [`Sessions`]: the part of a peer table that is independent of the codec.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::wheel::Wheel;
 /// The bit of [`Event::Closed`] among those of [`pending`].
 pub(super) const CLOSED: u16 = 1 << 15;
 
-/// What does not depend on the codec.
+/// The codec-independent state.
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) config: Arc<Config>,
@@ -31,46 +31,46 @@ pub(super) struct Sessions {
     pub(super) limits: PeerLimits,
     pub(super) inbox: Inbox,
     pub(super) outgoing: Outgoing,
-    /// Whose the datagrams of `outgoing` are, in order.
+    /// The peers of the datagrams in `outgoing`, in order.
     pub(super) owners: VecDeque<PeerKey>,
     pub(super) drops: Drops,
     pub(super) table: Table,
     pub(super) wheel: Wheel,
-    /// Those that have something to tell, each once.
+    /// Peers with events, each listed once.
     pub(super) ready: VecDeque<u32>,
-    /// Those that were refused for lack of room.
+    /// Peers whose messages were refused for lack of room.
     pub(super) refused: Vec<PeerKey>,
-    /// Whose end was told last: it is there until the next poll, for its statistics.
+    /// The peer whose end was reported last. Kept until the next poll, for its statistics.
     pub(super) told_end: Option<u32>,
-    /// Deadlines that have passed, while they are looked at.
+    /// Expired deadlines while they are handled.
     pub(super) due: Vec<u32>,
-    /// Whose the datagrams of each slot of the batch are, as far as they were known when it came.
+    /// The peers of the datagrams in each slot of the batch, as known when it came.
     pub(super) found: Found,
     pub(super) now: Timestamp,
-    /// When the next new peer would have come if they came one after the other.
+    /// The time of the next new peer if they came at the maximum rate.
     pub(super) next_new: Timestamp,
     pub(super) phase: Phase,
     pub(super) reason: Option<Box<CloseReason>>,
     pub(super) close_at: Option<Timestamp>,
-    /// Who is to be admitted or not, and the size of the datagram.
+    /// The peer to be admitted or not, and its datagram's size.
     pub(super) asked: Option<(Path, usize)>,
-    /// Whose datagram is being decoded.
+    /// The peer whose datagram is being decoded.
     pub(super) begun: Option<PeerKey>,
-    /// Whose message was polled last: what is sent to it now is an answer.
+    /// The peer whose message was polled last: messages sent to it now are replies.
     pub(super) answering: Option<PeerKey>,
-    /// Answers went over the high watermark and have not come down to the low one since: no delivery.
+    /// Replies exceeded the high watermark and are not yet down to the low one: nothing is delivered.
     pub(super) blocked: bool,
-    /// Since when there was delivery: what came before waited, and its peers can't be blamed.
+    /// The time since which messages are delivered. Earlier ones had to wait, so their peers are not blamed.
     pub(super) read_since: Timestamp,
 }
 
-/// Where the socket is in its life.
+/// The phase of the socket's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// Every peer is ending; what waits is sent.
+    /// Every peer is ending; waiting datagrams are sent.
     Flushing,
-    /// Over and told.
+    /// Ended and reported.
     Ended,
 }
 
@@ -111,12 +111,12 @@ impl Sessions {
         }
     }
 
-    /// Takes note of the time; it never goes back.
+    /// Advances the time, which never goes back.
     pub(super) fn clock(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
-    /// Notes that a peer has something to tell.
+    /// Records that a peer has events.
     pub(super) fn tell(&mut self, index: u32, bits: u16) {
         let Some(peer) = self.table.get_mut(index) else { return };
         peer.pending |= bits;
@@ -125,7 +125,7 @@ impl Sessions {
         }
     }
 
-    /// The next event that waits with a peer.
+    /// Takes the next pending event of a peer.
     pub(super) fn next_ready<T>(&mut self) -> Option<(PeerKey, Event<T>)> {
         const ORDER: [u16; 8] = [
             pending::OPEN,
