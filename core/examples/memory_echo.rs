@@ -1,5 +1,5 @@
-//! A client and an echo server in memory, under virtual time: hours of heartbeats pass in a moment, and always the same
-//! way. This is how to test what an application does with its sessions, deadlines included.
+//! A client and an echo server in memory, under virtual time: hours of heartbeats pass at once, always the
+//! same way. Use this to test an application's sessions, deadlines included.
 //!
 //! ```sh
 //! cargo run -p getty-core --example memory_echo
@@ -19,10 +19,10 @@ const LATENCY: Duration = Duration::from_millis(40);
 const MINUTE: Duration = Duration::from_secs(60);
 const HEARTBEATS: usize = 180;
 
-/// One direction of a link that loses nothing. An event loop has a socket in its place.
+/// One direction of a link without losses. Stands in for a socket.
 #[derive(Default)]
 struct Link {
-    /// What is on the way, and when it arrives; `None` is the end of the stream.
+    /// Data in flight with its arrival time; `None` is the end of the stream.
     pieces: VecDeque<(Timestamp, Option<Bytes>)>,
 }
 
@@ -41,7 +41,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         server.handle_timeout(now);
         while let Some(event) = client.poll_event() {
             match event {
-                // The heart beats for three hours, then it stops.
+                // The heart beats for three hours, then stops.
                 Event::Cron if sent < HEARTBEATS => {
                     sent += 1;
                     client.send(Bytes::from(format!("heartbeat {sent}")))?;
@@ -71,10 +71,10 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         }
         let moved = [up.carry(&mut client, &mut server, now), down.carry(&mut server, &mut client, now)];
         if moved == [false, false] {
-            // Nothing is left to be done now: on to the moment when something will be.
+            // Nothing is left to do now: jump to the next time when something is.
             let next = [client.poll_timeout(), server.poll_timeout(), up.arrival(), down.arrival()];
-            now = next.into_iter().flatten().min().ok_or("both wait for ever")?;
-            assert!(now.since_origin() < 24 * 60 * MINUTE, "they should be done");
+            now = next.into_iter().flatten().min().ok_or("both wait forever")?;
+            assert!(now.since_origin() < 24 * 60 * MINUTE, "the sessions should have ended");
         }
     }
 
@@ -83,7 +83,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         println!("{:>12.3?} {what}", at.since_origin());
     }
     let at = |passed: Duration, what: &str| (Timestamp::from_origin(passed), what.to_owned());
-    let last = 180 * MINUTE + LATENCY; // when the last heartbeat arrives
+    let last = 180 * MINUTE + LATENCY; // arrival of the last heartbeat
     let idle = last + 10 * MINUTE;
     assert_eq!(echoed, HEARTBEATS);
     assert_eq!(
@@ -98,7 +98,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
 }
 
 impl Link {
-    /// Takes what `from` wants to send and gives `to` what has arrived; says whether anything moved.
+    /// Moves output of `from` onto the link, and arrived data to `to`. Returns whether anything moved.
     fn carry(&mut self, from: &mut Peer, to: &mut Peer, now: Timestamp) -> bool {
         let mut moved = false;
         let mut outbound = from.outbound(now);
@@ -113,7 +113,7 @@ impl Link {
             from.handle_shutdown(now);
             moved = true;
         }
-        // What comes after the end is taken too, and dropped by the session.
+        // Data after the end is delivered too; the session drops it.
         while (to.wants_read() || to.is_closed()) && self.arrival().is_some_and(|at| at <= now) {
             match self.pieces.pop_front() {
                 Some((_, Some(bytes))) => to.handle_input(now, &bytes),

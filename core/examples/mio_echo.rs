@@ -1,10 +1,10 @@
-//! An echo server (4-byte length, then the payload) on mio: one thread, many sessions. The chapter `embedding` of the
-//! crate's documentation walks through it.
+//! An echo server on mio: one thread, many sessions. Each message has a 4-byte length prefix. The chapter
+//! `embedding` of the crate's documentation explains it step by step.
 //!
 //! ```sh
 //! cargo run --release -p getty-core --example mio_echo -- 127.0.0.1:7000
 //! ```
-#![allow(clippy::disallowed_methods, reason = "whoever embeds the core brings the clock")]
+#![allow(clippy::disallowed_methods, reason = "the embedder provides the clock")]
 
 use std::collections::{BTreeSet, VecDeque};
 use std::error::Error;
@@ -31,13 +31,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Waking a [`mio::Waker`] with this token ends the server.
 pub const STOP: Token = Token(usize::MAX - 1);
 const LISTENER: Token = Token(usize::MAX - 2);
-/// How many connections are accepted before the sessions have their turn.
+/// Connections accepted before the sessions run.
 const ACCEPTS: usize = 64;
-/// How long accepting rests after it failed.
+/// Pause after accepting has failed.
 const REST: Duration = Duration::from_millis(20);
-/// Room for one read.
+/// Size of the read buffer.
 const READ: usize = 64 * 1024;
-/// How many rounds a session has in one turn, and how many events in one round.
+/// Rounds of a session per turn, and events per round.
 const ROUNDS: usize = 16;
 const EVENTS: usize = 1024;
 
@@ -62,17 +62,17 @@ pub fn serve(poll: Poll, mut listener: TcpListener, config: Arc<Config>) -> io::
 struct Server {
     poll: Poll,
     listener: TcpListener,
-    /// From when on there may be something to accept; `None` until the selector says so.
+    /// Time from which accepting may succeed; `None` until the selector reports the listener ready.
     accept_at: Option<Timestamp>,
     config: Arc<Config>,
-    /// What every `Timestamp` is counted from.
+    /// The origin of every `Timestamp`.
     origin: Instant,
     connections: Slab<Connection>,
-    /// Who has something to do, each of them once.
+    /// Sessions with something to do, each listed once.
     ready: VecDeque<usize>,
     /// The next deadline of each session that has one.
     deadlines: BTreeSet<(Timestamp, usize)>,
-    /// What sessions work in, one after the other.
+    /// Working memory, lent to one session at a time.
     memory: Option<Memory>,
     buffer: Vec<u8>,
 }
@@ -80,13 +80,13 @@ struct Server {
 struct Connection {
     stream: TcpStream,
     session: Session<Framed<LengthDelimited>>,
-    /// There may be something to read.
+    /// Whether there may be something to read.
     readable: bool,
-    /// The end of what there is to read has been told.
+    /// Whether the selector has reported the end of the stream.
     ended: bool,
-    /// It is in the queue of those that have something to do.
+    /// Whether it is in `Server::ready`.
     queued: bool,
-    /// What the server's table of deadlines holds for it.
+    /// Its entry in `Server::deadlines`.
     armed: Option<Timestamp>,
 }
 
@@ -112,12 +112,12 @@ impl Server {
             if self.accept_at.is_some_and(|at| at <= now) {
                 self.accept(now);
             }
-            // Whoever is not done comes again after all others and after new events.
+            // A session that is not done runs again after all others and after new events.
             for _ in 0..self.ready.len() {
                 let Some(key) = self.ready.pop_front() else { break };
                 self.turn(key, now);
             }
-            // After that: what came in time counts, however late this is.
+            // Deadlines come after that: data that came in time counts, however late this turn is.
             while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
                 self.deadlines.pop_first();
                 self.wake(key, |connection| {
@@ -128,7 +128,7 @@ impl Server {
         }
     }
 
-    /// How long to wait for events.
+    /// Time to wait for events.
     fn wait(&self) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
@@ -156,7 +156,7 @@ impl Server {
             match accepted.map_err(|error| error.kind()) {
                 Ok(()) | Err(ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
                 Err(ErrorKind::WouldBlock) => return self.accept_at = None,
-                // Too many open files, as a rule: at once it would fail again, and no event tells when it would not.
+                // Usually too many open files: a retry now would fail, and no event says when to retry.
                 Err(_) => return self.accept_at = Some(now + REST),
             }
         }
@@ -164,7 +164,7 @@ impl Server {
 
     /// A new socket is writable, so the session's first event, and with it its first turn, comes at once.
     fn begin(&mut self, mut stream: TcpStream, now: Timestamp) -> io::Result<()> {
-        let _ = stream.set_nodelay(true); // every write is a whole batch
+        let _ = stream.set_nodelay(true); // writes are whole batches already
         let entry = self.connections.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(entry.key()), interest)?;
@@ -190,7 +190,7 @@ impl Server {
             self.deadlines.extend(due.map(|at| (at, key)));
         }
         if connection.session.is_closed() {
-            self.connections.remove(key); // and close the socket
+            self.connections.remove(key); // closes the socket
         } else if !done {
             self.wake(key, |_| {});
         }
@@ -198,14 +198,14 @@ impl Server {
 }
 
 impl Connection {
-    /// Handles all that came, writes once and reads once, until nothing happens any more or the turn is over. Says
-    /// whether all is done.
+    /// Handles all events, writes once and reads once, until nothing more happens or the turn is over.
+    /// Returns whether everything is done.
     fn turn(&mut self, now: Timestamp, buffer: &mut [u8]) -> bool {
         for _ in 0..ROUNDS {
-            let told = self.deliver(now);
+            let delivered = self.deliver(now);
             let written = self.write(now);
-            let read = self.read(now, buffer); // last: the session wants to read once all that came was polled
-            if !(told || written || read) {
+            let read = self.read(now, buffer); // last: allowed only once all events were polled
+            if !(delivered || written || read) {
                 return true;
             }
         }
@@ -213,10 +213,10 @@ impl Connection {
     }
 
     fn deliver(&mut self, now: Timestamp) -> bool {
-        for told in 0..EVENTS {
-            let Some(event) = self.session.poll_event() else { return told > 0 };
+        for delivered in 0..EVENTS {
+            let Some(event) = self.session.poll_event() else { return delivered > 0 };
             match event {
-                Event::Message(message) => drop(self.session.send(message)), // an answer is never refused
+                Event::Message(message) => drop(self.session.send(message)), // a reply is never refused
                 Event::ReadEnd | Event::Idle(_) => self.session.close(now, Close::graceful()),
                 _ => {}
             }
@@ -229,7 +229,7 @@ impl Connection {
         while self.session.wants_write() {
             let mut outbound = self.session.outbound(now);
             let result = if outbound.chunk().len() == outbound.remaining() {
-                self.stream.write(outbound.chunk()) // cheaper than a vector of one
+                self.stream.write(outbound.chunk()) // cheaper than a vectored write of one slice
             } else {
                 let mut pieces = [IoSlice::new(&[]); 16];
                 let filled = outbound.chunks_vectored(&mut pieces);
@@ -245,7 +245,7 @@ impl Connection {
             written = true;
         }
         if self.session.wants_shutdown() {
-            let _ = self.stream.shutdown(Shutdown::Write); // if that fails, so will reading
+            let _ = self.stream.shutdown(Shutdown::Write); // if that fails, reading fails too
             self.session.handle_shutdown(now);
             written = true;
         }
@@ -260,8 +260,8 @@ impl Connection {
             Ok(0) => self.session.handle_eof(now),
             Ok(n) => {
                 self.session.handle_input(now, &buffer[..n]);
-                // With epoll, a short read has emptied the socket: what comes later is a new event. But an end that
-                // has been told already is not told again.
+                // With epoll, a short read has emptied the socket, and later data is a new event. But the end
+                // of the stream is reported only once.
                 self.readable = n == buffer.len() || self.ended || cfg!(not(target_os = "linux"));
             }
             Err(error) => {
@@ -272,7 +272,7 @@ impl Connection {
         true
     }
 
-    /// Tells the session of an error, unless it only means to try again; says whether it is worth another round.
+    /// Reports an error to the session, unless it asks for a retry. Returns whether to do another round.
     fn fail(&mut self, now: Timestamp, error: &io::Error) -> bool {
         match error.kind() {
             ErrorKind::WouldBlock => return false,

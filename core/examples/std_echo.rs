@@ -1,9 +1,10 @@
-//! An echo server (4-byte length, then the payload) on blocking sockets of the standard library: a thread per session.
+//! An echo server on the standard library's blocking sockets, with a thread per session. Each message has a
+//! 4-byte length prefix.
 //!
 //! ```sh
 //! cargo run --release -p getty-core --example std_echo -- 127.0.0.1:7000
 //! ```
-#![allow(clippy::disallowed_methods, reason = "whoever embeds the core brings the clock and the threads")]
+#![allow(clippy::disallowed_methods, reason = "the embedder provides the clock and the threads")]
 
 use std::error::Error;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -24,30 +25,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How long accepting rests after it failed.
+/// Pause after accepting has failed.
 const REST: Duration = Duration::from_millis(20);
-/// How long one write may block. Only then does its thread look at the session's deadlines again.
+/// The longest time that a write blocks. After it the thread checks the session's deadlines.
 const WRITE_STEP: Duration = Duration::from_millis(500);
 
-/// Serves for ever.
+/// Serves forever.
 pub fn serve(listener: &TcpListener, config: &Arc<Config>) {
     loop {
         let started = listener.accept().and_then(|(stream, _)| {
             let config = config.clone();
-            // Without a thread for it, the connection is dropped.
+            // If no thread can be started, the connection is dropped.
             thread::Builder::new().spawn(move || converse(&stream, config))
         });
         match started.map_err(|error| error.kind()) {
             Ok(_) | Err(ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-            // Too many open files or threads, as a rule: to try again at once would be a busy loop.
+            // Usually too many open files or threads: an immediate retry would be a busy loop.
             Err(_) => thread::sleep(REST),
         }
     }
 }
 
-/// One session, from its beginning to its end.
+/// Runs one session from its beginning to its end.
 fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> {
-    stream.set_nodelay(true)?; // every write is a whole batch
+    stream.set_nodelay(true)?; // writes are whole batches already
     stream.set_write_timeout(Some(WRITE_STEP))?;
     let origin = Instant::now();
     let now = || Timestamp::from_origin(origin.elapsed());
@@ -56,19 +57,19 @@ fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> 
     loop {
         while let Some(event) = session.poll_event() {
             match event {
-                Event::Message(message) => drop(session.send(message)), // an answer is never refused
+                Event::Message(message) => drop(session.send(message)), // a reply is never refused
                 Event::ReadEnd | Event::Idle(_) => session.close(now(), Close::graceful()),
                 Event::Closed(reason) => return Ok(*reason),
                 _ => {}
             }
         }
-        // Each of these may block, and bring news: so only one of them, then the events again. Nothing is paused here, so
-        // that a session which has nothing to write wants to read.
+        // Each of these may block and bring new events. So do one, then poll events again. Nothing pauses
+        // this session: with nothing to write, it wants to read.
         let begun = now();
         let result = if session.wants_write() {
             write(&mut session, stream, begun)
         } else if session.wants_shutdown() {
-            let _ = stream.shutdown(Shutdown::Write); // if that fails, so will reading
+            let _ = stream.shutdown(Shutdown::Write); // if that fails, reading fails too
             session.handle_shutdown(now());
             Ok(())
         } else {
@@ -80,14 +81,13 @@ fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> 
                 _ => session.handle_io_error(now(), error),
             }
         }
-        session.handle_timeout(begun); // what came in time counts, however late this is
+        session.handle_timeout(begun); // after reading: data that came in time counts, however late this is
     }
 }
 
 type Conversation = Session<Framed<LengthDelimited>>;
 
-/// Writes once. What the peer does not take in time stays queued, and from then on the session gives it
-/// `Config::write_stall_timeout`.
+/// Writes once. What the peer does not take in time stays queued, and `write_stall_timeout` starts.
 fn write(session: &mut Conversation, mut stream: &TcpStream, now: Timestamp) -> io::Result<()> {
     let mut outbound = session.outbound(now);
     let mut pieces = [IoSlice::new(&[]); 16];
@@ -97,7 +97,7 @@ fn write(session: &mut Conversation, mut stream: &TcpStream, now: Timestamp) -> 
     Ok(())
 }
 
-/// Reads once, and no longer than until the next deadline.
+/// Reads once, at most until the next deadline.
 fn read(
     session: &mut Conversation,
     mut stream: &TcpStream,
@@ -106,7 +106,7 @@ fn read(
 ) -> io::Result<()> {
     let due = session.poll_timeout();
     let wait = due.map(|at| at.saturating_duration_since(now()).max(Duration::from_millis(1)));
-    stream.set_read_timeout(wait)?; // of which zero is an error
+    stream.set_read_timeout(wait)?; // which must not be zero
     match stream.read(buffer)? {
         0 => session.handle_eof(now()),
         n => session.handle_input(now(), &buffer[..n]),

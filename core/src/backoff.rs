@@ -1,24 +1,24 @@
-//! [`Backoff`] and [`Retry`]: when to try an address again that failed.
+//! [`Backoff`] and [`Retry`]: when to try a failed address again.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// How long to wait before an address that failed is tried again.
+/// The wait before a failed address is tried again.
 ///
-/// The wait after the `n`th failure in a row is drawn uniformly between zero and a ceiling, which is `first` at first,
-/// doubles with each failure, and never exceeds `cap`. (AWS's architects call this *full jitter*.) Clients whose server went
-/// away all at the same moment so come back spread over the whole ceiling: with waits that are not drawn, or only in part,
-/// they would come in waves, each as large as the first.
+/// The wait after the `n`th failure in a row is drawn uniformly between zero and a ceiling. The ceiling
+/// starts at `first`, doubles with each failure, and never exceeds `cap`. (AWS's architects call this *full
+/// jitter*.) Clients that lost their server at the same moment thus return spread over the whole ceiling.
+/// With fixed or only partly random waits they would return in waves as large as the first.
 ///
 /// ```
 /// use std::time::Duration;
 /// use getty_core::{Backoff, Retry, Timestamp};
 ///
 /// let now = Timestamp::ORIGIN;
-/// let mut retry = Retry::new(Backoff::new().max_attempts(2), 4711); // a seed that no other client has
+/// let mut retry = Retry::new(Backoff::new().max_attempts(2), 4711); // a seed unique to this client
 /// assert!(retry.failed(now).unwrap() <= now + Duration::from_millis(100));
-/// assert_eq!(retry.failed(now), None); // twice is enough
+/// assert_eq!(retry.failed(now), None); // two attempts are the limit
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
@@ -40,52 +40,53 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The longest wait after the first failure. Default 100 ms.
+    /// Sets the longest wait after the first failure. Default 100 ms.
     #[must_use]
     pub fn first(mut self, wait: Duration) -> Self {
         self.first = wait;
         self
     }
 
-    /// The longest wait after any. Default 30 s: that is how long it takes at the most until it is noticed that a server is
-    /// back, half of that on the average.
+    /// Sets the longest wait after any failure. Default 30 s: the return of a server is noticed after at most
+    /// that time, and after half of it on average.
     #[must_use]
     pub fn cap(mut self, wait: Duration) -> Self {
         self.cap = wait;
         self
     }
 
-    /// How many attempts in a row may fail before the address is given up; at least 1. `None`, the default, is no such
-    /// limit. The end of a session counts as one, too; that of a [stable](Self::stable_after) one as the first, which
-    /// by itself gives up nothing.
+    /// Sets how many attempts in a row may fail before the address is given up, at least 1. `None`, the
+    /// default, means no limit. The end of a session counts as a failed attempt too. After a
+    /// [stable](Self::stable_after) session it counts as the first, which by itself never gives up the
+    /// address.
     #[must_use]
     pub fn max_attempts(mut self, attempts: impl Into<Option<u32>>) -> Self {
         self.max_attempts = attempts.into().map(|attempts: u32| attempts.max(1));
         self
     }
 
-    /// How long a session must have been open for the failures before it to be forgotten. Default 10 s. A server that
-    /// lets everybody in and ends every session at once is so not asked again and again without a pause.
+    /// Sets how long a session must have been open for earlier failures to be forgotten. Default 10 s.
+    /// Without it, a server that accepts every session and ends it at once would be tried without a pause.
     #[must_use]
     pub fn stable_after(mut self, time: Duration) -> Self {
         self.stable_after = time;
         self
     }
 
-    /// The longest wait after so many failures in a row.
+    /// The longest wait after `failures` failures in a row.
     fn ceiling(&self, failures: u32) -> Duration {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first.saturating_mul(doubled).min(self.cap)
     }
 }
 
-/// Counts the failures of one address, and says when it is to be tried again. Pure, as all of this crate: time and the seed
-/// are arguments.
+/// Counts the failures of one address and decides when to try it again. Time and the seed are arguments, as
+/// everywhere in this crate.
 #[derive(Debug, Clone)]
 pub struct Retry {
     backoff: Backoff,
@@ -95,12 +96,12 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// No failure yet. Clients with the same `seed` draw the same waits, so give each its own.
+    /// Starts without failures. Clients with the same `seed` draw the same waits, so give each its own.
     pub fn new(backoff: Backoff, seed: u64) -> Self {
         Retry { backoff, failures: 0, random: SplitMix(seed) }
     }
 
-    /// An attempt failed: when to make the next one. `None` if there have been as many as there may be.
+    /// Records a failed attempt. Returns when to make the next one, or `None` once the limit is reached.
     pub fn failed(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.failures = self.failures.saturating_add(1);
         if self.backoff.max_attempts.is_some_and(|max| self.failures >= max) {
@@ -109,9 +110,10 @@ impl Retry {
         Some(now + self.random.up_to(self.backoff.ceiling(self.failures)))
     }
 
-    /// A session that was open since `since` ended: when to make the next attempt. The end counts as a failure, since the
-    /// server may have gone away, and with it all its sessions at the same moment. If the session was stable, what failed
-    /// before it is forgotten, and there is a next attempt in any case; if not, `None` as for [`failed`](Self::failed).
+    /// Records the end of a session that was open since `since`. Returns when to make the next attempt. The
+    /// end counts as a failure, since the server may have gone away and ended all its sessions at once. If
+    /// the session was stable, earlier failures are forgotten, and there is always a next attempt; otherwise
+    /// `None` as for [`failed`](Self::failed).
     pub fn ended(&mut self, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
         if !self.is_stable(since, now) {
             return self.failed(now);
@@ -120,18 +122,18 @@ impl Retry {
         Some(now + self.random.up_to(self.backoff.ceiling(1)))
     }
 
-    /// Whether a session that is open since `since` has been so for [`Backoff::stable_after`].
+    /// Whether a session open since `since` has been open for [`Backoff::stable_after`].
     pub fn is_stable(&self, since: Timestamp, now: Timestamp) -> bool {
         now.saturating_duration_since(since) >= self.backoff.stable_after
     }
 
-    /// How many attempts have failed in a row.
+    /// The number of attempts that failed in a row.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 }
 
-/// Sebastiano Vigna's SplitMix64: eight bytes of state, and streams of different seeds have nothing in common.
+/// Sebastiano Vigna's SplitMix64: eight bytes of state; streams from different seeds are unrelated.
 #[derive(Debug, Clone)]
 struct SplitMix(u64);
 
@@ -144,11 +146,11 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 
-    /// A time between zero and `ceiling`, each as likely as any other.
+    /// Draws a time uniformly between zero and `ceiling`.
     fn up_to(&mut self, ceiling: Duration) -> Duration {
         let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
         let drawn = (u128::from(self.next()) * (u128::from(nanos) + 1)) >> 64;
-        Duration::from_nanos(drawn as u64) // below 2^64, since both factors were at most that
+        Duration::from_nanos(drawn as u64) // below 2^64, as both factors are
     }
 }
 
@@ -244,8 +246,8 @@ mod tests {
     const CLIENTS: u64 = 1000;
     const BUCKET: Duration = Duration::from_millis(100);
 
-    /// A server with a thousand clients goes away for a minute. How many come back in each tenth of a second after it is
-    /// there again, if a client waits for `wait` of its number and how often it failed.
+    /// Simulates a thousand clients whose server is away for a minute. Returns how many return in each tenth
+    /// of a second after that, if a client waits for `wait` of its number and its failures.
     fn come_back(mut wait: impl FnMut(u64, u32) -> Duration) -> Vec<usize> {
         let down = secs(60);
         let mut buckets = vec![0; 301];
@@ -253,15 +255,15 @@ mod tests {
             let (mut at, mut failures) = (Duration::ZERO, 0);
             while at < down {
                 failures += 1;
-                at += wait(client, failures).max(Duration::from_micros(100)); // an attempt takes its time
+                at += wait(client, failures).max(Duration::from_micros(100)); // an attempt takes some time
             }
             buckets[((at - down).as_nanos() / BUCKET.as_nanos()) as usize] += 1;
         }
         buckets
     }
 
-    /// Whether no tenth of a second has much more than its share. Were all spread evenly over the cap of 30 s, each would
-    /// have 3.3; waits drawn from zero on make it up to twice that at the beginning.
+    /// Whether no tenth of a second has much more than its share. Spread evenly over the cap of 30 s, each
+    /// would have 3.3; waits drawn from zero on make it up to twice that at the beginning.
     fn is_spread(buckets: &[usize]) -> bool {
         let share = CLIENTS as f64 / (secs(30).as_nanos() / BUCKET.as_nanos()) as f64;
         buckets.iter().all(|&count| count as f64 <= 6.0 * share)
@@ -272,7 +274,7 @@ mod tests {
         let mut fleet: Vec<Retry> = (0..CLIENTS).map(|seed| Retry::new(Backoff::new(), seed)).collect();
         let buckets = come_back(|client, failures| {
             let retry = &mut fleet[client as usize];
-            // All had been there for an hour when the server went away.
+            // All had been connected for an hour when the server went away.
             let next = match failures {
                 1 => retry
                     .ended(now(), now() + secs(3600))
@@ -289,7 +291,7 @@ mod tests {
     fn without_jitter_it_does() {
         let plain = Backoff::new();
         assert!(!is_spread(&come_back(|_, failures| plain.ceiling(failures))));
-        // Nor is a tenth of jitter enough.
+        // A tenth of jitter is not enough either.
         let mut random: Vec<SplitMix> = (0..CLIENTS).map(SplitMix).collect();
         assert!(!is_spread(&come_back(|client, failures| {
             let ceiling = plain.ceiling(failures);

@@ -1,17 +1,17 @@
-//! [`Config`]: every limit and period of a session.
+//! [`Config`]: the limits and periods of a session.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::ConfigError;
 
-/// The shortest and the longest period that a [`Config`] takes.
+/// The range of periods that a [`Config`] accepts.
 const PERIODS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Every limit and period of a session. Shared by all sessions of an endpoint as `Arc<Config>`.
+/// The limits and periods of a session, shared by all sessions of an endpoint as `Arc<Config>`.
 ///
-/// Made by [`Config::builder`]; [`Config::default`] is good for the open internet.
+/// Made by [`Config::builder`]. [`Config::default`] suits the open internet.
 ///
 /// ```
 /// use std::time::Duration;
@@ -76,11 +76,11 @@ impl Default for Config {
     }
 }
 
-/// What a frame may be larger than, and still be buffered: room for the header and for what was read with it.
+/// Bytes buffered beyond the largest frame: room for its header and for bytes read with it.
 const BUFFERED_BEYOND_FRAME: usize = 64 * 1024;
 
 impl Config {
-    /// Starts from the defaults.
+    /// Returns a builder with the defaults.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder { config: Config::default() }
     }
@@ -196,10 +196,10 @@ impl Config {
     }
 }
 
-/// Makes a [`Config`]; see there. Values are checked in [`build`](Self::build).
+/// Builds a [`Config`]. [`build`](Self::build) checks the values.
 ///
-/// Periods may be 1 ms to 365 days. The limits that bound how long a misbehaving peer can hold a session
-/// are on by default; what makes a session do something of its own accord (cron, idle) is off.
+/// Periods may be 1 ms to 365 days. Limits on how long a misbehaving peer can hold a session are on by
+/// default; periods that make a session act by itself (cron, idle) are off.
 #[derive(Debug, Clone)]
 #[must_use = "call build()"]
 pub struct ConfigBuilder {
@@ -207,135 +207,136 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// The largest frame in bytes on the wire, received or sent; for WebSocket, of its payload. Default 8 MiB, at least 1.
+    /// Sets the largest frame, received or sent, in bytes on the wire; for WebSocket, of its payload. Default
+    /// 8 MiB, at least 1.
     ///
-    /// A larger one that is announced ends the session from its header alone, before memory is reserved for
-    /// it; one that is sent is refused and the session stays open: with
-    /// [`SendError::TooLarge`](crate::SendError::TooLarge) and the item, if the encoder tells sizes beforehand (all of
-    /// this crate do), with [`SendError::Encode`](crate::SendError::Encode) otherwise, or if the codec's own limit is
-    /// the lower one. 8 MiB fits the payloads people send in practice and bounds what one connection
-    /// can make the process hold.
+    /// A larger received frame ends the session as soon as its header announces it, before memory is
+    /// reserved. A larger item to send is refused and the session stays open. The error is
+    /// [`SendError::TooLarge`](crate::SendError::TooLarge) with the item, if the encoder knows sizes in
+    /// advance (all of this crate do); it is [`SendError::Encode`](crate::SendError::Encode) otherwise, or if
+    /// the codec's own limit is lower. 8 MiB fits practical payloads and bounds the memory of one connection.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.config.max_frame = bytes;
         self
     }
 
-    /// The largest message in bytes, received or sent, where a message may have several frames or be compressed
-    /// (WebSocket). It counts payload, after decompression. Default 8 MiB, at least 1.
+    /// Sets the largest message, received or sent, in bytes of payload after decompression. Applies where a
+    /// message may have several frames or be compressed (WebSocket). Default 8 MiB, at least 1.
     ///
-    /// A larger one that is received ends the session (WebSocket: 1009) having allocated no more than this. Most peers,
-    /// browsers among them, send a message as one frame: to take larger ones, raise [`max_frame`](Self::max_frame) too.
+    /// A larger received message ends the session (WebSocket: 1009) without allocating more than this. Most
+    /// peers, including browsers, send a message as one frame: to accept larger ones, raise
+    /// [`max_frame`](Self::max_frame) too.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.config.max_message = bytes;
         self
     }
 
-    /// The largest datagram in bytes, received or sent. Default 65 507, at least 1: what fits UDP over IPv4.
+    /// Sets the largest datagram, received or sent, in bytes. Default 65 507, the most that fits UDP over
+    /// IPv4; at least 1.
     ///
-    /// A larger one that is received is dropped and reported; one that is sent is refused, as for
-    /// [`max_frame`](Self::max_frame). What is larger than the network's packets (1 500 bytes on most, some 1 200 that
-    /// always pass) arrives only if each of its fragments does.
+    /// A larger received datagram is dropped and reported; a larger one to send is refused, as for
+    /// [`max_frame`](Self::max_frame). A datagram larger than the network's packets (1 500 bytes on most
+    /// networks; some 1 200 always pass) arrives only if each of its fragments does.
     pub fn max_datagram(mut self, bytes: usize) -> Self {
         self.config.max_datagram = bytes;
         self
     }
 
-    /// The largest head of an opening handshake in bytes (WebSocket: request or status line, and headers). Default
-    /// 16 KiB, at least 1; what browsers send with many cookies fits.
+    /// Sets the largest head of an opening handshake in bytes (WebSocket: request or status line, and
+    /// headers). Default 16 KiB, which fits browsers with many cookies; at least 1.
     ///
     /// A server answers a larger one with 431; a client ends the session. Interim responses (1xx, at most 8)
-    /// that a server sends before its answer count too.
+    /// before the server's response count too.
     pub fn max_head(mut self, bytes: usize) -> Self {
         self.config.max_head = bytes;
         self
     }
 
-    /// How many undecoded bytes are held for a decoder that still asks for more. Default `max_frame` + 64
-    /// KiB, at least 1.
+    /// Sets how many undecoded bytes are held for a decoder that still asks for more. Default `max_frame` +
+    /// 64 KiB, at least 1.
     ///
-    /// This is the net under codecs that don't check lengths themselves: past it the session ends with a
-    /// codec error.
+    /// A safety net for codecs that do not check lengths: beyond it the session ends with a codec error.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
         self.config.max_buffered = Some(bytes);
         self
     }
 
-    /// The watermarks of the send queue, in bytes. Default 32 KiB and 64 KiB (Netty's).
+    /// Sets the watermarks of the send queue in bytes. Default 32 KiB and 64 KiB, as in Netty.
     ///
-    /// With more than `high` queued, the session is no longer writable: handles refuse or wait until the queue
-    /// is down to `low`.
+    /// With more than `high` bytes queued, the session is not writable: handles refuse or wait until the
+    /// queue is down to `low`.
     ///
-    /// With more than `high` of *answers* queued, it stops delivering messages, and so stops reading, until they
-    /// are down to `low`. An answer is what is sent while a message is handled. A listener that answers each
-    /// message with one of like size is thus never refused, and a peer that sends without reading holds no more
-    /// than its own share of memory. What is sent unasked does not stop the reading: if it did, a client that
-    /// streams to an echo server and the server would each wait for the other to read.
+    /// With more than `high` bytes of *replies* queued, the session stops delivering messages, and so stops
+    /// reading, until they are down to `low`. A reply is anything sent while a message is handled. So a
+    /// listener that replies to each message with one of similar size is never refused, and a peer that sends
+    /// without reading uses only its own share of memory. Other messages do not stop reading: otherwise a
+    /// client that streams to an echo server and the server could each wait for the other to read.
     ///
-    /// Bytes are counted, not messages. A queued message takes two bytes besides its own, or a row of
-    /// messages of one size six together; buffers may be twice as large as their content.
+    /// Bytes are counted, not messages. A queued message takes two extra bytes, or a series of messages of
+    /// one size six in total; buffers may be twice as large as their contents.
     ///
-    /// They bound the queue of the driver's `Receiver` too: with `high` bytes of received messages in it, the
-    /// session stops reading until they are down to `low`.
+    /// The watermarks also bound the queue of the driver's `Receiver`: with `high` bytes of received messages
+    /// in it, the session stops reading until they are down to `low`.
     pub fn watermarks(mut self, low: usize, high: usize) -> Self {
         self.config.low_watermark = low;
         self.config.high_watermark = high;
         self
     }
 
-    /// Where [`Session::send`](crate::Session::send) refuses, in queued bytes. Default 1 MiB, at least the high watermark.
+    /// Sets the number of queued bytes at which [`Session::send`](crate::Session::send) refuses. Default 1
+    /// MiB, at least the high watermark.
     ///
-    /// An item is refused if it would pass this limit while more than the high watermark is queued; so a
-    /// single item larger than the limit still goes through a queue that is nearly empty. For an answer only
-    /// answers count: however much was sent unasked, there is room for it. So a queue holds the hard limit, the
-    /// high watermark and two messages at the most.
+    /// An item is refused if it would exceed this limit while more than the high watermark is queued, so a
+    /// single item larger than the limit still fits a nearly empty queue. For a reply only queued replies
+    /// count: other messages do not take its room. A queue therefore holds at most the hard limit, the high
+    /// watermark and two messages.
     pub fn hard_limit(mut self, bytes: usize) -> Self {
         self.config.hard_limit = bytes;
         self
     }
 
-    /// From which size a payload that an encoder hands over as [`Bytes`](bytes::Bytes) is sent from where it
-    /// lies instead of being copied. Default 8 KiB.
+    /// Sets the size from which an encoder's [`Bytes`](bytes::Bytes) payload is sent without copying. Default
+    /// 8 KiB.
     ///
-    /// Below it copying is cheaper than two more slices in a vectored write: echoing 1 KiB messages, 16 at a
-    /// time, over loopback took a tenth less CPU when they were copied; at 16 KiB the two were equal. The
-    /// overhead of a payload that is not copied is not counted: 40 bytes, and the rest of the block of memory
-    /// that it is a part of.
+    /// Below it, copying is cheaper than two more slices in a vectored write: echoing 1 KiB messages over
+    /// loopback, 16 at a time, took a tenth less CPU with copies; at 16 KiB both were equal. The overhead of
+    /// an uncopied payload is not counted: 40 bytes, and the rest of the memory block it is part of.
     pub fn chain_over(mut self, bytes: usize) -> Self {
         self.config.chain_over = bytes;
         self
     }
 
-    /// How many items may wait in the queue of a session's handles. Default 256, at least 1.
+    /// Sets how many items may wait in the queue of a session's handles. Default 256, at least 1.
     ///
-    /// Used by the driver, not by the core. Past it `try_send` gives the item back and `send` waits. An item
-    /// has no size before it is encoded, so items are counted here, not bytes: where they are large, choose
-    /// less. As many messages may wait in the queue of a `Receiver`, if they are not too large together (see
-    /// [`watermarks`](Self::watermarks)).
+    /// Used by the driver, not by the core. When the queue is full, `try_send` returns the item and `send`
+    /// waits. An item has no size before encoding, so the limit counts items, not bytes: choose less for
+    /// large items. The limit also applies to the messages in the queue of a `Receiver`, besides their
+    /// [`watermarks`](Self::watermarks).
     pub fn handle_queue(mut self, items: usize) -> Self {
         self.config.handle_queue = items;
         self
     }
 
-    /// How many bytes of messages are received ahead while a connection waits to write. Default 16 MiB, at
-    /// least 1.
+    /// Sets how many bytes of messages are received ahead while a connection waits to write. Default 16 MiB,
+    /// at least 1.
     ///
-    /// Used by the driver's `Connection`, not by the core. A peer that answers stops reading once its answers
-    /// are not received. So `send`, `feed` and `flush` receive while they wait, into a queue from which
-    /// `recv` takes first. A message weighs its bytes on the wire, or its payload if it was compressed or
-    /// came in several frames, and no less than the value itself takes; one message may go past the limit.
-    /// When the queue is full and the peer takes nothing, they fail: it waits until it is received from.
+    /// Used by the driver's `Connection`, not by the core. A peer stops reading once its replies are not
+    /// received. So `send`, `feed` and `flush` receive while they wait, into a queue that `recv` reads first.
+    /// A message weighs its bytes on the wire, or its payload if it was compressed or came in several frames,
+    /// and at least the size of its value; one message may exceed the limit. These calls fail when the queue
+    /// is full and the peer takes nothing, since it waits for us to receive.
     ///
-    /// A message of 16 KiB or more is a slice of what was read with it, at most 128 KiB: a peer that sends
-    /// little else may have eight times the limit held.
+    /// A message of 16 KiB or more is a slice of the bytes read with it, at most 128 KiB: a peer that sends
+    /// little else may make this hold eight times the limit.
     ///
-    /// 16 MiB is enough to send tens of thousands of requests before the first answer is looked at, and not
-    /// too much for one connection of a client. With many connections to untrusted peers, choose less.
+    /// 16 MiB is enough to send tens of thousands of requests before reading the first reply, and not too
+    /// much for one client connection. With many connections to untrusted peers, choose less.
     pub fn receive_ahead(mut self, bytes: usize) -> Self {
         self.config.receive_ahead = bytes;
         self
     }
 
-    /// How long the peer may take until the session is open, all layers and handshakes together. Default 10 s.
+    /// Sets the time in which the session must be open, with all layers and handshakes. Default 10 s.
     ///
     /// Codecs on a plain byte stream have no handshake: their sessions are open at once.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -343,11 +344,11 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long a frame may stay incomplete without 64 KiB of progress. Default 30 s; `None` is forever.
+    /// Sets how long a frame may stay incomplete without 64 KiB of progress. Default 30 s; `None` is forever.
     ///
-    /// The same goes for a WebSocket message of several frames, which is held until its last one: pings
-    /// between them are no progress. Received in `websocket::Parts`, a message may take any time between two
-    /// frames, since nothing is held of it but, where it is compressed, the decompressor.
+    /// This also applies to a WebSocket message of several frames, which is held until its last one: pings
+    /// between them are not progress. Received as `websocket::Parts`, a message may take any time between two
+    /// frames, since nothing of it is held except a decompressor, if it is compressed.
     ///
     /// Ends sessions of peers that send a byte now and then to hold a connection (slow-loris) or memory.
     /// Suspended while the session does not read.
@@ -356,70 +357,68 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long queued bytes may wait without the transport taking a single one. Default 30 s; `None` is for
-    /// ever.
+    /// Sets how long queued bytes may wait without any being taken. Default 30 s; `None` is forever.
     ///
-    /// Ends sessions of peers that are gone, or don't read.
+    /// Ends sessions of peers that are gone or do not read.
     pub fn write_stall_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.write_stall_timeout = timeout.into();
         self
     }
 
-    /// How long a graceful close may take: flushing, half-closing, and waiting for the peer's end. Default
-    /// 5 s. Past it the session is aborted.
+    /// Sets how long a graceful close may take: flushing, half-closing, and waiting for the peer's end.
+    /// Default 5 s. After that the session is aborted.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
         self
     }
 
-    /// How often [`Event::Cron`](crate::Event::Cron) comes. Off by default.
+    /// Sets the period of [`Event::Cron`](crate::Event::Cron). Off by default.
     pub fn cron_period(mut self, period: impl Into<Option<Duration>>) -> Self {
         self.config.cron_period = period.into();
         self
     }
 
-    /// How often a ping is sent where the protocol has one (WebSocket). Off by default, when a `cron_period` stands
-    /// for it, as in Go getty. The answer is told as [`Event::Pong`](crate::Event::Pong).
+    /// Sets the period of pings, where the protocol has them (WebSocket). Off by default; a `cron_period`
+    /// then sends them, as in Go getty. The reply is reported as [`Event::Pong`](crate::Event::Pong).
     pub fn heartbeat_period(mut self, period: impl Into<Option<Duration>>) -> Self {
         self.config.heartbeat_period = period.into();
         self
     }
 
-    /// How long the peer may take to answer a ping (WebSocket). Default 10 s; `None` is for ever.
+    /// Sets how long the peer may take to answer a ping (WebSocket). Default 10 s; `None` is forever.
     ///
-    /// Whatever else comes from it counts as an answer, so no pong is needed while data flows.
+    /// Anything received from the peer counts as an answer, so no pong is needed while data flows.
     pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.pong_timeout = timeout.into();
         self
     }
 
-    /// After how long without received bytes [`Idle::Read`](crate::Idle::Read) comes. Off by default.
+    /// Sets the time without received bytes before [`Idle::Read`](crate::Idle::Read). Off by default.
     pub fn idle_read(mut self, period: impl Into<Option<Duration>>) -> Self {
         self.config.idle_read = period.into();
         self
     }
 
-    /// After how long without sent bytes [`Idle::Write`](crate::Idle::Write) comes. Off by default.
+    /// Sets the time without sent bytes before [`Idle::Write`](crate::Idle::Write). Off by default.
     pub fn idle_write(mut self, period: impl Into<Option<Duration>>) -> Self {
         self.config.idle_write = period.into();
         self
     }
 
-    /// After how long without any bytes, either way, [`Idle::Both`](crate::Idle::Both) comes. Off by default.
+    /// Sets the time without bytes either way before [`Idle::Both`](crate::Idle::Both). Off by default.
     pub fn idle_both(mut self, period: impl Into<Option<Duration>>) -> Self {
         self.config.idle_both = period.into();
         self
     }
 
-    /// How long an open session may be without any bytes, either way, before it is closed gracefully. Off by
-    /// default, since many sessions are quiet by design until something happens: the library can't know how
-    /// long that may take.
+    /// Sets how long an open session may be without bytes either way before it is closed gracefully. Off by
+    /// default: many sessions are quiet by design, and the library can't know for how long.
     ///
-    /// The reason is [`Deadline::Idle`](crate::Deadline::Idle); a WebSocket peer gets 1001. Pings and their
-    /// answers are bytes: with a [`heartbeat_period`](Self::heartbeat_period) only a peer that does not
-    /// answer is found, by [`pong_timeout`](Self::pong_timeout). While the session is paused, or takes no
-    /// more until its answers are read, the time does not run. Of datagrams, it ends the session of one peer
-    /// and that of a connected socket, and never the one that a socket has for all its peers.
+    /// The reason is [`Deadline::Idle`](crate::Deadline::Idle); a WebSocket peer gets 1001. Pings and pongs
+    /// are bytes: with a [`heartbeat_period`](Self::heartbeat_period) a silent peer is found only by
+    /// [`pong_timeout`](Self::pong_timeout). The time does not run while the session is paused, or while it
+    /// stops reading because of unread replies. With datagrams, it ends the session of one peer and that of a
+    /// connected socket, but never the one that a socket has for all its peers.
     ///
     /// To decide in each case, set `idle_read`, `idle_write` or `idle_both` instead, and close on the event.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -427,10 +426,10 @@ impl ConfigBuilder {
         self
     }
 
-    /// Checks the values and makes the configuration ready for sharing.
+    /// Checks the values and makes a configuration to share.
     ///
     /// # Errors
-    /// [`ConfigError`] names the value that can't be.
+    /// [`ConfigError`] names the invalid value.
     pub fn build(self) -> Result<Arc<Config>, ConfigError> {
         let c = self.config;
         let at_least_one = [

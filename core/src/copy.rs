@@ -1,10 +1,10 @@
-//! Copies of bytes that may be many.
+//! Copying of bytes, possibly many.
 
 use bytes::BytesMut;
 
-/// How many bytes are copied at a time. Over 4 KiB, the C library of many Linux systems (glibc before 2.39) copies by an
-/// instruction, `rep movsb`, which is several times slower than a loop on AMD's Zen 3 and 4 (glibc's bug 30994): an echo of
-/// 1 KiB messages over TLS, 16 at a time, took a sixth more CPU by it.
+/// Bytes copied at a time. Above 4 KiB, the C library of many Linux systems (glibc before 2.39) uses
+/// `rep movsb`, which is several times slower than a loop on AMD's Zen 3 and 4 (glibc bug 30994): it made an
+/// echo of 1 KiB messages over TLS, 16 at a time, take a sixth more CPU.
 const STEP: usize = 2 * 1024;
 
 /// Appends a copy of `bytes`.
@@ -25,7 +25,7 @@ fn append_in_steps(buffer: &mut BytesMut, bytes: &[u8]) {
     }
 }
 
-/// A copy of `bytes` in memory of its own size.
+/// Copies `bytes` to memory of exactly that size.
 pub(crate) fn copy(bytes: &[u8]) -> BytesMut {
     let mut copy = BytesMut::with_capacity(bytes.len());
     append(&mut copy, bytes);

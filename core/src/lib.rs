@@ -1,14 +1,14 @@
 //! Network sessions as pure state machines: framing, heartbeats, idle detection, back-pressure and graceful
 //! close, without sockets, clocks, threads or a runtime.
 //!
-//! A [`Session`] is one conversation with one peer. You hand it what happened (bytes came, time passed, the
-//! stream ended) and ask it what to do (events to handle, bytes to write, when to wake up). It runs the same
-//! on tokio, on a bare `epoll` loop, in a simulator with virtual time and in a fuzzer. For ready-made drivers
-//! see the crates `getty-tokio` and `getty-driver`; this one is for those who have an event loop of their own.
+//! A [`Session`] is one conversation with one peer. You give it inputs (bytes came, time passed, the stream
+//! ended) and ask it what to do (events to handle, bytes to write, when to wake up). It runs the same on
+//! tokio, on a bare `epoll` loop, in a simulator with virtual time and in a fuzzer. For ready-made drivers
+//! see the crates `getty-tokio` and `getty-driver`; use this one with an event loop of your own.
 //!
 //! # Two sessions in memory
 //!
-//! All there is to driving a session, with memory in the place of a network:
+//! Driving a session takes no more than this, with memory instead of a network:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -20,7 +20,7 @@
 //!
 //! type Peer = Session<Framed<LengthDelimited>>;
 //!
-//! /// Moves everything that `from` wants to send to `to`. An event loop has a socket between the two.
+//! /// Moves all output of `from` to `to`. An event loop has a socket between the two.
 //! fn transfer(from: &mut Peer, to: &mut Peer, now: Timestamp) {
 //!     let mut outbound = from.outbound(now);
 //!     while outbound.has_remaining() {
@@ -43,7 +43,7 @@
 //!
 //! client.send(Bytes::from_static(b"hello"))?;
 //! while !(client.is_closed() && server.is_closed()) {
-//!     // 1. What happened: here that is time, and the bytes that `transfer` brings below.
+//!     // 1. Inputs: here time, and the bytes that `transfer` moves below.
 //!     client.handle_timeout(now);
 //!     server.handle_timeout(now);
 //!     // 2. Events, until there are none.
@@ -83,37 +83,38 @@
 //!
 //! # The contract
 //!
-//! The four kinds of calls, their order and the rule of time stand at [`Session`]; in short:
+//! [`Session`] documents the four kinds of calls, their order and the rule of time. In short:
 //!
-//! * Nothing calls back. Everything that the application is told comes out of
-//!   [`poll_event`](Session::poll_event), one event at a time; the state moves when the event is polled.
-//! * Any number of inputs and commands may come between polls, in any order, and a poll too many does no harm.
-//! * Time is an argument. Traffic never moves a deadline: [`poll_timeout`](Session::poll_timeout) changes only
-//!   when a deadline is set for the first time or passes. Bring what the transport holds before
-//!   [`handle_timeout`](Session::handle_timeout): what came in time counts, however late the loop is.
+//! * There are no callbacks. All reports to the application come from [`poll_event`](Session::poll_event),
+//!   one event at a time; the state changes when the event is polled.
+//! * Any number of inputs and commands may come between polls, in any order; an extra poll is harmless.
+//! * Time is an argument. Traffic never moves a deadline: [`poll_timeout`](Session::poll_timeout) changes
+//!   only when a deadline is set for the first time or passes. Hand in all data that the transport has before
+//!   calling [`handle_timeout`](Session::handle_timeout): data that came in time counts, however late the
+//!   loop is.
 //! * [`Event::Closed`] is the last event, comes exactly once, and says who ended the session and why.
-//! * What a peer sends can end the session, and can do nothing else: no panic, no unbounded memory, no busy
+//! * A peer can end the session with what it sends, but cannot cause a panic, unbounded memory use or a busy
 //!   loop.
-//! * Misuse of [`send`](Session::send) is an `Err` that leaves the session as it was. Other calls out of place are
-//!   ignored, except that input brought while [`wants_read`](Session::wants_read) is false is kept, however much.
+//! * Misuse of [`send`](Session::send) is an `Err` that leaves the session as it was. Other misplaced calls
+//!   are ignored, except that input given while [`wants_read`](Session::wants_read) is false is kept, however
+//!   much it is.
 //!
 //! # Driving a session over a socket
 //!
-//! The chapter [`embedding`] walks through an echo server on `mio`: the order of a turn, what edge-triggered readiness
-//! asks for, deadlines of many sessions, fairness. Two more examples beside it in the repository's `core/examples` are a
-//! thread per session on blocking sockets of the standard library (`std_echo.rs`), and hours of a conversation in memory
-//! under virtual time (`memory_echo.rs`).
+//! The chapter [`embedding`] walks through an echo server on `mio`: the order of a turn, edge-triggered
+//! readiness, the deadlines of many sessions, and fairness. The repository's `core/examples` has two more
+//! examples: a thread per session on blocking sockets of the standard library (`std_echo.rs`), and hours of
+//! conversation in memory under virtual time (`memory_echo.rs`).
 //!
 //! # Memory and limits
 //!
 //! Every buffer, queue and wait that a peer can influence has a limit in [`Config`], with a default. Buffers
-//! grow with the bytes that arrive, never with what a header promises. An idle session that works in lent
-//! memory holds no buffer at all, and the steady path allocates nothing.
+//! grow with the bytes that arrive, never with the length that a header announces. An idle session that works
+//! in lent memory holds no buffer, and steady traffic causes no allocations.
 //!
 //! # Systems
 //!
-//! The crate uses nothing of the operating system. It is built and tested on Linux; on other systems it has
-//! not been tried.
+//! The crate uses no services of the operating system. It is tested on Linux; other systems are untested.
 #![forbid(unsafe_code)]
 
 mod backoff;

@@ -1,4 +1,4 @@
-//! [`Stats`]: what a session has done so far.
+//! [`Stats`]: counts of a session.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -51,73 +51,73 @@ impl Accepted {
     }
 }
 
-/// What went one way.
+/// Counts of one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Flow {
     /// Bytes on the wire.
     pub bytes: u64,
-    /// Whole messages: delivered to the application, or accepted from it.
+    /// Whole messages, delivered to or accepted from the application.
     pub messages: u64,
-    /// Reads that brought bytes, or writes that took some.
+    /// Reads that returned bytes, or writes that took some.
     pub operations: u64,
-    /// When bytes last moved.
+    /// Time when bytes last moved.
     pub last: Option<Timestamp>,
 }
 
-/// How far the messages that were sent have come.
+/// Delivery progress of sent messages.
 ///
-/// Messages are numbered in the order in which they were accepted. Those up to `flushed` are with the
-/// transport as a whole, those after `accepted` never were in the session. Of those between, the ones up to `unknown`
-/// may have gone or not; where that is `None`, the first one was partly written if `partly_written` says so, and the others
-/// not at all.
+/// Messages are numbered in the order of acceptance. Those up to `flushed` are completely with the transport;
+/// those after `accepted` never were in the session. Of those in between, messages up to `unknown` may or may
+/// not have been sent. If `unknown` is `None`, none of them was sent, except that the first one was partly
+/// written if `partly_written` is set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
     /// The last message accepted, if any.
     pub accepted: Option<Seq>,
-    /// The last message whose bytes are all with the transport, if any. Over datagrams one that could not be sent counts as
-    /// well; it is reported as [dropped](crate::Event::Dropped).
+    /// The last message completely taken by the transport, if any. Over datagrams, a message that could not
+    /// be sent counts too; it is reported as [dropped](crate::Event::Dropped).
     pub flushed: Option<Seq>,
-    /// Whether the transport has some but not all bytes of the message after `flushed`.
+    /// Whether the transport has part of the message after `flushed`.
     pub partly_written: bool,
-    /// The session ended while a batch was under way that a [`Layer`](crate::layer::Layer) (such as TLS) had sealed: the
-    /// transport has a part of it, and which of the messages up to this one the peer can make out is not known.
+    /// Set if the session ended in the middle of a batch sealed by a [`Layer`](crate::layer::Layer) (such as
+    /// TLS): the transport has part of the batch, and which messages up to this one the peer can read is
+    /// unknown.
     pub unknown: Option<Seq>,
 }
 
-/// What a session has done so far. `Display` gives it as one line.
+/// The counts of a session. `Display` formats them as one line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// What was received.
+    /// Received traffic.
     pub received: Flow,
-    /// What was sent. Bytes count when the transport took them, messages when the session accepted them.
+    /// Sent traffic. Bytes count when the transport takes them, messages when the session accepts them.
     pub sent: Flow,
     /// Bytes accepted for sending that the transport has not taken yet.
     pub queued: usize,
-    /// Bytes received that are not decoded yet.
+    /// Received bytes that are not decoded yet.
     pub buffered: usize,
-    /// Items that were refused when sending: too large, or not encodable.
+    /// Items refused when sending: too large, or not encodable.
     pub refused: u64,
-    /// How far sending has come, by message.
+    /// Delivery progress, by message.
     pub progress: Progress,
 }
 
-/// Work that a peer caused and that the bytes on the wire do not show. Both counts only grow.
+/// Work caused by the peer that the bytes on the wire do not show. Both counts only grow.
 ///
-/// For drivers of many sessions on one thread: besides the bytes that were read, bound the difference of two
-/// readings within a turn. A peer pays two bytes for an empty frame, and one byte for a kilobyte of zeros.
+/// For drivers of many sessions on one thread: limit the growth of these counts within a turn, besides the
+/// bytes read. An empty frame costs the peer two bytes, a kilobyte of zeros one byte.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Work {
-    /// Frames decoded: messages, fragments of messages, and frames that are not for the application, such as
-    /// pings. Where there is a [`Layer`](crate::layer::Layer), its records too, or one frame for each 8 bytes of
-    /// them that are no data.
+    /// Decoded frames: messages, fragments of messages, and control frames such as pings. With a
+    /// [`Layer`](crate::layer::Layer), its records count too, or one frame per 8 bytes of records without
+    /// data.
     pub frames: u64,
-    /// Bytes that compressed messages decompressed to, and four times the bytes that were compressed to be
-    /// sent. A message counts as at least 16 KiB, since to begin one takes as long as to decompress that
-    /// many.
+    /// Bytes produced by decompressing received messages, plus four times the bytes compressed for sending. A
+    /// message counts as at least 16 KiB, since starting one takes as long as decompressing that much.
     pub bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Time as the core sees it: a number that the embedder hands in.
+//! [`Timestamp`]: time as a number that the embedder provides.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 /// A point in time: nanoseconds since an origin of the embedder's choice.
 ///
-/// The core never reads a clock. Whoever drives a session picks one origin (the start of the process, the
-/// start of a simulation) and gives every call to that session a stamp counted from it. A stamp takes 8
-/// bytes, also as `Option`, and reaches 584 years past the origin; arithmetic saturates there.
+/// The core never reads a clock. The embedder picks one origin (the start of the process or of a simulation)
+/// and passes every call to a session a timestamp counted from it. A timestamp takes 8 bytes, also as
+/// `Option`, and reaches 584 years past the origin; arithmetic saturates there.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,18 +21,18 @@ use std::time::Duration;
 /// assert_eq!(start.saturating_duration_since(later), Duration::ZERO);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(NonZeroU64); // nanoseconds since the origin, plus one: that leaves zero for `None`
+pub struct Timestamp(NonZeroU64); // nanoseconds since the origin, plus one: zero is `None`
 
 impl Timestamp {
     /// The origin itself.
     pub const ORIGIN: Timestamp = Timestamp(NonZeroU64::MIN);
 
-    /// The point `elapsed` after the origin; saturates after 584 years.
+    /// The time `elapsed` after the origin. Saturates after 584 years.
     pub fn from_origin(elapsed: Duration) -> Self {
         Self::ORIGIN + elapsed
     }
 
-    /// The point `nanos` nanoseconds after the origin, for embedders that keep time as a number.
+    /// The time `nanos` nanoseconds after the origin, for embedders that keep time as a number.
     pub fn from_nanos(nanos: u64) -> Self {
         Timestamp(NonZeroU64::MIN.saturating_add(nanos))
     }
@@ -47,7 +47,7 @@ impl Timestamp {
         Duration::from_nanos(self.as_nanos())
     }
 
-    /// Time since `earlier`, zero if `earlier` is the later one.
+    /// Time since `earlier`; zero if `earlier` is later.
     pub fn saturating_duration_since(self, earlier: Timestamp) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
