@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::ring::Rings;
 use crate::config::Config;
+use crate::ring::Rings;
 use crate::time::Timestamp;
 
 /// The number of slots.

@@ -1,4 +1,4 @@
-//! Counts allocations, per thread.
+//! Counts allocations per thread.
 //!
 //! ```
 //! use testkit::alloc::{Counting, measure};
@@ -15,22 +15,22 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// The system's allocator with a count kept by each thread. Set it as `#[global_allocator]`.
+/// The system's allocator, with counts for each thread. Set it as `#[global_allocator]`.
 #[derive(Debug)]
 pub struct Counting;
 
-/// What a piece of code did to the heap, seen from its own thread.
+/// The heap use of a piece of code, on its own thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Blocks that were allocated, or reallocated.
+    /// Blocks allocated or reallocated.
     pub allocations: u64,
-    /// Bytes that are held after it and were not before; less than 0 if it freed older ones.
+    /// Bytes held after it minus bytes held before; negative if it freed older ones.
     pub live: i64,
-    /// The most that it held at one time.
+    /// The maximum held at one time.
     pub peak: i64,
 }
 
-/// Runs `code` and says what it did to the heap. All zeros unless [`Counting`] is the allocator.
+/// Runs `code` and returns its heap use. All zeros unless [`Counting`] is the allocator.
 ///
 /// Measurements can't be nested: the inner one resets the outer one's peak.
 pub fn measure<R>(code: impl FnOnce() -> R) -> (R, Usage) {
@@ -46,7 +46,7 @@ pub fn measure<R>(code: impl FnOnce() -> R) -> (R, Usage) {
     (result, usage)
 }
 
-/// Bytes that all threads together hold. Zero unless [`Counting`] is the allocator.
+/// Bytes held by all threads together. Zero unless [`Counting`] is the allocator.
 pub fn held_by_all_threads() -> i64 {
     HELD.load(Ordering::Relaxed)
 }
@@ -66,7 +66,7 @@ thread_local! {
 
 fn count(allocations: u64, bytes: i64) {
     HELD.fetch_add(bytes, Ordering::Relaxed);
-    // A thread that is ending has no counts any more, and nobody who would ask for them.
+    // The counts of a thread that is ending are gone, and no longer needed.
     let _ = COUNTS.try_with(|counts| {
         let mut c = counts.get();
         c.allocations += allocations;
@@ -76,7 +76,7 @@ fn count(allocations: u64, bytes: i64) {
     });
 }
 
-// SAFETY: every call is passed on to `System` as it is; counting neither allocates nor unwinds.
+// SAFETY: every call is passed on to `System` unchanged; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as i64);

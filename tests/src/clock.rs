@@ -1,4 +1,4 @@
-//! [`Clock`]: time that moves only when told.
+//! [`Clock`]: time that moves only on request.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use getty_core::Timestamp;
 
 /// A virtual clock.
 ///
-/// Starts one hour after the origin, so that a stamp that was forgotten somewhere (and is the origin itself)
-/// shows as an hour of silence instead of going unnoticed.
+/// Starts one hour after the origin, so that a forgotten timestamp (the origin itself) shows as an hour of
+/// silence instead of going unnoticed.
 #[derive(Debug, Clone)]
 pub struct Clock {
     start: Timestamp,
@@ -15,13 +15,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock at its start.
+    /// Makes a clock at its start.
     pub fn new() -> Self {
         let start = Timestamp::from_origin(Duration::from_secs(3600));
         Clock { start, now: start }
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -31,18 +31,18 @@ impl Clock {
         self.now.saturating_duration_since(self.start)
     }
 
-    /// The point `elapsed` after the start.
+    /// The time `elapsed` after the start.
     pub fn at(&self, elapsed: Duration) -> Timestamp {
         self.start + elapsed
     }
 
-    /// Moves on by `step` and says where to.
+    /// Advances by `step` and returns the new time.
     pub fn advance(&mut self, step: Duration) -> Timestamp {
         self.now += step;
         self.now
     }
 
-    /// Jumps to `to`, also back: sessions must stand that.
+    /// Jumps to `to`, which may be in the past: sessions must tolerate that.
     pub fn jump(&mut self, to: Timestamp) -> Timestamp {
         self.now = to;
         to

@@ -1,22 +1,22 @@
-//! Tools to test getty sessions, and whatever is built on them, without sockets, sleeps or a wall clock.
+//! Tools to test getty sessions, and everything built on them, without sockets, sleeps or a wall clock.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! |---|---|
-//! | [`clock`] | time that moves only when told |
-//! | [`pair`] | two sessions and the wires between them: latency, any split of bytes, a full pipe, a cut wire |
-//! | [`scripted`] | one session on a transport that does what a script says: short, pending, failing, ending |
-//! | [`lossy`] | datagram sessions by address, and a network that loses, doubles and delays what they send |
+//! | [`clock`] | time that moves only on request |
+//! | [`pair`] | two sessions and the wires between them: latency, splits, a full pipe, a cut |
+//! | [`scripted`] | one session on a transport that follows a script: short, pending, failing, ending |
+//! | [`lossy`] | datagram sessions by address, and a network that loses, duplicates and delays datagrams |
 //! | [`alloc`] | counts allocations and live bytes of a piece of code |
-//! | [`split`] | every codec must not care how its bytes are cut |
-//! | [`script`] | any order of calls, made from bytes, against the promises of a session; also for fuzzers |
+//! | [`split`] | checks that a codec does not depend on how its bytes are split |
+//! | [`script`] | any order of calls, made from bytes, against a session's guarantees; for fuzzers too |
 //! | [`packet_script`] | the same for datagram sessions |
 //! | [`peers_script`] | the same for tables of peers |
-//! | [`tls_script`] | the same for two sessions over TLS, and what somebody between them may do |
-//! | [`corpus`] | the inputs that getty's own fuzz targets keep |
-//! | [`websocket`] | WebSocket sessions that are open, or whose peer is written by hand; frames made by other code than getty's |
+//! | [`tls_script`] | the same for two sessions over TLS, with an attacker between them |
+//! | [`corpus`] | the inputs that the fuzz targets keep |
+//! | [`websocket`] | open WebSocket sessions, hand-written peers, independently made frames |
 //!
-//! Everything is deterministic. Where bytes are cut at random the [`Rng`] is seeded by the caller; a lossy network prints its
-//! seed, and takes one.
+//! Everything is deterministic. The caller seeds the [`Rng`] that splits bytes at random. A lossy network
+//! prints its seed, and accepts one.
 //!
 //! ```
 //! use std::time::Duration;
@@ -62,7 +62,7 @@ mod wire;
 
 pub use rng::Rng;
 
-/// The examples of the README, as doc tests.
+/// The README's examples, as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;

@@ -1,4 +1,4 @@
-//! [`Network`]: datagram sessions, and a network between them that loses, doubles and delays what they send.
+//! [`Network`]: datagram sessions, and a network between them that loses, duplicates and delays datagrams.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -42,29 +42,29 @@ use getty_core::{Config, Event, Timestamp};
 use crate::Rng;
 use crate::clock::Clock;
 
-/// Nobody has so much to do at one time.
+/// More work than a session can have at one time.
 const ENDLESS: u32 = 1_000_000;
 
-/// What a network does to datagrams, the same everywhere. Probabilities are from 0 to 1.
+/// The behaviour of a network, the same everywhere. Probabilities are from 0 to 1.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// From sending to arrival.
+    /// Time from sending to arrival.
     pub latency: Duration,
     /// The probability that a datagram never arrives.
     pub loss: f64,
-    /// The probability that one that is not lost arrives twice.
+    /// The probability that a datagram that is not lost arrives twice.
     pub duplication: f64,
-    /// The probability that one (each copy for itself) takes up to [`delay`](Self::delay) longer, so that later ones
-    /// overtake it.
+    /// The probability that a datagram (each copy separately) takes up to [`delay`](Self::delay) longer, so
+    /// that later ones overtake it.
     pub reordering: f64,
-    /// How much longer that is at the most.
+    /// The maximum additional time.
     pub delay: Duration,
-    /// How many datagrams an end's system keeps for it; what comes when there are as many is lost.
+    /// Maximum number of unread datagrams at an end; further ones are lost.
     pub buffer: usize,
 }
 
 impl Default for Link {
-    /// A perfect one: a latency of 1 ms, and everything arrives in order.
+    /// A perfect link: 1 ms latency, and everything arrives in order.
     fn default() -> Self {
         Link {
             latency: Duration::from_millis(1),
@@ -77,55 +77,56 @@ impl Default for Link {
     }
 }
 
-/// What became of datagrams: `sent` + `doubled` = `lost` + `refused` + `overflowed` + `arrived` + those on the way.
+/// Counts of datagrams: `sent` + `doubled` = `lost` + `refused` + `overflowed` + `arrived` + those in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Taken from a session.
     pub sent: u64,
-    /// Lost on the way.
+    /// Lost in transit.
     pub lost: u64,
-    /// Copies that the network made.
+    /// Copies made by the network.
     pub doubled: u64,
-    /// Those, copies among them, that took longer.
+    /// Datagrams and copies that took longer.
     pub delayed: u64,
-    /// Came to where nobody was, or to a connected end of somebody else.
+    /// Sent to an address without an end, or to an end connected to another peer.
     pub refused: u64,
-    /// Came to an end whose buffer was full.
+    /// Dropped because the end's buffer was full.
     pub overflowed: u64,
-    /// Came to an end.
+    /// Arrived at an end.
     pub arrived: u64,
 }
 
-/// What is called with each event, before it is recorded.
+/// Called with each event before it is recorded.
 type Callback<C> = Box<dyn FnMut(&mut Packets<C>, Timestamp, &Event<<C as Decoder>::Item>)>;
 
 /// One end of a [`Network`].
 pub struct End<C: Decoder> {
-    /// The session, to be called as you like between steps.
+    /// The session. Call it as you like between steps.
     pub session: Packets<C>,
-    /// What it told, when, and on which path if it is a message.
+    /// Its events, with the time and, for messages, the path.
     pub events: Vec<(Timestamp, Option<Path>, Event<C::Item>)>,
     callback: Option<Callback<C>>,
     at: SocketAddr,
     peer: Option<SocketAddr>,
-    /// What has arrived and was not read.
+    /// Datagrams that arrived and were not read.
     buffer: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
-/// Datagram sessions by address, and what lies between them, on a virtual clock that jumps to what comes next.
+/// Datagram sessions by address and the network between them, on a virtual clock that jumps to the next
+/// event.
 pub struct Network<C: Decoder> {
-    /// The time of all.
+    /// The common time.
     pub clock: Clock,
-    /// What is done to datagrams from now on.
+    /// The behaviour from now on.
     pub link: Link,
     ends: Vec<End<C>>,
     rng: Rng,
     counts: Counts,
-    /// By arrival, and by number among those that arrive together.
+    /// Ordered by arrival, then by number.
     on_the_way: BTreeMap<(Timestamp, u64), Datagram>,
     made: u64,
     batch: Option<RecvBatch>,
-    /// How often time did not move on.
+    /// Number of jumps that did not advance the time.
     standstill: u32,
 }
 
@@ -136,17 +137,18 @@ struct Datagram {
 }
 
 impl<C: Decoder + Encoder<C::Item>> Network<C> {
-    /// A network whose seed is that of the environment's variable `GETTY_SEED`, or another one each time. It is printed.
+    /// Makes a network with the seed in the environment variable `GETTY_SEED`, or a random one. Prints the
+    /// seed.
     ///
     /// # Panics
-    /// If the variable is no number.
+    /// If the variable is not a number.
     pub fn new(link: Link) -> Self {
         let seed = env::var("GETTY_SEED").ok();
-        let seed = seed.map(|seed| seed.parse().expect("GETTY_SEED is a number"));
+        let seed = seed.map(|seed| seed.parse().expect("GETTY_SEED must be a number"));
         Self::with_seed(link, seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()))
     }
 
-    /// A network that does the same each time. The seed is printed.
+    /// Makes a network that behaves the same each time. Prints the seed.
     pub fn with_seed(link: Link, seed: u64) -> Self {
         println!("lossy network: GETTY_SEED={seed}");
         Network {
@@ -162,17 +164,17 @@ impl<C: Decoder + Encoder<C::Item>> Network<C> {
         }
     }
 
-    /// Adds an end at the address `at` that talks to anybody; gives its number.
+    /// Adds an end at the address `at` that talks to all peers. Returns its number.
     pub fn listen(&mut self, codec: C, config: Arc<Config>, at: SocketAddr) -> usize {
         self.add(codec, PacketOptions::unconnected(), config, at, None)
     }
 
-    /// Adds an end at the address `at` that talks to `peer` alone; gives its number.
+    /// Adds an end at the address `at` that talks only to `peer`. Returns its number.
     pub fn connect(&mut self, codec: C, config: Arc<Config>, at: SocketAddr, peer: SocketAddr) -> usize {
         self.add(codec, PacketOptions::connected(), config, at, Some(peer))
     }
 
-    /// Adds an end with options of your own: with a `peer` if they are those of a connected one.
+    /// Adds an end with options of your own. Needs a `peer` if the options are those of a connected socket.
     pub fn add(
         &mut self,
         codec: C,
@@ -187,25 +189,25 @@ impl<C: Decoder + Encoder<C::Item>> Network<C> {
         self.ends.len() - 1
     }
 
-    /// The end of this number.
+    /// Returns the end with this number.
     ///
     /// # Panics
-    /// If there is none.
+    /// If it does not exist.
     pub fn end(&mut self, number: usize) -> &mut End<C> {
         &mut self.ends[number]
     }
 
-    /// What became of datagrams so far.
+    /// Counts of datagrams so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// How many datagrams are on the way.
+    /// The number of datagrams in flight.
     pub fn in_flight(&self) -> usize {
         self.on_the_way.len()
     }
 
-    /// Works until nothing is on the way any more. Time passes for arrivals only, and for what falls due meanwhile.
+    /// Runs until no datagram is in flight. Time passes only for arrivals, and for deadlines before them.
     pub fn settle(&mut self) {
         self.work();
         while let Some(arrival) = self.next_arrival() {
@@ -215,7 +217,7 @@ impl<C: Decoder + Encoder<C::Item>> Network<C> {
         }
     }
 
-    /// Works for `period`, through all arrivals and deadlines in it.
+    /// Runs for `period`, with all arrivals and deadlines in it.
     pub fn run_for(&mut self, period: Duration) {
         let end = self.clock.now() + period;
         self.work();
@@ -243,7 +245,7 @@ impl<C: Decoder + Encoder<C::Item>> Network<C> {
         self.clock.jump(self.clock.now().max(at));
     }
 
-    /// Everything that can be done now.
+    /// Does all work that is possible now.
     fn work(&mut self) {
         let now = self.clock.now();
         for _ in 0..ENDLESS {
@@ -262,7 +264,7 @@ impl<C: Decoder + Encoder<C::Item>> Network<C> {
                 return;
             }
         }
-        panic!("the sessions are never done at {now:?}: {self:?}");
+        panic!("the sessions stay busy at {now:?}: {self:?}");
     }
 
     fn chance(&mut self, probability: f64) -> bool {
@@ -293,7 +295,7 @@ impl<C: Decoder + Encoder<C::Item>> Network<C> {
         self.on_the_way.insert((at, self.made), datagram);
     }
 
-    /// Brings what is due to its ends.
+    /// Delivers arrived datagrams to their ends.
     fn arrive(&mut self, now: Timestamp) -> bool {
         let mut busy = false;
         while let Some(first) = self.on_the_way.first_entry().filter(|first| first.key().0 <= now) {
@@ -303,7 +305,7 @@ impl<C: Decoder + Encoder<C::Item>> Network<C> {
             match self.ends.iter_mut().find(takes) {
                 None => {
                     self.counts.refused += 1;
-                    // Systems say so where it is clear to whom.
+                    // Systems report this if the sender is known.
                     if let Some(sender) =
                         self.ends.iter_mut().find(|end| end.at == from && end.peer.is_some())
                     {
@@ -327,7 +329,7 @@ impl<C: Decoder + Encoder<C::Item>> End<C> {
         self.callback = Some(Box::new(callback));
     }
 
-    /// The messages that came.
+    /// The received messages.
     pub fn messages(&self) -> Vec<C::Item>
     where
         C::Item: Clone,
@@ -335,7 +337,7 @@ impl<C: Decoder + Encoder<C::Item>> End<C> {
         self.messages_by_peer().into_iter().map(|(_, message)| message).collect()
     }
 
-    /// The messages that came, and whose they are.
+    /// The received messages with their peers.
     pub fn messages_by_peer(&self) -> Vec<(SocketAddr, C::Item)>
     where
         C::Item: Clone,
@@ -347,12 +349,12 @@ impl<C: Decoder + Encoder<C::Item>> End<C> {
         self.events.iter().filter_map(message).collect()
     }
 
-    /// What has arrived and was not read.
+    /// The number of datagrams that arrived and were not read.
     pub fn unread(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether it takes a datagram: one of somebody else does not reach a connected end.
+    /// Whether it accepts the datagram: a connected end accepts only its peer's.
     fn takes(&self, from: SocketAddr, to: SocketAddr) -> bool {
         self.at == to && self.peer.is_none_or(|peer| peer == from) && !self.session.is_closed()
     }
@@ -361,7 +363,7 @@ impl<C: Decoder + Encoder<C::Item>> End<C> {
         let mut told = 0;
         while let Some(event) = self.session.poll_event() {
             told += 1;
-            assert!(told < ENDLESS, "the session has no end of events: {:?}", self.session.stats());
+            assert!(told < ENDLESS, "the session reports events without end: {:?}", self.session.stats());
             let path = self.session.path();
             if let Some(callback) = &mut self.callback {
                 callback(&mut self.session, now, &event);
@@ -385,7 +387,7 @@ impl<C: Decoder + Encoder<C::Item>> End<C> {
         true
     }
 
-    /// What the session has to send, and to whom.
+    /// Takes the session's output, with the destinations.
     fn take_sent(&mut self, now: Timestamp) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut sent = Vec::new();
         for transmit in self.session.outgoing(now).transmits() {

@@ -1,12 +1,12 @@
-//! Any order of calls on one datagram session, made from bytes, checked against what it promises.
+//! Any order of calls on one datagram session, made from bytes, checked against its guarantees.
 //!
-//! [`run`] is for fuzz targets and property tests alike: every input is a valid script.
+//! [`run`] is for fuzz targets and property tests: every input is a valid script.
 //!
-//! Checked throughout: `Open` comes first, `Closed` exactly once and last; each good datagram is delivered once, in order,
-//! with its peer, and each bad one is counted once; what is sent is what was accepted, in order, to whom it was meant for;
-//! progress and statistics tell the truth; reports come once a second at the most; nothing is delivered or accepted after a
-//! close without drain; the queue stays within its limits; there is nothing more to poll after `None`; no deadline stays
-//! due after it was handled.
+//! Checked throughout: `Open` comes first, `Closed` exactly once and last; each valid datagram is delivered
+//! once, in order, with its peer, and each invalid one is counted once; the output is exactly the accepted
+//! messages, in order, to their destinations; progress and statistics are correct; reports come at most once
+//! per second; nothing is delivered or accepted after a close without drain; the queue stays within its
+//! limits; no event follows `None`; no deadline stays due after it was handled.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -22,10 +22,10 @@ use getty_core::{Accepted, Close, Config, Event, Idle, SendError, Seq, Timestamp
 use crate::clock::Clock;
 use crate::script::parts::{Codec, Script, UNENCODABLE, Unencodable};
 
-/// Runs the script that `data` spells.
+/// Runs the script in `data`.
 ///
 /// # Panics
-/// If the session breaks a promise.
+/// If the session violates a guarantee.
 pub fn run(data: &[u8]) {
     let mut script = Script { data };
     let mut run = Run::new(&mut script);
@@ -39,11 +39,11 @@ pub fn run(data: &[u8]) {
 const MAX_DATAGRAM: usize = 4096;
 const PING: &[u8] = b"connect-ping";
 
-/// What a received datagram is good for.
+/// A received datagram and its expected effect.
 struct Datagram {
     port: u16,
     messages: VecDeque<Vec<u8>>,
-    /// There is something wrong with it.
+    /// Whether it is invalid.
     bad: bool,
 }
 
@@ -53,20 +53,20 @@ struct Run {
     several: bool,
     compat: bool,
     clock: Clock,
-    /// Handed in, and not all told.
+    /// Handed in and not completely reported.
     expected: VecDeque<Datagram>,
-    /// Who has sent something, for `connect-ping`.
+    /// Peers that have sent something, for `connect-ping`.
     seen: BTreeSet<u16>,
     made: u8,
     received: u64,
     delivered: u64,
-    /// How many were bad, of those before the first in `expected`.
+    /// Number of invalid datagrams before the first in `expected`.
     bad: u64,
     unsent: u64,
-    /// Not taken by the socket yet: the peer's port, if any, and the bytes.
+    /// Not yet taken by the socket: the peer's port, if any, and the bytes.
     outgoing: VecDeque<(Option<u16>, Vec<u8>)>,
     accepted: u64,
-    /// What the first datagram is not counted as.
+    /// Whether the first datagram is a `connect-ping`, which is not counted.
     ping_ahead: bool,
     done: u64,
     sent_bytes: u64,
@@ -77,9 +77,9 @@ struct Run {
     told_closed: bool,
     reported_at: Option<Timestamp>,
     reported: u64,
-    /// What `Flushed` was asked for and not told.
+    /// Requested `Flushed` events that have not come.
     flush_wanted: Vec<Seq>,
-    /// The peer of the message that was polled last.
+    /// The peer of the message polled last.
     path: Option<u16>,
 }
 
@@ -165,7 +165,7 @@ impl Run {
         }
     }
 
-    /// A datagram of one of eight peers, and what should come of it.
+    /// Makes a datagram of one of eight peers, and its expected effect.
     fn datagram(&mut self, script: &mut Script<'_>) -> (Datagram, Vec<u8>) {
         let (what, size) = (script.byte(), script.size().min(2000));
         let port = if self.connected { 1 } else { 1 + what as u16 / 32 };
@@ -177,7 +177,7 @@ impl Run {
             1 => (vec![7; MAX_DATAGRAM + 1], vec![], true),
             2 => (frame[..frame.len() - 1].to_vec(), vec![], true),
             3 => (vec![0xff; 4 + size], vec![], true), // announces too much
-            4 => (PING.to_vec(), vec![], true),        // no frame either
+            4 => (PING.to_vec(), vec![], true),        // not a frame either
             5 if self.several => ([frame.clone(), frame].concat(), vec![body.clone(), body], false),
             6 if self.several => ([frame, vec![0]].concat(), vec![body], true),
             5 => ([frame.clone(), frame].concat(), vec![], true),
@@ -201,7 +201,7 @@ impl Run {
         }
     }
 
-    /// Several in one call, some joined as receive offload does.
+    /// Hands in several datagrams at once, some coalesced as by receive offload.
     fn receive_batch(&mut self, script: &mut Script<'_>) {
         let mut batch = RecvBatch::new();
         let mut datagrams = Vec::new();
@@ -213,7 +213,7 @@ impl Run {
         let wanted = self.packets.wants_read();
         match self.packets.handle_datagrams(self.clock.now(), batch) {
             Ok(()) => datagrams.into_iter().for_each(|datagram| self.expect(datagram)),
-            Err(_) => assert!(!wanted, "reading was wanted, and what was read was not"),
+            Err(_) => assert!(!wanted, "the session wanted to read, then refused the batch"),
         }
     }
 
@@ -285,12 +285,12 @@ impl Run {
 
     fn poll_all(&mut self) {
         while self.poll_event() {}
-        assert!(self.packets.poll_event().is_none(), "an event after there was none");
-        assert!(!self.packets.wants_poll(), "a poll is wanted, and there is nothing");
+        assert!(self.packets.poll_event().is_none(), "an event after poll_event returned None");
+        assert!(!self.packets.wants_poll(), "wants_poll without an event");
         let blocked = !self.packets.wants_read();
         if !self.closed && !blocked {
             self.skip_bad();
-            assert!(self.expected.is_empty(), "something was not told");
+            assert!(self.expected.is_empty(), "a datagram was not reported");
         }
     }
 
@@ -298,7 +298,7 @@ impl Run {
         let wanted = self.packets.wants_poll();
         self.path = None;
         let Some(event) = self.packets.poll_event() else { return false };
-        assert!(wanted, "{event:?} though no poll was wanted");
+        assert!(wanted, "{event:?} without wants_poll");
         assert!(!self.told_closed, "{event:?} after Closed");
         self.events += 1;
         assert_eq!(matches!(event, Event::Open(_)), self.events == 1, "{event:?}");
@@ -307,7 +307,7 @@ impl Run {
             Event::Flushed(seq) => {
                 let wanted = self.flush_wanted.len();
                 self.flush_wanted.retain(|&waits| waits > seq);
-                assert!(self.flush_wanted.len() < wanted, "nobody asked for {seq}");
+                assert!(self.flush_wanted.len() < wanted, "Flushed({seq}) was not requested");
                 assert!(seq.get() <= self.done);
             }
             Event::Dropped(dropped) => {
@@ -316,7 +316,7 @@ impl Run {
                 assert!(last.is_none_or(|last| now >= last + Duration::from_secs(1)), "reported too soon");
                 assert!(dropped.counts.total() > 0);
                 self.reported += dropped.counts.total();
-                assert_eq!(self.reported, self.packets.dropped().total(), "what is counted is told");
+                assert_eq!(self.reported, self.packets.dropped().total(), "not every drop was reported");
             }
             Event::Closed(_) => self.told_closed = true,
             _ => {}
@@ -338,14 +338,14 @@ impl Run {
         assert!(!self.paused, "a message while paused");
         self.delivered += 1;
         self.skip_bad();
-        let datagram = self.expected.front_mut().expect("a message that nobody sent");
+        let datagram = self.expected.front_mut().expect("a message that was not sent");
         assert_eq!(datagram.messages.pop_front().as_deref(), Some(&message[..]));
         let path = self.packets.path().expect("a path");
         assert_eq!(path.peer.port(), datagram.port);
         self.path = Some(datagram.port);
     }
 
-    /// Leaves what is done with.
+    /// Removes completed datagrams.
     fn skip_bad(&mut self) {
         while self.expected.front().is_some_and(|datagram| datagram.messages.is_empty())
             && let Some(datagram) = self.expected.pop_front()
@@ -355,7 +355,8 @@ impl Run {
         }
     }
 
-    /// What waits is what was accepted; the socket takes `n` of it, which may be more than there are.
+    /// Checks that waiting datagrams are those accepted; then the socket takes `n`, possibly more than there
+    /// are.
     fn take(&mut self, n: usize) {
         let now = self.clock.now();
         let outgoing = self.packets.outgoing(now);
@@ -369,7 +370,7 @@ impl Run {
                 assert_eq!(
                     accepted.next(),
                     Some(&(port, datagram.to_vec())),
-                    "another datagram than was accepted"
+                    "a datagram other than the accepted one"
                 );
             }
         }
@@ -410,7 +411,7 @@ impl Run {
     fn tick_to_deadline(&mut self, how: usize) {
         let at = self.packets.poll_timeout().unwrap_or(self.clock.now());
         let at = if how.is_multiple_of(8) { at + Duration::from_secs(49 * 86_400) } else { at };
-        // A clock that goes back is the caller's mistake; the session's own never does.
+        // A clock that goes back is a mistake of the caller; the session's own time never does.
         self.packets.handle_timeout(self.clock.at(Duration::ZERO));
         let now = self.clock.jump(at.max(self.clock.now()));
         self.handle_timeout(now);
@@ -459,13 +460,13 @@ impl Run {
         }
     }
 
-    /// Nothing more goes either way.
+    /// The session sends and receives nothing more.
     fn end(&mut self) {
         (self.closed, self.draining) = (true, false);
         self.outgoing.clear();
     }
 
-    /// What the queue counts for limits.
+    /// The queue's weight for limits.
     fn weight(&self) -> usize {
         self.outgoing.iter().map(|(_, datagram)| datagram.len().max(Outgoing::MIN_WEIGHT)).sum()
     }
@@ -505,7 +506,7 @@ impl Run {
         }
     }
 
-    /// A socket that takes everything: the session must come to its end.
+    /// Acts as a socket that takes everything: the session must end.
     fn finish(mut self) {
         self.packets.resume(self.clock.now());
         self.paused = false;

@@ -13,32 +13,32 @@ use crate::wire::{Arrived, Pipe};
 
 pub use crate::wire::{Split, Wire};
 
-/// Nobody has so much to do at one time.
+/// More work than a session can have at one time.
 const ENDLESS: u32 = 1_000_000;
 
-/// What is called with each event, before it is recorded.
+/// Called with each event before it is recorded.
 type Callback<P> = Box<dyn FnMut(&mut Session<P>, Timestamp, &Event<In<P>>)>;
 
 /// One end of a [`Pair`].
 pub struct End<P: StreamProtocol> {
-    /// The session, to be called as you like between steps.
+    /// The session. Call it as you like between steps.
     pub session: Session<P>,
-    /// What it told, and when.
+    /// Its events, with the time.
     pub events: Vec<(Timestamp, Event<In<P>>)>,
     /// Whether events are recorded. Default true.
     pub records: bool,
-    /// Whether its transport works: reads, writes and ends. A dead one takes and gives nothing. Default true.
+    /// Whether its transport works: reads, writes and ends. A dead one transfers nothing. Default true.
     pub transport: bool,
     callback: Option<Callback<P>>,
     memory: Option<Memory>,
 }
 
-/// Two sessions and the wires between them, on a virtual clock that jumps to what comes next.
+/// Two sessions and the wires between them, on a virtual clock that jumps to the next event.
 ///
-/// Messages, half-closes and resets behave as on TCP: an end whose session is over goes away, and what its
-/// peer still sends to it comes back as a failure.
+/// Messages, half-closes and resets behave as on TCP: an end whose session has ended goes away, and sending
+/// to it fails.
 pub struct Pair<A: StreamProtocol, B: StreamProtocol = A> {
-    /// The time of both.
+    /// The time of both ends.
     pub clock: Clock,
     /// One end.
     pub a: End<A>,
@@ -46,17 +46,17 @@ pub struct Pair<A: StreamProtocol, B: StreamProtocol = A> {
     pub b: End<B>,
     a_to_b: Pipe,
     b_to_a: Pipe,
-    /// How often time did not move on.
+    /// Number of jumps that did not advance the time.
     standstill: u32,
 }
 
 impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
-    /// A pair of new sessions with perfect wires.
+    /// Makes a pair of new sessions with perfect wires.
     pub fn new(a: A, b: B, config: Arc<Config>) -> Self {
         Self::with_configs(a, config.clone(), b, config)
     }
 
-    /// A pair whose ends have different limits.
+    /// Makes a pair whose ends have different limits.
     pub fn with_configs(a: A, config_a: Arc<Config>, b: B, config_b: Arc<Config>) -> Self {
         let clock = Clock::new();
         let a = End::new(Session::new(a, config_a, clock.now()));
@@ -65,7 +65,7 @@ impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
         Pair { clock, a, b, a_to_b, b_to_a, standstill: 0 }
     }
 
-    /// Sets how both wires carry bytes. To be called before any are on the way.
+    /// Sets the behaviour of both wires. Call this before any bytes are in flight.
     #[must_use]
     pub fn wires(mut self, wire: Wire) -> Self {
         self.a_to_b = Pipe::new(wire.clone());
@@ -73,7 +73,7 @@ impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
         self
     }
 
-    /// Both sessions work in lent memory, one for each.
+    /// Makes both sessions work in lent memory, one for each.
     #[must_use]
     pub fn lending(mut self) -> Self {
         self.a.memory = Some(Memory::new());
@@ -81,20 +81,20 @@ impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
         self
     }
 
-    /// Cuts both wires: what is on the way is lost and both ends fail with a reset.
+    /// Cuts both wires: bytes in flight are lost and both ends fail with a reset.
     pub fn cut(&mut self) {
         for pipe in [&mut self.a_to_b, &mut self.b_to_a] {
             pipe.reset();
         }
     }
 
-    /// Bytes on the way from `a` to `b`, and back.
+    /// Bytes in flight from `a` to `b`, and from `b` to `a`.
     pub fn in_flight(&self) -> (usize, usize) {
         (self.a_to_b.held, self.b_to_a.held)
     }
 
-    /// Does everything that can be done now, then jumps to the next arrival or deadline. False if there is
-    /// none.
+    /// Does all work that is possible now, then jumps to the next arrival or deadline. Returns false if there
+    /// is none.
     pub fn step(&mut self) -> bool {
         self.work();
         match [self.next_arrival(), self.next_deadline()].into_iter().flatten().min() {
@@ -106,8 +106,8 @@ impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
         }
     }
 
-    /// Works until no byte is on the way any more that anyone would read. Time passes for arrivals only,
-    /// and for what falls due meanwhile.
+    /// Runs until no bytes in flight have a reader. Time passes only for arrivals, and for deadlines before
+    /// them.
     pub fn settle(&mut self) {
         self.work();
         while let Some(at) = self.next_arrival() {
@@ -117,12 +117,12 @@ impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
         }
     }
 
-    /// Works for `period`, through all arrivals and deadlines in it.
+    /// Runs for `period`, with all arrivals and deadlines in it.
     pub fn run_for(&mut self, period: Duration) {
         self.run_until(self.clock.now() + period);
     }
 
-    /// Works until both sessions are closed, and says so; gives up after `limit`.
+    /// Runs until both sessions are closed. Returns false if they are not within `limit`.
     pub fn run_until_closed(&mut self, limit: Duration) -> bool {
         let end = self.clock.now() + limit;
         while !(self.a.session.is_closed() && self.b.session.is_closed()) {
@@ -160,14 +160,15 @@ impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
                 return;
             }
         }
-        panic!("the sessions are never done at {now:?}: {:?}, {:?}", self.a, self.b);
+        panic!("the sessions stay busy at {now:?}: {:?}, {:?}", self.a, self.b);
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
         [self.a.session.poll_timeout(), self.b.session.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// When the next bytes (or end) arrive at somebody who reads. What has arrived already is not waited for.
+    /// The time when the next bytes (or end) arrive at an end that reads. Bytes that have arrived already do
+    /// not count.
     fn next_arrival(&self) -> Option<Timestamp> {
         let arrival = |pipe: &Pipe, wants: bool| pipe.next_at().filter(|&at| wants && at > self.clock.now());
         let to_a = arrival(&self.b_to_a, self.a.transport && self.a.session.wants_read());
@@ -186,7 +187,7 @@ impl<P: StreamProtocol> End<P> {
         self.callback = Some(Box::new(callback));
     }
 
-    /// The messages that came.
+    /// The received messages.
     pub fn messages(&self) -> Vec<In<P>>
     where
         In<P>: Clone,
@@ -198,7 +199,7 @@ impl<P: StreamProtocol> End<P> {
         self.events.iter().filter_map(message).collect()
     }
 
-    /// Why the session is closed, if it is.
+    /// The reason of the close, if the session is closed.
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.events.iter().find_map(|(_, event)| match event {
             Event::Closed(reason) => Some(&**reason),
@@ -206,7 +207,7 @@ impl<P: StreamProtocol> End<P> {
         })
     }
 
-    /// Everything that can be done at `now`. Says whether that was something.
+    /// Does all work that is possible at `now`. Returns whether there was any.
     fn turn(&mut self, now: Timestamp, out: &mut Pipe, incoming: &mut Pipe) -> bool {
         if let Some(memory) = self.memory.take() {
             self.session.lend(memory);
@@ -237,7 +238,7 @@ impl<P: StreamProtocol> End<P> {
         let mut told = 0;
         while let Some(event) = self.session.poll_event() {
             told += 1;
-            assert!(told < ENDLESS, "the session has no end of events: {self:?}");
+            assert!(told < ENDLESS, "the session reports events without end: {self:?}");
             if let Some(callback) = &mut self.callback {
                 callback(&mut self.session, now, &event);
             }

@@ -1,13 +1,13 @@
-//! Any order of calls on one table of peers, made from bytes, checked against what it promises.
+//! Any order of calls on one table of peers, made from bytes, checked against its guarantees.
 //!
-//! [`run`] is for fuzz targets and property tests alike: every input is a valid script.
+//! [`run`] is for fuzz targets and property tests: every input is a valid script.
 //!
-//! Checked throughout: each peer's `Open` comes first, its `Closed` exactly once and last, and the table's own exactly once
-//! and after all of them; a message is of the peer that sent it, comes once and in order, and never while that is paused or
-//! after its close; every datagram is delivered or counted; what is sent is what was accepted, in order, to whom it was meant
-//! for, and to nobody who is not validated more than the factor allows; progress is each peer's own; `Writable` comes to
-//! those who were refused; there is nothing more to poll after `None`; no deadline stays due after it was handled; there are
-//! never more peers than may be.
+//! Checked throughout: each peer's `Open` comes first, its `Closed` exactly once and last, and the table's
+//! own exactly once after all of them; a message is from the peer that sent it, comes once and in order, and
+//! never while the peer is paused or after its close; every datagram is delivered or counted; the output is
+//! exactly the accepted messages, in order, to their destinations; an unvalidated peer is sent no more than
+//! the factor allows; progress is per peer; `Writable` comes to peers that were refused; no event follows
+//! `None`; no deadline stays due after it was handled; the number of peers stays within its limit.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -25,10 +25,10 @@ use getty_core::{Close, Config, Event, Idle, SendError, Seq, Timestamp};
 use crate::clock::Clock;
 use crate::script::parts::{Codec, Script, UNENCODABLE, Unencodable};
 
-/// Runs the script that `data` spells.
+/// Runs the script in `data`.
 ///
 /// # Panics
-/// If the table breaks a promise.
+/// If the table violates a guarantee.
 pub fn run(data: &[u8]) {
     let mut script = Script { data };
     let mut run = Run::new(&mut script);
@@ -46,16 +46,16 @@ const FACTOR: u64 = 3;
 struct Datagram {
     port: u16,
     messages: VecDeque<Vec<u8>>,
-    /// A message of it was delivered.
+    /// Whether a message of it was delivered.
     delivered: bool,
 }
 
-/// What is known of a peer.
+/// Expected state of a peer.
 #[derive(Default)]
 struct Known {
     port: u16,
     opened: bool,
-    /// It was told to end.
+    /// Whether its end was requested.
     closing: bool,
     closed: bool,
     paused: bool,
@@ -64,13 +64,13 @@ struct Known {
     done: u64,
     sent_bytes: u64,
     refused: bool,
-    /// There has been room since it was refused, which it was not told.
+    /// Whether there has been room since it was refused, not reported yet.
     writable: bool,
-    /// What `Flushed` was asked for and not told.
+    /// Requested `Flushed` events that have not come.
     flush_wanted: Vec<Seq>,
 }
 
-/// What went to and came from an address.
+/// Traffic to and from an address.
 #[derive(Default)]
 struct Account {
     received: u64,
@@ -87,13 +87,13 @@ struct Run {
     handed_in: VecDeque<Datagram>,
     received: u64,
     delivered: u64,
-    /// How often a datagram may have been left because of a close in between.
+    /// Datagrams that may have been dropped because of a close in between.
     closes: u64,
     made: u32,
     outgoing: VecDeque<(PeerKey, Vec<u8>)>,
     unsent: u64,
     answering: Option<PeerKey>,
-    /// Whose question waits for an answer.
+    /// The unknown peer that waits for admission.
     asked: Option<u16>,
     closing: bool,
     told_closed: bool,
@@ -182,9 +182,9 @@ impl Run {
         }
     }
 
-    /// One that there was once, or none if there was none.
+    /// A key that was once used, or `None` if none was.
     fn any_key(&self, number: usize) -> Option<PeerKey> {
-        // Mostly of the latest.
+        // Mostly one of the latest.
         let latest = self.keys.len().checked_sub(1 + number % 8);
         latest.or_else(|| number.checked_rem(self.keys.len())).map(|index| self.keys[index])
     }
@@ -243,21 +243,21 @@ impl Run {
         let wanted = self.peers.wants_read();
         match self.peers.handle_datagrams(self.clock.now(), batch) {
             Ok(()) => datagrams.into_iter().for_each(|(datagram, size)| self.hand_in(datagram, size)),
-            Err(_) => assert!(!wanted, "reading was wanted, and what was read was not"),
+            Err(_) => assert!(!wanted, "the table wanted to read, then refused the batch"),
         }
     }
 
     fn poll_all(&mut self, how: usize) {
         while self.poll_event(how) {}
-        assert!(self.peers.poll_event().is_none(), "an event after there was none");
-        assert!(!self.peers.wants_poll(), "a poll is wanted, and there is nothing");
+        assert!(self.peers.poll_event().is_none(), "an event after poll_event returned None");
+        assert!(!self.peers.wants_poll(), "wants_poll without an event");
         let untold = self.known.values().filter(|known| known.writable && !known.closing).count();
-        assert!(self.closing || untold == 0, "there is room, and who was refused was not told");
+        assert!(self.closing || untold == 0, "there is room, but a refused peer got no Writable");
         if !self.closing && self.peers.wants_read() {
             self.handed_in.clear();
             let dropped = self.peers.dropped();
             let told = self.delivered + dropped.total() - dropped.unsent;
-            assert!(self.received <= told + self.closes, "a datagram came to nothing and was not counted");
+            assert!(self.received <= told + self.closes, "a dropped datagram was not counted");
         }
     }
 
@@ -265,18 +265,18 @@ impl Run {
         let wanted = self.peers.wants_poll();
         (self.answering, self.asked) = (None, None);
         let Some(event) = self.peers.poll_event() else { return false };
-        assert!(wanted, "{event:?} though no poll was wanted");
+        assert!(wanted, "{event:?} without wants_poll");
         assert!(!self.told_closed, "{event:?} after Closed");
         match event {
             PeersEvent::Unknown(asked) => {
-                assert!(!self.closing, "somebody unknown after the close");
+                assert!(!self.closing, "an unknown peer after the close");
                 let port = asked.peer.port();
                 let there = self.known.values().filter(|known| known.port == port && !known.closed);
-                assert!(there.filter(|known| !known.closing).count() == 0, "{port} is known");
+                assert!(there.filter(|known| !known.closing).count() == 0, "port {port} is already known");
                 self.asked = Some(port);
                 match how % 8 {
                     0 => self.admit(1),
-                    1 => {} // the answer comes later, or not at all
+                    1 => {} // admitted later, or not at all
                     _ => self.admit(0),
                 }
             }
@@ -288,8 +288,8 @@ impl Run {
                 assert!(dropped.counts.total() > 0);
             }
             PeersEvent::Closed(_) => {
-                assert!(self.closing, "closed by nobody");
-                assert!(self.known.values().all(|known| known.closed), "somebody was not told");
+                assert!(self.closing, "closed without a request");
+                assert!(self.known.values().all(|known| known.closed), "a peer's Closed is missing");
                 self.told_closed = true;
                 self.outgoing.clear();
             }
@@ -308,13 +308,13 @@ impl Run {
             Event::Open(opened) => assert_eq!(opened.peer, Some(path(known.port).peer)),
             Event::Message(message) => self.got(key, &message),
             Event::Writable => {
-                assert!(std::mem::take(&mut known.writable), "Writable, and nothing was refused");
+                assert!(std::mem::take(&mut known.writable), "Writable, but nothing was refused");
                 assert!(!known.closing && !closing);
             }
             Event::Flushed(seq) => {
                 let wanted = known.flush_wanted.len();
                 known.flush_wanted.retain(|&waits| waits > seq);
-                assert!(known.flush_wanted.len() < wanted, "nobody asked for {seq}");
+                assert!(known.flush_wanted.len() < wanted, "Flushed({seq}) was not requested");
                 assert!(seq.get() <= known.done);
             }
             Event::Closed(_) => known.closed = true,
@@ -325,7 +325,7 @@ impl Run {
     fn got(&mut self, key: PeerKey, message: &Bytes) {
         assert!(!self.closing, "a message after the close");
         let known = &self.known[&key];
-        assert!(known.opened && !known.closing && !known.paused, "a message that nobody wants");
+        assert!(known.opened && !known.closing && !known.paused, "a message while paused or not open");
         while self
             .handed_in
             .front()
@@ -333,8 +333,8 @@ impl Run {
         {
             self.handed_in.pop_front();
         }
-        let datagram = self.handed_in.front_mut().expect("a message that nobody sent, or too late");
-        assert_eq!(datagram.port, known.port, "another's message");
+        let datagram = self.handed_in.front_mut().expect("a message that was not sent, or too late");
+        assert_eq!(datagram.port, known.port, "a message of another peer");
         datagram.messages.pop_front();
         self.delivered += u64::from(!std::mem::replace(&mut datagram.delivered, true));
         self.answering = Some(key);
@@ -367,7 +367,10 @@ impl Run {
                 if !known.validated {
                     let account = self.accounts.entry(known.port).or_default();
                     account.accepted += wire.len() as u64;
-                    assert!(account.accepted <= FACTOR * account.received, "too much for who may be anybody");
+                    assert!(
+                        account.accepted <= FACTOR * account.received,
+                        "too much for an unvalidated peer"
+                    );
                 }
                 self.outgoing.push_back((key, wire));
             }
@@ -390,7 +393,7 @@ impl Run {
         }
     }
 
-    /// The socket takes `n`, which may be more than there are.
+    /// The socket takes `n` datagrams, possibly more than there are.
     fn take(&mut self, n: usize) {
         self.compare();
         self.peers.handle_sent(self.clock.now(), n);
@@ -402,7 +405,7 @@ impl Run {
         self.relieve();
     }
 
-    /// Who was refused is told once there is room, and again if it was refused again before it was told.
+    /// Once there is room, expects `Writable` for refused peers, even if refused again before it came.
     fn relieve(&mut self) {
         if self.weight() <= self.peers.config().low_watermark() {
             for known in self.known.values_mut() {
@@ -411,7 +414,7 @@ impl Run {
         }
     }
 
-    /// What waits is what was accepted.
+    /// Checks that waiting datagrams are those accepted.
     fn compare(&mut self) {
         let waiting = self.peers.outgoing(self.clock.now());
         assert_eq!(waiting.len(), self.outgoing.len());
@@ -432,7 +435,7 @@ impl Run {
                     self.unsent += 1;
                     let known = self.known.get_mut(&key).expect("admitted");
                     known.done += 1;
-                    // It may have been accepted before it was validated, or not.
+                    // It may or may not have been accepted before the validation.
                     let account = self.accounts.entry(known.port).or_default();
                     account.accepted = account.accepted.saturating_sub(datagram.len() as u64);
                 }
@@ -452,7 +455,7 @@ impl Run {
     fn tick_to_deadline(&mut self, how: usize) {
         let at = self.peers.poll_timeout().unwrap_or(self.clock.now());
         let at = if how.is_multiple_of(8) { at + Duration::from_secs(49 * 86_400) } else { at };
-        // A clock that goes back is the caller's mistake; the table's own never does.
+        // A clock that goes back is a mistake of the caller; the table's own time never does.
         self.peers.handle_timeout(self.clock.at(Duration::ZERO));
         let now = self.clock.jump(at.max(self.clock.now()));
         self.handle_timeout(now);
@@ -517,14 +520,14 @@ impl Run {
         self.ended();
     }
 
-    /// An end at once forgets what waits.
+    /// An immediate end drops waiting datagrams.
     fn ended(&mut self) {
         if !self.peers.wants_write() {
             self.outgoing.clear();
         }
     }
 
-    /// Also when nobody asked.
+    /// Also called when no peer waits for admission.
     fn admit(&mut self, how: usize) {
         let yes = how.is_multiple_of(2);
         let asked = self.asked.take().filter(|_| yes && !self.closing);
@@ -539,7 +542,7 @@ impl Run {
         }
     }
 
-    /// What the queue counts for limits.
+    /// The queue's weight for limits.
     fn weight(&self) -> usize {
         self.outgoing.iter().map(|(_, datagram)| datagram.len().max(Outgoing::MIN_WEIGHT)).sum()
     }
@@ -556,10 +559,10 @@ impl Run {
         );
         for (&key, known) in &mut self.known {
             let open = self.peers.is_open(key);
-            // Somebody else has taken its place.
+            // Another peer has replaced it.
             known.closing |= !open;
             assert!(!open || !known.closed && !self.closing);
-            // It is there for its statistics until the next poll after its end.
+            // Its statistics stay available until the next poll after its end.
             assert!(known.closed || self.peers.path(key).is_some());
             if !known.closed {
                 let stats = self.peers.stats(key);
@@ -575,7 +578,7 @@ impl Run {
         }
     }
 
-    /// A socket that takes everything: the table must come to its end.
+    /// Acts as a socket that takes everything: the table must end.
     fn finish(mut self) {
         for round in 0.. {
             assert!(round < 10_000, "the table does not end");

@@ -1,11 +1,12 @@
-/// A small, seeded source of numbers (xorshift64*): the same seed gives the same numbers on every machine.
+/// A small, seeded generator of numbers (xorshift64*): the same seed yields the same numbers on every
+/// machine.
 ///
-/// Good for cutting bytes at random, for nothing else.
+/// Suited to splitting bytes at random, and to nothing else.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// Numbers from `seed`.
+    /// Makes a generator from `seed`.
     pub fn new(seed: u64) -> Self {
         Rng(seed ^ 0x9e37_79b9_7f4a_7c15 | 1)
     }
@@ -18,7 +19,7 @@ impl Rng {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number from 0 to `bound` - 1; 0 if there is none.
+    /// A number from 0 to `bound` - 1; 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next_u64() >> 16) as usize % bound.max(1)
     }

@@ -1,11 +1,11 @@
-//! Any order of calls on one session, made from bytes, checked against what a session promises.
+//! Any order of calls on one session, made from bytes, checked against its guarantees.
 //!
-//! [`run`] is for fuzz targets and property tests alike: every input is a valid script.
+//! [`run`] is for fuzz targets and property tests: every input is a valid script.
 //!
-//! Checked throughout: `Closed` comes exactly once and last; messages come whole, in order and once; what is
-//! written is what was accepted, in order; progress tells the truth; sending is refused after the close;
-//! nothing is delivered after a close without drain; queues stay within their limits; no deadline stays due
-//! after it was handled.
+//! Checked throughout: `Closed` comes exactly once and last; messages come whole, in order and once; the
+//! output is exactly the accepted messages, in order; progress is correct; sending is refused after the
+//! close; nothing is delivered after a close without drain; queues stay within their limits; no deadline
+//! stays due after it was handled.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,10 +22,10 @@ pub(crate) mod parts;
 
 use parts::{Codec, Script, UNENCODABLE, Unencodable};
 
-/// Runs the script that `data` spells.
+/// Runs the script in `data`.
 ///
 /// # Panics
-/// If the session breaks a promise.
+/// If the session violates a guarantee.
 pub fn run(data: &[u8]) {
     let mut script = Script { data };
     let mut run = Run::new(&mut script);
@@ -41,27 +41,27 @@ struct Run {
     clock: Clock,
     memory: Option<Memory>,
     lent: bool,
-    /// Bytes that the peer has sent and that were not handed in yet.
+    /// Bytes sent by the peer and not handed in yet.
     incoming: VecDeque<u8>,
-    /// Messages that must still come, oldest first; beyond them nothing may.
+    /// Messages that must still come, oldest first. No others may come.
     expected: VecDeque<Vec<u8>>,
     made: u8,
-    /// Bytes that were handed in.
+    /// Number of bytes handed in.
     handed: u64,
-    /// The peer sent what is no frame: what comes is anybody's guess.
+    /// Whether the peer sent an invalid frame: any message may come then.
     garbled: bool,
-    /// Accepted bytes that were not written yet.
+    /// Accepted bytes not written yet.
     outgoing: VecDeque<u8>,
-    /// Where each accepted message ends, in bytes since the start.
+    /// The end of each accepted message, in bytes since the start.
     ends: Vec<u64>,
     written: u64,
-    /// No message may come, and none may be taken.
+    /// Whether messages may neither come nor be accepted.
     closed: bool,
     draining: bool,
     failed: bool,
     events: u64,
     told_closed: bool,
-    /// What `Flushed` was asked for and not told.
+    /// Requested `Flushed` events that have not come.
     flush_wanted: Vec<Seq>,
     eof: bool,
 }
@@ -204,7 +204,7 @@ impl Run {
     fn poll_event(&mut self) -> bool {
         let wanted = self.session.wants_poll();
         let Some(event) = self.session.poll_event() else { return false };
-        assert!(wanted, "{event:?} though no poll was wanted");
+        assert!(wanted, "{event:?} without wants_poll");
         assert!(!self.told_closed, "{event:?} after Closed");
         self.events += 1;
         match event {
@@ -213,7 +213,7 @@ impl Run {
             Event::Flushed(seq) => {
                 let wanted = self.flush_wanted.len();
                 self.flush_wanted.retain(|&waits| waits > seq);
-                assert!(self.flush_wanted.len() < wanted, "nobody asked for {seq}");
+                assert!(self.flush_wanted.len() < wanted, "Flushed({seq}) was not requested");
             }
             Event::ReadEnd => assert!(self.eof && (self.garbled || self.expected.is_empty())),
             Event::Closed(_) => self.told_closed = true,
@@ -245,10 +245,10 @@ impl Run {
         let filled = out.chunks_vectored(&mut slices);
         let shown: Vec<u8> = slices[..filled].iter().flat_map(|s| s.iter().copied()).collect();
         assert!(shown.starts_with(out.chunk()) && shown.len() <= remaining);
-        assert_eq!(shown.is_empty(), remaining == 0, "bytes are queued and none are shown, or the reverse");
-        assert!(self.outgoing.iter().take(shown.len()).eq(shown.iter()), "other bytes than were accepted");
+        assert_eq!(shown.is_empty(), remaining == 0, "chunks and remaining bytes disagree");
+        assert!(self.outgoing.iter().take(shown.len()).eq(shown.iter()), "other bytes than accepted");
         let n = size.min(shown.len());
-        // What is shown may be less than what there is, and transports may say too much.
+        // Chunks may show less than is queued, and transports may report too much.
         out.advance(if as_shown { n } else { size });
         let n = if as_shown { n } else { size.min(remaining) };
         self.outgoing.drain(..n);
@@ -274,7 +274,7 @@ impl Run {
             2 => self.clock.now() + Duration::from_secs(49 * 86_400),
             _ => self.clock.at(Duration::ZERO),
         };
-        // A clock that goes back is the caller's mistake; the session's own never does.
+        // A clock that goes back is a mistake of the caller; the session's own time never does.
         self.session.handle_timeout(now);
         let now = self.clock.jump(self.clock.now().max(now));
         self.handle_timeout(now);
@@ -357,7 +357,7 @@ impl Run {
         }
     }
 
-    /// A peer that takes everything and ends its stream: the session must come to its end.
+    /// Acts as a peer that takes everything and ends its stream: the session must end.
     fn finish(mut self) {
         self.session.resume(self.clock.now());
         self.hand_in(usize::MAX);

@@ -1,4 +1,4 @@
-//! [`Scripted`]: one session on a transport that does what a script says.
+//! [`Scripted`]: one session on a transport that follows a script.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,26 +9,26 @@ use getty_core::{CloseReason, Event, In, Session, StreamProtocol};
 
 use crate::clock::Clock;
 
-/// Nobody has so many events to tell at one time.
+/// More events than a session can have at one time.
 const ENDLESS: usize = 1_000_000;
 
-/// What the transport answers to one read.
+/// The transport's result of one read.
 #[derive(Debug, Clone)]
 pub enum Read {
     /// These bytes.
     Data(Vec<u8>),
-    /// Nothing for now: ends the turn.
+    /// Nothing for now; ends the turn.
     Pending,
     /// A failure.
     Fails(io::ErrorKind),
-    /// The peer's end.
+    /// The end of the peer's stream.
     Eof,
 }
 
-/// What the transport does with one write.
+/// The transport's result of one write.
 #[derive(Debug, Clone, Copy)]
 pub enum Write {
-    /// Takes that many bytes, or all if there are fewer.
+    /// Takes this many bytes, or all if there are fewer.
     Takes(usize),
     /// Takes nothing for now.
     Pending,
@@ -36,28 +36,28 @@ pub enum Write {
     Fails(io::ErrorKind),
 }
 
-/// A session on a scripted transport. Each read and each write uses up one entry of its script.
+/// A session on a scripted transport. Each read and each write uses one entry of its script.
 ///
-/// After the end of the read script reads are pending; after the end of the write script everything is taken.
+/// After the read script reads are pending; after the write script everything is taken.
 pub struct Scripted<P: StreamProtocol> {
-    /// The session, to be called as you like.
+    /// The session. Call it as you like.
     pub session: Session<P>,
     /// Its time.
     pub clock: Clock,
-    /// What is yet to be read.
+    /// The remaining read script.
     pub reads: VecDeque<Read>,
-    /// What is yet to be done with writes.
+    /// The remaining write script.
     pub writes: VecDeque<Write>,
-    /// What was taken by the transport.
+    /// Bytes taken by the transport.
     pub written: Vec<u8>,
-    /// Whether the sending side was ended.
+    /// Whether the sending side was shut down.
     pub shut_down: bool,
-    /// What the session told.
+    /// The session's events.
     pub events: Vec<Event<In<P>>>,
 }
 
 impl<P: StreamProtocol> Scripted<P> {
-    /// `session` was made at the start of a new [`Clock`].
+    /// Makes a transport for `session`, which must begin at the start of a new [`Clock`].
     pub fn new(session: Session<P>) -> Self {
         Scripted {
             session,
@@ -84,8 +84,8 @@ impl<P: StreamProtocol> Scripted<P> {
         self
     }
 
-    /// One turn: timer, events, writes until one is pending, end of sending, one read. Says whether the
-    /// session has something to do at once.
+    /// Runs one turn: timer, events, writes until one is pending, shutdown of the sending side, one read.
+    /// Returns whether the session has more to do at once.
     pub fn turn(&mut self) -> bool {
         let now = self.clock.now();
         self.session.handle_timeout(now);
@@ -102,16 +102,16 @@ impl<P: StreamProtocol> Scripted<P> {
         self.poll() || busy
     }
 
-    /// Turns until nothing more happens at this time.
+    /// Runs turns until nothing more happens at this time.
     ///
     /// # Panics
-    /// If it goes on for 100 000 turns: the session is in a busy loop.
+    /// After 100 000 turns: the session is in a busy loop.
     pub fn run(&mut self) {
         let turns = (0..100_000).take_while(|_| self.turn()).count();
-        assert!(turns < 100_000, "the session is never done: {:?}", self.session.stats());
+        assert!(turns < 100_000, "the session stays busy: {:?}", self.session.stats());
     }
 
-    /// Why it is closed, if it is.
+    /// The reason of the close, if the session is closed.
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.events.iter().find_map(|event| match event {
             Event::Closed(reason) => Some(&**reason),
@@ -123,7 +123,7 @@ impl<P: StreamProtocol> Scripted<P> {
         let before = self.events.len();
         self.events.extend(std::iter::from_fn(|| self.session.poll_event()).take(ENDLESS));
         let told = self.events.len() - before;
-        assert!(told < ENDLESS, "the session has no end of events: {:?}", self.session.stats());
+        assert!(told < ENDLESS, "the session reports events without end: {:?}", self.session.stats());
         told > 0
     }
 

@@ -1,4 +1,4 @@
-//! Every codec must give the same messages, and the same end, however its bytes are cut.
+//! Checks that a codec yields the same messages and the same end, however its bytes are split.
 //!
 //! [`check`] is for tests and fuzz targets: it decodes the same bytes whole, byte by byte and in pieces, in
 //! sessions of all [`SHAPES`], and compares.
@@ -13,41 +13,42 @@ use getty_core::{CloseReason, Config, Event, Framed, Session};
 use crate::Rng;
 use crate::clock::Clock;
 
-/// What a session told of a stream of bytes that ended.
+/// The events of a session for a stream that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
     /// The messages.
     pub messages: Vec<Vec<u8>>,
     /// Whether the stream ended between frames.
     pub read_end: bool,
-    /// Why the session closed.
+    /// The reason of the close.
     pub reason: String,
 }
 
 /// A codec in one configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// Which codec it is.
+    /// The codec's name.
     pub codec: &'static str,
-    /// How it is configured.
+    /// The configuration's name.
     pub name: &'static str,
-    /// Whether where a message ends depends on where the bytes are cut.
+    /// Whether message boundaries depend on how the bytes are split.
     pub merges: bool,
     /// Decodes the pieces of a stream, which then ends.
     pub decode: fn(&[&[u8]]) -> Transcript,
 }
 
-/// Decodes `wire` with every shape: whole, byte by byte, and cut at random from `seed`. All must agree.
+/// Decodes `wire` with every shape: whole, byte by byte, and split at random from `seed`. All results must
+/// agree.
 ///
 /// # Panics
-/// If they don't; names the shape and the pieces.
+/// If they differ; names the shape and the pieces.
 pub fn check(wire: &[u8], seed: u64) {
     for shape in SHAPES {
         check_shape(shape, wire, seed);
     }
 }
 
-/// [`check`] of one shape.
+/// Does the same as [`check`] for one shape.
 pub fn check_shape(shape: &Shape, wire: &[u8], seed: u64) {
     let normal = |told: Transcript| match shape.merges {
         true => Transcript { messages: vec![told.messages.concat()], ..told },
@@ -60,10 +61,11 @@ pub fn check_shape(shape: &Shape, wire: &[u8], seed: u64) {
     }
 }
 
-/// For fuzzers: the first two bytes of `data` choose the shape of `codec` and the seed, the others are the wire.
+/// Runs a fuzzer's input: the first two bytes of `data` choose the shape of `codec` and the seed, the others
+/// are the wire.
 ///
 /// # Panics
-/// If the shape does not care how bytes are cut, and if there is no such codec.
+/// If the result depends on how the bytes are split, or if the codec is unknown.
 pub fn run(codec: &str, data: &[u8]) {
     let Some((&[shape, seed], wire)) = data.split_first_chunk::<2>() else { return };
     let shapes: Vec<_> = SHAPES.iter().filter(|shape| shape.codec == codec).collect();
@@ -71,7 +73,7 @@ pub fn run(codec: &str, data: &[u8]) {
     check_shape(shapes[usize::from(shape) % shapes.len()], wire, u64::from(seed));
 }
 
-/// Pieces of 1 to `max` bytes, cut at random.
+/// Splits `bytes` at random into pieces of 1 to `max` bytes.
 pub fn cut(mut bytes: &[u8], max: usize, seed: u64) -> Vec<&[u8]> {
     let mut rng = Rng::new(seed);
     let mut pieces = Vec::new();
@@ -83,10 +85,10 @@ pub fn cut(mut bytes: &[u8], max: usize, seed: u64) -> Vec<&[u8]> {
     pieces
 }
 
-/// The largest frame that these sessions allow.
+/// The largest frame in these sessions.
 pub const MAX_FRAME: usize = 256;
 
-/// What a session with `codec` makes of a stream of `pieces`.
+/// Feeds a stream of `pieces` to a session with `codec`. Returns its events.
 pub fn transcript<C>(codec: C, pieces: &[&[u8]]) -> Transcript
 where
     C: Decoder<Item: Into<Vec<u8>>> + Encoder<<C as Decoder>::Item>,

@@ -1,12 +1,13 @@
-//! Any order of calls on two sessions over TLS, and any harm to what is between them, made from bytes.
+//! Any order of calls on two sessions over TLS, with any damage to the bytes between them, made from bytes.
 //!
-//! [`run`] is for fuzz targets and property tests alike: every input is a valid script.
+//! [`run`] is for fuzz targets and property tests: every input is a valid script.
 //!
-//! Checked throughout: whatever is done to the wire, an end gets the messages that the other sent, whole, in order and
-//! once, and nothing else; an untouched wire brings all of them; `Closed` comes exactly once and last; an end whose wire
-//! was touched does not say that it ended cleanly before the other had ended it; polls come to an end.
+//! Checked throughout: whatever is done to the wire, an end gets only messages that the other sent, whole, in
+//! order and once; an untouched wire delivers all of them; `Closed` comes exactly once and last; an end whose
+//! wire was touched does not report a clean end before the other end has closed; polling ends.
 //!
-//! Certificates and keys are made by the system's random bytes, so that the bytes on the wire differ from run to run.
+//! Certificates and keys come from the system's random bytes, so the bytes on the wire differ from run to
+//! run.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,10 +28,10 @@ use crate::script::parts::Script;
 
 type Secure = Layered<Tls, Framed<LengthDelimited>>;
 
-/// Runs the script that `data` spells.
+/// Runs the script in `data`.
 ///
 /// # Panics
-/// If a session breaks a promise.
+/// If a session violates a guarantee.
 pub fn run(data: &[u8]) {
     let mut script = Script { data };
     let mut run = Run::new(script.byte());
@@ -48,22 +49,22 @@ struct Run {
 struct End {
     session: Session<Secure>,
     lent: bool,
-    /// On the way to this end.
+    /// Bytes in flight to this end.
     wire: VecDeque<u8>,
-    /// That was changed, cut or added to.
+    /// Whether these were changed, cut or added to.
     touched: bool,
-    /// The peer has ended the transport.
+    /// Whether the peer has ended the transport.
     ended: bool,
     eof_told: bool,
     /// Messages that must still come, oldest first.
     expected: VecDeque<Vec<u8>>,
     made: u8,
     closed: Option<CloseReason>,
-    /// This end was told to close, or its transport failed.
+    /// Whether this end was closed or its transport failed.
     over: bool,
 }
 
-/// The configurations of both ends, whose keys are made once.
+/// The configurations of both ends. Their keys are made once.
 fn configs() -> &'static (Arc<ClientConfig>, [Arc<ServerConfig>; 2]) {
     static CONFIGS: OnceLock<(Arc<ClientConfig>, [Arc<ServerConfig>; 2])> = OnceLock::new();
     CONFIGS.get_or_init(|| {
@@ -116,12 +117,12 @@ impl Run {
         });
         let mut run = Run { ends, clock };
         if setup & 2 > 0 {
-            (0..10).for_each(|_| run.exchange()); // the handshake, so that short scripts come further
+            (0..10).for_each(|_| run.exchange()); // the handshake first, so that short scripts get further
         }
         run
     }
 
-    /// Writes, carries and reads everything, both ways, once.
+    /// Writes, transfers and reads everything both ways, once.
     fn exchange(&mut self) {
         for at in [0, 1] {
             self.write(at, usize::MAX);
@@ -158,7 +159,7 @@ impl Run {
             }
             12 => self.harm(at, script),
             13 => {
-                // The transport is cut off, as if by somebody between the ends.
+                // Cuts the transport, as an attacker might.
                 self.ends[at].touched = true;
                 self.ends[at].ended = true;
                 self.ends[at].wire.clear();
@@ -177,7 +178,7 @@ impl Run {
         }
     }
 
-    /// The transport takes up to `most` bytes of the end `at`, and its end.
+    /// The transport takes up to `most` bytes of the end `at`, and its end of stream.
     fn write(&mut self, at: usize, most: usize) {
         let now = self.clock.now();
         let [from, to] = self.pair(at);
@@ -227,13 +228,13 @@ impl Run {
         let now = self.clock.now();
         let [end, peer] = self.pair(at);
         for polled in 0.. {
-            assert!(polled < 100_000, "the session has no end of events");
+            assert!(polled < 100_000, "the session reports events without end");
             let Some(event) = end.session.poll_event() else { return };
             assert!(end.closed.is_none(), "{event:?} after Closed");
             match event {
                 Event::Message(message) => {
                     let expected = end.expected.pop_front();
-                    assert_eq!(expected.as_deref(), Some(&message[..]), "a message that was not sent so");
+                    assert_eq!(expected.as_deref(), Some(&message[..]), "a message that was not sent");
                 }
                 Event::Closed(reason) => {
                     let ends_itself = end.over || matches!(*reason, CloseReason::Timeout(_));
@@ -264,7 +265,7 @@ impl Run {
         end.lent = !end.lent;
     }
 
-    /// Changes what is on the way to the end `at`.
+    /// Damages the bytes in flight to the end `at`.
     fn harm(&mut self, at: usize, script: &mut Script<'_>) {
         let end = &mut self.ends[at];
         let place = script.byte() * 8 + script.byte();
@@ -291,7 +292,7 @@ impl Run {
         if at == 0 { [first, second] } else { [second, first] }
     }
 
-    /// Lets everything come to its end.
+    /// Lets everything finish.
     fn finish(mut self) {
         let now = self.clock.now();
         self.ends.iter_mut().for_each(|end| end.session.resume(now));

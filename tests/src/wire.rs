@@ -1,4 +1,4 @@
-//! What lies between the two ends of a [`Pair`](crate::pair::Pair).
+//! The wires between the two ends of a [`Pair`](crate::pair::Pair).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,43 +7,43 @@ use getty_core::Timestamp;
 
 use crate::Rng;
 
-/// How one wire carries bytes.
+/// The behaviour of one wire.
 #[derive(Debug, Clone)]
 pub struct Wire {
-    /// From a write to the earliest read of its bytes.
+    /// Time from a write to the earliest read of its bytes.
     pub latency: Duration,
-    /// How many bytes fit between the two sessions ("kernel buffers"). A full wire takes no more.
+    /// Bytes that fit between the two sessions ("kernel buffers"). A full wire takes no more.
     pub capacity: usize,
-    /// How many bytes a read gives.
+    /// The bytes that a read returns.
     pub split: Split,
 }
 
 impl Default for Wire {
-    /// No latency, no limit, and reads give what there is.
+    /// No latency, no limit, and reads return everything available.
     fn default() -> Self {
         Wire { latency: Duration::ZERO, capacity: usize::MAX, split: Split::Whole }
     }
 }
 
-/// How reads cut the bytes on a wire.
+/// The way reads split the bytes on a wire.
 #[derive(Debug, Clone)]
 pub enum Split {
     /// Everything that has arrived.
     Whole,
-    /// That many bytes at most.
+    /// At most this many bytes.
     Every(usize),
-    /// From one byte to that many.
+    /// From one byte to this many.
     Random(Rng, usize),
 }
 
 /// One direction of a pair.
 pub(crate) struct Pipe {
     wire: Wire,
-    /// What is on the way, and when it arrives.
+    /// Bytes in flight with their arrival time.
     pieces: VecDeque<(Timestamp, VecDeque<u8>)>,
     pub(crate) held: usize,
     end: Option<Timestamp>,
-    /// Nobody reads at the other end: writing fails.
+    /// The other end no longer reads: writing fails.
     pub(crate) broken: bool,
     /// The next read fails.
     reset: bool,
@@ -111,7 +111,7 @@ impl Pipe {
         (self.broken, self.reset) = (true, true);
     }
 
-    /// The end that writes here, and reads `incoming`, goes away: with unread bytes that is a reset.
+    /// Removes the end that writes here and reads `incoming`. Unread bytes cause a reset.
     pub(crate) fn leave(&mut self, now: Timestamp, incoming: &mut Pipe) {
         if incoming.held > 0 {
             self.reset();

@@ -1,9 +1,9 @@
-//! What scripts are made from, and the codec that they run on.
+//! The parts of scripts, and their codec.
 
 use bytes::Bytes;
 use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, LengthDelimitedError, Sink, Source};
 
-/// Reads numbers off the front of the data.
+/// Reads numbers from the front of the data.
 pub(crate) struct Script<'a> {
     pub(crate) data: &'a [u8],
 }
@@ -19,21 +19,21 @@ impl Script<'_> {
         self.next().map_or(0, usize::from)
     }
 
-    /// Sizes around what matters: mostly small, some up to 4 KiB.
+    /// Chooses relevant sizes: mostly small, some up to 4 KiB.
     pub(crate) fn size(&mut self) -> usize {
         let byte = self.byte();
         if byte < 200 { byte } else { (byte - 199) * 74 }
     }
 }
 
-/// A length-delimited codec whose encoder fails, after writing, on an item that says so.
+/// A length-delimited codec whose encoder fails on marked items, after writing.
 #[derive(Debug)]
 pub(crate) struct Codec(pub(crate) LengthDelimited);
 
 pub(crate) const UNENCODABLE: &[u8] = b"!";
 
 #[derive(Debug, thiserror::Error)]
-#[error("it says so")]
+#[error("the item is marked as unencodable")]
 pub(crate) struct Unencodable;
 
 impl Decoder for Codec {

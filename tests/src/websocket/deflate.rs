@@ -1,5 +1,5 @@
-//! Compressed messages: what a session sends is read by flate2, what flate2 makes is read by a session, and any bytes
-//! may come in a compressed frame.
+//! Compressed messages: flate2 reads a session's output, a session reads flate2's output, and compressed
+//! frames may contain any bytes.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use getty_core::Session;
@@ -12,14 +12,15 @@ use crate::clock::Clock;
 use crate::script::parts::Script;
 use crate::split::cut;
 
-/// What a message in compressed form ends with, and is sent without (RFC 7692 section 7.2.1).
+/// The end of a compressed message, which is not sent (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// For fuzzers: the first byte of `data` says who compresses and how, and whether the others are messages or frames.
+/// Runs a fuzzer's input: the first byte of `data` chooses who compresses and how, and whether the others are
+/// messages or frames.
 ///
 /// # Panics
-/// If a message changes on its way, if what a session sends is not well formed, if the outcome depends on how the
-/// stream is cut, or if a limit is exceeded.
+/// If a message is changed, if a session's output is malformed, if the result depends on how the stream is
+/// split, or if a limit is exceeded.
 pub fn run(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else { return };
     let shape = Shape { server: how & 1 == 0, takeover: how & 2 != 0 };
@@ -32,7 +33,7 @@ pub fn run(data: &[u8]) {
 
 #[derive(Debug, Clone, Copy)]
 struct Shape {
-    /// The session under test is the server's.
+    /// Whether the session under test is the server's.
     server: bool,
     takeover: bool,
 }
@@ -68,7 +69,7 @@ fn messages(data: &[u8]) -> Vec<Message> {
     messages
 }
 
-/// What a session compresses, flate2 understands.
+/// Checks that flate2 can read what a session compresses.
 fn check_sending(shape: Shape, messages: Vec<Message>) {
     let mut session = session(shape);
     let (mut wire, mut taken) = (Vec::new(), Vec::new());
@@ -83,7 +84,7 @@ fn check_sending(shape: Shape, messages: Vec<Message>) {
     let mut inflater = Decompress::new(false);
     for ((opcode, compressed, payload), message) in sent.into_iter().zip(taken) {
         assert_eq!(opcode == TEXT, matches!(message, Message::Text(_)));
-        assert_eq!(compressed, message.len() >= 8, "those below the least size are not compressed");
+        assert_eq!(compressed, message.len() >= 8, "messages below the minimum size are not compressed");
         let payload = if compressed { inflate(&mut inflater, &payload) } else { payload };
         assert_eq!(payload, message.as_bytes()[..]);
         if !shape.takeover {
@@ -102,7 +103,7 @@ fn inflate(inflater: &mut Decompress, payload: &[u8]) -> Vec<u8> {
     message
 }
 
-/// What flate2 compresses, a session understands, in fragments of `size` bytes.
+/// Checks that a session can read what flate2 compresses, in fragments of `size` bytes.
 fn check_receiving(shape: Shape, messages: Vec<Message>, size: usize) {
     let mut deflater = Compress::new(Compression::default(), false);
     let mut wire = Vec::new();
@@ -141,8 +142,8 @@ fn frame(shape: Shape, first: u8, payload: &[u8]) -> Frame {
     Frame { first, mask, payload: payload.to_vec(), form: Form::Shortest }
 }
 
-/// Frames of whatever is in `data`: their first byte, the size of the payload, and the payload, which may be one that
-/// was compressed before something was changed in it.
+/// Makes frames from `data`: their first byte, the size of the payload, and the payload, which may be
+/// compressed and then changed.
 fn frames(shape: Shape, data: &[u8]) -> Vec<u8> {
     let (mut script, mut wire) = (Script { data }, Vec::new());
     let mut deflater = Compress::new(Compression::fast(), false);
@@ -174,7 +175,7 @@ fn frames(shape: Shape, data: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// Whatever comes: the same however it is cut, and no more than is allowed.
+/// Checks that arbitrary frames give the same result however they are split, within the limits.
 fn check_frames(shape: Shape, wire: &[u8], seed: u64) {
     let whole = streams::receive_in(session(shape), &[wire], false);
     for pieces in [wire.chunks(1).collect(), cut(wire, 30, seed)] {

@@ -1,5 +1,5 @@
-//! The same bytes to a session and to tungstenite: they must agree on the messages and on how it ends, or the session
-//! must be right for a reason that is written here.
+//! Compares a session with tungstenite on the same bytes. They must agree on the messages and on the end,
+//! unless the session is right for a reason documented here.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -12,31 +12,32 @@ use super::streams::{MAX_FRAME, MAX_MESSAGE, config, either};
 use super::{frames, written};
 use crate::clock::Clock;
 
-/// How a stream of frames ends.
+/// The end of a stream of frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
-    /// With a close frame: its code and reason.
+    /// A close frame, with its code and reason.
     Close(Option<(u16, String)>),
-    /// Nothing more came.
+    /// The stream ended without one.
     CutOff,
-    /// It was refused, with this code.
+    /// The stream was refused with this code.
     Refused(CloseCode),
 }
 
-/// For fuzzers: the first byte of `data` says who receives what the others spell, or are.
+/// Runs a fuzzer's input: the first byte of `data` chooses the receiver, and whether the others are frames or
+/// describe them.
 ///
 /// # Panics
-/// If the session and tungstenite don't agree.
+/// If the session and tungstenite disagree.
 pub fn run(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else { return };
     let server = how & 1 == 0;
     check(server, &if how & 2 == 0 { frames::spell(data, server) } else { data.to_vec() });
 }
 
-/// Compares what the two make of `wire`, as servers or as clients.
+/// Compares both on `wire`, as servers or as clients.
 ///
 /// # Panics
-/// If they don't agree.
+/// If they disagree.
 pub fn check(server: bool, wire: &[u8]) {
     let (ours, end, error) = getty(server, wire);
     let (theirs, their_end) = tungstenite(server, wire);
@@ -56,12 +57,12 @@ pub fn check(server: bool, wire: &[u8]) {
     }
 }
 
-/// A difference that may be.
+/// A difference that is allowed.
 #[derive(Debug)]
 enum Difference {
-    /// In how it ends, after the same messages.
+    /// In the end only, after the same messages.
     End,
-    /// tungstenite takes what RFC 6455 forbids, and goes on.
+    /// tungstenite accepts what RFC 6455 forbids, and goes on.
     TheyGoOn,
 }
 
@@ -71,22 +72,23 @@ fn may_differ(error: ProtocolError, end: &End, their_end: &End, wire: &[u8]) -> 
         _ => None,
     };
     match error {
-        // Section 5.2, "the minimal number of bytes MUST be used". tungstenite takes any; if it is too large it is too
-        // large first of all, also with the top bit.
+        // Section 5.2, "the minimal number of bytes MUST be used". tungstenite accepts any encoding, but
+        // checks the size first, including the top bit.
         ProtocolError::LongLength { .. } => Some(Difference::TheyGoOn),
-        // The same of a control frame, whose length always fits in seven bits (section 5.5).
+        // The same for control frames, whose length always fits seven bits (section 5.5).
         ProtocolError::LongControl if has_wide_control_frame(wire) => Some(Difference::TheyGoOn),
-        // tungstenite joins as many fragments as come, down to empty ones.
+        // tungstenite joins any number of fragments, including empty ones.
         ProtocolError::Fragments { .. } => Some(Difference::TheyGoOn),
-        // tungstenite answers 1002 as the session does, but tells its application of a close and not of an error. It
-        // looks at the reason first.
+        // tungstenite answers 1002 like the session, but reports a close instead of an error. It checks the
+        // reason first.
         ProtocolError::CloseCode { .. } => {
             let differs = *their_end == replaced() || their_code == Some(CloseCode::INVALID_DATA);
             differs.then_some(Difference::End)
         }
-        // The session refuses what can't become right before it is all here; tungstenite waits for all of a frame.
+        // The session refuses a frame that can't become valid before it is complete; tungstenite waits for
+        // the whole frame.
         _ if *their_end == End::CutOff && ends_within_a_frame(wire) => Some(Difference::End),
-        // A frame that is wrong in two ways, of which tungstenite looks at the size first.
+        // A frame with two errors, of which tungstenite checks the size first.
         _ if *end == End::Refused(CloseCode::PROTOCOL) && their_code == Some(CloseCode::TOO_BIG) => {
             Some(Difference::End)
         }
@@ -94,12 +96,12 @@ fn may_differ(error: ProtocolError, end: &End, their_end: &End, wire: &[u8]) -> 
     }
 }
 
-/// What tungstenite tells of a code that it does not know.
+/// tungstenite's report for an unknown code.
 fn replaced() -> End {
     End::Close(Some((1002, "Protocol violation".to_owned())))
 }
 
-/// Whether the length of a control frame is written in more bytes than it takes.
+/// Whether the length of a control frame uses more bytes than necessary.
 fn has_wide_control_frame(mut wire: &[u8]) -> bool {
     std::iter::from_fn(|| frames::read(&mut wire))
         .any(|frame| frame.opcode() & 8 != 0 && frame.form != frames::Form::Shortest)
@@ -141,7 +143,7 @@ fn getty(server: bool, wire: &[u8]) -> (Messages, End, Option<ProtocolError>) {
         }
         CloseReason::Protocol(error) => (messages, End::Refused(error.code()), Some(error)),
         CloseReason::Eof { mid_frame: true } => (messages, End::CutOff, None),
-        reason => panic!("nobody asked for {reason:?}"),
+        reason => panic!("unexpected {reason:?}"),
     }
 }
 
@@ -167,13 +169,13 @@ fn tungstenite(server: bool, wire: &[u8]) -> (Messages, End) {
             Err(Error::Protocol(_)) => break End::Refused(CloseCode::PROTOCOL),
             Err(Error::Utf8(_)) => break End::Refused(CloseCode::INVALID_DATA),
             Err(Error::Capacity(_)) => break End::Refused(CloseCode::TOO_BIG),
-            Err(error) => panic!("the wire does not fail: {error}"),
+            Err(error) => panic!("unexpected error of the in-memory stream: {error}"),
         }
     };
     (messages, end)
 }
 
-/// Gives its bytes and takes any.
+/// Yields its bytes and accepts any output.
 struct Wire<'a>(Cursor<&'a [u8]>);
 
 impl Read for Wire<'_> {

@@ -1,42 +1,42 @@
-//! Frames, made and read by other code than getty's, after RFC 6455 section 5.
+//! Frames made and read by code independent of getty's, after RFC 6455 section 5.
 
 use std::str;
 
-/// A frame, as wrong as you like.
+/// A frame, valid or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// FIN, the reserved bits and the opcode.
     pub first: u8,
-    /// What the payload is masked with, if it is.
+    /// The masking key, if it is masked.
     pub mask: Option<[u8; 4]>,
-    /// The payload, not masked.
+    /// The payload, unmasked.
     pub payload: Vec<u8>,
-    /// How the length is written.
+    /// The encoding of the length.
     pub form: Form,
 }
 
-/// How a length is written, RFC 6455 section 5.2.
+/// The encoding of a length, RFC 6455 section 5.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// In as few bytes as it takes, as it must be.
+    /// As few bytes as possible, as required.
     Shortest,
-    /// In two bytes, whatever does not fit.
+    /// Two bytes, truncated if necessary.
     Two,
-    /// In eight bytes.
+    /// Eight bytes.
     Eight,
 }
 
-/// More of a message. This and the others are the opcodes of RFC 6455 section 11.8.
+/// A continuation of a message. This and the following are the opcodes of RFC 6455 section 11.8.
 pub const CONTINUATION: u8 = 0;
-/// A message of text, or the first frame of one.
+/// A text message, or its first frame.
 pub const TEXT: u8 = 1;
-/// A binary message, or the first frame of one.
+/// A binary message, or its first frame.
 pub const BINARY: u8 = 2;
 /// The last frame of an endpoint.
 pub const CLOSE: u8 = 8;
-/// To be answered.
+/// A ping, to be answered.
 pub const PING: u8 = 9;
-/// The answer.
+/// The answer to a ping.
 pub const PONG: u8 = 10;
 
 /// Set in [`Frame::first`] of the last frame of a message.
@@ -46,17 +46,17 @@ pub const FIN: u8 = 0x80;
 pub const RSV1: u8 = 0x40;
 
 impl Frame {
-    /// A frame of `opcode` that is all of its message.
+    /// Makes a frame of `opcode` with a complete message.
     pub fn new(opcode: u8, mask: Option<[u8; 4]>, payload: impl Into<Vec<u8>>) -> Self {
         Frame { first: FIN | opcode, mask, payload: payload.into(), form: Form::Shortest }
     }
 
-    /// What it is.
+    /// The opcode.
     pub fn opcode(&self) -> u8 {
         self.first & 0x0f
     }
 
-    /// Whether it ends its message.
+    /// Whether it is the last frame of its message.
     pub fn fin(&self) -> bool {
         self.first & FIN != 0
     }
@@ -87,7 +87,7 @@ impl Frame {
     }
 }
 
-/// Reads one frame off the front of `wire`; `None` if it is not all there.
+/// Reads one frame from the front of `wire`; `None` if it is incomplete.
 pub fn read(wire: &mut &[u8]) -> Option<Frame> {
     let mut rest = *wire;
     let [first, second] = take::<2>(&mut rest)?;
@@ -115,7 +115,7 @@ fn take<const N: usize>(wire: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-/// What an endpoint sent, if it is all as it must be.
+/// An endpoint's output, which is valid.
 #[derive(Debug, Default)]
 pub struct Sent {
     /// The messages: opcode, whether they are compressed, payload.
@@ -124,17 +124,17 @@ pub struct Sent {
     pub pings: Vec<Vec<u8>>,
     /// The payloads of pongs.
     pub pongs: Vec<Vec<u8>>,
-    /// That of the close frame.
+    /// The payload of the close frame.
     pub close: Option<Vec<u8>>,
-    /// How many bytes of the last frame came, if it was cut off.
+    /// The number of bytes of an incomplete last frame.
     pub cut_off: usize,
 }
 
-/// Reads what an endpoint sent, of which the last frame may be cut off.
+/// Reads an endpoint's output, whose last frame may be incomplete.
 ///
 /// # Panics
-/// If anything in it is not as RFC 6455 demands of an endpoint; `masked` that of a client. With `deflate`, messages
-/// may be compressed.
+/// If it violates what RFC 6455 demands of a client (`masked`) or a server. With `deflate`, messages may be
+/// compressed.
 pub fn check(mut wire: &[u8], masked: bool, deflate: bool) -> Sent {
     let mut sent = Sent::default();
     let mut open = false;
@@ -192,9 +192,9 @@ fn check_close(payload: &[u8]) {
     assert!(str::from_utf8(reason).is_ok(), "{reason:?}");
 }
 
-/// Frames from the peer of an endpoint, most of them good, as `data` spells them: any bytes do.
+/// Makes frames from an endpoint's peer, most of them valid, from any bytes in `data`.
 ///
-/// Each frame takes three bytes: what it is, its size, and how it is wrong (which most are not).
+/// Each frame takes three bytes: its kind, its size, and its error (usually none).
 pub fn spell(data: &[u8], masked: bool) -> Vec<u8> {
     let (mut wire, mut open) = (Vec::new(), false);
     for (n, spelled) in data.chunks_exact(3).enumerate() {
@@ -240,8 +240,8 @@ fn frame(what: u8, size: u8, n: u8, open: &mut bool, masked: bool) -> Frame {
         (7 | 8, true) => (CONTINUATION, true, halves(size, false)),
         (9 | 10, _) => (PING, true, vec![n; len.min(125)]),
         (11, _) => (PONG, true, vec![n; len.min(125)]),
-        (12, true) => (BINARY, true, bytes()), // which it must not be
-        (12 | 13, _) => (TEXT, true, bytes()), // which may be none
+        (12, true) => (BINARY, true, bytes()), // which is not allowed here
+        (12 | 13, _) => (TEXT, true, bytes()), // which may be invalid here
         (14, _) => (CLOSE, true, close(size, what)),
         _ => (what >> 4, size.is_multiple_of(2), bytes()),
     };
@@ -251,7 +251,7 @@ fn frame(what: u8, size: u8, n: u8, open: &mut bool, masked: bool) -> Frame {
     Frame { first: opcode | if fin { FIN } else { 0 }, mask, payload, form: Form::Shortest }
 }
 
-/// One half of a character that is cut somewhere.
+/// One half of a split character.
 fn halves(size: u8, first: bool) -> Vec<u8> {
     let smile = "😀".as_bytes();
     let at = 1 + usize::from(size) % 3;

@@ -17,23 +17,23 @@ use crate::split::cut;
 
 const MAX_HEAD: usize = 600;
 
-/// What came of a handshake.
+/// The result of a handshake.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Outcome {
     /// The request, as the application saw it.
     asked: Option<String>,
-    /// What was agreed on.
+    /// The agreed parameters.
     opened: Option<String>,
     protocol: Option<String>,
     reason: String,
     sent: Vec<u8>,
 }
 
-/// For fuzzers: the first byte of `data` says what the server answers, and whether the others are the request or only
-/// spell it.
+/// Runs a fuzzer's input: the first byte of `data` chooses the server's response, and whether the others are
+/// the request or describe it.
 ///
 /// # Panics
-/// If the outcome depends on how the request is cut, or if the answer is not what it must be.
+/// If the result depends on how the request is split, or if the response is wrong.
 pub fn run_server(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else { return };
     let wire = if how & 1 == 0 { spell(&REQUEST.map(str::to_owned), data) } else { data.to_vec() };
@@ -71,7 +71,7 @@ fn accepts(how: u8) -> bool {
     how & 0x06 != 0x06
 }
 
-/// A server's side of a handshake.
+/// Runs a server's side of a handshake.
 fn serve(how: u8, pieces: &[&[u8]]) -> Outcome {
     let mut options = ServerOptions::new().protocol("chat").plain_requests(how & 8 != 0);
     if how & 16 != 0 {
@@ -97,11 +97,11 @@ fn serve(how: u8, pieces: &[&[u8]]) -> Outcome {
     })
 }
 
-/// For fuzzers: the first byte of `data` says what the client asks for, and whether the others are the response or only
-/// spell it.
+/// Runs a fuzzer's input: the first byte of `data` chooses the client's request, and whether the others are
+/// the response or describe it.
 ///
 /// # Panics
-/// If the outcome depends on how the response is cut, or if the client takes what it must not.
+/// If the result depends on how the response is split, or if the client accepts an invalid one.
 pub fn run_client(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else { return };
     let key = value(&connect(how, &[]).sent, "sec-websocket-key").expect("a key");
@@ -117,8 +117,8 @@ pub fn run_client(data: &[u8]) {
     }
     if whole.opened.is_some() {
         let wire = after_interim(&wire);
-        assert!(wire.starts_with(b"HTTP/1.1 101"), "opened by another status");
-        assert_eq!(value(wire, "sec-websocket-accept"), Some(accept), "opened without proof");
+        assert!(wire.starts_with(b"HTTP/1.1 101"), "opened by a status other than 101");
+        assert_eq!(value(wire, "sec-websocket-accept"), Some(accept), "opened without Sec-WebSocket-Accept");
         let offered = if how & 2 != 0 { &["chat", "mqtt"][..] } else { &[] };
         assert!(whole.protocol.as_deref().is_none_or(|protocol| offered.contains(&protocol)));
         let extensions = value(wire, "sec-websocket-extensions").unwrap_or_default();
@@ -129,7 +129,7 @@ pub fn run_client(data: &[u8]) {
     }
 }
 
-/// What follows the interim responses that a client skips.
+/// The bytes after the interim responses, which a client skips.
 fn after_interim(mut wire: &[u8]) -> &[u8] {
     for _ in 0..8 {
         let is_interim = wire.starts_with(b"HTTP/1.1 1") && !wire.starts_with(b"HTTP/1.1 101");
@@ -201,7 +201,7 @@ fn shake_hands(
     outcome
 }
 
-/// The value of a header that is there once.
+/// The value of a header that occurs once.
 fn value(wire: &[u8], name: &str) -> Option<String> {
     let head = String::from_utf8_lossy(wire);
     let (head, _) = head.split_once("\r\n\r\n").unwrap_or((&head, ""));
@@ -228,7 +228,7 @@ const RESPONSE: [&str; 4] = [
     "Sec-WebSocket-Accept: {accept}",
 ];
 
-/// Lines that belong in handshakes, or are not far from it.
+/// Lines that belong in handshakes, or nearly do.
 const LINES: [&str; 56] = [
     "GET /chat?room=1 HTTP/1.1",
     "GET ws://example.com/chat HTTP/1.1",
@@ -288,7 +288,7 @@ const LINES: [&str; 56] = [
     "X-Nul: \0",
 ];
 
-/// A head as `data` changes it, three bytes for each change, and whatever comes after a 0xff.
+/// Applies the changes in `data` to a head, three bytes each, and appends everything after a 0xff.
 fn spell(lines: &[String], data: &[u8]) -> Vec<u8> {
     let (mut lines, mut end, mut flips) = (lines.to_vec(), "\r\n", Vec::new());
     let mut rest = data;

@@ -1,5 +1,5 @@
-//! WebSocket sessions that are open, frames made and read by other code than getty's, and any bytes against all that
-//! a session promises.
+//! Open WebSocket sessions, frames made and read by code independent of getty's, and any bytes against a
+//! session's guarantees.
 
 pub mod deflate;
 pub mod differential;
@@ -17,7 +17,7 @@ use getty_core::{Config, Event, Session, StreamProtocol, Timestamp};
 
 use crate::Rng;
 
-/// Masks and keys from `seed`. A real client's are not to be guessed.
+/// Makes masks and keys from `seed`. A real client's must be unpredictable.
 pub fn random(seed: u64) -> impl FnMut(&mut [u8]) + Send + 'static {
     let mut rng = Rng::new(seed);
     move |bytes| {
@@ -27,17 +27,17 @@ pub fn random(seed: u64) -> impl FnMut(&mut [u8]) + Send + 'static {
     }
 }
 
-/// A client and a server, both open.
+/// Makes an open client and an open server.
 pub fn opened(config: &Arc<Config>, now: Timestamp) -> (Session<WebSocket>, Session<WebSocket>) {
     let request = ClientRequest::new("ws://example.com/").expect("valid");
     let client = WebSocket::client(request, random(1));
     open(client, WebSocket::server(ServerOptions::new()), config, now)
 }
 
-/// Sessions of `client` and `server` that have shaken hands.
+/// Opens sessions of `client` and `server` with each other.
 ///
 /// # Panics
-/// If they don't agree.
+/// If their handshake fails.
 pub fn open<C, S>(client: C, server: S, config: &Arc<Config>, now: Timestamp) -> (Session<C>, Session<S>)
 where
     C: StreamProtocol,
@@ -56,7 +56,7 @@ where
     (client, server)
 }
 
-/// Takes what `session` wants written.
+/// Takes the session's output.
 pub fn written<P: StreamProtocol>(session: &mut Session<P>, now: Timestamp) -> Vec<u8> {
     let mut out = session.outbound(now);
     let mut bytes = vec![0; out.remaining()];

@@ -1,7 +1,7 @@
-//! WebSocket sessions whose peer is written by hand, frame by frame, right or wrong.
+//! WebSocket sessions with a hand-written peer, frame by frame, valid or not.
 //!
-//! [`Frame`] makes and reads frames without the library's help. [`Solo`] is one session that a test drives call by
-//! call; [`pair`] makes two that talk to each other.
+//! [`Frame`] makes and reads frames independently of the library. [`Solo`] is one session that a test drives
+//! call by call; [`pair`] makes two that talk to each other.
 //!
 //! ```
 //! use testkit::websocket::peers::{Frame, Solo};
@@ -26,32 +26,32 @@ use crate::Rng;
 use crate::clock::Clock;
 use crate::pair::Pair;
 
-/// An upgrade request as RFC 6455 section 1.2 has it, without the line that ends it.
+/// An upgrade request as in RFC 6455 section 1.2, without the empty line at its end.
 pub const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
-/// A frame, RFC 6455 section 5.2, or something like one.
+/// A frame (RFC 6455 section 5.2), valid or not.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     /// Whether it is the last one of its message.
     pub fin: bool,
     /// The reserved bits: RSV1 is 4, RSV2 2, RSV3 1.
     pub rsv: u8,
-    /// What it is.
+    /// The opcode.
     pub opcode: u8,
-    /// The mask.
+    /// The masking key.
     pub key: Option<[u8; 4]>,
-    /// What it carries, not masked.
+    /// The payload, unmasked.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
-    /// A final frame without a mask.
+    /// Makes a final frame without a mask.
     pub fn new(opcode: u8, payload: impl AsRef<[u8]>) -> Self {
         Frame { fin: true, rsv: 0, opcode, key: None, payload: payload.as_ref().to_vec() }
     }
 
-    /// Text in one frame.
+    /// A text message in one frame.
     pub fn text(payload: impl AsRef<[u8]>) -> Self {
         Self::new(1, payload)
     }
@@ -81,19 +81,19 @@ impl Frame {
         Self::new(8, [&code.to_be_bytes(), reason.as_bytes()].concat())
     }
 
-    /// The same, but more fragments follow.
+    /// Clears FIN: more fragments follow.
     #[must_use]
     pub fn more(self) -> Self {
         Frame { fin: false, ..self }
     }
 
-    /// The same with these reserved bits.
+    /// Sets the reserved bits.
     #[must_use]
     pub fn rsv(self, rsv: u8) -> Self {
         Frame { rsv, ..self }
     }
 
-    /// The same with a mask.
+    /// Sets a mask.
     #[must_use]
     pub fn masked(self, key: [u8; 4]) -> Self {
         Frame { key: Some(key), ..self }
@@ -142,7 +142,7 @@ impl Frame {
         frames
     }
 
-    /// Reads the frames that are whole, and gives what is left.
+    /// Reads complete frames. Returns them and the bytes left.
     ///
     /// # Panics
     /// If a length is not in its shortest form.
@@ -203,7 +203,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// A configuration: what `set` makes of the defaults.
+/// Makes a configuration from the defaults, changed by `set`.
 pub fn config(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Arc<Config> {
     set(Config::builder()).build().expect("valid")
 }
@@ -213,7 +213,7 @@ pub fn client_request() -> ClientRequest {
     ClientRequest::new("ws://server.example.com/chat").expect("valid")
 }
 
-/// Randomness for a client: good for tests, for nothing else.
+/// Randomness for clients in tests only.
 pub fn random(seed: u64) -> impl FnMut(&mut [u8]) + Send + 'static {
     let mut rng = Rng::new(seed);
     move |bytes| bytes.iter_mut().for_each(|byte| *byte = rng.below(256) as u8)
@@ -233,17 +233,17 @@ where
 }
 
 impl Solo {
-    /// A server that is open.
+    /// Makes an open server.
     pub fn opened_server() -> Self {
         Self::server(ServerOptions::new(), Arc::default()).opened()
     }
 
-    /// A client that is open.
+    /// Makes an open client.
     pub fn opened_client() -> Self {
         Self::client(client_request(), Arc::default()).opened()
     }
 
-    /// An open session of each role, with what `set` makes of the default configuration.
+    /// Makes an open session of each role, with the default configuration changed by `set`.
     pub fn opened_both(set: impl Fn(ConfigBuilder) -> ConfigBuilder) -> [Self; 2] {
         [
             Self::server(ServerOptions::new(), config(&set)).opened(),
@@ -251,12 +251,12 @@ impl Solo {
         ]
     }
 
-    /// A server that waits for a request.
+    /// Makes a server that waits for a request.
     pub fn server(options: ServerOptions, config: Arc<Config>) -> Self {
         Self::new(WebSocket::server(options), config, true)
     }
 
-    /// A client that has not sent its request.
+    /// Makes a client that has not sent its request.
     pub fn client(request: ClientRequest, config: Arc<Config>) -> Self {
         Self::new(WebSocket::client(request, random(1)), config, false)
     }
@@ -267,24 +267,24 @@ where
     WebSocket<F>: StreamProtocol,
     In<WebSocket<F>>: fmt::Debug,
 {
-    /// Any WebSocket before its handshake.
+    /// Makes any WebSocket session before its handshake.
     pub fn new(protocol: WebSocket<F>, config: Arc<Config>, is_server: bool) -> Self {
         let clock = Clock::new();
         let session = Session::new(protocol, config, clock.now());
         Solo { session, clock, is_server, masks: Rng::new(7) }
     }
 
-    /// Whether it has the server's role.
+    /// Whether it is the server.
     pub fn is_server(&self) -> bool {
         self.is_server
     }
 
-    /// Opens it, with a peer that knows no extension.
+    /// Opens it, with a peer that supports no extension.
     pub fn opened(self) -> Self {
         self.opened_with("")
     }
 
-    /// Opens it. `headers` are what the peer adds to its head, each with its line end.
+    /// Opens it. `headers` are added to the peer's head, each with its line end.
     pub fn opened_with(mut self, headers: &str) -> Self {
         if self.is_server {
             self.input(format!("{REQUEST}{headers}\r\n").as_bytes());
@@ -300,30 +300,30 @@ where
         self
     }
 
-    /// Answers the request that waits.
+    /// Answers the waiting request.
     pub fn answer(&mut self, verdict: Verdict) {
         self.session.answer(self.clock.now(), verdict).expect("a request waits");
     }
 
-    /// Moves to `elapsed` since the start, handles what is due, and gives what there is to tell.
+    /// Moves to `elapsed` after the start, handles what is due, and returns the events.
     pub fn at(&mut self, elapsed: Duration) -> Vec<String> {
         let now = self.clock.jump(self.clock.at(elapsed));
         self.session.handle_timeout(now);
         self.poll()
     }
 
-    /// Bytes come from the peer.
+    /// Hands in bytes from the peer.
     pub fn input(&mut self, bytes: &[u8]) {
         self.session.handle_input(self.clock.now(), bytes);
     }
 
-    /// A frame comes from the peer, masked if the peer is a client.
+    /// Hands in a frame from the peer, masked if the peer is a client.
     pub fn peer(&mut self, frame: Frame) {
         let bytes = self.as_peer(frame).bytes();
         self.input(&bytes);
     }
 
-    /// `frame` as the peer has it on the wire: masked if the peer is a client.
+    /// Makes `frame` the peer's: masked if the peer is a client.
     pub fn as_peer(&mut self, frame: Frame) -> Frame {
         if !self.is_server {
             return frame;
@@ -331,27 +331,27 @@ where
         frame.masked((self.masks.next_u64() as u32).to_be_bytes())
     }
 
-    /// The bytes of several frames of the peer.
+    /// Encodes several frames of the peer.
     pub fn peers(&mut self, frames: impl IntoIterator<Item = Frame>) -> Vec<u8> {
         frames.into_iter().flat_map(|frame| self.as_peer(frame).bytes()).collect()
     }
 
-    /// Everything there is to tell.
+    /// Polls all events.
     ///
     /// # Panics
-    /// If there is no end of it.
+    /// If there is no end of them.
     pub fn events(&mut self) -> Vec<Event<In<WebSocket<F>>>> {
         let told: Vec<_> = std::iter::from_fn(|| self.session.poll_event()).take(100_000).collect();
-        assert!(told.len() < 100_000, "there is no end of {:?}", told.last());
+        assert!(told.len() < 100_000, "the session reports events without end, such as {:?}", told.last());
         told
     }
 
-    /// The same in words.
+    /// Polls all events, in words.
     pub fn poll(&mut self) -> Vec<String> {
         self.events().iter().map(words).collect()
     }
 
-    /// The messages there are to tell; other events are lost.
+    /// Polls all messages; other events are lost.
     pub fn messages(&mut self) -> Vec<In<WebSocket<F>>> {
         let message = |event| match event {
             Event::Message(message) => Some(message),
@@ -360,13 +360,13 @@ where
         self.events().into_iter().filter_map(message).collect()
     }
 
-    /// The transport takes everything.
+    /// Takes all output.
     pub fn written(&mut self) -> Vec<u8> {
         let mut outbound = self.session.outbound(self.clock.now());
         outbound.copy_to_bytes(outbound.remaining()).to_vec()
     }
 
-    /// The same, which is frames: as they should be of this role, given without their masks.
+    /// Takes all output as frames. Checks their masks for this role, and removes them.
     pub fn sent(&mut self) -> Vec<Frame> {
         let mut frames = Frame::parse_all(&self.written());
         for frame in &mut frames {
@@ -375,19 +375,19 @@ where
         frames
     }
 
-    /// Does what `wants_shutdown` asks.
+    /// Shuts the sending side down, if wanted.
     pub fn shut_down(&mut self) {
         assert!(self.session.wants_shutdown());
         self.session.handle_shutdown(self.clock.now());
         assert!(!self.session.wants_shutdown());
     }
 
-    /// The peer ends its stream.
+    /// Ends the peer's stream.
     pub fn eof(&mut self) {
         self.session.handle_eof(self.clock.now());
     }
 
-    /// The reason in `Closed`, which is the only thing left to tell.
+    /// Polls `Closed`, which must be the only event left. Returns its reason.
     pub fn closed(&mut self) -> CloseReason {
         match self.session.poll_event() {
             Some(Event::Closed(reason)) => {
@@ -398,8 +398,8 @@ where
         }
     }
 
-    /// The peer has broken something. Checks that this end says so with `code`, sends nothing more, takes nothing
-    /// more, and is over when the peer ends its stream. Gives the reason.
+    /// Checks the reaction to a violation by the peer: this end sends `code` and nothing more, accepts
+    /// nothing more, and has ended when the peer ends its stream. Returns the reason.
     pub fn failed_with(&mut self, code: u16) -> CloseReason {
         assert_eq!(self.poll(), [""; 0], "before Closed");
         let sent = self.sent();
@@ -413,7 +413,7 @@ where
     }
 }
 
-/// A server's answer to the upgrade request `head`, with more `headers`.
+/// Makes a server's response to the upgrade request `head`, with more `headers`.
 pub fn answer_to(head: &[u8], headers: &str) -> String {
     let head = std::str::from_utf8(head).expect("a request is text");
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("has a key");
@@ -424,7 +424,7 @@ pub fn answer_to(head: &[u8], headers: &str) -> String {
     )
 }
 
-/// An event in a few words.
+/// Describes an event in a few words.
 pub fn words<T: fmt::Debug>(event: &Event<T>) -> String {
     match event {
         Event::Open(_) => "Open".to_owned(),
@@ -438,7 +438,7 @@ pub fn words<T: fmt::Debug>(event: &Event<T>) -> String {
     }
 }
 
-/// A client, `a`, and a server, `b`, that lets it in.
+/// Makes a client, `a`, and a server, `b`, that accepts it.
 pub fn pair(request: ClientRequest, options: ServerOptions, config: Arc<Config>) -> Pair<WebSocket> {
     let client = WebSocket::client(request, random(1));
     let mut pair = Pair::new(client, WebSocket::server(options), config);
@@ -446,7 +446,7 @@ pub fn pair(request: ClientRequest, options: ServerOptions, config: Arc<Config>)
     pair
 }
 
-/// For [`End::on_event`](crate::pair::End::on_event): accepts every request.
+/// Accepts every request; for [`End::on_event`](crate::pair::End::on_event).
 pub fn accept<P: StreamProtocol>(session: &mut Session<P>, now: Timestamp, event: &Event<In<P>>) {
     if let Event::Request(_) = event {
         session.answer(now, Verdict::Accept(Accept::new())).expect("a request waits");

@@ -1,9 +1,9 @@
-//! Any order of calls on one WebSocket session, made from bytes, checked against what a session promises.
+//! Any order of calls on one WebSocket session, made from bytes, checked against its guarantees.
 //!
-//! Checked throughout: `Request` comes before `Open`, and that before any message; `Closed` comes exactly once and last;
-//! messages come whole, in order and once; what is written is a handshake and then well-formed frames, of exactly the
-//! messages that were accepted, in order; progress tells the truth; queues stay within their limits; no deadline stays
-//! due after it was handled.
+//! Checked throughout: `Request` comes before `Open`, and `Open` before any message; `Closed` comes exactly
+//! once and last; messages come whole, in order and once; the output is a handshake and then well-formed
+//! frames with exactly the accepted messages, in order; progress is correct; queues stay within their limits;
+//! no deadline stays due after it was handled.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,10 +21,10 @@ use super::random;
 use crate::clock::Clock;
 use crate::script::parts::Script;
 
-/// Runs the script that `data` spells.
+/// Runs the script in `data`.
 ///
 /// # Panics
-/// If the session breaks a promise.
+/// If the session violates a guarantee.
 pub fn run(data: &[u8]) {
     let mut script = Script { data };
     let mut run = Run::new(&mut script);
@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
 const MAX_FRAME: usize = 4096;
 const MAX_MESSAGE: usize = 6000;
 
-/// Of a handshake, a close frame and a ping, which no watermark holds back.
+/// Bytes of a handshake, a close frame and a ping, which no watermark holds back.
 const OWN: usize = 1024;
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -50,22 +50,22 @@ struct Run {
     clock: Clock,
     memory: Option<Memory>,
     lent: bool,
-    /// Bytes that the peer has sent and that were not handed in yet.
+    /// Bytes sent by the peer and not handed in yet.
     incoming: VecDeque<u8>,
-    /// Messages that must still come, oldest first; beyond them nothing may.
+    /// Messages that must still come, oldest first. No others may come.
     expected: VecDeque<Message>,
     made: u8,
-    /// The peer's handshake is on its way, and its close frame.
+    /// Whether the peer's handshake is in flight, and its close frame.
     shook: bool,
     said_close: bool,
-    /// The peer sent what is no frame: what comes is anybody's guess.
+    /// Whether the peer sent an invalid frame: any message may come then.
     garbled: bool,
-    /// The messages that were accepted, and what was written.
+    /// The accepted messages, and the output.
     accepted: Vec<Message>,
     written: Vec<u8>,
     asked: bool,
     opened: bool,
-    /// No message may come, and none may be taken.
+    /// Whether messages may neither come nor be accepted.
     closed: bool,
     draining: bool,
     told_closed: bool,
@@ -180,7 +180,7 @@ impl Run {
         }
         let request = String::from_utf8_lossy(&self.written).into_owned();
         let Some((_, rest)) = request.split_once("Sec-WebSocket-Key: ") else {
-            self.shook = false; // it has not asked yet
+            self.shook = false; // the request has not been sent yet
             return;
         };
         let Some((key, _)) = rest.split_once("\r\n").filter(|_| request.ends_with("\r\n\r\n")) else {
@@ -241,7 +241,7 @@ impl Run {
         self.said_close = true;
     }
 
-    /// The peer may not send anything more, or not yet.
+    /// Whether the peer may not send, or not yet.
     fn is_mute(&self) -> bool {
         !self.shook || self.eof || self.said_close
     }
@@ -295,7 +295,7 @@ impl Run {
     fn poll_event(&mut self) -> bool {
         let wanted = self.session.wants_poll();
         let Some(event) = self.session.poll_event() else { return false };
-        assert!(wanted, "{event:?} though no poll was wanted");
+        assert!(wanted, "{event:?} without wants_poll");
         assert!(!self.told_closed, "{event:?} after Closed");
         match event {
             Event::Request(_) => {
@@ -311,7 +311,7 @@ impl Run {
             Event::Flushed(seq) => {
                 let wanted = self.flush_wanted.len();
                 self.flush_wanted.retain(|&waits| waits > seq);
-                assert!(self.flush_wanted.len() < wanted, "nobody asked for {seq}");
+                assert!(self.flush_wanted.len() < wanted, "Flushed({seq}) was not requested");
             }
             Event::ReadEnd => panic!("a WebSocket has no half-closed state"),
             Event::Closed(_) => self.told_closed = true,
@@ -347,7 +347,7 @@ impl Run {
         self.written.extend_from_slice(&shown[..n]);
     }
 
-    /// What was written after the handshake.
+    /// The output after the handshake.
     fn sent(&self) -> frames::Sent {
         let head = self
             .written
@@ -459,15 +459,15 @@ impl Run {
     fn check_written(&self) {
         let sent = self.sent();
         let flushed = self.session.stats().progress.flushed.map_or(0, Seq::get);
-        assert_eq!(sent.messages.len() as u64, flushed, "progress does not tell the truth");
+        assert_eq!(sent.messages.len() as u64, flushed, "wrong progress");
         assert!(sent.messages.len() <= self.accepted.len());
         for ((opcode, compressed, payload), accepted) in sent.messages.iter().zip(&self.accepted) {
-            assert!(!compressed && payload == accepted.as_bytes(), "other bytes than were accepted");
+            assert!(!compressed && payload == accepted.as_bytes(), "other bytes than accepted");
             assert_eq!(*opcode == frames::TEXT, matches!(accepted, Message::Text(_)));
         }
     }
 
-    /// A peer that takes everything and ends its stream: the session must come to its end.
+    /// Acts as a peer that takes everything and ends its stream: the session must end.
     fn finish(mut self) {
         self.session.resume(self.clock.now());
         self.hand_in(usize::MAX);
@@ -503,7 +503,7 @@ impl Run {
     }
 }
 
-/// A message that is told from its neighbours.
+/// Makes a message that differs from its neighbours.
 fn message(made: u8, size: usize) -> Message {
     if made.is_multiple_of(2) {
         Message::text(char::from(b'a' + made % 26).to_string().repeat(size))

@@ -9,27 +9,28 @@ use super::{frames, open, random, written};
 use crate::clock::Clock;
 use crate::split::cut;
 
-/// What these sessions allow.
+/// The limits of these sessions.
 pub const MAX_FRAME: usize = 1000;
 /// See [`MAX_FRAME`].
 pub const MAX_MESSAGE: usize = 2000;
 
-/// What a session told of a stream of frames, and what it said itself.
+/// The events of a session for a stream of frames, and its output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
     /// The messages.
     pub messages: Vec<(Kind, Vec<u8>)>,
-    /// Why it closed.
+    /// The reason of the close.
     pub reason: String,
-    /// What it sent.
+    /// The output.
     pub sent: Vec<u8>,
 }
 
-/// For fuzzers: the first byte of `data` says who receives what the others spell, or are.
+/// Runs a fuzzer's input: the first byte of `data` chooses the receiver, and whether the others are frames or
+/// describe them.
 ///
 /// # Panics
-/// If what a session makes of it depends on how it is cut, or on whether messages are wanted whole or in parts; if what
-/// it sends is not well formed; if it exceeds a limit.
+/// If the result depends on how the stream is split, or on whether messages are received whole or in parts;
+/// if the output is malformed; if a limit is exceeded.
 pub fn run(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else { return };
     let server = how & 1 == 0;
@@ -50,7 +51,7 @@ pub fn check(server: bool, wire: &[u8], seed: u64) {
     assert_eq!(sent.cut_off, 0);
     assert!(whole.messages.iter().all(|(_, payload)| payload.len() <= MAX_MESSAGE));
 
-    // A message in parts may be longer than one that is held, and so may its frames.
+    // A message in parts may exceed the limits of one that is held, and so may its frames.
     if !whole.reason.contains("Config::max_message") && !whole.reason.contains("Config::max_frame") {
         for pieces in [vec![wire], cut(wire, 30, seed)] {
             let joined = receive_parts(server, &pieces);
@@ -63,7 +64,7 @@ fn receive(server: bool, pieces: &[&[u8]], lends: bool) -> Transcript {
     receive_in(either(server, &config()), pieces, lends)
 }
 
-/// What `session`, which is open, makes of a stream.
+/// Feeds a stream to the open `session`. Returns its events.
 pub(super) fn receive_in(mut session: Session<WebSocket>, pieces: &[&[u8]], lends: bool) -> Transcript {
     let mut messages = Vec::new();
     let (reason, sent) = receive_all(&mut session, pieces, lends, |message| {
@@ -78,7 +79,7 @@ pub(super) fn receive_in(mut session: Session<WebSocket>, pieces: &[&[u8]], lend
     Transcript { messages, reason, sent }
 }
 
-/// What comes of the parts when they are put together.
+/// Receives in parts, and joins them.
 fn receive_parts(server: bool, pieces: &[&[u8]]) -> Transcript {
     let (config, now) = (config(), Clock::new().now());
     let request = ClientRequest::new("ws://example.com/").expect("valid");
@@ -99,7 +100,7 @@ fn receive_parts(server: bool, pieces: &[&[u8]]) -> Transcript {
     Transcript { messages, reason, sent }
 }
 
-/// Feeds all pieces, then the end of the stream, and gives why the session closed and what it sent.
+/// Feeds all pieces, then the end of the stream. Returns the reason of the close and the output.
 fn receive_all<P: StreamProtocol>(
     session: &mut Session<P>,
     pieces: &[&[u8]],
@@ -150,7 +151,7 @@ pub(super) fn config() -> Arc<Config> {
     Config::builder().max_frame(MAX_FRAME).max_message(MAX_MESSAGE).build().expect("valid")
 }
 
-/// The server's or the client's session of two that are open.
+/// Returns the server or the client of two open sessions.
 pub(super) fn either(server: bool, config: &Arc<Config>) -> Session<WebSocket> {
     let (client, acceptor) = super::opened(config, Clock::new().now());
     if server { acceptor } else { client }
