@@ -126,7 +126,7 @@ mod tests {
 
     /// Every deadline is reported at its time or less than a tick later, never before.
     #[test]
-    fn deadlines_are_told_in_time() {
+    fn deadlines_are_reported_in_time() {
         for period in [Duration::from_millis(1), SEC, SEC * 86_400] {
             let mut wheel = wheel(period);
             let tick = wheel.tick;
@@ -139,16 +139,16 @@ mod tests {
                 .collect();
             wanted.iter().for_each(|&(nanos, item)| wheel.set(item, Some(at(nanos))));
             wanted.sort_unstable();
-            let mut told = 0;
+            let mut reported = 0;
             while let Some(next) = wheel.next_at() {
                 assert!(due(&mut wheel, at(next.as_nanos() - 1)).is_empty());
                 for item in due(&mut wheel, next) {
                     let (nanos, _) = *wanted.iter().find(|(_, wanted)| *wanted == item).unwrap();
                     assert!(nanos <= next.as_nanos() && next.as_nanos() < nanos + tick);
-                    told += 1;
+                    reported += 1;
                 }
             }
-            assert_eq!(told, 1000);
+            assert_eq!(reported, 1000);
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cleared_or_moved_is_not_told() {
+    fn cleared_and_moved_deadlines_are_not_reported() {
         let mut wheel = wheel(SEC);
         wheel.set(1, Some(Timestamp::ORIGIN + SEC));
         wheel.set(2, Some(Timestamp::ORIGIN + SEC));

@@ -25,7 +25,7 @@ static STANDARD_ERROR: Diagnostics = Diagnostics::new();
 pub fn start() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
-        tell(format_args!("thread {:?} {panic}", thread.name().unwrap_or("without a name")));
+        report(format_args!("thread {:?} {panic}", thread.name().unwrap_or("without a name")));
         let trace = std::backtrace::Backtrace::capture();
         if trace.status() == std::backtrace::BacktraceStatus::Captured {
             line(trace.to_string());
@@ -37,7 +37,7 @@ pub fn start() {
 }
 
 /// Writes a line that begins with the program's name.
-pub fn tell(text: impl Display) {
+pub fn report(text: impl Display) {
     line(format!("getty: {text}"));
 }
 

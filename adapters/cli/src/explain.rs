@@ -13,10 +13,10 @@ use crate::url::Transport;
 
 /// Formats an error and its causes in one line, without causes whose text the error already contains.
 pub fn with_causes(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
-        cause if told.is_empty() => cause,
-        cause if told.ends_with(&cause) => told,
-        cause => format!("{told}: {cause}"),
+    error.chain().fold(String::new(), |text, cause| match cause.to_string() {
+        cause if text.is_empty() => cause,
+        cause if text.ends_with(&cause) => text,
+        cause => format!("{text}: {cause}"),
     })
 }
 

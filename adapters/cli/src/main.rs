@@ -123,9 +123,9 @@ fn one_line(error: &clap::Error) -> String {
         let words: Vec<&str> = paragraph.split_whitespace().collect();
         words.join(" ")
     });
-    let told: Vec<String> =
+    let parts: Vec<String> =
         paragraphs.filter(|p| !p.starts_with("Usage:") && !p.starts_with("For more")).collect();
-    let line = told.join("; ");
+    let line = parts.join("; ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     match error.get(ContextKind::Usage) {
         Some(_) => format!("{line} (see --help)"),

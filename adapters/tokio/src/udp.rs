@@ -47,13 +47,14 @@ struct Errors {
 impl Errors {
     fn new(socket: Arc<net::UdpSocket>) -> Self {
         let found = Arc::new(AtomicBool::new(false));
-        let tell = found.clone();
+        let report = found.clone();
         let waiting = Box::pin(async move {
             while socket.ready(Interest::ERROR).await.is_ok() {
                 // Returning "would block" makes tokio wait for the next error.
                 let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(ErrorKind::WouldBlock.into()));
-                tell.store(true, Ordering::Relaxed);
-                poll_fn(|_| if tell.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }).await;
+                report.store(true, Ordering::Relaxed);
+                poll_fn(|_| if report.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) })
+                    .await;
             }
             std::future::pending().await // the runtime is gone, which reading will report
         });

@@ -19,7 +19,7 @@ pub(super) struct Activity {
     received_datagrams: u64,
     sent_bytes: u64,
     /// Quiet periods already reported since the last traffic, as bits of [`pending`].
-    told: u16,
+    reported: u16,
 }
 
 /// Other inputs of a session's periods. Traffic does not touch them; only an expiry compares them.
@@ -40,7 +40,7 @@ impl Activity {
             received_bytes: 0,
             received_datagrams: 0,
             sent_bytes: 0,
-            told: 0,
+            reported: 0,
         }
     }
 
@@ -49,14 +49,14 @@ impl Activity {
         self.received_bytes += bytes as u64;
         self.received_datagrams += 1;
         self.received_at = now;
-        self.told &= !(pending::IDLE_READ | pending::IDLE_BOTH);
+        self.reported &= !(pending::IDLE_READ | pending::IDLE_BOTH);
     }
 
     #[inline]
     pub(super) fn count_sent(&mut self, now: Timestamp, bytes: usize) {
         self.sent_bytes += bytes as u64;
         self.write_since = now;
-        self.told &= !(pending::IDLE_WRITE | pending::IDLE_BOTH);
+        self.reported &= !(pending::IDLE_WRITE | pending::IDLE_BOTH);
     }
 
     /// Time of the last received datagram, or of the session's start.
@@ -129,11 +129,11 @@ impl Periods {
             if at <= now {
                 // Anything that comes later can't be overdue before another period has passed.
                 at = now + period;
-                due |= bit & !activity.told;
+                due |= bit & !activity.reported;
             }
             next = Some(next.map_or(at, |next| next.min(at)));
         }
-        activity.told |= due & !pending::CRON;
+        activity.reported |= due & !pending::CRON;
         (due, next)
     }
 }

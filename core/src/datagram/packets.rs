@@ -130,7 +130,7 @@ where
     /// Returns the batch if it can't be taken now: others are still being handled, or the session has ended.
     pub fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch> {
         let socket = &mut self.socket;
-        socket.clock(now);
+        socket.advance_time(now);
         if !socket.inbox.is_empty() || !socket.keeps_input() {
             return Err(batch);
         }
@@ -143,7 +143,7 @@ where
     #[must_use]
     pub fn handle_datagram(&mut self, now: Timestamp, path: Path, bytes: &[u8]) -> bool {
         let socket = &mut self.socket;
-        socket.clock(now);
+        socket.advance_time(now);
         if !socket.keeps_input() {
             return true; // dropped: the session takes no more
         }
@@ -185,7 +185,7 @@ where
         peer: Option<std::net::SocketAddr>,
         failure: impl Into<IoFailure>,
     ) {
-        self.socket.clock(now);
+        self.socket.advance_time(now);
         if !matches!(self.socket.phase, Phase::Closed | Phase::Ended) {
             self.socket.drops.count(peer, DropReason::Unsent(failure.into()));
         }
@@ -196,7 +196,7 @@ where
     /// datagrams use [`handle_unsent`](Self::handle_unsent) and
     /// [`handle_unreachable`](Self::handle_unreachable).
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
-        self.socket.clock(now);
+        self.socket.advance_time(now);
         self.socket.finish(CloseReason::Io(failure.into()));
     }
 
@@ -274,7 +274,7 @@ where
 
     /// Resumes delivering messages.
     pub fn resume(&mut self, now: Timestamp) {
-        self.socket.clock(now);
+        self.socket.advance_time(now);
         if std::mem::take(&mut self.socket.paused) {
             self.socket.periods.restart_reading(self.socket.now);
         }
@@ -290,7 +290,7 @@ where
 
     /// Records a sign of life that the session can't see (Go getty's `UpdateActive`).
     pub fn update_active(&mut self, now: Timestamp) {
-        self.socket.clock(now);
+        self.socket.advance_time(now);
         self.socket.periods.sign(self.socket.now);
     }
 
@@ -384,7 +384,7 @@ where
     /// The datagrams to send, as of `now`. Report the result with [`handle_sent`](Self::handle_sent) or
     /// [`handle_unsent`](Self::handle_unsent).
     pub fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
-        self.socket.clock(now);
+        self.socket.advance_time(now);
         &self.socket.outgoing
     }
 

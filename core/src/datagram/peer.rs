@@ -15,7 +15,7 @@ pub(super) struct Peer {
     pub(super) activity: Activity,
     pub(super) messages: u64,
     pub(super) accepted: u64,
-    way: Way,
+    packed_path: PackedPath,
     pub(super) generation: u32,
     /// Bytes that may be sent to the peer before its address is validated.
     pub(super) allowance: u32,
@@ -61,7 +61,7 @@ impl Peer {
             activity: Activity::new(now),
             messages: 0,
             accepted: 0,
-            way: Way::new(path),
+            packed_path: PackedPath::new(path),
             generation,
             allowance: 0,
             waiting: 0,
@@ -78,18 +78,18 @@ impl Peer {
     /// The latest path of its datagrams.
     #[inline]
     pub(super) fn path(&self) -> Path {
-        Path { peer: self.way.peer(), local: self.way.local }
+        Path { peer: self.packed_path.peer(), local: self.packed_path.local }
     }
 
     #[inline]
     pub(super) fn address(&self) -> SocketAddr {
-        self.way.peer()
+        self.packed_path.peer()
     }
 
     /// Records that its latest datagram was sent to `local`, this end's address.
     #[inline]
-    pub(super) fn came_to(&mut self, local: Option<IpAddr>) {
-        self.way.local = local;
+    pub(super) fn set_local(&mut self, local: Option<IpAddr>) {
+        self.packed_path.local = local;
     }
 
     /// The number of accepted messages that no longer wait.
@@ -113,7 +113,7 @@ impl Peer {
 
 /// A [`Path`] in less memory.
 #[derive(Debug)]
-struct Way {
+struct PackedPath {
     ip: IpAddr,
     local: Option<IpAddr>,
     port: u16,
@@ -121,13 +121,13 @@ struct Way {
     flow_and_scope: [u32; 2],
 }
 
-impl Way {
+impl PackedPath {
     fn new(path: Path) -> Self {
         let flow_and_scope = match path.peer {
             SocketAddr::V4(_) => [0; 2],
             SocketAddr::V6(v6) => [v6.flowinfo(), v6.scope_id()],
         };
-        Way { ip: path.peer.ip(), local: path.local, port: path.peer.port(), flow_and_scope }
+        PackedPath { ip: path.peer.ip(), local: path.local, port: path.peer.port(), flow_and_scope }
     }
 
     #[inline]

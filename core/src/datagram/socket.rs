@@ -32,7 +32,7 @@ pub(super) struct Socket {
     pub(super) phase: Phase,
     pub(super) reason: Option<Box<CloseReason>>,
     /// The time of the next check of periods.
-    pub(super) look_at: Option<Timestamp>,
+    pub(super) check_at: Option<Timestamp>,
     /// The latest end of a graceful close.
     pub(super) close_at: Option<Timestamp>,
     /// The path of the message polled last.
@@ -95,7 +95,7 @@ impl Socket {
             now,
             phase: Phase::Open,
             reason: None,
-            look_at: None,
+            check_at: None,
             close_at: None,
             path: None,
             begun: None,
@@ -114,7 +114,7 @@ impl Socket {
             writable_wanted: false,
             config,
         };
-        socket.look();
+        socket.check_periods();
         if options.getty_compat && options.connected {
             socket.outgoing.buffer().extend_from_slice(CONNECT_PING);
             socket.outgoing.push(None, CONNECT_PING.len(), false);
@@ -124,20 +124,20 @@ impl Socket {
     }
 
     /// Advances the time, which never goes back.
-    pub(super) fn clock(&mut self, now: Timestamp) {
+    pub(super) fn advance_time(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         // A report that is due is returned by polling.
         let report_at = self.drops.report_at().filter(|&at| at > self.now);
-        [self.look_at, self.close_at, report_at].into_iter().flatten().min()
+        [self.check_at, self.close_at, report_at].into_iter().flatten().min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        self.clock(now);
-        if self.look_at.is_some_and(|at| at <= self.now) {
-            self.look();
+        self.advance_time(now);
+        if self.check_at.is_some_and(|at| at <= self.now) {
+            self.check_periods();
         }
         if self.close_at.is_some_and(|at| at <= self.now) {
             self.close_at = None;
@@ -147,10 +147,10 @@ impl Socket {
     }
 
     /// Checks the periods.
-    fn look(&mut self) {
+    fn check_periods(&mut self) {
         let readable_since = if self.is_suspended() { self.now } else { Timestamp::ORIGIN };
         let (due, next) = self.periods.expire(&mut self.activity, &self.config, self.now, readable_since);
-        self.look_at = next;
+        self.check_at = next;
         self.pending |= due & !IDLE_TIMEOUT;
         // A session for all peers of a socket does not end because all of them are silent.
         if due & IDLE_TIMEOUT != 0 && self.options.connected && self.phase == Phase::Open {
@@ -269,22 +269,22 @@ impl Socket {
     }
 
     pub(super) fn handle_sent(&mut self, now: Timestamp, n: usize) {
-        self.clock(now);
+        self.advance_time(now);
         for _ in 0..n {
             let Some((_, bytes)) = self.outgoing.pop() else { break };
             self.activity.count_sent(self.now, bytes);
             self.sent += 1;
             self.count_flushed();
         }
-        self.relieve();
+        self.on_drained();
     }
 
     pub(super) fn handle_unsent(&mut self, now: Timestamp, failure: IoFailure) -> Option<Seq> {
-        self.clock(now);
+        self.advance_time(now);
         let (path, _) = self.outgoing.pop()?;
         let message = self.count_flushed();
         self.drops.count(path.map(|path| path.peer), DropReason::Unsent(failure));
-        self.relieve();
+        self.on_drained();
         message
     }
 
@@ -298,7 +298,7 @@ impl Socket {
     }
 
     /// Handles an increase of room in the queue.
-    fn relieve(&mut self) {
+    fn on_drained(&mut self) {
         let low = self.config.low_watermark();
         if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
             self.periods.restart_reading(self.now);
@@ -331,7 +331,7 @@ impl Socket {
     }
 
     pub(super) fn close(&mut self, now: Timestamp, how: Close) {
-        self.clock(now);
+        self.advance_time(now);
         let (graceful, drain, reason) = how.into_parts();
         match self.phase {
             Phase::Closed | Phase::Ended => return,
@@ -378,7 +378,7 @@ impl Socket {
         }
         self.phase = Phase::Closed;
         self.reason = Some(Box::new(reason));
-        (self.look_at, self.close_at) = (None, None);
+        (self.check_at, self.close_at) = (None, None);
         self.inbox.clear();
         self.outgoing.clear();
         self.drops.forget_report();

@@ -106,11 +106,11 @@ impl Probe {
     /// The latest message whose number has the digits in `payload`.
     fn number(&self, payload: &[u8]) -> Option<u64> {
         let latest = self.sent.checked_sub(1)?;
-        let told = payload.len().min(8);
+        let known = payload.len().min(8);
         let mut stamp = [0; 8];
-        stamp[..told].copy_from_slice(&payload[..told]);
+        stamp[..known].copy_from_slice(&payload[..known]);
         let age = latest.wrapping_sub(u64::from_le_bytes(stamp).wrapping_sub(self.key));
-        latest.checked_sub(age & u64::MAX >> (64 - 8 * told))
+        latest.checked_sub(age & u64::MAX >> (64 - 8 * known))
     }
 
     /// Checks a received datagram.
@@ -249,9 +249,9 @@ mod tests {
             let datagrams: Vec<BytesMut> = (0..600).map(|_| wire(&mut probe, 1)).collect();
             let echo = |probe: &Probe, bytes: &[u8]| probe.datagram(bytes);
             // Of the numbers with the same digits, the latest is assumed.
-            let told = |number: u64| if size == 1 { number + (599 - number) / 256 * 256 } else { number };
+            let matched = |number: u64| if size == 1 { number + (599 - number) / 256 * 256 } else { number };
             for number in [0, 1, 255, 256, 598, 599] {
-                let expected = Echo { number: Some(told(number)), intact: true };
+                let expected = Echo { number: Some(matched(number)), intact: true };
                 assert_eq!(echo(&probe, &datagrams[number as usize]), expected, "{size}");
             }
             assert!(!echo(&probe, &[0; 65]).intact, "another size");

@@ -116,8 +116,8 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn tell(&self, problem: &str) {
-        diagnostics::tell(format_args!("{}: {problem}", self.url));
+    fn report(&self, problem: &str) {
+        diagnostics::report(format_args!("{}: {problem}", self.url));
     }
 }
 
@@ -132,11 +132,11 @@ impl Listener<Items<Bytes>> for Inbox {
     }
 
     fn on_send_error(&mut self, _cx: &mut Context<'_, Items<Bytes>>, error: SendError<Bytes>) {
-        self.tell(&format!("not sent: {error}"));
+        self.report(&format!("not sent: {error}"));
     }
 
     fn on_dropped(&mut self, _cx: &mut Context<'_, Items<Bytes>>, dropped: &Dropped) {
-        self.tell(&explain_dropped(dropped));
+        self.report(&explain_dropped(dropped));
     }
 }
 

@@ -51,7 +51,7 @@ pub async fn find<R: BuiltIn>(url: &Url) -> anyhow::Result<Places> {
         anyhow::Error::new(error).context(format!("can't listen on {address}"))
     })?;
     for (address, error) in others {
-        diagnostics::tell(format_args!("{url}: can't listen on {address}: {error}"));
+        diagnostics::report(format_args!("{url}: can't listen on {address}: {error}"));
     }
     let name = (addresses.len() > 1).then(|| url.with_port(addresses[0].port()));
     Ok(Places { urls: addresses.into_iter().map(|address| url.at(address)).collect(), name })

@@ -67,12 +67,12 @@ impl Cores {
     /// Lists all current sessions. A thread that has ended has none.
     pub async fn list(&self) -> Vec<SessionInfo> {
         let asked = self.threads.iter().map(|core| {
-            let (tell, told) = oneshot::channel();
-            let _ = core.orders.send(Order::List(tell));
-            told
+            let (reply, replied) = oneshot::channel();
+            let _ = core.orders.send(Order::List(reply));
+            replied
         });
-        let told = join_all(asked.collect::<Vec<_>>()).await;
-        told.into_iter().flatten().flatten().collect()
+        let lists = join_all(asked.collect::<Vec<_>>()).await;
+        lists.into_iter().flatten().flatten().collect()
     }
 
     /// Closes all sessions. Returns the number of aborted ones.
@@ -106,7 +106,7 @@ async fn serve<R: BuiltIn>(
     drop(ready);
     let grace = loop {
         match ordered.recv().await {
-            Some(Order::List(tell)) => drop(tell.send(list(&running).await)),
+            Some(Order::List(reply)) => drop(reply.send(list(&running).await)),
             Some(Order::Stop(grace)) => break grace,
             None => break Duration::ZERO,
         }

@@ -279,7 +279,7 @@ async fn serve_per_core<R: BuiltIn>(
     tokio::select! {
         biased;
         aborted = joined => {
-            tell_aborted(aborted??, grace);
+            report_aborted(aborted??, grace);
             Ok(())
         }
         code = ended(&mut signals, renewal.as_ref(), async || None) => exit(code, None),
@@ -336,8 +336,8 @@ async fn ended(
             },
             Some(list) = lists.next() => {
                 match list {
-                    Some(sessions) => who::tell(sessions),
-                    None => diagnostics::tell("the sessions are being closed"),
+                    Some(sessions) => who::print(sessions),
+                    None => diagnostics::report("the sessions are being closed"),
                 }
                 if std::mem::take(&mut again) {
                     lists.push(sessions());
@@ -387,12 +387,12 @@ async fn announce(text: String) -> io::Result<()> {
 async fn shut_down<R: BuiltIn>(servers: Vec<Server<R>>, grace: Duration) {
     let ends = join_all(servers.into_iter().map(|server| server.shutdown(grace))).await;
     let aborted: usize = ends.into_iter().sum();
-    tell_aborted(aborted, grace);
+    report_aborted(aborted, grace);
 }
 
-fn tell_aborted(aborted: usize, grace: Duration) {
+fn report_aborted(aborted: usize, grace: Duration) {
     if aborted > 0 {
-        diagnostics::tell(format_args!(
+        diagnostics::report(format_args!(
             "aborted {aborted} sessions that did not close within {grace:?} (see --grace)"
         ));
     }

@@ -36,7 +36,7 @@ impl Renewal {
         let is_reading = self.reading.load(Ordering::Acquire);
         let _ = self.requests.try_send(());
         if is_reading {
-            diagnostics::tell("the certificate is still being read, and will be read again after that");
+            diagnostics::report("the certificate is still being read, and will be read again after that");
         }
     }
 }
@@ -47,9 +47,9 @@ fn renew(server: &ServerTls, options: &ServerTlsOptions, requested: &Receiver<()
         let renewed = options.renew(server);
         reading.store(false, Ordering::Release);
         match renewed {
-            Ok(()) => diagnostics::tell("the certificate was reloaded"),
+            Ok(()) => diagnostics::report("the certificate was reloaded"),
             Err(error) => {
-                diagnostics::tell(format_args!("{}: the old certificate stays", with_causes(&error)));
+                diagnostics::report(format_args!("{}: the old certificate stays", with_causes(&error)));
             }
         }
     }

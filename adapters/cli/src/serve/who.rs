@@ -13,9 +13,9 @@ const LINES: usize = 1000;
 
 /// Lists `sessions` on standard error, the oldest first, in a thread of its own: a long list takes a while,
 /// and the caller's thread may serve sessions.
-pub fn tell(sessions: Vec<SessionInfo>) {
+pub fn print(sessions: Vec<SessionInfo>) {
     if let Err(error) = thread::Builder::new().name("list".to_owned()).spawn(move || list(sessions)) {
-        diagnostics::tell(format_args!("can't list the sessions: {error}"));
+        diagnostics::report(format_args!("can't list the sessions: {error}"));
     }
 }
 

@@ -23,7 +23,7 @@ impl Sessions {
         // At the latest when the whole close times out, if waiting datagrams are not taken.
         self.wheel.set(key.index, (!over).then_some(self.now + self.config.close_timeout()));
         self.table.forget_address(key.index);
-        self.tell(key.index, if over { CLOSED } else { 0 });
+        self.set_pending(key.index, if over { CLOSED } else { 0 });
     }
 
     /// Ends a closing peer whose accepted messages were not taken in time.
@@ -33,7 +33,7 @@ impl Sessions {
         if let Some(CloseReason::Local { .. }) = reason.as_deref() {
             *reason = Some(Box::new(CloseReason::Timeout(Deadline::Close)));
         }
-        self.tell(index, CLOSED);
+        self.set_pending(index, CLOSED);
     }
 
     pub(super) fn close(&mut self, reason: Option<CloseReason>) {

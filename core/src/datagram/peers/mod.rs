@@ -83,7 +83,7 @@ where
     /// Returns the batch if it can't be taken now: others are still being handled, or the socket is closing.
     pub fn handle_datagrams(&mut self, now: Timestamp, mut batch: RecvBatch) -> Result<(), RecvBatch> {
         let sessions = &mut self.sessions;
-        sessions.clock(now);
+        sessions.advance_time(now);
         if !sessions.inbox.is_empty() || sessions.phase != Phase::Open {
             return Err(batch);
         }
@@ -96,7 +96,7 @@ where
     /// Handles a copy of one datagram. Returns `false` without room: poll events, then hand it in again.
     #[must_use]
     pub fn handle_datagram(&mut self, now: Timestamp, path: Path, bytes: &[u8]) -> bool {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         self.sessions.phase != Phase::Open
             || self.sessions.inbox.copy(path, bytes, self.sessions.config.max_datagram())
     }
@@ -115,13 +115,13 @@ where
 
     /// Reports that the socket took the first `n` datagrams of [`outgoing`](Self::outgoing).
     pub fn handle_sent(&mut self, now: Timestamp, n: usize) {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         for _ in 0..n {
             if self.sessions.pop(true).is_none() {
                 break;
             }
         }
-        self.sessions.relieve();
+        self.sessions.on_drained();
     }
 
     /// Reports that the first datagram of [`outgoing`](Self::outgoing) can't be sent: drops and counts it.
@@ -129,10 +129,10 @@ where
     /// Returns its message, if the peer still exists. In [`Event::Flushed`] and [`Progress`], which cover a
     /// whole series, it counts as done: report its failure to any code that waits for this message.
     pub fn handle_unsent(&mut self, now: Timestamp, failure: impl Into<IoFailure>) -> Option<(PeerKey, Seq)> {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         let Popped { path, message } = self.sessions.pop(false)?;
         self.sessions.drops.count(path.map(|path| path.peer), DropReason::Unsent(failure.into()));
-        self.sessions.relieve();
+        self.sessions.on_drained();
         message
     }
 
@@ -143,7 +143,7 @@ where
         peer: Option<SocketAddr>,
         failure: impl Into<IoFailure>,
     ) {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         if self.sessions.phase != Phase::Ended && !self.sessions.is_over() {
             self.sessions.drops.count(peer, DropReason::Unsent(failure.into()));
         }
@@ -151,7 +151,7 @@ where
 
     /// Handles a failure of the socket: every session ends with that reason.
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         self.sessions.abort(CloseReason::Io(failure.into()));
     }
 
@@ -208,7 +208,7 @@ where
 
     /// Resumes delivering a peer's messages.
     pub fn resume(&mut self, now: Timestamp, key: PeerKey) {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         let now = self.sessions.now;
         if let Some(peer) = self.sessions.table.of(key).filter(|peer| peer.paused) {
             peer.paused = false;
@@ -221,14 +221,14 @@ where
     /// either case, since they are queued among those of others. A later datagram from its address is from an
     /// unknown peer.
     pub fn close_peer(&mut self, now: Timestamp, key: PeerKey, how: Close) {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         let (graceful, _, reason) = how.into_parts();
         self.sessions.end_peer(key, graceful, reason);
     }
 
     /// Ends all sessions: gracefully after sending accepted messages.
     pub fn close(&mut self, now: Timestamp, how: Close) {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         let (graceful, _, reason) = how.into_parts();
         if graceful {
             self.sessions.close(reason);
@@ -239,7 +239,7 @@ where
 
     /// Records a sign of life of a peer that its session can't see.
     pub fn update_active(&mut self, now: Timestamp, key: PeerKey) {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         let now = self.sessions.now;
         // Ending peers are no longer in the order of activity.
         if let Some(peer) = self.sessions.table.of(key).filter(|peer| !peer.ending) {
@@ -263,7 +263,7 @@ where
         if peer.flush_wanted {
             self.sessions.table.cold_mut(key.index).flush_wanted = accepted;
         } else if accepted > 0 {
-            self.sessions.tell(key.index, pending::FLUSHED);
+            self.sessions.set_pending(key.index, pending::FLUSHED);
         }
         Seq::new(accepted)
     }
@@ -272,7 +272,7 @@ where
     #[must_use]
     pub fn poll_event(&mut self) -> Option<PeersEvent<C::Item>> {
         self.sessions.answering = None;
-        if let Some(index) = self.sessions.told_end.take() {
+        if let Some(index) = self.sessions.reported_end.take() {
             self.sessions.table.remove(index);
         }
         if self.sessions.asked.is_some() {
@@ -356,7 +356,7 @@ where
                     !sessions.blocked && !sessions.inbox.is_empty() || sessions.drops.is_due(sessions.now)
                 }
                 Phase::Flushing => {
-                    sessions.told_end.is_some()
+                    sessions.reported_end.is_some()
                         || sessions.table.is_empty()
                         || sessions.drops.is_due(sessions.now)
                 }
@@ -384,7 +384,7 @@ where
     /// The datagrams to send, as of `now`. Report the result with [`handle_sent`](Self::handle_sent) or
     /// [`handle_unsent`](Self::handle_unsent).
     pub fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
-        self.sessions.clock(now);
+        self.sessions.advance_time(now);
         &self.sessions.outgoing
     }
 

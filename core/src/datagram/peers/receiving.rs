@@ -37,7 +37,7 @@ impl Sessions {
         }
         Some(match found {
             Some(index) => self.receive(index, path, bytes),
-            None => self.meet(path, bytes),
+            None => self.on_unknown(path, bytes),
         })
     }
 
@@ -58,7 +58,7 @@ impl Sessions {
         let credit = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_mul(self.limits.amplification);
         let Some(peer) = self.table.get_mut(index) else { return };
         let before = peer.activity.received_at();
-        peer.came_to(path.local);
+        peer.set_local(path.local);
         peer.activity.count_received(self.now, bytes);
         peer.allowance = peer.allowance.saturating_add(credit);
         self.table.touch(index, before, self.now);
@@ -94,7 +94,7 @@ impl Sessions {
 
     /// Handles a datagram of an unknown peer.
     #[cold]
-    fn meet(&mut self, path: Path, bytes: usize) -> Begun {
+    fn on_unknown(&mut self, path: Path, bytes: usize) -> Begun {
         let step = Duration::from_secs(1) / self.limits.new_per_second;
         let next = self.next_new.max(self.now) + step;
         let problem = if next > self.now + Duration::from_secs(1) {
@@ -129,7 +129,7 @@ impl Sessions {
             self.wheel.set(index, next);
         }
         self.receive(index, path, bytes);
-        self.tell(index, pending::OPEN);
+        self.set_pending(index, pending::OPEN);
         self.begun
     }
 }

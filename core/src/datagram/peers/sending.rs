@@ -100,7 +100,7 @@ impl Sessions {
             }
             if over {
                 self.wheel.set(key.index, None);
-                self.tell(key.index, CLOSED);
+                self.set_pending(key.index, CLOSED);
             }
         }
         Some(Popped { path, message })
@@ -111,12 +111,12 @@ impl Sessions {
         let Some((peer, cold)) = self.table.whole(index) else { return };
         if cold.flush_wanted <= peer.done() {
             peer.flush_wanted = false;
-            self.tell(index, pending::FLUSHED);
+            self.set_pending(index, pending::FLUSHED);
         }
     }
 
     /// Handles an increase of room in the queue.
-    pub(super) fn relieve(&mut self) {
+    pub(super) fn on_drained(&mut self) {
         let low = self.config.low_watermark();
         if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
             self.read_since = self.now;
@@ -130,7 +130,7 @@ impl Sessions {
             for key in refused {
                 if self.table.at(key).is_some_and(|peer| !peer.ending) {
                     self.table.cold_mut(key.index).writable_wanted = false;
-                    self.tell(key.index, pending::WRITABLE);
+                    self.set_pending(key.index, pending::WRITABLE);
                 }
             }
         }

@@ -41,7 +41,7 @@ pub(super) struct Sessions {
     /// Peers whose messages were refused for lack of room.
     pub(super) refused: Vec<PeerKey>,
     /// The peer whose end was reported last. Kept until the next poll, for its statistics.
-    pub(super) told_end: Option<u32>,
+    pub(super) reported_end: Option<u32>,
     /// Expired deadlines while they are handled.
     pub(super) due: Vec<u32>,
     /// The peers of the datagrams in each slot of the batch, as known when it came.
@@ -94,7 +94,7 @@ impl Sessions {
             wheel: Wheel::new(&config, now),
             ready: VecDeque::new(),
             refused: Vec::new(),
-            told_end: None,
+            reported_end: None,
             due: Vec::new(),
             found: Found::default(),
             now,
@@ -112,12 +112,12 @@ impl Sessions {
     }
 
     /// Advances the time, which never goes back.
-    pub(super) fn clock(&mut self, now: Timestamp) {
+    pub(super) fn advance_time(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
     /// Records that a peer has events.
-    pub(super) fn tell(&mut self, index: u32, bits: u16) {
+    pub(super) fn set_pending(&mut self, index: u32, bits: u16) {
         let Some(peer) = self.table.get_mut(index) else { return };
         peer.pending |= bits;
         if peer.pending != 0 && !std::mem::replace(&mut peer.ready, true) {
@@ -167,7 +167,7 @@ impl Sessions {
                         .unwrap_or_else(|| Box::new(CloseReason::Local { flushed: false }));
                     self.ready.pop_front();
                     self.wheel.set(index, None);
-                    self.told_end = Some(index);
+                    self.reported_end = Some(index);
                     return Some((key, Event::Closed(reason)));
                 }
             };
@@ -176,7 +176,7 @@ impl Sessions {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        self.clock(now);
+        self.advance_time(now);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now, &mut due);
         for index in due.drain(..) {
@@ -193,7 +193,7 @@ impl Sessions {
                 continue;
             }
             self.wheel.set(index, next);
-            self.tell(index, bits);
+            self.set_pending(index, bits);
         }
         self.due = due;
         if self.close_at.is_some_and(|at| at <= self.now) {
