@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crate::close::CloseReason;
 use crate::codec::{Decoder, Encoder, Sink, Source};
+use crate::layer::Layer;
+use crate::layered::Layered;
 use crate::messages::Items;
 use crate::session::{Found, Protocol, Sealed};
 
@@ -35,6 +37,11 @@ where
     C: Decoder + Encoder<O>,
 {
     type Messages = Items<C::Item, O>;
+    type Under<L: Layer> = Layered<L, Self>;
+
+    fn under<L: Layer>(self, layer: L) -> Layered<L, Self> {
+        Layered::new(layer, self)
+    }
 
     // Where this is not inlined, messages go through memory, by loads that are wider than the stores before them.
     #[inline(always)]

@@ -7,26 +7,24 @@ use crate::close::CloseReason;
 use crate::codec::{Sink, Source};
 use crate::config::Config;
 use crate::event::Opened;
-use crate::layer::Layer;
+use crate::layer::{Layer, Stack};
 use crate::session::{Due, Found, Host, In, Out, Protocol, Sealed, Unfinished};
 #[cfg(feature = "websocket")]
 use crate::upgrade::{AnswerError, Request, Verdict};
 
-/// The stream protocol `P` on top of the layer `L`.
+/// The protocol `P` on top of the layer `L`, as [`Protocol::under`] puts it.
 #[derive(Debug, Clone, Default)]
 pub struct Layered<L, P> {
     layer: L,
     protocol: P,
 }
 
-impl<L: Layer, P: Protocol> Layered<L, P> {
-    /// `protocol` on top of `layer`.
-    pub fn new(layer: L, protocol: P) -> Self {
+impl<L, P> Layered<L, P> {
+    /// `protocol` must not have a layer.
+    pub(crate) fn new(layer: L, protocol: P) -> Self {
         Layered { layer, protocol }
     }
-}
 
-impl<L, P> Layered<L, P> {
     /// The layer, for facts about it.
     pub fn layer(&self) -> &L {
         &self.layer
@@ -42,6 +40,11 @@ impl<L, P> Sealed for Layered<L, P> {}
 
 impl<L: Layer, P: Protocol> Protocol for Layered<L, P> {
     type Messages = P::Messages;
+    type Under<B: Layer> = Layered<Stack<B, L>, P>;
+
+    fn under<B: Layer>(self, below: B) -> Self::Under<B> {
+        Layered { layer: Stack::new(below, self.layer), protocol: self.protocol }
+    }
 
     #[inline]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, Box<CloseReason>> {
@@ -74,11 +77,11 @@ impl<L: Layer, P: Protocol> Protocol for Layered<L, P> {
 
     #[inline]
     fn worked(&self) -> u64 {
-        self.protocol.worked()
+        self.layer.worked() + self.protocol.worked()
     }
 
     fn layer(&mut self) -> Option<&mut dyn Layer> {
-        Some(&mut self.layer)
+        self.layer.as_layer()
     }
 
     fn begin(&mut self, host: &mut Host<'_>) {

@@ -15,10 +15,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use getty_core::Layered;
 use getty_core::codec::LengthDelimited;
 use getty_core::layer::tls::Tls;
-use getty_core::{Close, CloseReason, Config, Event, Framed, Memory, Session};
+use getty_core::{Close, CloseReason, Config, Event, Framed, Layered, Memory, Protocol, Session};
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -101,7 +100,7 @@ impl Run {
         let config = Config::builder().idle_both(Duration::from_secs(60)).build().unwrap();
         let ends = layers.map(|layer| End {
             session: Session::new(
-                Layered::new(layer, Framed::new(LengthDelimited::new())),
+                Framed::new(LengthDelimited::new()).under(layer),
                 config.clone(),
                 clock.now(),
             ),

@@ -16,6 +16,7 @@
 //!   [`Progress::unknown`](crate::Progress::unknown).
 
 mod plain;
+mod stack;
 #[cfg(feature = "tls")]
 pub mod tls;
 
@@ -23,50 +24,78 @@ use std::error::Error;
 use std::sync::Arc;
 
 use crate::event::Opened;
-pub use crate::memory::{Sealed, Wire};
+pub use crate::memory::{SealedBuf, WireBuffers};
 pub use plain::Plain;
+pub use stack::Stack;
 
 /// Why a layer failed.
 pub type LayerError = Arc<dyn Error + Send + Sync>;
 
+/// How many received bytes may wait until a layer can use them. A handshake message of TLS has at most 64 KiB.
+pub(crate) const MAX_SEALED: usize = 128 * 1024;
+
+/// The peer sends what a layer can't use.
+#[derive(Debug, thiserror::Error)]
+#[error("the layer can't use {held} received bytes, more than may wait: {MAX_SEALED}")]
+pub(crate) struct TooMuchSealed {
+    pub(crate) held: usize,
+}
+
 /// A machine that stands between a stream of bytes and the protocol above.
 pub trait Layer {
-    /// Takes what it can use from the front of what `wire` received, writes what that says to `plain`, and seals what the
-    /// layer itself has to say, if anything. Called with every received piece, and once with an empty one at the start. Says
-    /// whether the peer has ended the layer in due form; what comes after that is ignored.
+    /// Unseals what it can from the front of `wire.received` into `plain`, and queues the layer's own bytes (handshake,
+    /// alerts) in `wire.sealed`. Called with every received piece, once with nothing at the start, and again once bytes that
+    /// there was no [room](Plain::room) for can be put. Returns true once the peer has closed the layer cleanly and all that it sent is
+    /// unsealed; what follows is ignored.
     ///
     /// # Errors
-    /// The peer broke the layer's rules or is not to be trusted. What the peer is to be told is sealed still. Nothing
-    /// is asked of the layer any more.
-    fn open(&mut self, wire: &mut Wire, plain: &mut Plain<'_>) -> Result<bool, LayerError>;
+    /// The peer broke the layer's rules or is not trusted. Any alert for the peer has been queued. The layer is not called
+    /// again.
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError>;
 
-    /// Whether the layer's handshake is done, so that bytes can be sealed.
-    fn is_open(&self) -> bool;
+    /// Whether the layer's handshake is under way, so that nothing can be sealed yet.
+    fn is_handshaking(&self) -> bool;
 
     /// Seals all of `plain`, at most 64 KiB.
     ///
     /// # Errors
-    /// It can't any more. Nothing is asked of the layer any more.
-    fn seal(&mut self, plain: &[u8], wire: &mut Wire) -> Result<(), LayerError>;
+    /// The layer can seal nothing more. It is not called again.
+    fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError>;
 
-    /// Tells the peer that nothing more follows. Called once at the most, and nothing is sealed after.
-    fn close(&mut self, wire: &mut Wire);
+    /// Queues the layer's end: nothing is sealed after it. Called at most once. The peer may go on sending, and the layer
+    /// goes on unsealing that.
+    fn close(&mut self, wire: &mut WireBuffers);
 
-    /// The transport has ended, and the layer did not say so before.
+    /// The transport has ended, and the layer did not end before.
     ///
     /// # Errors
-    /// That is an error, since the layer has an end of its own.
+    /// The layer has an end of its own, so the stream was cut off.
     fn handle_eof(&mut self) -> Result<(), LayerError>;
 
-    /// Adds what is known of the open layer to `opened`.
+    /// Adds the facts of the layer to `opened`, once its handshake is done.
     fn describe(&mut self, opened: &mut Opened);
+
+    /// Work that the bytes on the wire do not show, as [`Work::bytes`](crate::Work::bytes) counts it. 0 by default.
+    fn worked(&self) -> u64 {
+        0
+    }
+
+    /// The layer that there is: none where an `Option` is `None`. A session without a layer works as if there had never been
+    /// one.
+    #[doc(hidden)]
+    fn as_layer(&mut self) -> Option<&mut dyn Layer>
+    where
+        Self: Sized,
+    {
+        Some(self)
+    }
 }
 
-/// Nothing, or a layer: for programs that choose when they run.
+/// A layer, or none: for programs that choose when they run. With `None` no byte is copied.
 impl<L: Layer> Layer for Option<L> {
-    fn open(&mut self, wire: &mut Wire, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
         match self {
-            Some(layer) => layer.open(wire, plain),
+            Some(layer) => layer.unseal(wire, plain),
             None => {
                 plain.put_slice(&wire.received);
                 wire.received.clear();
@@ -75,11 +104,11 @@ impl<L: Layer> Layer for Option<L> {
         }
     }
 
-    fn is_open(&self) -> bool {
-        self.as_ref().is_none_or(L::is_open)
+    fn is_handshaking(&self) -> bool {
+        self.as_ref().is_some_and(L::is_handshaking)
     }
 
-    fn seal(&mut self, plain: &[u8], wire: &mut Wire) -> Result<(), LayerError> {
+    fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
         match self {
             Some(layer) => layer.seal(plain, wire),
             None => {
@@ -89,7 +118,7 @@ impl<L: Layer> Layer for Option<L> {
         }
     }
 
-    fn close(&mut self, wire: &mut Wire) {
+    fn close(&mut self, wire: &mut WireBuffers) {
         if let Some(layer) = self {
             layer.close(wire);
         }
@@ -103,5 +132,13 @@ impl<L: Layer> Layer for Option<L> {
         if let Some(layer) = self {
             layer.describe(opened);
         }
+    }
+
+    fn worked(&self) -> u64 {
+        self.as_ref().map_or(0, L::worked)
+    }
+
+    fn as_layer(&mut self) -> Option<&mut dyn Layer> {
+        self.as_mut().and_then(L::as_layer)
     }
 }

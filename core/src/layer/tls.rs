@@ -27,7 +27,7 @@ use rustls::{
     ServerConfig,
 };
 
-use super::{Layer, LayerError, Plain, Sealed, Wire};
+use super::{Layer, LayerError, Plain, SealedBuf, WireBuffers};
 use crate::event::Opened;
 pub use crate::event::TlsFacts;
 
@@ -203,7 +203,7 @@ impl Tls {
         Tls { connection, server_name, peer_closed: false, closed: false, is_open: false }
     }
 
-    fn say(&mut self, words: &Words<'_>, wire: &mut Wire) -> Result<(), TlsError> {
+    fn say(&mut self, words: &Words<'_>, wire: &mut WireBuffers) -> Result<(), TlsError> {
         match &mut self.connection {
             Connection::Client(connection) => say(&mut **connection, words, wire),
             Connection::Server(connection) => say(&mut **connection, words, wire),
@@ -229,7 +229,7 @@ impl fmt::Debug for Tls {
 }
 
 impl Layer for Tls {
-    fn open(&mut self, wire: &mut Wire, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
         if self.closed {
             // What comes now is of no interest but for the transport's end; and in builds with debug assertions rustls
             // panics over what it can't open after it said close_notify.
@@ -252,15 +252,15 @@ impl Layer for Tls {
         Ok(self.peer_closed)
     }
 
-    fn is_open(&self) -> bool {
-        self.is_open
+    fn is_handshaking(&self) -> bool {
+        !self.is_open
     }
 
-    fn seal(&mut self, plain: &[u8], wire: &mut Wire) -> Result<(), LayerError> {
+    fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
         self.say(&Words::Plain(plain), wire).map_err(failed)
     }
 
-    fn close(&mut self, wire: &mut Wire) {
+    fn close(&mut self, wire: &mut WireBuffers) {
         self.closed = true;
         // If even that can't be said any more, the peer will find the stream cut off.
         let _ = self.say(&Words::Close, wire);
@@ -317,8 +317,12 @@ impl Process for UnbufferedServerConnection {
 }
 
 /// Takes what is whole in `wire`; says whether the peer ended the connection.
-fn take<C: Process>(connection: &mut C, wire: &mut Wire, plain: &mut Plain<'_>) -> Result<bool, TlsError> {
-    let Wire { received, sealed, .. } = wire;
+fn take<C: Process>(
+    connection: &mut C,
+    wire: &mut WireBuffers,
+    plain: &mut Plain<'_>,
+) -> Result<bool, TlsError> {
+    let WireBuffers { received, sealed, .. } = wire;
     loop {
         let UnbufferedStatus { mut discard, state, .. } = connection.process(received);
         let (done, closed) = match state {
@@ -355,7 +359,7 @@ fn take<C: Process>(connection: &mut C, wire: &mut Wire, plain: &mut Plain<'_>) 
 
 /// The connection has failed: writes the alert that tells the peer. Without one, rustls must not be called again: it would
 /// look at what it has failed on once more.
-fn say_why<C: Process>(connection: &mut C, wire: &mut Wire) {
+fn say_why<C: Process>(connection: &mut C, wire: &mut WireBuffers) {
     while connection.wants_write() {
         let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process(&mut wire.received).state
         else {
@@ -374,7 +378,7 @@ enum Words<'a> {
 }
 
 /// Says `words`. What was received is shown again, since rustls remembers where in it a handshake message begins.
-fn say<C: Process>(connection: &mut C, words: &Words<'_>, wire: &mut Wire) -> Result<(), TlsError> {
+fn say<C: Process>(connection: &mut C, words: &Words<'_>, wire: &mut WireBuffers) -> Result<(), TlsError> {
     let said = try_to_say(connection, words, wire);
     if said.is_err() {
         say_why(connection, wire); // that it ends here, where rustls wants that said
@@ -382,8 +386,12 @@ fn say<C: Process>(connection: &mut C, words: &Words<'_>, wire: &mut Wire) -> Re
     said
 }
 
-fn try_to_say<C: Process>(connection: &mut C, words: &Words<'_>, wire: &mut Wire) -> Result<(), TlsError> {
-    let Wire { received, sealed, .. } = wire;
+fn try_to_say<C: Process>(
+    connection: &mut C,
+    words: &Words<'_>,
+    wire: &mut WireBuffers,
+) -> Result<(), TlsError> {
+    let WireBuffers { received, sealed, .. } = wire;
     loop {
         match connection.process(received).state? {
             ConnectionState::WriteTraffic(mut traffic) => {
@@ -432,7 +440,7 @@ impl From<EncryptError> for Refusal {
 
 /// Writes what `write` does to room of `len` bytes, or to as much as it turns out to want.
 fn put(
-    wire: &mut Sealed,
+    wire: &mut SealedBuf,
     mut len: usize,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, Refusal>,
 ) -> Result<(), TlsError> {

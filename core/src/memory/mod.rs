@@ -5,7 +5,7 @@ mod wire;
 
 pub(crate) use runs::{Kind, Run, Runs};
 pub(crate) use wire::LayerBuffers;
-pub use wire::{Sealed, Wire};
+pub use wire::{SealedBuf, WireBuffers};
 
 use std::fmt;
 

@@ -10,18 +10,71 @@ use crate::hidden::HiddenBytes;
 /// Bytes between the wire and a [`Layer`](crate::layer::Layer).
 #[derive(Default)]
 #[non_exhaustive]
-pub struct Wire {
-    /// Received, not opened yet.
+pub struct WireBuffers {
+    /// Received, not unsealed yet.
     pub received: BytesMut,
     /// Sealed, not written yet.
-    pub sealed: Sealed,
+    pub sealed: SealedBuf,
+    /// The bytes between the layers of a [`Stack`](crate::layer::Stack).
+    between: Option<Box<WireBuffers>>,
 }
 
-impl fmt::Debug for Wire {
+impl WireBuffers {
+    /// Lends out the bytes between the layers of a stack. They come back with [`put_back`](Self::put_back).
+    pub(crate) fn take_between(&mut self) -> Box<WireBuffers> {
+        self.between.take().unwrap_or_default()
+    }
+
+    pub(crate) fn put_back(&mut self, between: Box<WireBuffers>) {
+        self.between = Some(between);
+    }
+
+    fn is_empty(&self) -> bool {
+        let is_empty_between = self.between.as_ref().is_none_or(|between| between.is_empty());
+        self.received.is_empty() && self.sealed.is_empty() && is_empty_between
+    }
+
+    fn clear(&mut self) {
+        self.received.clear();
+        self.sealed.clear();
+        if let Some(between) = &mut self.between {
+            between.clear();
+        }
+    }
+
+    /// Gives up what grew beyond `keep`.
+    fn shrink(&mut self, keep: usize) {
+        if self.received.capacity() > keep {
+            self.received = BytesMut::new();
+        }
+        if self.sealed.bytes.len() > keep {
+            self.sealed = SealedBuf::default();
+        }
+        if let Some(between) = &mut self.between {
+            between.shrink(keep);
+        }
+    }
+
+    /// Appends a copy of what `other` holds, in memory of its own size if this holds nothing.
+    fn append(&mut self, other: &WireBuffers) {
+        if self.received.capacity() == 0 {
+            self.received = copy::copy(&other.received);
+        } else {
+            copy::append(&mut self.received, &other.received);
+        }
+        self.sealed.put_slice(other.sealed.as_slice());
+        if let Some(between) = other.between.as_ref().filter(|between| !between.is_empty()) {
+            self.between.get_or_insert_default().append(between);
+        }
+    }
+}
+
+impl fmt::Debug for WireBuffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire")
+        f.debug_struct("WireBuffers")
             .field("received", &HiddenBytes(self.received.len()))
             .field("sealed", &self.sealed)
+            .field("between", &self.between)
             .finish()
     }
 }
@@ -29,7 +82,7 @@ impl fmt::Debug for Wire {
 /// The bytes of the wire, and what they stand for.
 #[derive(Debug, Default)]
 pub(crate) struct LayerBuffers {
-    pub(crate) wire: Wire,
+    pub(crate) wire: WireBuffers,
     /// How many plain bytes the sealed ones stand for.
     pub(crate) sealed_plain: usize,
     /// Some of it was written.
@@ -38,19 +91,14 @@ pub(crate) struct LayerBuffers {
 
 impl LayerBuffers {
     pub(crate) fn is_empty(&self) -> bool {
-        self.wire.received.is_empty() && self.wire.sealed.is_empty()
+        self.wire.is_empty()
     }
 
     /// Forgets what it holds, and gives up what grew beyond `keep`.
     pub(crate) fn reset(&mut self, keep: usize) {
-        self.wire.received.clear();
-        if self.wire.received.capacity() > keep {
-            self.wire.received = BytesMut::new();
-        }
+        self.wire.clear();
+        self.wire.shrink(keep);
         self.clear_sealed();
-        if self.wire.sealed.bytes.len() > keep {
-            self.wire.sealed = Sealed::default();
-        }
     }
 
     /// Forgets what was sealed.
@@ -62,21 +110,18 @@ impl LayerBuffers {
 
     /// Leaves what it holds to `own`, which is empty, in memory of its own size.
     pub(crate) fn leave_to(&mut self, own: &mut LayerBuffers) {
-        own.wire.received = copy::copy(&self.wire.received);
-        own.wire.sealed = Sealed::default();
-        own.wire.sealed.put_slice(self.wire.sealed.as_slice());
+        own.wire = WireBuffers::default();
+        own.wire.append(&self.wire);
         own.sealed_plain = self.sealed_plain;
         own.partly_written = self.partly_written;
-        self.wire.received.clear();
+        self.wire.clear();
         self.clear_sealed();
     }
 
     /// Takes what `own` holds, into empty arenas.
     pub(crate) fn take_over(&mut self, own: &mut LayerBuffers) {
-        self.wire.received.clear();
-        copy::append(&mut self.wire.received, &own.wire.received);
-        self.wire.sealed.clear();
-        self.wire.sealed.put_slice(own.wire.sealed.as_slice());
+        self.wire.clear();
+        self.wire.append(&own.wire);
         self.sealed_plain = own.sealed_plain;
         self.partly_written = own.partly_written;
         *own = LayerBuffers::default();
@@ -85,20 +130,20 @@ impl LayerBuffers {
 
 /// Takes the bytes that a [`Layer`](crate::layer::Layer) wants on the wire.
 #[derive(Default)]
-pub struct Sealed {
+pub struct SealedBuf {
     /// Once initialised, room stays so: nothing is zeroed per batch.
     bytes: Vec<u8>,
     from: usize,
     to: usize,
 }
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for SealedBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sealed").field(&HiddenBytes(self.len())).finish()
+        f.debug_tuple("SealedBuf").field(&HiddenBytes(self.len())).finish()
     }
 }
 
-impl Sealed {
+impl SealedBuf {
     /// Room for `len` bytes; say with [`filled`](Self::filled) how many of them were written.
     pub fn room(&mut self, len: usize) -> &mut [u8] {
         let end = self.to + len;

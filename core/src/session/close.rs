@@ -49,6 +49,9 @@ impl State {
                 buffers.received.clear();
             }
             self.inbox.reset();
+            // What the layer did not unseal is of no interest any longer.
+            self.layer_waits = false;
+            self.read_ended |= std::mem::take(&mut self.wire_ended);
         }
     }
 

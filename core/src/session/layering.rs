@@ -9,15 +9,15 @@ use super::phase::Phase;
 use super::state::{READ_STEP, State};
 use crate::close::CloseReason;
 use crate::deadline::Deadline;
-use crate::layer::{Layer, LayerError, Plain};
+use crate::layer::{Layer, LayerError, MAX_SEALED, Plain, TooMuchSealed};
 use crate::memory::READ_ARENA;
 use crate::time::Timestamp;
 
 /// How many bytes are sealed at a time: what a socket takes in one write or two.
 const BATCH: usize = 64 * 1024;
 
-/// How many received bytes may wait until a layer can use them. A handshake message of TLS has 64 KiB at the most.
-const MAX_UNOPENED: usize = 128 * 1024;
+/// Room for unsealed bytes that are not decoded: a layer that makes more of what it received waits until it can go on.
+const PLAIN_ROOM: usize = 128 * 1024;
 
 /// So many bytes that a layer uses and that say nothing to the protocol count as a frame: a change of keys of TLS takes 27
 /// bytes, and as long as dozens of frames.
@@ -40,17 +40,10 @@ pub(super) enum LayerState {
     Failed,
 }
 
-/// The peer sends what a layer can't use.
-#[derive(Debug, thiserror::Error)]
-#[error("the layer can't use {held} bytes that came, more than may wait: {MAX_UNOPENED}")]
-struct TooMuchUnopened {
-    held: usize,
-}
-
 impl State {
-    /// The session has a layer, which begins with a handshake unless it is open already.
-    pub(super) fn begin_layer(&mut self, is_open: bool) {
-        if is_open {
+    /// The session has a layer, which begins with a handshake if `is_handshaking`.
+    pub(super) fn begin_layer(&mut self, is_handshaking: bool) {
+        if !is_handshaking {
             self.layer = LayerState::Open { dear: false };
         } else {
             self.layer = LayerState::Opening;
@@ -107,7 +100,7 @@ impl State {
     }
 
     /// Takes what was received through the layer; the last `new` bytes are new.
-    pub(super) fn open_layer(&mut self, layer: &mut dyn Layer, new: usize) {
+    pub(super) fn unseal(&mut self, layer: &mut dyn Layer, new: usize) {
         let keeps = self.keeps_input();
         let buffers = self.buffers.get_or_insert_default();
         let wire = &mut buffers.layer.wire;
@@ -122,8 +115,10 @@ impl State {
             return;
         }
         let before = buffers.layer.wire.received.len();
-        let mut plain = Plain::new(keeps.then_some(&mut buffers.received));
-        let result = layer.open(&mut buffers.layer.wire, &mut plain);
+        let room = PLAIN_ROOM.saturating_sub(buffers.received.len()).max(1);
+        let mut plain = Plain::new(keeps.then_some(&mut buffers.received), room);
+        let result = layer.unseal(&mut buffers.layer.wire, &mut plain);
+        self.layer_waits = plain.room() == 0;
         let (pieces, bytes) = plain.put();
         let used = before.saturating_sub(buffers.layer.wire.received.len());
         let overhead = used.saturating_sub(bytes);
@@ -133,19 +128,33 @@ impl State {
         }
         let held = buffers.layer.wire.received.len();
         self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
-        if layer.is_open() && self.layer == LayerState::Opening {
+        if !layer.is_handshaking() && self.layer == LayerState::Opening {
             self.layer = LayerState::Open { dear: false };
             self.open_without_handshake(); // whatever else there is comes after
         }
         match result {
             Err(error) => self.fail_layer(error),
-            Ok(_) if held > MAX_UNOPENED => self.fail_layer(Arc::new(TooMuchUnopened { held })),
+            Ok(_) if held > MAX_SEALED && !self.layer_waits => {
+                self.fail_layer(Arc::new(TooMuchSealed { held }))
+            }
             Ok(true) => {
                 self.buffers.get_or_insert_default().layer.wire.received.clear();
                 self.handle_eof(self.now);
             }
             Ok(false) => {}
         }
+    }
+
+    /// Lets the layer go on where it had to wait for room. Returns false if it did not.
+    #[cold]
+    pub(super) fn unseal_more(&mut self, layer: Option<&mut dyn Layer>) -> bool {
+        let Some(layer) = layer.filter(|_| self.layer_waits) else { return false };
+        self.layer_waits = false;
+        self.unseal(layer, 0);
+        if !self.layer_waits && std::mem::take(&mut self.wire_ended) {
+            self.handle_layer_eof(layer, self.now);
+        }
+        true
     }
 
     /// Whether a piece of the layer's has come in part.
@@ -167,6 +176,10 @@ impl State {
     /// The transport has ended.
     pub(super) fn handle_layer_eof(&mut self, layer: &mut dyn Layer, now: Timestamp) {
         self.clock(now);
+        if self.layer_waits {
+            self.wire_ended = true;
+            return;
+        }
         let counts = matches!(self.phase, Phase::Open | Phase::Draining) && !self.read_ended;
         match layer.handle_eof() {
             Err(error) if counts && matches!(self.layer, LayerState::Open { .. }) => {
@@ -183,7 +196,7 @@ impl State {
     /// Seals what waits, if what was sealed before is written.
     pub(super) fn seal(&mut self, layer: &mut dyn Layer) {
         if self.layer == LayerState::Opening && !self.layer_ends {
-            self.open_layer(layer, 0);
+            self.unseal(layer, 0);
         }
         let is_open = matches!(self.layer, LayerState::Open { .. });
         if self.layer_ends && !is_open {

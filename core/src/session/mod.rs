@@ -242,7 +242,7 @@ impl<P: Protocol> Session<P> {
     pub fn new(mut protocol: P, config: Arc<Config>, now: Timestamp) -> Self {
         let mut state = State::new(config, now);
         if let Some(layer) = protocol.layer() {
-            state.begin_layer(layer.is_open());
+            state.begin_layer(layer.is_handshaking());
         }
         protocol.begin(&mut Host::new(&mut state));
         state.open_without_handshake();
@@ -296,7 +296,7 @@ impl<P: Protocol> Session<P> {
     fn receive_through_layer(&mut self, n: usize) {
         self.state.count_read(n);
         if let Some(layer) = self.protocol.layer() {
-            self.state.open_layer(layer, n);
+            self.state.unseal(layer, n);
         }
         self.state.watch_unopened();
     }
@@ -423,6 +423,9 @@ impl<P: Protocol> Session<P> {
             let Session { protocol, state } = self;
             let before = state.buffers.as_ref().map_or(0, |b| b.received.len());
             if !state.inbox.is_worth_decoding(before) {
+                if state.layer_waits && state.unseal_more(protocol.layer()) {
+                    continue;
+                }
                 return self.poll_undecodable();
             }
             if let Some(buffers) = &mut state.buffers {
@@ -443,7 +446,9 @@ impl<P: Protocol> Session<P> {
                     Ok(Found::Control) if left < before => self.act_on_control(),
                     other => {
                         state.undecoded(other.map(Found::erase), left);
-                        return self.poll_undecodable();
+                        if !state.layer_waits {
+                            return self.poll_undecodable();
+                        }
                     }
                 }
             }
@@ -511,8 +516,14 @@ impl<P: Protocol> Session<P> {
     /// Decodes what is not for the application: the opening handshake, and what comes before the peer's part of the
     /// closing one.
     fn decode_handshake(&mut self) {
-        while self.state.has_handshake_to_decode() {
+        loop {
             let Session { protocol, state } = self;
+            if !state.has_handshake_to_decode() {
+                if state.may_unseal_handshake() && state.unseal_more(protocol.layer()) {
+                    continue;
+                }
+                break;
+            }
             let Some(buffers) = &mut state.buffers else { return };
             let before = buffers.received.len();
             let mut src = buffers.received.source(state.config.max_frame());

@@ -22,9 +22,16 @@ pub type Out<P> = <<P as Protocol>::Messages as Messages>::Out;
 
 /// How messages lie on a stream of bytes. Sealed: implemented for [`Framed`](crate::Framed), for `WebSocket` (feature
 /// `websocket`), and for [`Layered`](crate::Layered) over either.
-pub trait Protocol: Sealed {
+pub trait Protocol: Sealed + Sized {
     /// The application's messages.
     type Messages: Messages;
+
+    /// The protocol on top of the layer `L`. Where it is on top of a layer already, `L` comes below that one and the two become
+    /// one [`Stack`](crate::layer::Stack): a session has one layer.
+    type Under<L: Layer>: Protocol<Messages = Self::Messages>;
+
+    /// Puts `layer` below the protocol.
+    fn under<L: Layer>(self, layer: L) -> Self::Under<L>;
 
     /// Consumes one message from `src`, or something that is no message, if a whole one is there.
     #[doc(hidden)]

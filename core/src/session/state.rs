@@ -101,6 +101,10 @@ pub(super) struct State {
     pub(super) layer_speaks: bool,
     /// The layer is to be ended before the transport is.
     pub(super) layer_ends: bool,
+    /// The layer has more to unseal than there was room for.
+    pub(super) layer_waits: bool,
+    /// The transport has ended, and the layer does not know yet.
+    pub(super) wire_ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -156,6 +160,8 @@ impl State {
             layer: LayerState::None,
             layer_speaks: false,
             layer_ends: false,
+            layer_waits: false,
+            wire_ended: false,
         }
     }
 
@@ -413,6 +419,11 @@ impl State {
             && self.inbox.is_worth_decoding(buffered)
     }
 
+    /// Whether the layer may go on with what belongs to a handshake.
+    pub(super) fn may_unseal_handshake(&self) -> bool {
+        self.layer_waits && self.is_shaking_hands() && !self.awaits_verdict && self.dues.is_empty()
+    }
+
     /// Whether messages are delivered in this phase.
     pub(super) fn is_delivering(&self) -> bool {
         self.phase.delivers()
@@ -429,13 +440,16 @@ impl State {
         let quiet = match self.phase {
             Phase::Open => {
                 let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
-                let decodable =
-                    self.inbox.is_worth_decoding(buffered) || self.read_ended && !self.read_end_told;
+                let decodable = self.inbox.is_worth_decoding(buffered)
+                    || self.layer_waits
+                    || self.read_ended && !self.read_end_told;
                 self.is_suspended() || !decodable
             }
             Phase::Draining | Phase::LastMessages | Phase::Closed => false,
-            Phase::Opening => !self.read_ended && !self.has_handshake_to_decode(),
-            Phase::Flushing => !self.has_handshake_to_decode(),
+            Phase::Opening => {
+                !self.read_ended && !self.has_handshake_to_decode() && !self.may_unseal_handshake()
+            }
+            Phase::Flushing => !self.has_handshake_to_decode() && !self.may_unseal_handshake(),
             Phase::HalfClosed | Phase::Ended => true,
         };
         self.pending != 0 || !self.dues.is_empty() || !quiet
@@ -445,10 +459,18 @@ impl State {
         match self.phase {
             Phase::Open => {
                 let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
-                !self.read_ended && !self.is_suspended() && !self.inbox.is_worth_decoding(buffered)
+                !self.read_ended
+                    && !self.is_suspended()
+                    && !self.inbox.is_worth_decoding(buffered)
+                    && !self.layer_waits
             }
-            Phase::Opening => !self.read_ended && !self.awaits_verdict && !self.has_handshake_to_decode(),
-            Phase::Flushing => !self.read_ended && !self.has_handshake_to_decode(),
+            Phase::Opening => {
+                !self.read_ended
+                    && !self.awaits_verdict
+                    && !self.has_handshake_to_decode()
+                    && !self.layer_waits
+            }
+            Phase::Flushing => !self.read_ended && !self.has_handshake_to_decode() && !self.layer_waits,
             Phase::HalfClosed => !self.read_ended,
             Phase::Draining | Phase::LastMessages | Phase::Closed | Phase::Ended => false,
         }

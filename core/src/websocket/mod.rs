@@ -93,6 +93,8 @@ use crate::deadline::{Deadline, Idle};
 use crate::deflate::{Compressor, Inflater};
 use crate::event::Opened;
 use crate::hidden::HiddenBytes;
+use crate::layer::Layer;
+use crate::layered::Layered;
 use crate::session::{Due, Found, Host, In, Out, Protocol, Sealed, Unfinished};
 use crate::time::Timestamp;
 use frame::{Opcode, header_len};
@@ -369,6 +371,11 @@ impl<F: Form> Sealed for WebSocket<F> {}
 
 impl<F: Form> Protocol for WebSocket<F> {
     type Messages = F::Messages;
+    type Under<L: Layer> = Layered<L, Self>;
+
+    fn under<L: Layer>(self, layer: L) -> Layered<L, Self> {
+        Layered::new(layer, self)
+    }
 
     #[inline(always)]
     #[expect(clippy::needless_question_mark, reason = "as in `Reader::read`")]

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use getty_core::codec::LengthDelimited;
-use getty_core::layer::{Layer, LayerError, Plain, Wire};
+use getty_core::layer::{Layer, LayerError, Plain, Stack, WireBuffers};
 use getty_core::websocket::{Accept, ServerOptions, Verdict, WebSocket};
-use getty_core::{Close, CloseReason, Config, Deadline, Event, Framed, Layered, Opened, Session, Timestamp};
+use getty_core::{
+    Close, CloseReason, Config, Deadline, Event, Framed, Layered, Opened, Protocol, Session, Timestamp,
+};
 use testkit::pair::{Pair, Split, Wire as Link};
 use testkit::websocket::peers::{Frame, REQUEST};
 
@@ -28,7 +30,7 @@ fn block(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Layer for Blocks {
-    fn open(&mut self, wire: &mut Wire, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
         while let Some((length, rest)) = wire.received.split_first_chunk::<4>() {
             let length = u32::from_be_bytes(*length) as usize;
             if length == 0 {
@@ -41,16 +43,16 @@ impl Layer for Blocks {
         Ok(false)
     }
 
-    fn is_open(&self) -> bool {
-        true
+    fn is_handshaking(&self) -> bool {
+        false
     }
 
-    fn seal(&mut self, plain: &[u8], wire: &mut Wire) -> Result<(), LayerError> {
+    fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
         wire.sealed.put_slice(&block(plain));
         Ok(())
     }
 
-    fn close(&mut self, wire: &mut Wire) {
+    fn close(&mut self, wire: &mut WireBuffers) {
         wire.sealed.put_slice(&block(b""));
     }
 
@@ -64,7 +66,7 @@ impl Layer for Blocks {
 type Plainly = Framed<LengthDelimited>;
 
 fn layered<L: Layer>(layer: L) -> Layered<L, Plainly> {
-    Layered::new(layer, Framed::new(LengthDelimited::new()))
+    Framed::new(LengthDelimited::new()).under(layer)
 }
 
 fn session() -> Session<Layered<Blocks, Plainly>> {
@@ -99,7 +101,7 @@ fn messages_and_a_graceful_close_go_through_it() {
 }
 
 /// What `session` says in the end.
-fn reason(session: &mut Session<Layered<Blocks, Plainly>>) -> Box<CloseReason> {
+fn reason<L: Layer>(session: &mut Session<Layered<L, Plainly>>) -> Box<CloseReason> {
     loop {
         match session.poll_event() {
             Some(Event::Closed(reason)) => return reason,
@@ -132,14 +134,14 @@ fn what_a_layer_cannot_use_is_not_kept_without_bound() {
     }
     assert_eq!(held, 128 * 1024 + 4, "the first piece past the limit ends it");
     let reason = reason(&mut session).to_string();
-    assert!(reason.contains("the layer can't use 131076 bytes"), "{reason}");
+    assert!(reason.contains("the layer can't use 131076 received bytes"), "{reason}");
 }
 
 /// What the layer opens in between is none of the message's, and neither is the layer's own weight.
 #[test]
 fn an_unfinished_message_meets_its_deadline_through_a_layer_too() {
     let secs = |n| Timestamp::from_origin(Duration::from_secs(n));
-    let protocol = Layered::new(Blocks, WebSocket::server(ServerOptions::new()));
+    let protocol = WebSocket::server(ServerOptions::new()).under(Blocks);
     let mut session = Session::new(protocol, Arc::default(), Timestamp::ORIGIN);
     session.handle_input(secs(0), &block(format!("{REQUEST}\r\n").as_bytes()));
     assert!(matches!(session.poll_event(), Some(Event::Request(_))));
@@ -163,4 +165,160 @@ fn an_unfinished_message_meets_its_deadline_through_a_layer_too() {
     session.handle_timeout(secs(30));
     let Some(Event::Closed(reason)) = session.poll_event() else { panic!("it goes on") };
     assert!(matches!(*reason, CloseReason::Timeout(Deadline::PartialFrame)), "{reason}");
+}
+
+/// Turns bits by a number, and ends as the layers around it do.
+#[derive(Debug, Default)]
+struct Xor(u8);
+
+impl Layer for Xor {
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+        plain.put_slice(&wire.received.iter().map(|byte| byte ^ self.0).collect::<Vec<_>>());
+        wire.received.clear();
+        Ok(false)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        false
+    }
+
+    fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
+        wire.sealed.put_slice(&plain.iter().map(|byte| byte ^ self.0).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    fn close(&mut self, _: &mut WireBuffers) {}
+
+    fn handle_eof(&mut self) -> Result<(), LayerError> {
+        Ok(())
+    }
+
+    fn describe(&mut self, _: &mut Opened) {}
+}
+
+#[test]
+fn a_layer_below_a_layer_is_not_skipped() {
+    let protocol = layered(Blocks).under(Xor(1)).under(Xor(2));
+    let mut session = Session::new(protocol, Arc::default(), Timestamp::ORIGIN);
+    session.send(Bytes::from("x")).unwrap();
+    let mut outbound = session.outbound(Timestamp::ORIGIN);
+    let wire = outbound.copy_to_bytes(outbound.remaining());
+    let expected: Vec<u8> = block(&[0, 0, 0, 1, b'x']).iter().map(|byte| byte ^ 3).collect();
+    assert_eq!(wire, expected);
+    drop(outbound);
+    session.handle_input(Timestamp::ORIGIN, &wire);
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+    assert!(matches!(session.poll_event(), Some(Event::Message(message)) if message == "x"));
+}
+
+/// Makes a kilobyte of zeros of each byte, and no more of them than there is room for.
+#[derive(Debug, Default)]
+struct Zeros {
+    left: usize,
+    most: usize,
+}
+
+impl Layer for Zeros {
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+        let room = plain.room();
+        while plain.room() > 0 {
+            if self.left == 0 {
+                if wire.received.is_empty() {
+                    break;
+                }
+                wire.received.advance(1);
+                self.left = 1024;
+            }
+            let n = self.left.min(plain.room());
+            plain.put_slice(&vec![0; n]);
+            self.left -= n;
+        }
+        self.most = self.most.max(room - plain.room());
+        Ok(false)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        false
+    }
+
+    fn seal(&mut self, _: &[u8], _: &mut WireBuffers) -> Result<(), LayerError> {
+        Ok(())
+    }
+
+    fn close(&mut self, _: &mut WireBuffers) {}
+
+    fn handle_eof(&mut self) -> Result<(), LayerError> {
+        assert_eq!(self.left, 0, "it was not called again");
+        Ok(())
+    }
+
+    fn describe(&mut self, _: &mut Opened) {}
+}
+
+/// Feeds a layer that expands what it receives: as a session's only one, next to the wire, and next to the protocol.
+fn expand<L: Layer>(layer: L, zeros: impl Fn(&L) -> &Zeros) {
+    const BYTES: usize = 4000;
+    let mut session = Session::new(layered(layer), Arc::default(), Timestamp::ORIGIN);
+    session.handle_input(Timestamp::ORIGIN, &[9; BYTES]);
+    session.handle_eof(Timestamp::ORIGIN);
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+    let mut messages = 0;
+    while let Some(event) = session.poll_event() {
+        match event {
+            Event::Message(message) => {
+                assert!(message.is_empty());
+                messages += 1;
+                // A length of zero is a message: 4 bytes. What waits is bounded, and nothing more is read.
+                assert!(session.stats().buffered <= 130 * 1024 + BYTES, "{}", session.stats());
+                assert!(!session.wants_read());
+            }
+            Event::ReadEnd => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(messages, BYTES * 1024 / 4);
+    let most = zeros(session.protocol().layer()).most;
+    assert!(most <= 128 * 1024, "{most}");
+}
+
+#[test]
+fn a_layer_that_expands_is_called_again_when_there_is_room() {
+    expand(Zeros::default(), |zeros| zeros);
+    expand(Stack::new(Zeros::default(), Xor(0)), Stack::outer);
+    expand(Stack::new(Xor(1), Zeros::default()), Stack::inner);
+}
+
+#[test]
+fn a_session_that_closes_while_a_layer_waits_for_room_ends_with_its_peer() {
+    for ended in [false, true] {
+        let mut session = Session::new(layered(Zeros::default()), Arc::default(), Timestamp::ORIGIN);
+        session.handle_input(Timestamp::ORIGIN, &[9; 4000]);
+        if ended {
+            session.handle_eof(Timestamp::ORIGIN);
+        }
+        assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+        assert!(matches!(session.poll_event(), Some(Event::Message(_))));
+        session.close(Timestamp::ORIGIN, Close::graceful());
+        assert_eq!(session.wants_read(), !ended);
+        if !ended {
+            session.handle_input(Timestamp::ORIGIN, &[9]);
+            session.handle_eof(Timestamp::ORIGIN);
+        }
+        drop(session.outbound(Timestamp::ORIGIN));
+        assert!(session.wants_shutdown());
+        session.handle_shutdown(Timestamp::ORIGIN);
+        assert!(matches!(&*reason(&mut session), CloseReason::Local { flushed: true }));
+    }
+}
+
+/// `None` is no layer: nothing is copied into a buffer of a layer, in either direction.
+#[test]
+fn no_layer_copies_nothing() {
+    let mut session = Session::new(layered(None::<Blocks>), Arc::default(), Timestamp::ORIGIN);
+    let payload = Bytes::from(vec![7; 100_000]);
+    session.send(payload.clone()).unwrap();
+    let mut outbound = session.outbound(Timestamp::ORIGIN);
+    outbound.advance(4);
+    assert_eq!(outbound.chunk().as_ptr(), payload.as_ptr(), "it is sent from where it lies");
+    drop(outbound);
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use getty_core::layer::Layer;
 use getty_core::layer::tls::{TlsError, TlsFacts};
-use getty_core::{Close, CloseReason, Config, Deadline, Event, Memory, StreamProtocol};
+use getty_core::{Close, CloseReason, Config, Deadline, Event, Memory, Protocol};
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
@@ -26,7 +27,7 @@ fn pair(world: &World) -> Pair<Secure> {
 }
 
 /// Closes when the peer has ended its stream, as listeners do by default.
-fn closes_on_read_end<P: StreamProtocol>(end: &mut End<P>) {
+fn closes_on_read_end<P: Protocol>(end: &mut End<P>) {
     end.on_event(|session, now, event| {
         if matches!(event, Event::ReadEnd) {
             session.close(now, Close::graceful());
@@ -47,7 +48,7 @@ fn told(end: &End<Secure>) -> Vec<String> {
     end.events.iter().map(|(_, event)| words(event)).collect()
 }
 
-fn tls_error<P: StreamProtocol>(end: &End<P>) -> TlsError {
+fn tls_error<P: Protocol>(end: &End<P>) -> TlsError {
     match end.close_reason() {
         Some(CloseReason::Layer(error)) => error.downcast_ref::<TlsError>().unwrap().clone(),
         other => panic!("expected an error of TLS, not {other:?}"),
@@ -443,7 +444,6 @@ fn a_hello_in_fragments_is_as_good() {
 /// For programs that choose when they run: nothing is as good as no layer, and something as the layer itself.
 #[test]
 fn a_layer_may_be_there_or_not() {
-    use getty_core::Layered;
     use getty_core::layer::tls::Tls;
 
     let world = World::new();
@@ -451,7 +451,7 @@ fn a_layer_may_be_there_or_not() {
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
         let ours = secure.then(|| Tls::client(Arc::new(world.client_config()), name).unwrap());
         let theirs = secure.then(|| Tls::server(&Arc::new(world.server_config())).unwrap());
-        let mut pair = Pair::new(Layered::new(ours, plain()), Layered::new(theirs, plain()), config());
+        let mut pair = Pair::new(plain().under(ours), plain().under(theirs), config());
         closes_on_read_end(&mut pair.b);
         pair.settle();
         pair.a.session.send(Bytes::from("hello")).unwrap();
@@ -462,6 +462,58 @@ fn a_layer_may_be_there_or_not() {
         let bare = pair.a.session.stats().sent.bytes == 9;
         assert_eq!(bare, !secure, "nothing is added where there is no layer");
     }
+}
+
+/// Layers put below each other are one stack, next to the wire the one that was put last.
+#[test]
+fn tls_goes_over_tls() {
+    let world = World::new();
+    for split in [Split::Whole, Split::Every(1)] {
+        let ours = client(world.client_config(), client(world.client_config(), plain()));
+        let theirs = server(world.server_config(), server(world.server_config(), plain()));
+        let mut pair = Pair::new(ours, theirs, config()).wires(Wire { split, ..Wire::default() }).lending();
+        pair.b.on_event(|session, now, event| match event {
+            Event::Message(message) => drop(session.send(message.clone()).unwrap()),
+            Event::ReadEnd => session.close(now, Close::graceful()),
+            _ => {}
+        });
+        pair.settle();
+        let stack = pair.a.session.protocol().layer();
+        assert!(!stack.outer().is_handshaking() && !stack.inner().is_handshaking());
+        let sent = [Bytes::from("hello"), Bytes::from(vec![7; 300_000]), Bytes::new()];
+        for message in &sent {
+            pair.a.session.send(message.clone()).unwrap();
+            pair.settle();
+        }
+        assert_eq!(pair.a.messages(), sent);
+        pair.a.session.close(pair.clock.now(), Close::graceful());
+        assert!(pair.run_until_closed(secs(1)));
+        for reason in [pair.a.close_reason(), pair.b.close_reason()] {
+            assert!(reason.is_some_and(CloseReason::is_clean), "{reason:?}");
+        }
+    }
+}
+
+#[test]
+fn what_fails_in_a_stack_is_the_reason() {
+    let world = World::new();
+    // The inner server's certificate is of nobody that the client trusts.
+    let stranger = World::new();
+    let ours = client(world.client_config(), client(world.client_config(), plain()));
+    let theirs = server(world.server_config(), server(stranger.server_config(), plain()));
+    let mut pair = Pair::new(ours, theirs, config());
+    pair.settle();
+    assert!(matches!(tls_error(&pair.a), TlsError::Certificate(_)));
+    assert!(matches!(tls_error(&pair.b), TlsError::Refused(_)), "the alert went through the outer layer");
+
+    // The outer one ends, and the inner one does not.
+    let ours = client(world.client_config(), plain());
+    let theirs = server(world.server_config(), server(world.server_config(), plain()));
+    let mut pair = Pair::new(ours, theirs, config());
+    pair.settle();
+    pair.a.session.close(pair.clock.now(), Close::graceful());
+    pair.settle();
+    assert_eq!(tls_error(&pair.b), TlsError::EndedInHandshake);
 }
 
 /// A wall clock that the test sets.

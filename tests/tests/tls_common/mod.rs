@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use getty_core::Layered;
+use getty_core::Protocol;
 use getty_core::layer::tls::Tls;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
@@ -152,22 +152,18 @@ pub fn client_config(trusted: &Authority, version: &'static SupportedProtocolVer
 }
 
 /// The client's end of `protocol`, for the server `localhost`.
-pub fn client<P: getty_core::StreamProtocol>(config: ClientConfig, protocol: P) -> Layered<Tls, P> {
+pub fn client<P: Protocol>(config: ClientConfig, protocol: P) -> P::Under<Tls> {
     client_of("localhost", Arc::new(config), protocol)
 }
 
-pub fn client_of<P: getty_core::StreamProtocol>(
-    name: &'static str,
-    config: Arc<ClientConfig>,
-    protocol: P,
-) -> Layered<Tls, P> {
-    Layered::new(Tls::client(config, ServerName::try_from(name).unwrap()).unwrap(), protocol)
+pub fn client_of<P: Protocol>(name: &'static str, config: Arc<ClientConfig>, protocol: P) -> P::Under<Tls> {
+    protocol.under(Tls::client(config, ServerName::try_from(name).unwrap()).unwrap())
 }
 
-pub fn server<P: getty_core::StreamProtocol>(config: ServerConfig, protocol: P) -> Layered<Tls, P> {
+pub fn server<P: Protocol>(config: ServerConfig, protocol: P) -> P::Under<Tls> {
     server_of(&Arc::new(config), protocol)
 }
 
-pub fn server_of<P: getty_core::StreamProtocol>(config: &Arc<ServerConfig>, protocol: P) -> Layered<Tls, P> {
-    Layered::new(Tls::server(config).unwrap(), protocol)
+pub fn server_of<P: Protocol>(config: &Arc<ServerConfig>, protocol: P) -> P::Under<Tls> {
+    protocol.under(Tls::server(config).unwrap())
 }

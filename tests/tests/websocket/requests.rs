@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use getty_core::codec::{LengthDelimited, Raw, Sink, Source};
 use getty_core::datagram::{PacketOptions, Packets, RecvBatch};
-use getty_core::layer::{Layer, Plain, Wire};
+use getty_core::layer::{Layer, Plain, WireBuffers};
 use getty_core::websocket::{
     Accept, ClientRequest, Deflate, Message, Part, Parts, Response, ServerOptions, Verdict, WebSocket,
 };
@@ -198,9 +198,9 @@ fn debug_of_a_session_shows_no_payload() {
     #[derive(Default)]
     struct Peeks(String);
     impl Layer for Peeks {
-        fn open(
+        fn unseal(
             &mut self,
-            wire: &mut Wire,
+            wire: &mut WireBuffers,
             plain: &mut Plain<'_>,
         ) -> Result<bool, getty_core::layer::LayerError> {
             plain.put_slice(&wire.received);
@@ -208,19 +208,19 @@ fn debug_of_a_session_shows_no_payload() {
             self.0 = format!("{wire:?} {wire:#?} {plain:?} {plain:#?}");
             Ok(false)
         }
-        fn is_open(&self) -> bool {
-            true
+        fn is_handshaking(&self) -> bool {
+            false
         }
-        fn seal(&mut self, _: &[u8], _: &mut Wire) -> Result<(), getty_core::layer::LayerError> {
+        fn seal(&mut self, _: &[u8], _: &mut WireBuffers) -> Result<(), getty_core::layer::LayerError> {
             Ok(())
         }
-        fn close(&mut self, _: &mut Wire) {}
+        fn close(&mut self, _: &mut WireBuffers) {}
         fn handle_eof(&mut self) -> Result<(), getty_core::layer::LayerError> {
             Ok(())
         }
         fn describe(&mut self, _: &mut getty_core::Opened) {}
     }
-    let layered = getty_core::Layered::new(Peeks::default(), Framed::new(LengthDelimited::new()));
+    let layered = Framed::new(LengthDelimited::new()).under(Peeks::default());
     let mut layered = Session::new(layered, Arc::default(), Timestamp::ORIGIN);
     layered.handle_input(Timestamp::ORIGIN, format!("\0\0\0\u{20}{SECRET}").as_bytes());
     let seen = &layered.protocol().layer().0;

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use getty_core::Layered;
 use getty_core::StreamProtocol;
 use getty_core::layer::tls::Tls;
 use rustls::client::WebPkiServerVerifier;
@@ -67,17 +66,17 @@ impl ClientTls {
 }
 
 impl Security for ClientTls {
-    type Over<P: StreamProtocol> = Layered<Tls, P>;
+    type Over<P: StreamProtocol> = P::Under<Tls>;
 
     const IS_SECURE: bool = true;
 
-    fn cover<P: StreamProtocol>(&self, host: &str, protocol: P) -> io::Result<Layered<Tls, P>> {
+    fn cover<P: StreamProtocol>(&self, host: &str, protocol: P) -> io::Result<P::Under<Tls>> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
         let tls = Tls::client(self.config.clone(), name).map_err(io::Error::other)?;
-        Ok(Layered::new(tls, protocol))
+        Ok(protocol.under(tls))
     }
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use getty_core::Layered;
 use getty_core::StreamProtocol;
 use getty_core::layer::tls::Tls;
 use rustls::crypto::ring::Ticketer;
@@ -68,13 +67,13 @@ impl ServerTls {
 }
 
 impl Security for ServerTls {
-    type Over<P: StreamProtocol> = Layered<Tls, P>;
+    type Over<P: StreamProtocol> = P::Under<Tls>;
 
     const IS_SECURE: bool = true;
 
-    fn cover<P: StreamProtocol>(&self, _host: &str, protocol: P) -> io::Result<Layered<Tls, P>> {
+    fn cover<P: StreamProtocol>(&self, _host: &str, protocol: P) -> io::Result<P::Under<Tls>> {
         let tls = Tls::server(&self.config).map_err(io::Error::other)?;
-        Ok(Layered::new(tls, protocol))
+        Ok(protocol.under(tls))
     }
 }
 
