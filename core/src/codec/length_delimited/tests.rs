@@ -347,8 +347,8 @@ fn adjustments() {
     assert_eq!(error, Error::Negative { value: 3, adjustment: -4 });
     assert_eq!(
         error.to_string(),
-        "a length of 3 with an adjustment of -4 is negative: expected at least 4; check the adjustment, \
-        or the peer speaks another protocol"
+        "a length of 3 with an adjustment of -4 is negative: expected at least 4; check the adjustment and \
+        the peer's protocol"
     );
     // The item must include the bytes that the length does not count.
     let trailer = LengthDelimited::new().field(LengthField::U8).adjustment(2);
