@@ -162,6 +162,21 @@ impl<T> fmt::Debug for SendError<T> {
     }
 }
 
+/// Why the sending side of a session can't be ended alone. The session is unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HalfCloseError {
+    /// The opening handshake is not done. Wait for [`Event::Open`](crate::Event::Open).
+    #[error("the session is not open yet: wait until the handshake is done")]
+    NotOpen,
+    /// The session is closing or closed: its sending side ends anyway.
+    #[error("the session is closing or closed")]
+    Closed,
+    /// The protocol or the transport has no half-close: WebSocket and datagrams.
+    #[error("WebSocket and datagrams have no half-close: close the session instead")]
+    Unsupported,
+}
+
 /// An item turned out larger than a frame may be when it was encoded. See
 /// [`Encoder::encoded_len`](crate::codec::Encoder::encoded_len).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -154,7 +154,7 @@ pub use backoff::{Backoff, Retry};
 pub use close::{Close, CloseReason};
 pub use config::{Config, ConfigBuilder};
 pub use deadline::{Deadline, Idle};
-pub use error::{ConfigError, DecoderFault, EncodedTooLarge, IoFailure, SendError};
+pub use error::{ConfigError, DecoderFault, EncodedTooLarge, HalfCloseError, IoFailure, SendError};
 pub use event::{Event, Opened};
 pub use framed::Framed;
 pub use layered::Layered;

@@ -57,6 +57,11 @@ impl<'a> Plain<'a> {
         }
     }
 
+    /// Whether the bytes are dropped: the session is closing.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        matches!(self.to, To::Nowhere)
+    }
+
     /// How many pieces were put, and their bytes.
     pub(crate) fn put(&self) -> (u64, usize) {
         (self.pieces, self.bytes)

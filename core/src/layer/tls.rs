@@ -230,15 +230,19 @@ impl fmt::Debug for Tls {
 
 impl Layer for Tls {
     fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
-        if self.closed {
-            // What comes now is of no interest but for the transport's end; and in builds with debug assertions rustls
-            // panics over what it can't open after it said close_notify.
-            wire.received.clear();
+        if self.closed && plain.is_unwanted() {
+            wire.received.clear(); // only the transport's end matters now
         } else if !self.peer_closed {
+            let sealed = wire.sealed.len();
+            // In builds with debug assertions, rustls (0.23) panics over a record that it can't open after close_notify.
             let taken = match &mut self.connection {
                 Connection::Client(connection) => take(&mut **connection, wire, plain),
                 Connection::Server(connection) => take(&mut **connection, wire, plain),
             };
+            if self.closed {
+                // Nothing follows close_notify (RFC 8446 section 6.1), not even the answer to a change of keys.
+                wire.sealed.truncate(sealed);
+            }
             self.is_open = !self.state().is_handshaking();
             self.peer_closed = match taken {
                 Err(TlsError::Other(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))

@@ -187,6 +187,12 @@ impl SealedBuf {
         }
     }
 
+    /// Drops what was written after the first `len` bytes that wait.
+    #[cfg(feature = "tls")]
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.to = self.to.min(self.from + len);
+    }
+
     pub(crate) fn clear(&mut self) {
         self.from = 0;
         self.to = 0;

@@ -1,10 +1,10 @@
 //! How a session ends.
 
-use super::phase::Phase;
+use super::phase::{Phase, Sending};
 use super::state::State;
 use crate::close::{Close, CloseReason};
 use crate::deadline::Deadline;
-use crate::error::IoFailure;
+use crate::error::{HalfCloseError, IoFailure};
 use crate::pending;
 use crate::time::Timestamp;
 
@@ -75,7 +75,12 @@ impl State {
 
     /// Whether nothing is added any more to what waits to be written.
     pub(super) fn has_said_all(&self) -> bool {
-        self.phase == Phase::Flushing && self.dues.is_empty() && !self.awaits_peer
+        let ends = match self.phase {
+            Phase::Flushing => !self.awaits_peer,
+            Phase::Open => self.sending == Sending::Ending,
+            _ => false,
+        };
+        ends && self.dues.is_empty()
     }
 
     pub(super) fn handle_eof(&mut self, now: Timestamp) {
@@ -88,6 +93,11 @@ impl State {
         }
     }
 
+    /// Whether the end of the peer's stream has something to say yet, once all before it is decoded.
+    pub(super) fn is_at_read_end(&self) -> bool {
+        self.read_ended && (!self.read_end_told || self.sending == Sending::Ended)
+    }
+
     /// Everything was decoded and the peer has ended its stream: between frames, or in the middle of one?
     pub(super) fn read_end_reached(&mut self) {
         if self.closes || self.buffers.as_ref().is_some_and(|b| !b.received.is_empty()) {
@@ -97,7 +107,29 @@ impl State {
             self.deadlines.clear(Deadline::IdleRead);
             self.deadlines.clear(Deadline::PartialFrame);
             self.pending |= pending::READ_END;
+        } else if self.sending == Sending::Ended {
+            self.wind_down(CloseReason::Eof { mid_frame: false }, false); // both sides have ended
         }
+    }
+
+    /// Ends the sending side, once all that was accepted is written.
+    pub(super) fn half_close(&mut self, now: Timestamp) -> Result<(), HalfCloseError> {
+        self.clock(now);
+        match self.phase {
+            Phase::Opening => return Err(HalfCloseError::NotOpen),
+            Phase::Open if self.closes => return Err(HalfCloseError::Unsupported),
+            Phase::Open => {}
+            _ => return Err(HalfCloseError::Closed),
+        }
+        if self.sending == Sending::Open {
+            self.sending = Sending::Ending;
+            self.layer_ends = self.has_layer();
+            self.writable_wanted = false;
+            self.pending &= !pending::WRITABLE;
+            self.deadlines.clear(Deadline::IdleWrite);
+            self.deadlines.clear(Deadline::Heartbeat);
+        }
+        Ok(())
     }
 
     /// The close deadline passed.

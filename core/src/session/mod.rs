@@ -27,7 +27,7 @@ use crate::codec::Sink;
 use crate::config::Config;
 use crate::copy;
 use crate::deadline::Deadline;
-use crate::error::{EncodedTooLarge, IoFailure, SendError};
+use crate::error::{EncodedTooLarge, HalfCloseError, IoFailure, SendError};
 use crate::event::Event;
 use crate::memory::Memory;
 use crate::pending;
@@ -121,6 +121,20 @@ impl<P> Session<P> {
     /// more is delivered after a close without drain.
     pub fn close(&mut self, now: Timestamp, how: Close) {
         self.state.close(now, how);
+    }
+
+    /// Ends the sending side and goes on reading: "send, end, read the answer".
+    ///
+    /// What was accepted before is still sent; then the stream's sending side is ended
+    /// ([`wants_shutdown`](Self::wants_shutdown)), after the end of a layer where there is one (TLS: close_notify). Nothing more
+    /// can be sent. Messages are received as ever, until the peer ends its side too: then come
+    /// [`Event::ReadEnd`] and, since both sides have ended, [`Event::Closed`] with [`CloseReason::Eof`]. No deadline of its own is set:
+    /// [`Config::idle_read`](crate::Config::idle_read) and [`Config::idle_timeout`](crate::Config::idle_timeout) go on. A second call changes nothing.
+    ///
+    /// # Errors
+    /// [`HalfCloseError`]: the session is not open, or the protocol (WebSocket) closes with a handshake and has no half-close.
+    pub fn half_close(&mut self, now: Timestamp) -> Result<(), HalfCloseError> {
+        self.state.half_close(now)
     }
 
     /// Notes a sign of life that the session can't see, such as the application's own heartbeat (Go getty's

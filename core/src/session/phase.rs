@@ -40,6 +40,15 @@ pub(super) enum Phase {
     Ended,
 }
 
+/// The sending side of an open session, whose receiving side goes on: see `Session::half_close`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    Open,
+    /// It ends once all that was accepted is written.
+    Ending,
+    Ended,
+}
+
 impl Phase {
     /// Whether messages are delivered.
     pub(super) fn delivers(self) -> bool {
@@ -101,7 +110,11 @@ impl State {
                     self.dues.add(Due::Close);
                 }
                 self.await_peer(self.closes);
-                self.layer_ends = self.layer != LayerState::None;
+                match self.sending {
+                    Sending::Open => self.layer_ends = self.layer != LayerState::None,
+                    Sending::Ending => {}
+                    Sending::Ended => self.await_eof(),
+                }
             }
             Phase::LastMessages if self.layer_speaks => self.flush_last_word(),
             Phase::LastMessages => self.end(),
@@ -125,10 +138,18 @@ impl State {
         self.clock(now);
         self.answering = false;
         if self.wants_shutdown() {
-            self.phase = Phase::HalfClosed;
-            if self.read_ended {
-                self.end();
+            self.sending = Sending::Ended;
+            if self.phase == Phase::Flushing {
+                self.await_eof();
             }
+        }
+    }
+
+    /// Our side is ended: what is left is the peer's.
+    fn await_eof(&mut self) {
+        self.phase = Phase::HalfClosed;
+        if self.read_ended {
+            self.end();
         }
     }
 

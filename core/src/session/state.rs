@@ -12,7 +12,7 @@ use super::due::{Due, Dues};
 use super::inbox::Inbox;
 use super::layering::LayerState;
 use super::outbox::Outbox;
-use super::phase::Phase;
+use super::phase::{Phase, Sending};
 use super::protocol::Found;
 #[cfg(feature = "websocket")]
 use crate::close::CloseFrame;
@@ -68,6 +68,7 @@ pub(super) struct State {
     #[cfg(feature = "websocket")]
     pub(super) close_frame: Option<Box<CloseFrame>>,
     pub(super) phase: Phase,
+    pub(super) sending: Sending,
     pub(super) pending: u16,
     pub(super) lent: bool,
     pub(super) paused: bool,
@@ -141,6 +142,7 @@ impl State {
             #[cfg(feature = "websocket")]
             close_frame: None,
             phase: Phase::Opening,
+            sending: Sending::Open,
             pending: 0,
             lent: false,
             paused: false,
@@ -391,7 +393,7 @@ impl State {
     }
 
     pub(super) fn takes_messages(&self) -> bool {
-        self.phase.takes_messages()
+        self.phase.takes_messages() && self.sending == Sending::Open
     }
 
     /// Whether received bytes are kept for decoding.
@@ -440,9 +442,8 @@ impl State {
         let quiet = match self.phase {
             Phase::Open => {
                 let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
-                let decodable = self.inbox.is_worth_decoding(buffered)
-                    || self.layer_waits
-                    || self.read_ended && !self.read_end_told;
+                let decodable =
+                    self.inbox.is_worth_decoding(buffered) || self.layer_waits || self.is_at_read_end();
                 self.is_suspended() || !decodable
             }
             Phase::Draining | Phase::LastMessages | Phase::Closed => false,

@@ -8,6 +8,7 @@ mod closing;
 mod codecs_split;
 mod conversations;
 mod deadlines;
+mod half_close;
 mod layers;
 mod receiving;
 mod script;

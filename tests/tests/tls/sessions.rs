@@ -464,6 +464,30 @@ fn a_layer_may_be_there_or_not() {
     }
 }
 
+/// The client says close_notify, and goes on reading what the server sends after it.
+#[test]
+fn a_half_close_is_a_close_notify() {
+    let world = World::new();
+    for split in [Split::Whole, Split::Every(1)] {
+        let mut pair = pair(&world).wires(Wire { split, ..Wire::default() }).lending();
+        pair.b.on_event(|session, now, event| {
+            if matches!(event, Event::ReadEnd) {
+                session.send(Bytes::from(vec![5; 100_000])).unwrap();
+                session.close(now, Close::graceful());
+            }
+        });
+        pair.settle();
+        pair.a.session.send(Bytes::from("hello")).unwrap();
+        pair.a.session.half_close(pair.clock.now()).unwrap();
+        assert!(pair.run_until_closed(secs(1)));
+        assert_eq!(pair.b.messages(), ["hello"]);
+        assert_eq!(pair.a.messages(), [vec![5; 100_000]]);
+        for reason in [pair.a.close_reason(), pair.b.close_reason()] {
+            assert!(matches!(reason, Some(CloseReason::Eof { mid_frame: false })), "{reason:?}");
+        }
+    }
+}
+
 /// Layers put below each other are one stack, next to the wire the one that was put last.
 #[test]
 fn tls_goes_over_tls() {
