@@ -61,6 +61,7 @@ struct Run {
     failed: bool,
     events: u64,
     told_closed: bool,
+    half_closed: bool,
     /// Requested `Flushed` events that have not come.
     flush_wanted: Vec<Seq>,
     eof: bool,
@@ -106,6 +107,7 @@ impl Run {
             failed: false,
             events: 0,
             told_closed: false,
+            half_closed: false,
             flush_wanted: Vec::new(),
             eof: false,
         }
@@ -172,6 +174,7 @@ impl Run {
         match self.session.send(item.clone()) {
             Ok(accepted) => {
                 assert!(!self.closed || self.draining, "taken after the close");
+                assert!(!self.half_closed, "taken after the half-close");
                 assert_eq!(accepted.bytes, size + 4);
                 self.outgoing.extend((size as u32).to_be_bytes());
                 self.outgoing.extend(&item);
@@ -317,9 +320,10 @@ impl Run {
                 self.eof = true;
                 return self.session.handle_eof(now);
             }
+            6 => return self.half_closed |= self.session.half_close(now).is_ok(),
             7 => {
+                self.draining |= self.session.is_open() || self.half_closed && !self.closed;
                 (self.failed, self.closed) = (true, true);
-                self.draining |= self.session.is_open();
                 return self.session.handle_io_error(now, io::ErrorKind::ConnectionReset);
             }
             8 => return self.session.handle_shutdown(now),
