@@ -230,6 +230,8 @@ fn a_slow_reader_gets_everything<E: Example>() {
     const FRAMES: usize = 32 * 1024; // 32 MiB, more than the sockets between take
     let example = E::start(Arc::default());
     let mut reader = example.server().raw();
+    // Or it may grow to as much as that.
+    SockRef::from(&reader).set_recv_buffer_size(64 * 1024).unwrap();
     let mut writer = reader.try_clone().unwrap();
     let written = Arc::new(AtomicUsize::new(0));
     let count = written.clone();
