@@ -3,8 +3,8 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use getty_core::codec::Raw;
 use getty_core::websocket::{
-    ClientRequest, Deflate, HandshakeError, Kind, Message, Packages, Params, Part, Parts, ProtocolError,
-    ServerOptions, WebSocket,
+    ClientRequest, Deflate, HandshakeError, Message, MessageKind, Packages, Params, Part, Parts,
+    ProtocolError, ServerOptions, WebSocket,
 };
 use getty_core::{CloseReason, Event};
 use testkit::alloc::{Counting, measure};
@@ -567,7 +567,7 @@ fn a_message_in_parts_is_one_compressed_message() {
         for (part, first, last) in
             [("It was ", true, false), ("", false, false), (PROSE, false, false), ("", false, true)]
         {
-            client.session.send(Part::new(Kind::Text, part, first, last)).unwrap();
+            client.session.send(Part::new(MessageKind::Text, part, first, last)).unwrap();
             let wire = client.written();
             let [frame] = &Frame::parse_all(&wire)[..] else { panic!() };
             assert_eq!(
@@ -594,7 +594,7 @@ fn a_small_message_in_one_part_is_not_compressed() {
     let protocol = WebSocket::server_of(Parts, options(keeping().min_size(100)));
     let mut server = Solo::new(protocol, config(|c| c), true).opened_with(headers);
     for (size, last, rsv) in [(99, true, 0), (100, true, 4), (1, false, 4)] {
-        server.session.send(Part::new(Kind::Binary, vec![b'a'; size], true, last)).unwrap();
+        server.session.send(Part::new(MessageKind::Binary, vec![b'a'; size], true, last)).unwrap();
         let [frame] = &server.sent()[..] else { panic!() };
         assert_eq!((frame.rsv, frame.fin), (rsv, last), "of {size} bytes");
     }

@@ -43,7 +43,9 @@ pub fn explain(reason: &CloseReason) -> String {
         CloseReason::Protocol(ProtocolError::MessageTooLarge { limit }) => {
             format!("the peer sent a message over the limit of {limit} bytes: raise --max-message")
         }
-        CloseReason::Protocol(error @ (ProtocolError::Text | ProtocolError::Package { .. })) => {
+        CloseReason::Protocol(
+            error @ (ProtocolError::Text | ProtocolError::Binary | ProtocolError::Package { .. }),
+        ) => {
             format!("{error} (see --codec)")
         }
         CloseReason::Handshake(error) => match &**error {

@@ -210,6 +210,9 @@ pub enum ProtocolError {
     /// The session carries the packages of a codec, and those are binary.
     #[error("a text message where binary ones are expected")]
     Text,
+    /// The session carries the frames of a codec, and that expects text.
+    #[error("a binary message where text is expected")]
+    Binary,
     /// The session carries the packages of a codec, one per message.
     #[error("a message of {bytes} bytes does not hold exactly one package of the codec")]
     Package {
@@ -225,7 +228,7 @@ impl ProtocolError {
             Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,
             Self::Fragments { .. } | Self::FinalBlocks { .. } => CloseCode::POLICY,
             Self::Utf8 | Self::CloseReason | Self::Deflate | Self::Package { .. } => CloseCode::INVALID_DATA,
-            Self::Text => CloseCode::UNSUPPORTED,
+            Self::Text | Self::Binary => CloseCode::UNSUPPORTED,
             _ => CloseCode::PROTOCOL,
         }
     }

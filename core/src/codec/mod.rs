@@ -89,6 +89,15 @@ impl<T> Decoded<T> {
     }
 }
 
+/// The kind of a WebSocket message (RFC 6455 section 5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MessageKind {
+    /// Text, which is UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
 /// Finds messages in received bytes.
 pub trait Decoder {
     /// A decoded message.
@@ -127,6 +136,15 @@ pub trait Decoder {
     ///
     /// By default does nothing, which is right for decoders without such state.
     fn reset(&mut self) {}
+
+    /// Accepts or refuses a WebSocket message whose payload is the next frame. Called before [`decode`](Self::decode)
+    /// by `Packages` (feature `websocket`), so that one codec can read both kinds; never over streams and datagrams. A refused
+    /// message ends the session with the close code 1003.
+    ///
+    /// By default, accepts binary messages only.
+    fn accept_kind(&mut self, kind: MessageKind) -> bool {
+        kind == MessageKind::Binary
+    }
 }
 
 /// Writes messages as bytes.
@@ -148,5 +166,13 @@ pub trait Encoder<T> {
     /// and the queue may exceed its hard limit by one message.
     fn encoded_len(&self, _item: &T) -> Option<usize> {
         None
+    }
+
+    /// The kind of WebSocket message that carries `item`. Asked by `Packages` (feature `websocket`). What is encoded for a
+    /// text message must be UTF-8; otherwise the item is refused.
+    ///
+    /// By default, binary.
+    fn kind(&self, _item: &T) -> MessageKind {
+        MessageKind::Binary
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::message::{Kind, Message};
+use super::message::Message;
 use super::writer::Writer;
 use super::{Packages, Part, Parts, ProtocolError, Whole};
 use crate::close::CloseReason;
-use crate::codec::{Decoded, Decoder, Encoder, Sink, Source};
+use crate::codec::{Decoded, Decoder, Encoder, MessageKind, Sink, Source};
 use crate::error::EncodedTooLarge;
 use crate::messages::{Items, Messages};
 
@@ -27,7 +27,7 @@ pub trait Form: Sealed {
     #[doc(hidden)]
     fn receive(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: BytesMut,
         first: bool,
         last: bool,
@@ -61,12 +61,12 @@ impl Form for Whole {
     #[inline(always)]
     fn receive(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: BytesMut,
         _: bool,
         _: bool,
     ) -> Result<Message, Box<CloseReason>> {
-        Ok(kind.message(payload))
+        Ok(Message::checked(kind, payload))
     }
 
     #[inline]
@@ -77,8 +77,8 @@ impl Form for Whole {
         dst: &mut Sink<'_>,
     ) -> Result<(), Arc<dyn Error + Send + Sync>> {
         let (kind, payload) = match message {
-            Message::Text(text) => (Kind::Text, text.into_bytes()),
-            Message::Binary(bytes) => (Kind::Binary, bytes),
+            Message::Text(text) => (MessageKind::Text, text.into_bytes()),
+            Message::Binary(bytes) => (MessageKind::Binary, bytes),
         };
         writer.message(kind, payload, dst).map_err(|error| Arc::new(error) as _)
     }
@@ -98,7 +98,7 @@ impl Form for Parts {
 
     fn receive(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: BytesMut,
         first: bool,
         last: bool,
@@ -140,13 +140,17 @@ where
 
     fn receive(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         mut payload: BytesMut,
         _: bool,
         _: bool,
     ) -> Result<C::Item, Box<CloseReason>> {
-        if kind == Kind::Text {
-            return Err(ProtocolError::Text.into());
+        if !self.codec.accept_kind(kind) {
+            let refused = match kind {
+                MessageKind::Text => ProtocolError::Text,
+                MessageKind::Binary => ProtocolError::Binary,
+            };
+            return Err(refused.into());
         }
         let bytes = payload.len();
         // The message's size has been checked. A limit here would make a line without its end one that is too long.
@@ -172,7 +176,8 @@ where
         dst: &mut Sink<'_>,
     ) -> Result<(), Arc<dyn Error + Send + Sync>> {
         let codec = &mut self.codec;
-        if writer.compresses() {
+        let kind = codec.kind(&item);
+        if writer.compresses() || kind == MessageKind::Text {
             let mut package = BytesMut::new();
             if let Err(error) = codec.encode(item, &mut Sink::new(&mut package)) {
                 return Err(Arc::new(error));
@@ -181,7 +186,10 @@ where
             if bytes > limit {
                 return Err(Arc::new(EncodedTooLarge { bytes, limit }));
             }
-            return writer.message(Kind::Binary, package.freeze(), dst).map_err(|error| Arc::new(error) as _);
+            if kind == MessageKind::Text && std::str::from_utf8(&package).is_err() {
+                return Err(Arc::new(NotUtf8));
+            }
+            return writer.message(kind, package.freeze(), dst).map_err(|error| Arc::new(error) as _);
         }
         writer.binary(dst, |dst| codec.encode(item, dst)).map_err(|error| Arc::new(error) as _)
     }
@@ -191,13 +199,18 @@ where
     }
 }
 
+/// A codec encoded a text message that is not UTF-8.
+#[derive(Debug, thiserror::Error)]
+#[error("the codec's text is not UTF-8: a text message must be (Encoder::kind)")]
+struct NotUtf8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::codec::{LengthDelimited, Lines};
 
     fn receive<C: Decoder + Encoder<O>, O>(codec: C, package: &[u8]) -> Result<C::Item, Box<CloseReason>> {
-        Packages::new(codec).receive(Kind::Binary, package.into(), true, true)
+        Packages::new(codec).receive(MessageKind::Binary, package.into(), true, true)
     }
 
     #[test]

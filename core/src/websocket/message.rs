@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::codec::MessageKind;
+
 /// A message: text or binary, RFC 6455 section 5.6.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -144,22 +146,13 @@ impl fmt::Display for Text {
     }
 }
 
-/// Whether a message is text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Text.
-    Text,
-    /// Any bytes.
-    Binary,
-}
-
-impl Kind {
-    /// The message of this kind with a payload that has been checked.
+impl Message {
+    /// A message of `kind` with a payload that has been checked.
     #[inline(always)]
-    pub(crate) fn message(self, payload: BytesMut) -> Message {
-        match self {
-            Kind::Text => Message::Text(Text::checked(payload.freeze())),
-            Kind::Binary => Message::Binary(payload.freeze()),
+    pub(crate) fn checked(kind: MessageKind, payload: BytesMut) -> Message {
+        match kind {
+            MessageKind::Text => Message::Text(Text::checked(payload.freeze())),
+            MessageKind::Binary => Message::Binary(payload.freeze()),
         }
     }
 }

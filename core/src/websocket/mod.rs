@@ -67,6 +67,7 @@ mod utf8;
 mod writer;
 
 pub use crate::close::{CloseCode, CloseFrame, ProtocolError};
+pub use crate::codec::MessageKind;
 pub use crate::http::{HeaderError, Headers, HttpError};
 pub use crate::upgrade::{
     Accept, AcceptError, AnswerError, ClientRequest, HandshakeError, OriginPolicy, Request, Response,
@@ -75,7 +76,7 @@ pub use crate::upgrade::{
 #[cfg(feature = "deflate")]
 pub use crate::upgrade::{Deflate, NegotiationError, Params};
 pub use form::Form;
-pub use message::{Kind, Message, Text};
+pub use message::{Message, Text};
 pub use opening::ServerOptions;
 
 use std::error::Error;
@@ -153,7 +154,7 @@ pub struct Parts;
 #[non_exhaustive]
 pub struct Part {
     /// Whether the message is text, the same in all its parts. What is sent as text must be UTF-8 altogether.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// The bytes.
     pub payload: Bytes,
     /// Whether the message begins here.
@@ -164,12 +165,15 @@ pub struct Part {
 
 impl Part {
     /// A part with these fields.
-    pub fn new(kind: Kind, payload: impl Into<Bytes>, first: bool, last: bool) -> Self {
+    pub fn new(kind: MessageKind, payload: impl Into<Bytes>, first: bool, last: bool) -> Self {
         Part { kind, payload: payload.into(), first, last }
     }
 }
 
-/// Packages of a codec, one in each binary message (Go getty's way). A text message ends the session with 1003.
+/// The frames of a codec, one in each message. The codec accepts a kind of message
+/// ([`Decoder::accept_kind`](crate::codec::Decoder::accept_kind)) and chooses the kind to send
+/// ([`Encoder::kind`](crate::codec::Encoder::kind)): by default binary only (Go getty's packages), and a text message ends the
+/// session with 1003.
 #[derive(Debug, Clone)]
 pub struct Packages<C, O = <C as crate::codec::Decoder>::Item> {
     codec: C,

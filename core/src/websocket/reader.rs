@@ -5,9 +5,9 @@ use bytes::{Bytes, BytesMut};
 use super::form::{Form, Received};
 use super::frame::{Header, Opcode, Rules, Start};
 use super::mask::mask;
-use super::message::Kind;
 use super::utf8::Utf8;
 use crate::close::{CloseFrame, CloseReason, ProtocolError};
+use crate::codec::MessageKind;
 use crate::codec::Source;
 use crate::copy;
 #[cfg(feature = "deflate")]
@@ -43,7 +43,7 @@ pub(crate) struct Reader {
 
 /// A message of which some frames have come.
 struct Message {
-    kind: Kind,
+    kind: MessageKind,
     compressed: bool,
     fragments: u64,
     /// Bytes on the wire.
@@ -137,8 +137,8 @@ impl Reader {
         };
         let whole = header.fin && !header.compressed && self.message.is_none() && self.done == 0;
         let kind = match header.opcode {
-            Opcode::Text => Kind::Text,
-            Opcode::Binary => Kind::Binary,
+            Opcode::Text => MessageKind::Text,
+            Opcode::Binary => MessageKind::Binary,
             _ => return Ok(self.read_other(header, src, form)?),
         };
         if !whole || src.len() - header.size < header.len || header.len > self.max_message {
@@ -146,7 +146,7 @@ impl Reader {
         }
         let payload = src.take_checked(header.size..header.size + header.len, |payload| {
             unmask(payload, &header, 0);
-            kind == Kind::Binary || std::str::from_utf8(payload).is_ok()
+            kind == MessageKind::Binary || std::str::from_utf8(payload).is_ok()
         });
         let Some(payload) = payload else { return Err(ProtocolError::Utf8.into()) };
         form.receive(kind, payload, true, true).map(Found::Message)
@@ -214,7 +214,7 @@ impl Reader {
             self.begin(&header, kind, compressed);
             return self.read_part(header, 0, src, form);
         }
-        let checks = kind == Kind::Text && !compressed;
+        let checks = kind == MessageKind::Text && !compressed;
         let here = header.len.min(src.len() - header.size);
         if here < header.len {
             // A text that can't be one is refused before the rest of it comes, RFC 6455 section 8.1.
@@ -269,13 +269,13 @@ impl Reader {
     }
 
     /// What message a frame belongs to: its kind, and whether it is compressed.
-    fn expect(&self, header: &Header) -> Result<(Kind, bool), ProtocolError> {
+    fn expect(&self, header: &Header) -> Result<(MessageKind, bool), ProtocolError> {
         match (header.opcode, &self.message) {
             (Opcode::Continuation, Some(message)) => Ok((message.kind, message.compressed)),
             (Opcode::Continuation, None) => Err(ProtocolError::NothingToContinue),
             (_, Some(_)) => Err(ProtocolError::Interleaved),
-            (Opcode::Text, None) => Ok((Kind::Text, header.compressed)),
-            (_, None) => Ok((Kind::Binary, header.compressed)),
+            (Opcode::Text, None) => Ok((MessageKind::Text, header.compressed)),
+            (_, None) => Ok((MessageKind::Binary, header.compressed)),
         }
     }
 
@@ -298,7 +298,7 @@ impl Reader {
     }
 
     /// Counts a frame of a message, the first one perhaps.
-    fn begin(&mut self, header: &Header, kind: Kind, compressed: bool) {
+    fn begin(&mut self, header: &Header, kind: MessageKind, compressed: bool) {
         self.begun |= self.rules.in_parts || self.message.is_none();
         let message = self.message.get_or_insert_with(|| {
             Box::new(Message {
@@ -339,7 +339,7 @@ impl Reader {
             InflateError::FinalBlocks { blocks, bytes } => ProtocolError::FinalBlocks { blocks, bytes },
             InflateError::Corrupt => ProtocolError::Deflate,
         })?;
-        if message.kind == Kind::Text {
+        if message.kind == MessageKind::Text {
             self.check_text(&message.payload[from..], last)?;
         }
         self.message = Some(message);
@@ -381,7 +381,7 @@ impl Reader {
         unmask(&mut payload, &header, offset);
         header.len -= here;
         let last = header.fin && header.len == 0;
-        if self.message.as_ref().is_some_and(|message| message.kind == Kind::Text) {
+        if self.message.as_ref().is_some_and(|message| message.kind == MessageKind::Text) {
             self.check_text(&payload, last)?;
         }
         if header.len > 0 {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::frame::{HeaderBytes, Opcode};
 use super::mask::mask;
-use super::message::Kind;
 use super::{Part, PartError, Random};
+use crate::codec::MessageKind;
 use crate::codec::Sink;
 
 /// Makes frames of messages.
@@ -15,7 +15,7 @@ pub struct Writer {
     /// The largest payload.
     limit: usize,
     /// A message in parts is under way.
-    parts: Option<Kind>,
+    parts: Option<MessageKind>,
     #[cfg(feature = "deflate")]
     deflate: Option<Box<Deflating>>,
 }
@@ -109,7 +109,7 @@ impl Writer {
     #[inline]
     pub(super) fn message(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: Bytes,
         dst: &mut Sink<'_>,
     ) -> Result<(), PartError> {
@@ -231,12 +231,12 @@ fn put_payload(payload: &[u8], key: Option<[u8; 4]>, dst: &mut Sink<'_>) {
     }
 }
 
-impl From<Kind> for Opcode {
+impl From<MessageKind> for Opcode {
     #[inline]
-    fn from(kind: Kind) -> Self {
+    fn from(kind: MessageKind) -> Self {
         match kind {
-            Kind::Text => Opcode::Text,
-            Kind::Binary => Opcode::Binary,
+            MessageKind::Text => Opcode::Text,
+            MessageKind::Binary => Opcode::Binary,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Cursor, Read, Write};
 
-use getty_core::websocket::{CloseCode, Kind, Message, ProtocolError};
+use getty_core::websocket::{CloseCode, Message, MessageKind, ProtocolError};
 use getty_core::{CloseReason, Event};
 use tungstenite::Error;
 use tungstenite::protocol::{Role, WebSocketConfig};
@@ -112,7 +112,7 @@ fn ends_within_a_frame(mut wire: &[u8]) -> bool {
     !wire.is_empty()
 }
 
-type Messages = Vec<(Kind, Vec<u8>)>;
+type Messages = Vec<(MessageKind, Vec<u8>)>;
 
 fn getty(server: bool, wire: &[u8]) -> (Messages, End, Option<ProtocolError>) {
     let now = Clock::new().now();
@@ -122,8 +122,10 @@ fn getty(server: bool, wire: &[u8]) -> (Messages, End, Option<ProtocolError>) {
     for round in 0..4 {
         while let Some(event) = session.poll_event() {
             match event {
-                Event::Message(Message::Text(text)) => messages.push((Kind::Text, text.into_bytes().into())),
-                Event::Message(Message::Binary(bytes)) => messages.push((Kind::Binary, bytes.into())),
+                Event::Message(Message::Text(text)) => {
+                    messages.push((MessageKind::Text, text.into_bytes().into()))
+                }
+                Event::Message(Message::Binary(bytes)) => messages.push((MessageKind::Binary, bytes.into())),
                 Event::Closed(reason) => closed = Some(*reason),
                 _ => {}
             }
@@ -157,8 +159,10 @@ fn tungstenite(server: bool, wire: &[u8]) -> (Messages, End) {
     let mut messages = Vec::new();
     let end = loop {
         match socket.read() {
-            Ok(tungstenite::Message::Text(text)) => messages.push((Kind::Text, text.as_bytes().to_vec())),
-            Ok(tungstenite::Message::Binary(bytes)) => messages.push((Kind::Binary, bytes.into())),
+            Ok(tungstenite::Message::Text(text)) => {
+                messages.push((MessageKind::Text, text.as_bytes().to_vec()))
+            }
+            Ok(tungstenite::Message::Binary(bytes)) => messages.push((MessageKind::Binary, bytes.into())),
             Ok(tungstenite::Message::Close(frame)) => {
                 break End::Close(frame.map(|frame| (frame.code.into(), frame.reason.to_string())));
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use getty_core::websocket::{ClientRequest, Kind, Message, Part, Parts, ServerOptions, WebSocket};
+use getty_core::websocket::{ClientRequest, Message, MessageKind, Part, Parts, ServerOptions, WebSocket};
 use getty_core::{Close, Config, Event, In, Memory, Session, StreamProtocol};
 
 use super::{frames, open, random, written};
@@ -18,7 +18,7 @@ pub const MAX_MESSAGE: usize = 2000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
     /// The messages.
-    pub messages: Vec<(Kind, Vec<u8>)>,
+    pub messages: Vec<(MessageKind, Vec<u8>)>,
     /// The reason of the close.
     pub reason: String,
     /// The output.
@@ -71,9 +71,9 @@ pub(super) fn receive_in(mut session: Session<WebSocket>, pieces: &[&[u8]], lend
         messages.push(match message {
             Message::Text(text) => {
                 assert!(std::str::from_utf8(text.as_bytes()).is_ok());
-                (Kind::Text, text.into_bytes().into())
+                (MessageKind::Text, text.into_bytes().into())
             }
-            Message::Binary(bytes) => (Kind::Binary, bytes.into()),
+            Message::Binary(bytes) => (MessageKind::Binary, bytes.into()),
         });
     });
     Transcript { messages, reason, sent }

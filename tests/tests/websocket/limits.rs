@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use getty_core::codec::{Decoded, Decoder, Encoder, Sink, Source};
 use getty_core::websocket::{
-    CloseCode, CloseFrame, Deflate, Form, Kind, Message, Packages, Part, Parts, ProtocolError, ServerOptions,
-    WebSocket, Whole,
+    CloseCode, CloseFrame, Deflate, Form, Message, MessageKind, Packages, Part, Parts, ProtocolError,
+    ServerOptions, WebSocket, Whole,
 };
 use getty_core::{Close, CloseReason, Config, Event, In, Out, SendError, Session, StreamProtocol, Timestamp};
 use testkit::Rng;
@@ -116,9 +116,9 @@ fn a_refused_message_leaves_compression_as_it_was() {
     let small = big.slice(7000..);
     let got = sends_on(Whole, Message::binary(big.clone()), Message::binary(small.clone()));
     assert_eq!(got, Some(Message::binary(small.clone())));
-    let part = |payload: &Bytes| Part::new(Kind::Binary, payload.clone(), true, true);
+    let part = |payload: &Bytes| Part::new(MessageKind::Binary, payload.clone(), true, true);
     assert_eq!(sends_on(Parts, part(&big), part(&small)), Some(part(&small)));
-    let begun = Part::new(Kind::Binary, big.clone(), true, false);
+    let begun = Part::new(MessageKind::Binary, big.clone(), true, false);
     assert_eq!(sends_on(Parts, begun, part(&small)), Some(part(&small)), "nothing was begun");
     let [mut client, mut server] = compressing(|| Packages::new(Blind), &limited(4096));
     assert!(matches!(client.send(big), Err(SendError::Encode(_))));
@@ -434,7 +434,7 @@ fn a_part_weighs_what_it_is() {
     let [mut client, mut server] = compressing(|| Parts, &config);
     for (payload, first, last) in [(vec![0; 50_000], true, false), (vec![0; 20_000], false, true)] {
         let weight = payload.len();
-        client.send(Part::new(Kind::Binary, payload, first, last)).unwrap();
+        client.send(Part::new(MessageKind::Binary, payload, first, last)).unwrap();
         assert!(matches!(pass(&mut client, &mut server), Some(Event::Message(_))));
         assert_eq!(server.last_weight(), weight);
     }

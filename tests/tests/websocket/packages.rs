@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, Lines, Sink, Source};
+use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, Lines, MessageKind, Sink, Source};
 use getty_core::websocket::{Deflate, Form, Packages, ProtocolError, ServerOptions, WebSocket};
-use getty_core::{CloseReason, Event, Framed, In, Out, SendError, Session, StreamProtocol};
+use getty_core::{CloseReason, Event, Framed, In, Out, SendError, Session, StreamProtocol, Timestamp};
 use testkit::pair::Pair;
 use testkit::websocket::peers::{Frame, Solo, accept, client_request, config, random};
 
 const NONE: [&str; 0] = [];
+const NOW: Timestamp = Timestamp::ORIGIN;
 
 fn server() -> Solo<Packages<LengthDelimited>> {
     let protocol = WebSocket::server_of(Packages::new(LengthDelimited::new()), ServerOptions::new());
@@ -151,6 +152,82 @@ fn text_is_refused_with_1003() {
         solo.peer(Frame::text(package(b"a")));
         assert!(matches!(solo.failed_with(1003), CloseReason::Protocol(ProtocolError::Text)));
     }
+}
+
+/// Speaks both kinds: what came as text is answered as text. Text in capitals is not UTF-8 when it is sent.
+#[derive(Debug, Clone, Default)]
+struct Both {
+    reading: Option<MessageKind>,
+    accepts: Option<MessageKind>,
+}
+
+impl Decoder for Both {
+    type Item = (MessageKind, String);
+    type Error = Infallible;
+
+    fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Self::Item>, Infallible> {
+        let text = String::from_utf8_lossy(src).into_owned();
+        src.advance(src.len());
+        Ok(Decoded::Frame((self.reading.unwrap(), text)))
+    }
+
+    fn accept_kind(&mut self, kind: MessageKind) -> bool {
+        self.reading = Some(kind);
+        self.accepts.is_none_or(|accepts| accepts == kind)
+    }
+}
+
+impl Encoder<(MessageKind, String)> for Both {
+    type Error = Infallible;
+
+    fn encode(&mut self, (_, text): (MessageKind, String), dst: &mut Sink<'_>) -> Result<(), Infallible> {
+        let is_bad = text.starts_with(char::is_uppercase);
+        dst.put_slice(if is_bad { &[0xff] } else { text.as_bytes() });
+        Ok(())
+    }
+
+    fn kind(&self, (kind, _): &(MessageKind, String)) -> MessageKind {
+        *kind
+    }
+}
+
+#[test]
+fn a_codec_may_speak_both_kinds() {
+    let both = || Packages::new(Both::default());
+    for deflate in [false, true] {
+        let options = ServerOptions::new();
+        let options = if deflate { options.deflate(Deflate::new().min_size(1)) } else { options };
+        let request = client_request();
+        let request = if deflate { request.deflate(Deflate::new().min_size(1)) } else { request };
+        let client = WebSocket::client_of(both(), request, random(1));
+        let (mut client, mut server) =
+            testkit::websocket::open(client, WebSocket::server_of(both(), options), &config(|c| c), NOW);
+        for kind in [MessageKind::Text, MessageKind::Binary, MessageKind::Text] {
+            client.send((kind, "hällo".repeat(20))).unwrap();
+            server.handle_input(NOW, &testkit::websocket::written(&mut client, NOW));
+            let Some(Event::Message(message)) = server.poll_event() else { panic!("{kind:?}") };
+            assert_eq!(message, (kind, "hällo".repeat(20)));
+            server.send(message).unwrap();
+            client.handle_input(NOW, &testkit::websocket::written(&mut server, NOW));
+            assert!(matches!(client.poll_event(), Some(Event::Message((came, _))) if came == kind));
+        }
+        // A codec that breaks its word loses its item, and nothing else.
+        let error = client.send((MessageKind::Text, "Bad".to_owned())).unwrap_err();
+        assert!(error.to_string().contains("not UTF-8"), "{error}");
+        assert_eq!(client.queued(), 0);
+        client.send((MessageKind::Binary, "Bad".to_owned())).unwrap();
+    }
+}
+
+#[test]
+fn a_codec_of_text_refuses_binary_messages() {
+    let codec = Both { accepts: Some(MessageKind::Text), ..Both::default() };
+    let protocol = WebSocket::server_of(Packages::new(codec), ServerOptions::new());
+    let mut solo = Solo::new(protocol, config(|c| c), true).opened();
+    solo.peer(Frame::text("a"));
+    assert_eq!(solo.messages(), [(MessageKind::Text, "a".to_owned())]);
+    solo.peer(Frame::binary("a"));
+    assert!(matches!(solo.failed_with(1003), CloseReason::Protocol(ProtocolError::Binary)));
 }
 
 #[test]

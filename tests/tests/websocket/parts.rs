@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use getty_core::websocket::{Kind, Part, PartError, Parts, ProtocolError, ServerOptions, WebSocket};
+use getty_core::websocket::{MessageKind, Part, PartError, Parts, ProtocolError, ServerOptions, WebSocket};
 use getty_core::{Close, CloseReason, SendError};
 use testkit::websocket::peers::{Frame, Solo, client_request, config, random};
 
@@ -20,15 +20,15 @@ fn client() -> Solo<Parts> {
 }
 
 fn text(payload: &'static str, first: bool, last: bool) -> Part {
-    Part::new(Kind::Text, payload, first, last)
+    Part::new(MessageKind::Text, payload, first, last)
 }
 
 fn binary(payload: impl Into<Bytes>, first: bool, last: bool) -> Part {
-    Part::new(Kind::Binary, payload, first, last)
+    Part::new(MessageKind::Binary, payload, first, last)
 }
 
 /// Parts of one message: begins once, ends once, of one kind. Gives their payload.
-fn joined(parts: &[Part], kind: Kind) -> Vec<u8> {
+fn joined(parts: &[Part], kind: MessageKind) -> Vec<u8> {
     for (at, part) in parts.iter().enumerate() {
         assert_eq!((part.kind, part.first, part.last), (kind, at == 0, at == parts.len() - 1), "part {at}");
     }
@@ -81,7 +81,7 @@ fn a_large_message_comes_as_it_arrives() {
         assert_eq!(server.session.stats().buffered, 0, "nothing is held back");
         parts.extend(come);
     }
-    assert!(joined(&parts, Kind::Binary) == payload);
+    assert!(joined(&parts, MessageKind::Binary) == payload);
 }
 
 /// However reads cut a frame, and its header too.
@@ -100,7 +100,7 @@ fn parts_join_to_the_message_wherever_reads_end() {
                     solo.input(piece);
                     parts.extend(solo.messages());
                 }
-                assert_eq!(joined(&parts, Kind::Text), said.as_bytes(), "cut at {cut}");
+                assert_eq!(joined(&parts, MessageKind::Text), said.as_bytes(), "cut at {cut}");
                 assert_eq!(solo.sent(), [Frame::pong("?")]);
             }
         }
@@ -146,7 +146,11 @@ fn text_is_checked_part_by_part() {
         let payload = frame.len() - 103;
         solo.input(&frame[..payload + 3]);
         let parts = solo.messages();
-        assert_eq!(parts, [Part::new(Kind::Text, &b"ab\xce"[..], true, false)], "a character may be cut");
+        assert_eq!(
+            parts,
+            [Part::new(MessageKind::Text, &b"ab\xce"[..], true, false)],
+            "a character may be cut"
+        );
         solo.input(&frame[payload + 3..payload + 4]);
         assert!(matches!(solo.failed_with(1007), CloseReason::Protocol(ProtocolError::Utf8)));
     }

@@ -168,7 +168,7 @@ fn debug_of_a_session_shows_no_payload() {
         check(
             &mut parts.session,
             &bytes[..5000],
-            Part::new(getty_core::websocket::Kind::Text, SECRET, true, true),
+            Part::new(getty_core::websocket::MessageKind::Text, SECRET, true, true),
         );
     }
     // A pong that waits.

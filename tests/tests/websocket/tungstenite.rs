@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_core::websocket::{
-    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Part, Parts, Response,
-    ServerOptions, Upgrade, Verdict, WebSocket,
+    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Message, MessageKind, Part, Parts,
+    Response, ServerOptions, Upgrade, Verdict, WebSocket,
 };
 use getty_core::{Close, CloseReason, Config, Event, In, Session, StreamProtocol};
 use testkit::Rng;
@@ -383,9 +383,9 @@ fn parts_become_one_message() {
         for (payload, first, last) in
             [(&b"a smile: "[..], true, false), (&smile[..2], false, false), (&smile[2..], false, true)]
         {
-            talk.session.send(Part::new(Kind::Text, payload.to_vec(), first, last)).unwrap();
+            talk.session.send(Part::new(MessageKind::Text, payload.to_vec(), first, last)).unwrap();
         }
-        talk.session.send(Part::new(Kind::Binary, bytes(70_000), true, true)).unwrap();
+        talk.session.send(Part::new(MessageKind::Binary, bytes(70_000), true, true)).unwrap();
         talk.settle();
         assert_eq!(talk.heard, [Theirs::text("a smile: 😀"), Theirs::Binary(bytes(70_000))]);
 
