@@ -1,12 +1,16 @@
 //! [`Event`]: what a session has to tell.
 
 use std::net::SocketAddr;
+#[cfg(feature = "websocket")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::close::CloseReason;
 use crate::deadline::Idle;
 use crate::dropped::Dropped;
 use crate::stats::Seq;
+#[cfg(feature = "websocket")]
+use crate::upgrade::{Request, Upgrade};
 
 /// What happened, as [`Session::poll_event`](crate::Session::poll_event) tells it. `T` is a received message.
 #[derive(Debug, Clone)]
@@ -18,7 +22,7 @@ pub enum Event<T> {
     /// [`Session::answer`](crate::Session::answer), now or later, within
     /// [`Config::handshake_timeout`](crate::Config::handshake_timeout).
     #[cfg(feature = "websocket")]
-    Request(std::sync::Arc<crate::websocket::Request>),
+    Request(Arc<Request>),
     /// A message came.
     Message(T),
     /// The peer answered the latest ping (WebSocket).
@@ -59,7 +63,7 @@ pub struct Opened {
     pub tls: Option<Box<TlsFacts>>,
     /// What the two sides of a WebSocket agreed on.
     #[cfg(feature = "websocket")]
-    pub upgrade: Option<crate::websocket::Upgrade>,
+    pub upgrade: Option<Upgrade>,
 }
 
 /// What the two sides of a TLS connection agreed on.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::frame::{CloseCode, CloseFrame, ProtocolError};
 use crate::deadline::Deadline;
 use crate::error::{DecoderFault, IoFailure};
+#[cfg(feature = "websocket")]
+use crate::upgrade::HandshakeError;
 
 /// Why a session is over: who ended it, and why.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,7 +33,7 @@ pub enum CloseReason {
     /// The opening handshake failed.
     #[cfg(feature = "websocket")]
     #[error("handshake: {0}")]
-    Handshake(Arc<crate::websocket::HandshakeError>),
+    Handshake(Arc<HandshakeError>),
     /// The peer broke the protocol.
     #[cfg(feature = "websocket")]
     #[error("protocol: {0}")]

@@ -58,6 +58,7 @@ impl<'a> Plain<'a> {
     }
 
     /// Whether the bytes are dropped: the session is closing.
+    #[cfg(feature = "tls")]
     pub(crate) fn is_unwanted(&self) -> bool {
         matches!(self.to, To::Nowhere)
     }

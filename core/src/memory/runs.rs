@@ -24,7 +24,6 @@ impl Run {
         *written -= whole * self.size;
         self.count -= whole;
         match self.kind {
-            #[cfg(feature = "websocket")]
             Kind::Control => return 0,
             Kind::Answer => *answers -= whole * self.size,
             Kind::Message => {}
@@ -42,7 +41,6 @@ pub(crate) enum Kind {
     /// A message that answers a received one.
     Answer,
     /// Of the protocol itself: part of a handshake, a ping.
-    #[cfg(feature = "websocket")]
     Control,
 }
 
@@ -199,7 +197,6 @@ mod tests {
         let kinds = [
             Kind::Message,
             Kind::Answer,
-            #[cfg(feature = "websocket")]
             Kind::Control,
         ];
         let numbers =

@@ -27,7 +27,7 @@ impl<'a> Host<'a> {
 
     /// It opens with a handshake, within the handshake's deadline: the session is open once [`opened`](Self::opened) is
     /// called. `speaks_first` asks for [`Due::Handshake`].
-    pub(crate) fn opens(&mut self, speaks_first: bool) {
+    pub fn opens(&mut self, speaks_first: bool) {
         let State { config, deadlines, now, .. } = &mut *self.state;
         deadlines.set(Deadline::Handshake, *now + config.handshake_timeout());
         self.state.opens = true;
@@ -37,45 +37,45 @@ impl<'a> Host<'a> {
     }
 
     /// It pings: [`Due::Ping`] comes with each heartbeat.
-    pub(crate) fn pings(&mut self) {
+    pub fn pings(&mut self) {
         self.state.pings = true;
     }
 
     /// It closes with a handshake: [`Due::Close`] comes with each end, also after a panic, and a stream that ends without
     /// one was cut off.
-    pub(crate) fn closes(&mut self) {
+    pub fn closes(&mut self) {
         self.state.closes = true;
     }
 }
 
 /// Facts.
 impl Host<'_> {
-    pub(crate) fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.state.now
     }
 
-    pub(crate) fn config(&self) -> &Config {
+    pub fn config(&self) -> &Config {
         &self.state.config
     }
 
     /// Why the session ends, if it does.
-    pub(crate) fn reason(&self) -> Option<&CloseReason> {
+    pub fn reason(&self) -> Option<&CloseReason> {
         self.state.reason.as_deref()
     }
 
     /// Whether the peer has ended its stream.
-    pub(crate) fn read_ended(&self) -> bool {
+    pub fn read_ended(&self) -> bool {
         self.state.read_ended
     }
 
     /// Whether no more is queued than a ping or its answer may wait behind.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.state.outbox.queued() <= self.state.config.low_watermark()
     }
 
     /// The close frame that the application asked for, once.
     #[cfg(feature = "websocket")]
-    pub(crate) fn take_close_frame(&mut self) -> Option<Box<CloseFrame>> {
+    pub fn take_close_frame(&mut self) -> Option<Box<CloseFrame>> {
         self.state.close_frame.take()
     }
 }
@@ -83,7 +83,7 @@ impl Host<'_> {
 /// What the protocol does.
 impl Host<'_> {
     /// Queues what `write` writes as the protocol's own, unless the transport has failed.
-    pub(crate) fn write(&mut self, write: impl FnOnce(&mut Sink<'_>)) {
+    pub fn write(&mut self, write: impl FnOnce(&mut Sink<'_>)) {
         let state = &mut *self.state;
         if state.phase == Phase::LastMessages {
             return;
@@ -99,33 +99,35 @@ impl Host<'_> {
     }
 
     /// The peer's request waits for the application's answer. If the session ends before, [`Due::Refuse`] comes.
-    pub(crate) fn ask(&mut self) {
+    #[cfg(feature = "websocket")]
+    pub fn ask(&mut self) {
         self.state.awaits_verdict = true;
         self.state.pending |= pending::REQUEST;
     }
 
     /// The request was answered.
-    pub(crate) fn answered(&mut self) {
+    #[cfg(feature = "websocket")]
+    pub fn answered(&mut self) {
         self.state.awaits_verdict = false;
     }
 
     /// The opening handshake is done.
-    pub(crate) fn opened(&mut self) {
+    pub fn opened(&mut self) {
         self.state.open();
     }
 
     /// The session ends for `reason`.
-    pub(crate) fn fail(&mut self, reason: CloseReason) {
+    pub fn fail(&mut self, reason: CloseReason) {
         self.state.wind_down(reason, false);
     }
 
     /// [`Due::Pong`] is to come once there is room.
-    pub(crate) fn defer_pong(&mut self) {
+    pub fn defer_pong(&mut self) {
         self.state.pong_waits = true;
     }
 
     /// A ping was written: its answer has a deadline, unless an earlier one that nothing has come since has.
-    pub(crate) fn ping_sent(&mut self) {
+    pub fn ping_sent(&mut self) {
         let state = &mut *self.state;
         let Some(period) = state.config.pong_timeout() else { return };
         let unanswered = state.deadlines.at(Deadline::Pong).is_some_and(|at| state.read_since + period <= at);
@@ -135,7 +137,7 @@ impl Host<'_> {
     }
 
     /// The ping that was written at `sent` was answered.
-    pub(crate) fn pong_received(&mut self, sent: Timestamp) {
+    pub fn pong_received(&mut self, sent: Timestamp) {
         let state = &mut *self.state;
         state.deadlines.clear(Deadline::Pong);
         state.rtt = state.now.saturating_duration_since(sent);
@@ -146,7 +148,7 @@ impl Host<'_> {
 
     /// The peer wrote its part of the closing handshake, and `reason` is why. `waits` says that it has the last word, if
     /// this side's part is written.
-    pub(crate) fn closed_by_peer(&mut self, reason: CloseReason, waits: bool) {
+    pub fn closed_by_peer(&mut self, reason: CloseReason, waits: bool) {
         self.state.close_agreed = true;
         match self.state.phase {
             Phase::Open => self.state.wind_down(reason, false),
@@ -157,7 +159,7 @@ impl Host<'_> {
 
     /// This side's part of the closing handshake is written, or can't be. `waits` says that the peer has something to say
     /// yet that the protocol must hear.
-    pub(crate) fn wait_for_peer(&mut self, waits: bool) {
+    pub fn wait_for_peer(&mut self, waits: bool) {
         self.state.await_peer(waits);
     }
 }

@@ -75,7 +75,6 @@ impl Outbox {
     }
 
     /// Counts `size` bytes of the protocol's own that were written to the segments.
-    #[cfg(feature = "websocket")]
     pub(crate) fn accept_control(&mut self, buffers: &mut Buffers, size: usize) {
         if size > 0 {
             self.append(buffers, size, Kind::Control);

@@ -1,5 +1,7 @@
 //! Why a handshake failed.
 
+#[cfg(feature = "deflate")]
+use super::extension::NegotiationError;
 use crate::http::{Headers, HttpError};
 
 /// Why an opening handshake failed, on either side.
@@ -94,7 +96,7 @@ pub enum HandshakeError {
     /// The server's answer does not fit what was offered of compression.
     #[cfg(feature = "deflate")]
     #[error(transparent)]
-    Deflate(#[from] crate::websocket::NegotiationError),
+    Deflate(#[from] NegotiationError),
     /// The server chose an extension, and none was offered.
     #[error("the server chose the extension {found:?}, but none was offered")]
     Extension {
