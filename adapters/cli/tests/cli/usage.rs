@@ -67,7 +67,7 @@ fn wrong_command_lines() {
         ("bench --subprotocol a tcp://h:1", "--subprotocol needs a ws or wss URL"),
         ("serve --origin any tcp://h:1", "--origin needs a ws or wss URL"),
         ("serve --ping 0 ws://h:1", "'--ping <SECS>': expected seconds from 0.001"),
-        ("connect --subprotocol a,b ws://h:1", "\"a,b\" is no name of a sub-protocol"),
+        ("connect --subprotocol a,b ws://h:1", "\"a,b\" is not a sub-protocol's name"),
         (
             "serve --origin example.com ws://h:1",
             "'--origin <same|any|URL>': expected same, any, or an origin such as",
