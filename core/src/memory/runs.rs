@@ -194,11 +194,7 @@ mod tests {
 
     #[test]
     fn come_out_as_they_went_in() {
-        let kinds = [
-            Kind::Message,
-            Kind::Answer,
-            Kind::Control,
-        ];
+        let kinds = [Kind::Message, Kind::Answer, Kind::Control];
         let numbers =
             [0, 1, 2, 7, 8, 8191, 8192, 32_767, 32_768, 1 << 20, 1 << 30, usize::MAX >> 1, usize::MAX];
         let mut all = Vec::new();

@@ -29,9 +29,16 @@ impl WireBuffers {
         self.between = Some(between);
     }
 
+    #[inline]
     fn is_empty(&self) -> bool {
-        let is_empty_between = self.between.as_ref().is_none_or(|between| between.is_empty());
-        self.received.is_empty() && self.sealed.is_empty() && is_empty_between
+        self.received.is_empty()
+            && self.sealed.is_empty()
+            && (self.between.is_none() || self.is_empty_between())
+    }
+
+    #[cold]
+    fn is_empty_between(&self) -> bool {
+        self.between.as_ref().is_none_or(|between| between.is_empty())
     }
 
     fn clear(&mut self) {
@@ -40,6 +47,12 @@ impl WireBuffers {
         if let Some(between) = &mut self.between {
             between.clear();
         }
+    }
+
+    /// Whether it has ever been used.
+    #[inline]
+    fn has_memory(&self) -> bool {
+        self.received.capacity() > 0 || !self.sealed.bytes.is_empty() || self.between.is_some()
     }
 
     /// Gives up what grew beyond `keep`.
@@ -95,9 +108,12 @@ impl LayerBuffers {
     }
 
     /// Forgets what it holds, and gives up what grew beyond `keep`.
+    #[inline]
     pub(crate) fn reset(&mut self, keep: usize) {
-        self.wire.clear();
-        self.wire.shrink(keep);
+        if self.wire.has_memory() {
+            self.wire.clear();
+            self.wire.shrink(keep);
+        }
         self.clear_sealed();
     }
 

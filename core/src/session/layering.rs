@@ -145,16 +145,13 @@ impl State {
         }
     }
 
-    /// Lets the layer go on where it had to wait for room. Returns false if it did not.
-    #[cold]
-    pub(super) fn unseal_more(&mut self, layer: Option<&mut dyn Layer>) -> bool {
-        let Some(layer) = layer.filter(|_| self.layer_waits) else { return false };
+    /// Lets the layer go on where it had to wait for room.
+    pub(super) fn unseal_more(&mut self, layer: &mut dyn Layer) {
         self.layer_waits = false;
         self.unseal(layer, 0);
         if !self.layer_waits && std::mem::take(&mut self.wire_ended) {
             self.handle_layer_eof(layer, self.now);
         }
-        true
     }
 
     /// Whether a piece of the layer's has come in part.

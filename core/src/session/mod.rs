@@ -437,7 +437,7 @@ impl<P: Protocol> Session<P> {
             let Session { protocol, state } = self;
             let before = state.buffers.as_ref().map_or(0, |b| b.received.len());
             if !state.inbox.is_worth_decoding(before) {
-                if state.layer_waits && state.unseal_more(protocol.layer()) {
+                if state.layer_waits && self.unseal_more() {
                     continue;
                 }
                 return self.poll_undecodable();
@@ -521,6 +521,14 @@ impl<P: Protocol> Session<P> {
         }
     }
 
+    /// Lets the layer go on where it had to wait for room. Returns false if it did not.
+    #[cold]
+    fn unseal_more(&mut self) -> bool {
+        let Some(layer) = self.protocol.layer() else { return false };
+        self.state.unseal_more(layer);
+        true
+    }
+
     fn act_on_control(&mut self) {
         self.state.inbox.decoded();
         self.state.other_frames += 1;
@@ -533,7 +541,7 @@ impl<P: Protocol> Session<P> {
         loop {
             let Session { protocol, state } = self;
             if !state.has_handshake_to_decode() {
-                if state.may_unseal_handshake() && state.unseal_more(protocol.layer()) {
+                if state.may_unseal_handshake() && self.unseal_more() {
                     continue;
                 }
                 break;
