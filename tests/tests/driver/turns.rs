@@ -310,6 +310,25 @@ fn the_transport_is_asked_again_only_when_it_woke_the_task() {
 }
 
 #[test]
+fn everything_is_read_before_anything_is_written() {
+    let (listener, _log) = Recorder::echo();
+    let (mut task, wire) = driver(Config::default().into(), listener);
+    task.settle();
+    let reads_before_write = Arc::new(Mutex::new(Vec::new()));
+    let (seen, asked) = (reads_before_write.clone(), wire.clone());
+    wire.on_write(move || seen.lock().unwrap().push(asked.calls(Op::Read)));
+    for _ in 0..3 {
+        let reads = wire.calls(Op::Read);
+        wire.send_frame("one");
+        wire.send_frame("two");
+        assert!(task.poll().is_pending());
+        assert_eq!(reads_before_write.lock().unwrap().split_off(0), [reads + 3], "and that there is no more");
+        assert_eq!(wire.calls(Op::Read), reads + 3, "nothing is read after the write");
+        assert!(!task.is_woken());
+    }
+}
+
+#[test]
 fn a_flush_that_has_to_wait_is_finished() {
     let (listener, _log) = Recorder::echo();
     let (mut task, wire) = driver(Config::default().into(), listener);

@@ -1,178 +1,66 @@
-//! [`Engine`]: moves bytes and time between a session and its stream.
+//! [`Engine`]: a session and its transport.
 
-use std::io::{self, IoSlice};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut};
-use getty_core::{IoFailure, Session, StreamProtocol, Timestamp};
+use getty_core::{Event, IoFailure, Messages, Seq, Timestamp, Work};
 
-use crate::drive::late::Late;
-use crate::runtime::Runtime;
-use crate::runtime::alarm::Alarm;
-use crate::runtime::io::Io;
+use crate::session::context::Commands;
 
-/// How many pieces one vectored write takes at the most.
-const PIECES: usize = 64;
+/// A session and its transport, as a [`Task`](crate::drive::task::Task) drives them: moves bytes or datagrams between the
+/// two. Knows nothing of listeners, handles and timers.
+pub(crate) trait Engine {
+    type Messages: Messages;
+    /// The session.
+    type Session: Commands<Self::Messages>;
 
-/// A session, its stream and its timer. Knows nothing of listeners and handles.
-pub(crate) struct Engine<R: Runtime, I, P> {
-    pub(crate) session: Session<P>,
-    pub(crate) io: I,
-    alarm: Alarm<R>,
-    late: Late,
-    /// Bytes were written that the stream may keep back.
-    unflushed: bool,
-    /// How the stream failed, if that was before it had taken everything.
-    unwritten: Option<IoFailure>,
-}
+    /// How many reads a turn takes, however little they bring.
+    const TURN_READS: u32;
 
-/// What one read brought.
-pub(crate) enum Read {
-    /// So many bytes, and perhaps there are more.
-    Full(usize),
-    /// So many bytes, fewer than there was room for: there are no more now.
-    Short(usize),
-    /// The stream ended or failed; the session knows.
-    Ended,
-}
+    /// A turn begins.
+    fn begin_turn(&mut self);
 
-/// The stream has failed; the session knows.
-pub(crate) struct Failed;
+    /// A turn is over: what the thread has lent goes back to it.
+    fn end_turn(&mut self);
 
-impl<R: Runtime, I: Io, P: StreamProtocol> Engine<R, I, P> {
-    pub(crate) fn new(session: Session<P>, io: I) -> Self {
-        Engine { session, io, alarm: Alarm::new(), late: Late::default(), unflushed: false, unwritten: None }
-    }
+    fn session(&mut self) -> &mut Self::Session;
 
-    /// Whether a deadline of the session has come.
-    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        self.session.poll_timeout().is_some_and(|at| at <= now)
-    }
+    /// Whether there may be an event to poll.
+    fn wants_poll(&self) -> bool;
 
-    /// Lets the session's deadlines expire, if one is due and the task is not [`Late`]. Returns whether it
-    /// did.
-    pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
-        let acts = self.late.acts::<R>(cx, self.session.poll_timeout(), now);
-        if acts {
-            self.session.handle_timeout(now);
-        }
-        acts
-    }
+    /// The session's next event.
+    fn poll_event(&mut self) -> Option<Event<<Self::Messages as Messages>::In>>;
 
-    /// Reads once.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<Read> {
-        if let Err(error) = ready!(self.io.poll_readable(cx)) {
-            return self.failed(cx, now, &error).map(|Failed| Read::Ended);
-        }
-        let mut room = self.session.recv_buf();
-        let size = room.remaining_mut();
-        match ready!(self.io.poll_read(cx, &mut room)) {
-            Ok(0) => {
-                self.session.handle_eof(now);
-                Poll::Ready(Read::Ended)
-            }
-            Ok(n) => {
-                self.session.handle_read(now);
-                Poll::Ready(if n < size { Read::Short(n) } else { Read::Full(n) })
-            }
-            Err(error) => self.failed(cx, now, &error).map(|Failed| Read::Ended),
-        }
-    }
+    /// The work done so far that the bytes read do not show.
+    fn work(&self) -> Work;
 
-    /// Whether there is something to write, or written bytes to hand on.
-    pub(crate) fn wants_write(&self) -> bool {
-        self.unflushed || self.session.wants_write()
-    }
+    /// Whether the session wants to read.
+    fn wants_read(&self) -> bool;
 
-    /// How the stream failed, if that was before it had taken everything that was accepted.
-    pub(crate) fn unwritten(&self) -> Option<IoFailure> {
-        self.unwritten
-    }
+    /// Reads once. Gives the number of bytes where they count; 0 if the transport ended or failed, which the session knows
+    /// then.
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize>;
 
-    /// Writes until nothing is left, or the stream is full.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<Result<(), Failed>> {
-        loop {
-            let mut outbound = self.session.outbound(now);
-            if !outbound.has_remaining() {
-                break;
-            }
-            let written = {
-                let first = outbound.chunk();
-                if first.len() == outbound.remaining() {
-                    self.io.poll_write(cx, &[IoSlice::new(first)])
-                } else {
-                    let mut pieces = [IoSlice::new(&[]); PIECES];
-                    let filled = outbound.chunks_vectored(&mut pieces);
-                    self.io.poll_write(cx, &pieces[..filled])
-                }
-            };
-            match ready!(written) {
-                Ok(0) => {
-                    drop(outbound);
-                    return Poll::Ready(Err(self.fail(now, io::ErrorKind::WriteZero.into())));
-                }
-                Ok(n) => {
-                    outbound.advance(n);
-                    self.unflushed = true;
-                }
-                Err(error) => {
-                    drop(outbound);
-                    return self.failed(cx, now, &error).map(Err);
-                }
-            }
-        }
-        if self.unflushed {
-            match ready!(self.io.poll_flush(cx)) {
-                Ok(()) => self.unflushed = false,
-                Err(error) => return self.failed(cx, now, &error).map(Err),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
+    /// Whether there is something to write, or to end.
+    fn wants_write(&self) -> bool;
 
-    /// Ends our side of the stream. Ready when the session has been told.
-    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
-        match ready!(self.io.poll_shutdown(cx)) {
-            Ok(()) => self.session.handle_shutdown(now),
-            // The peer has gone altogether: there is nothing left to end.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                self.session.handle_shutdown(now);
-                self.session.handle_eof(now);
-            }
-            Err(error) => return self.failed(cx, now, &error).map(|Failed| ()),
-        }
-        Poll::Ready(())
-    }
+    /// Whether enough is queued to be worth a write although there may be more to read.
+    fn is_write_due(&self) -> bool;
 
-    /// The wait is over.
-    pub(crate) fn end_wait(&mut self) {
-        self.late.reset();
-    }
+    /// Writes what is queued, as far as the transport takes it. Returns the number of bytes written, where they count, if
+    /// anything changed for the session. `unsent` hears of each message that the transport refused.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Timestamp,
+        unsent: impl FnMut(Seq, IoFailure),
+    ) -> Option<usize>;
 
-    /// Arranges to be woken at the session's next deadline, or at `other`. Ready if that has come.
-    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, other: Option<Timestamp>) -> Poll<()> {
-        if self.late.has_yielded() {
-            return Poll::Pending; // the deadline has passed: the task would wake itself at once
-        }
-        let due = self.session.poll_timeout();
-        self.alarm.poll(cx, other.filter(|other| due.is_none_or(|due| *other < due)).or(due))
-    }
+    /// Whether the session is closing, and not over yet.
+    fn is_closing(&self) -> bool;
 
-    /// The stream has failed, unless it only wants to be asked again.
-    fn failed(&mut self, cx: &mut Context<'_>, now: Timestamp, error: &io::Error) -> Poll<Failed> {
-        if error.kind() == io::ErrorKind::Interrupted {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(self.fail(now, error.into()))
-    }
+    /// The next deadline.
+    fn next_deadline(&self) -> Option<Timestamp>;
 
-    fn fail(&mut self, now: Timestamp, failure: IoFailure) -> Failed {
-        if self.wants_write() {
-            self.unwritten = Some(failure);
-            self.unflushed = false;
-        }
-        self.session.handle_io_error(now, failure);
-        Failed
-    }
+    /// Lets deadlines that have passed take effect.
+    fn handle_timeout(&mut self, now: Timestamp);
 }

@@ -1,4 +1,4 @@
-//! [`PacketEngine`]: moves datagrams and time between a socket and what knows its sessions.
+//! [`PacketEngine`]: moves datagrams between a socket and what knows its sessions.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -6,21 +6,18 @@ use std::task::{Context, Poll};
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Outgoing, Packets, PeerKey, Peers, RecvBatch};
-use getty_core::{IoFailure, Seq, Timestamp};
+use getty_core::{Event, IoFailure, Items, Seq, Timestamp, Work};
 
-use crate::drive::late::Late;
+use crate::drive::engine::Engine;
 use crate::drive::trouble::{Finding, Trouble};
-use crate::runtime::alarm::Alarm;
 use crate::runtime::io::PacketIo;
-use crate::runtime::{Runtime, thread_memory};
+use crate::runtime::thread_memory;
 use crate::socket::udp::errors;
 
-/// A socket, its timer, and the machine that knows its sessions. Knows nothing of listeners and handles.
-pub(crate) struct PacketEngine<R: Runtime, I, D> {
+/// A socket, and the machine that knows its sessions. Knows nothing of listeners and handles.
+pub(crate) struct PacketEngine<I, D> {
     pub(crate) machine: D,
     pub(crate) io: I,
-    alarm: Alarm<R>,
-    late: Late,
     trouble: Trouble,
 }
 
@@ -30,7 +27,6 @@ pub(crate) trait Datagrams {
     type Sent;
 
     fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch>;
-    fn handle_timeout(&mut self, now: Timestamp);
     fn handle_sent(&mut self, now: Timestamp, n: usize);
     fn handle_unsent(&mut self, now: Timestamp, failure: IoFailure) -> Option<Self::Sent>;
     fn handle_unreachable(&mut self, now: Timestamp, peer: Option<SocketAddr>, failure: IoFailure);
@@ -44,19 +40,9 @@ pub(crate) trait Datagrams {
     fn poll_timeout(&self) -> Option<Timestamp>;
 }
 
-impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
+impl<I: PacketIo, D: Datagrams> PacketEngine<I, D> {
     pub(crate) fn new(machine: D, io: I) -> Self {
-        PacketEngine { machine, io, alarm: Alarm::new(), late: Late::default(), trouble: Trouble::default() }
-    }
-
-    /// Lets the machine's deadlines expire, if one is due and the task is not [`Late`]. Returns whether it
-    /// did.
-    pub(crate) fn expire(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
-        let acts = self.late.acts::<R>(cx, self.machine.poll_timeout(), now);
-        if acts {
-            self.machine.handle_timeout(now);
-        }
-        acts
+        PacketEngine { machine, io, trouble: Trouble::default() }
     }
 
     /// Receives once, unless receiving rests. Ready if anything came, be it an error.
@@ -144,14 +130,10 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         }
     }
 
-    /// A turn is over: gives the batch back to the thread, and sees to it that the task wakes when something is due. Ready
-    /// if that has come.
-    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.late.has_yielded() {
-            return Poll::Pending; // the deadline has passed: the task would wake itself at once
-        }
+    /// When the machine or the socket has something to do, if nothing happens before.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let rested = self.trouble.rests_until().filter(|_| self.machine.wants_read());
-        self.alarm.poll(cx, [self.machine.poll_timeout(), rested].into_iter().flatten().min())
+        [self.machine.poll_timeout(), rested].into_iter().flatten().min()
     }
 
     /// Gives the batch back to the thread.
@@ -159,6 +141,78 @@ impl<R: Runtime, I: PacketIo, D: Datagrams> PacketEngine<R, I, D> {
         if let Some(batch) = self.machine.take_batch() {
             thread_memory::give_batch_back(batch);
         }
+    }
+}
+
+impl<I, C, O> Engine for PacketEngine<I, Packets<C, O>>
+where
+    I: PacketIo,
+    C: Decoder + Encoder<O>,
+{
+    type Messages = Items<C::Item, O>;
+    type Session = Packets<C, O>;
+
+    /// Each may bring many datagrams.
+    const TURN_READS: u32 = 16;
+
+    fn begin_turn(&mut self) {}
+
+    fn end_turn(&mut self) {
+        self.give_back();
+    }
+
+    fn session(&mut self) -> &mut Packets<C, O> {
+        &mut self.machine
+    }
+
+    fn wants_poll(&self) -> bool {
+        self.machine.wants_poll()
+    }
+
+    fn poll_event(&mut self) -> Option<Event<C::Item>> {
+        self.machine.poll_event()
+    }
+
+    /// None: what datagrams bring is bounded by their number.
+    fn work(&self) -> Work {
+        Work::default()
+    }
+
+    fn wants_read(&self) -> bool {
+        self.machine.wants_read()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
+        self.poll_receive(cx, now).map(|()| 0)
+    }
+
+    fn wants_write(&self) -> bool {
+        self.machine.wants_write()
+    }
+
+    fn is_write_due(&self) -> bool {
+        self.is_send_due() || !self.machine.wants_read() && !self.machine.is_writable()
+    }
+
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Timestamp,
+        unsent: impl FnMut(Seq, IoFailure),
+    ) -> Option<usize> {
+        self.send(cx, now, unsent).then_some(0)
+    }
+
+    fn is_closing(&self) -> bool {
+        !self.machine.is_open() && !self.machine.is_over()
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        PacketEngine::next_deadline(self)
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.machine.handle_timeout(now);
     }
 }
 
@@ -170,10 +224,6 @@ macro_rules! datagrams {
 
             fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch> {
                 $machine::handle_datagrams(self, now, batch)
-            }
-
-            fn handle_timeout(&mut self, now: Timestamp) {
-                $machine::handle_timeout(self, now);
             }
 
             fn handle_sent(&mut self, now: Timestamp, n: usize) {

@@ -1,23 +1,31 @@
 //! [`PeersDriver`]: the task of a datagram socket with a session for each peer.
+//!
+//! It takes its turns as every task does ([`Turns`]), but is no [`Task`](crate::drive::task::Task) of one session: it holds
+//! up to 100 000 of them, of which a turn must touch only those that have something to do, and one budget is for all.
 
 use std::any::Any;
 use std::future::Future;
 use std::mem;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Dropped, Path, PeerKey, Peers, PeersEvent};
-use getty_core::{Accepted, Close, CloseReason, Event, Items, Messages, SendError, Seq, Stats, Timestamp};
+use getty_core::{
+    Accepted, Close, CloseReason, Event, Items, Messages, SendError, Seq, Stats, Timestamp, Work,
+};
 
 use crate::drive::actor::{self, Actor, OnPanic};
 use crate::drive::members::{Endpoint, Member, Membership, Phase};
 use crate::drive::packet_engine::PacketEngine;
 use crate::drive::slots::Role;
+use crate::drive::timing::Timing;
+use crate::drive::turn::{Flow, Turn, Turns};
+use crate::runtime::Runtime;
 use crate::runtime::io::PacketIo;
-use crate::runtime::{Runtime, clock};
 use crate::session::context::Commands;
 use crate::session::id::SessionId;
 use crate::session::listener::Listener;
@@ -38,7 +46,8 @@ pub(crate) type OnDropped = Arc<dyn Fn(&Dropped) + Send + Sync>;
 /// Dropping the future ends all sessions at once without a callback, as for [`Driver`](crate::Driver).
 #[must_use = "futures do nothing unless polled"]
 pub struct PeersDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> {
-    engine: PacketEngine<R, I, Peers<C, O>>,
+    engine: PacketEngine<I, Peers<C, O>>,
+    timing: Timing<R>,
     make: ML,
     /// The sessions, by the index of their keys.
     tended: Sessions<L, Items<C::Item, O>>,
@@ -49,6 +58,8 @@ pub struct PeersDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> {
     /// Sessions that were looked at in this turn.
     touched: Vec<PeerKey>,
     posted: Arc<Posted>,
+    /// How many more events may be delivered in this turn.
+    events: u32,
     on_panic: Option<OnPanic>,
     on_dropped: Option<OnDropped>,
     /// The endpoint asked to shut down: nobody new is let in.
@@ -124,12 +135,14 @@ where
         membership.set(endpoint.join(Role::Host));
         PeersDriver {
             engine: PacketEngine::new(peers, io),
+            timing: Timing::new(),
             make,
             tended: Vec::new(),
             live: 0,
             waiting: Vec::new(),
             touched: Vec::new(),
             posted: Arc::default(),
+            events: 0,
             on_panic: None,
             on_dropped: None,
             closing: false,
@@ -143,63 +156,12 @@ where
         (self.on_panic, self.on_dropped) = (on_panic, on_dropped);
     }
 
-    /// Everything that can be done now. Deadlines come last, as for [`Driver`](crate::Driver).
-    fn turn(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Box<CloseReason>> {
-        let (mut reads, mut events) = (TURN_READS, TURN_EVENTS);
-        self.take_posted(now);
-        self.obey_endpoint(now);
-        let worked = self.work(cx, now, &mut reads, &mut events);
-        if worked.is_ready() || !self.engine.expire(cx, now) {
-            return worked;
-        }
-        self.work(cx, now, &mut reads, &mut events)
-    }
-
-    fn work(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        now: Timestamp,
-        reads: &mut u32,
-        events: &mut u32,
-    ) -> Poll<Box<CloseReason>> {
-        let mut exhausted = false; // there is nothing more to receive for now
-        loop {
-            if let Some(reason) = self.deliver(now, events) {
-                return Poll::Ready(reason);
-            }
-            if self.closing && self.live == 0 && !self.closed {
-                self.closed = true;
-                self.engine.machine.close(now, Close::graceful());
-                continue; // to hear that all is over
-            }
-            let spent = *events == 0 || *reads == 0;
-            let due = exhausted || spent || self.engine.is_send_due() || !self.engine.machine.wants_read();
-            let sessions = &mut self.tended;
-            let unsent = |(key, seq), failure| {
-                if let Some(tended) = tended(sessions, key) {
-                    tended.actor.tell_unsent(seq, failure);
-                }
-            };
-            if due && self.engine.send(cx, now, unsent) && !spent {
-                continue; // room for messages that were held back, or the end of a session
-            }
-            if spent {
-                R::yield_now(cx);
-                return Poll::Pending;
-            }
-            if exhausted || !self.engine.machine.wants_read() {
-                return Poll::Pending;
-            }
-            *reads -= 1;
-            exhausted = self.engine.poll_receive(cx, now).is_pending();
-        }
-    }
-
-    /// Calls the listeners for every event there is, as far as the turn's budget goes; the close reason when all is over.
-    fn deliver(&mut self, now: Timestamp, events: &mut u32) -> Option<Box<CloseReason>> {
-        while *events > 0 && self.engine.machine.wants_poll() {
-            *events -= 1;
-            match self.engine.machine.poll_event()? {
+    /// Calls the listeners for every event there is; the close reason when all is over.
+    fn deliver_events(&mut self, now: Timestamp) -> Flow {
+        while self.events > 0 && self.engine.machine.wants_poll() {
+            self.events -= 1;
+            let Some(event) = self.engine.machine.poll_event() else { break };
+            match event {
                 PeersEvent::Unknown(path) => self.meet(now, path),
                 PeersEvent::Peer(key, event) => self.handle_event(now, key, event),
                 PeersEvent::Dropped(dropped) => {
@@ -207,11 +169,11 @@ where
                         let _ = catch_unwind(AssertUnwindSafe(|| on_dropped(&dropped)));
                     }
                 }
-                PeersEvent::Closed(reason) => return Some(reason),
+                PeersEvent::Closed(reason) => return ControlFlow::Break(reason),
                 _ => {}
             }
         }
-        None
+        ControlFlow::Continue(())
     }
 
     /// Somebody unknown: asks whether to let them in.
@@ -293,9 +255,107 @@ where
             }
         }
     }
+}
 
-    /// Sees to it that the task is woken for whatever comes next.
-    fn end_turn(&mut self, cx: &mut TaskContext<'_>) {
+/// The session of a peer, if it has one still.
+fn tended<L, M: Messages>(all: &mut [Option<Tended<L, M>>], key: PeerKey) -> Option<&mut Tended<L, M>> {
+    all.get_mut(key.index())?.as_mut().filter(|tended| tended.key == key)
+}
+
+/// Notes that a session was looked at in this turn.
+fn touch<L, M: Messages>(tended: &mut Tended<L, M>, touched: &mut Vec<PeerKey>) {
+    if !mem::replace(&mut tended.touched, true) {
+        touched.push(tended.key);
+    }
+}
+
+impl<R, I, C, O, L, ML> Turns for PeersDriver<R, I, C, O, L, ML>
+where
+    R: Runtime,
+    I: PacketIo,
+    C: Decoder + Encoder<O>,
+    L: Listener<Items<C::Item, O>>,
+    ML: Fn(Path) -> Option<L>,
+{
+    type Runtime = R;
+
+    fn timing(&mut self) -> &mut Timing<R> {
+        &mut self.timing
+    }
+
+    fn membership(&mut self) -> &mut Membership {
+        &mut self.membership
+    }
+
+    fn begin_turn(&mut self, now: Timestamp) -> Turn {
+        self.events = TURN_EVENTS;
+        self.take_posted(now);
+        self.obey_endpoint(now);
+        Turn::new(TURN_READS, Work::default())
+    }
+
+    fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow {
+        loop {
+            self.deliver_events(now)?;
+            if !self.closing || self.live > 0 || self.closed {
+                turn.check(Work::default(), self.events == 0);
+                return ControlFlow::Continue(());
+            }
+            self.closed = true;
+            self.engine.machine.close(now, Close::graceful());
+        }
+    }
+
+    fn is_write_due(&self) -> bool {
+        self.engine.is_send_due() || !self.engine.machine.wants_read()
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize> {
+        let sessions = &mut self.tended;
+        let unsent = |(key, seq), failure| {
+            if let Some(tended) = tended(sessions, key) {
+                tended.actor.tell_unsent(seq, failure);
+            }
+        };
+        self.engine.send(cx, now, unsent).then_some(0)
+    }
+
+    fn wants_read(&self) -> bool {
+        self.engine.machine.wants_read()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
+        self.engine.poll_receive(cx, now).map(|()| 0)
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.engine.next_deadline()
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.engine.machine.handle_timeout(now);
+    }
+
+    /// Ends all sessions.
+    #[cold]
+    fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Box<CloseReason> {
+        actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), panic);
+        self.engine.machine.close(now, Close::panicked());
+        loop {
+            match self.engine.machine.poll_event() {
+                Some(PeersEvent::Peer(key, event @ Event::Closed(_))) => self.handle_event(now, key, event),
+                Some(PeersEvent::Closed(reason)) => return reason,
+                Some(_) => {}
+                None => return Box::new(CloseReason::Panicked),
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.engine.give_back();
+    }
+
+    fn end_turn(&mut self, cx: &mut Context<'_>) {
         self.posted.lock().task = Some(cx.waker().clone());
         for key in mem::take(&mut self.touched) {
             let Some(tended) = tended(&mut self.tended, key) else { continue };
@@ -321,41 +381,11 @@ where
         if !self.posted.lock().keys.is_empty() || self.closing && self.engine.machine.wants_poll() {
             cx.waker().wake_by_ref();
         }
-        if self.engine.poll_timer(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
         let Self { membership, tended, engine, .. } = self;
         membership.end_turn(cx.waker(), || {
             let tended = tended.iter().flatten();
             tended.map(|t| t.actor.info(&PeerSession { peers: &mut engine.machine, key: t.key })).collect()
         });
-    }
-
-    /// Something other than a callback panicked, a codec as a rule: ends all sessions.
-    #[cold]
-    fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Poll<Box<CloseReason>> {
-        actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), panic);
-        self.engine.machine.close(now, Close::panicked());
-        loop {
-            match self.engine.machine.poll_event() {
-                Some(PeersEvent::Peer(key, event @ Event::Closed(_))) => self.handle_event(now, key, event),
-                Some(PeersEvent::Closed(reason)) => return Poll::Ready(reason),
-                Some(_) => {}
-                None => return Poll::Ready(Box::new(CloseReason::Panicked)),
-            }
-        }
-    }
-}
-
-/// The session of a peer, if it has one still.
-fn tended<L, M: Messages>(all: &mut [Option<Tended<L, M>>], key: PeerKey) -> Option<&mut Tended<L, M>> {
-    all.get_mut(key.index())?.as_mut().filter(|tended| tended.key == key)
-}
-
-/// Notes that a session was looked at in this turn.
-fn touch<L, M: Messages>(tended: &mut Tended<L, M>, touched: &mut Vec<PeerKey>) {
-    if !mem::replace(&mut tended.touched, true) {
-        touched.push(tended.key);
     }
 }
 
@@ -369,17 +399,8 @@ where
 {
     type Output = Box<CloseReason>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Box<CloseReason>> {
-        let this = &mut *self;
-        let now = clock::timestamp(R::now());
-        let result = catch_unwind(AssertUnwindSafe(|| this.turn(cx, now)))
-            .unwrap_or_else(|panic| this.end_panicked(now, &*panic));
-        this.engine.give_back();
-        match &result {
-            Poll::Ready(reason) => this.membership.end(reason),
-            Poll::Pending => this.end_turn(cx),
-        }
-        result
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Box<CloseReason>> {
+        self.poll_turn(cx)
     }
 }
 

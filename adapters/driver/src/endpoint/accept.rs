@@ -134,8 +134,8 @@ where
             member.open(); // without a handshake, it must not wait for its first turn
         }
         let mut driver = Driver::new(session, stream, listener);
-        driver.set_member(member);
-        driver.set_on_panic(self.on_panic.clone());
+        driver.task().set_member(member);
+        driver.task().set_on_panic(self.on_panic.clone());
         self.spawner.spawn(driver);
     }
 

@@ -250,7 +250,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         let options = self.packets.with_connected(true);
         let packets = Packets::new(codec, options, self.config, clock::timestamp(R::now()));
         let mut driver = PacketDriver::new(packets, socket, listener);
-        driver.set_on_panic(self.on_panic);
+        driver.task().set_on_panic(self.on_panic);
         let handle = driver.handle();
         self.spawner.spawn(driver);
         Ok(handle)
@@ -290,7 +290,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     {
         let session = Session::new(protocol, self.config, clock::timestamp(R::now()));
         let mut driver = Driver::new(session, stream, listener);
-        driver.set_on_panic(self.on_panic);
+        driver.task().set_on_panic(self.on_panic);
         let handle = driver.handle();
         self.spawner.spawn(driver);
         handle

@@ -333,8 +333,10 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         let packets = Packets::new(codec, options, self.config, clock::timestamp(R::now()));
         let mut driver = PacketDriver::new(packets, socket, listener);
         let endpoint = Arc::new(Endpoint::default());
-        driver.set_member(endpoint.join(Role::Sole));
-        driver.set_on_panic(self.on_panic);
+        let mut member = endpoint.join(Role::Sole);
+        member.open(); // there is nobody to shake hands with
+        driver.task().set_member(member);
+        driver.task().set_on_panic(self.on_panic);
         self.spawner.spawn(driver);
         Ok(Server { address: local, endpoint, runtime: PhantomData })
     }

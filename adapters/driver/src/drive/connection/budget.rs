@@ -2,7 +2,7 @@
 
 use getty_core::Work;
 
-use crate::drive::driver::{TURN_BYTES, TURN_FRAMES};
+use crate::drive::turn::{TURN_BYTES, TURN_FRAMES};
 use crate::session::context::TURN_MESSAGES;
 
 /// Work of a connection so far. It only grows.

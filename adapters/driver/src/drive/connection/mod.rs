@@ -21,7 +21,8 @@ use getty_core::{
 };
 
 use crate::drive::driver::Driver;
-use crate::drive::engine::{Engine, Read};
+use crate::drive::stream_engine::StreamEngine;
+use crate::drive::timing::{Due, Timing};
 use crate::runtime::io::Io;
 use crate::runtime::{Runtime, Spawn, clock, thread_memory};
 use crate::session::handle::Handle;
@@ -63,7 +64,8 @@ use wakers::{Half, Wakers};
 /// # Ok(()) }
 /// ```
 pub struct Connection<R: Runtime, I, P: StreamProtocol> {
-    engine: Engine<R, I, P>,
+    engine: StreamEngine<I, P>,
+    timing: Timing<R>,
     wakers: Wakers,
     /// Events of the session that came while a future waited to write.
     ahead: Ahead<In<P>>,
@@ -97,7 +99,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     pub fn new(session: Session<P>, io: I) -> Self {
         let ahead = Ahead::new(session.config().receive_ahead());
         Connection {
-            engine: Engine::new(session, io),
+            engine: StreamEngine::new(session, io),
+            timing: Timing::new(),
             wakers: Wakers::new(),
             ahead,
             read: 0,
@@ -248,13 +251,13 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
         let mut driver = Driver::from_engine(self.engine, forward, self.opened);
         if is_full {
-            driver.hold();
+            driver.task().hold();
         }
         let handle = driver.handle();
         match self.closed {
             None => spawner.spawn(driver),
             // It is over and has been told: a task would wait for ever.
-            Some(reason) => drop(driver.finish(reason)),
+            Some(reason) => drop(driver.task().finish(reason)),
         }
         (handle.clone(), Receiver::new(queue, handle, R::yield_now))
     }
@@ -355,7 +358,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             return Poll::Pending;
         }
         let wrote = self.poll_write(cx, now);
-        if self.engine.session.wants_shutdown() && !self.engine.wants_write() {
+        if self.engine.session.wants_shutdown() && !self.engine.has_bytes_to_write() {
             ready!(self.engine.poll_shutdown(cx, now));
             return Poll::Ready(());
         }
@@ -373,7 +376,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.wakers.mute();
         let read = self.engine.poll_read(cx, now);
         self.exhausted = read.is_pending();
-        if let Poll::Ready(Read::Full(n) | Read::Short(n)) = read {
+        if let Poll::Ready(n) = read {
             self.read += n as u64;
         }
         read.map(drop)
@@ -392,7 +395,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Ready if anything was written, or writing failed.
     fn poll_write(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
         let queued = self.engine.session.queued();
-        if !self.engine.wants_write() {
+        if !self.engine.has_bytes_to_write() {
             return Poll::Pending;
         }
         match self.engine.poll_write(cx, now) {
@@ -430,7 +433,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         let cx = &mut TaskContext::from_waker(&waker);
         let now = clock::timestamp(R::now());
         let before = self.openness();
-        let (cramped, unwritten) = (!self.has_room(), self.engine.wants_write());
+        let (cramped, unwritten) = (!self.has_room(), self.engine.has_bytes_to_write());
         let (was_empty, crowded) = (self.ahead.is_empty(), !self.ahead.has_much_room());
         self.engine.io.begin_turn();
         self.engine.session.lend(thread_memory::take());
@@ -439,11 +442,14 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             self.exhausted = false;
             let _ = self.poll_transport(cx, now);
         }
-        let expired = self.engine.expire(cx, now);
+        let expired = self.timing.look(cx, self.engine.session.poll_timeout(), now) == Due::Now;
+        if expired {
+            self.engine.session.handle_timeout(now);
+        }
         let result = work(self, cx, now);
         thread_memory::give_back(self.engine.session.take_back());
         // Who waits to receive writes too, and with that a stream may forget who waited to write.
-        let relieved = cramped && self.has_room() || unwritten && !self.engine.wants_write();
+        let relieved = cramped && self.has_room() || unwritten && !self.engine.has_bytes_to_write();
         let changed = before != self.openness();
         let moved = was_empty && !self.ahead.is_empty() || crowded && self.ahead.has_much_room();
         if expired || changed || relieved || moved {
@@ -451,7 +457,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
         if result.is_ready() {
             self.wakers.forget(half);
-            self.engine.end_wait();
+            self.timing.end_wait();
         } else if self.poll_timer(cx, now, half).is_ready() {
             cx.waker().wake_by_ref();
         }
@@ -481,7 +487,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         if at.is_some_and(|at| at <= now) {
             self.wakers.wake_other(half); // the sending half has to notice that
         }
-        self.engine.poll_timer(cx, at.filter(|at| *at > now))
+        let stuck_at = at.filter(|at| *at > now);
+        self.timing.poll(cx, [self.engine.session.poll_timeout(), stuck_at].into_iter().flatten().min())
     }
 }
 

@@ -8,7 +8,7 @@ use getty_core::{Accepted, CloseReason, Event, In, Out, SendError, StreamProtoco
 use super::Connection;
 use super::error::FlushError;
 use super::wakers::Half;
-use crate::drive::driver::WRITE_AT;
+use crate::drive::stream_engine::WRITE_AT;
 use crate::runtime::Runtime;
 use crate::runtime::io::Io;
 
@@ -74,7 +74,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         company: Company,
     ) -> Poll<Result<(), FlushError>> {
         self.turn(cx, Half::Sending, |this, cx, now| {
-            while this.engine.wants_write() {
+            while this.engine.has_bytes_to_write() {
                 ready!(this.poll_sending(cx, now, company)).map_err(|PeerWaits| FlushError::PeerWaits)?;
             }
             if this.engine.session.is_over() {

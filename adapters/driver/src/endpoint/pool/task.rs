@@ -165,8 +165,8 @@ where
         };
         let session = Session::new(protocol, plan.config.clone(), clock::timestamp(R::now()));
         let mut driver = Driver::new(session, stream, listener);
-        driver.set_member(self.roster.endpoint.join(Role::Session));
-        driver.set_on_panic(plan.on_panic.clone());
+        driver.task().set_member(self.roster.endpoint.join(Role::Session));
+        driver.task().set_on_panic(plan.on_panic.clone());
         let handle = driver.handle();
         Ok((driver, handle))
     }
@@ -175,7 +175,7 @@ where
     fn list(&mut self) {
         let State::Driving(driving) = &mut self.state else { return };
         let Driving { attempt, driver, handle, is_listed } = &mut **driving;
-        let is_open = driver.is_open();
+        let is_open = driver.task().is_open();
         match (*is_listed, is_open) {
             (false, true) => self.roster.opened(attempt, handle, clock::timestamp(R::now())),
             (true, false) => self.roster.withdraw(handle),

@@ -1,0 +1,223 @@
+//! [`StreamEngine`]: moves bytes between a session and its stream.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use getty_core::{Event, In, IoFailure, Protocol, Seq, Session, StreamProtocol, Timestamp, Work};
+
+use crate::drive::engine::Engine;
+use crate::runtime::io::Io;
+use crate::runtime::thread_memory;
+
+/// How many pieces one vectored write takes at the most.
+const PIECES: usize = 64;
+
+/// How many queued bytes are worth a write before the input is exhausted.
+pub(crate) const WRITE_AT: usize = 64 * 1024;
+
+/// A session and its stream.
+pub(crate) struct StreamEngine<I, P> {
+    pub(crate) session: Session<P>,
+    pub(crate) io: I,
+    /// Bytes were written that the stream may keep back.
+    unflushed: bool,
+    /// How the stream failed, if that was before it had taken everything.
+    unwritten: Option<IoFailure>,
+}
+
+/// The stream has failed; the session knows.
+pub(crate) struct Failed;
+
+impl<I: Io, P: StreamProtocol> StreamEngine<I, P> {
+    pub(crate) fn new(session: Session<P>, io: I) -> Self {
+        StreamEngine { session, io, unflushed: false, unwritten: None }
+    }
+
+    /// Whether a deadline of the session has come.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.session.poll_timeout().is_some_and(|at| at <= now)
+    }
+
+    /// Reads once; returns the number of bytes. After 0, the stream ended or failed, and the session knows.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
+        if let Err(error) = ready!(self.io.poll_readable(cx)) {
+            return self.failed(cx, now, &error).map(|Failed| 0);
+        }
+        match ready!(self.io.poll_read(cx, &mut self.session.recv_buf())) {
+            Ok(0) => self.session.handle_eof(now),
+            Ok(n) => {
+                self.session.handle_read(now);
+                return Poll::Ready(n);
+            }
+            Err(error) => return self.failed(cx, now, &error).map(|Failed| 0),
+        }
+        Poll::Ready(0)
+    }
+
+    /// Whether there is something to write, or written bytes to hand on.
+    pub(crate) fn has_bytes_to_write(&self) -> bool {
+        self.unflushed || self.session.wants_write()
+    }
+
+    /// How the stream failed, if that was before it had taken everything that was accepted.
+    pub(crate) fn unwritten(&self) -> Option<IoFailure> {
+        self.unwritten
+    }
+
+    /// Writes until nothing is left, or the stream is full.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<Result<(), Failed>> {
+        loop {
+            let mut outbound = self.session.outbound(now);
+            if !outbound.has_remaining() {
+                break;
+            }
+            let written = {
+                let first = outbound.chunk();
+                if first.len() == outbound.remaining() {
+                    self.io.poll_write(cx, &[IoSlice::new(first)])
+                } else {
+                    let mut pieces = [IoSlice::new(&[]); PIECES];
+                    let filled = outbound.chunks_vectored(&mut pieces);
+                    self.io.poll_write(cx, &pieces[..filled])
+                }
+            };
+            match ready!(written) {
+                Ok(0) => {
+                    drop(outbound);
+                    return Poll::Ready(Err(self.fail(now, io::ErrorKind::WriteZero.into())));
+                }
+                Ok(n) => {
+                    outbound.advance(n);
+                    self.unflushed = true;
+                }
+                Err(error) => {
+                    drop(outbound);
+                    return self.failed(cx, now, &error).map(Err);
+                }
+            }
+        }
+        if self.unflushed {
+            match ready!(self.io.poll_flush(cx)) {
+                Ok(()) => self.unflushed = false,
+                Err(error) => return self.failed(cx, now, &error).map(Err),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends our side of the stream. Ready when the session has been told.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
+        match ready!(self.io.poll_shutdown(cx)) {
+            Ok(()) => self.session.handle_shutdown(now),
+            // The peer has gone altogether: there is nothing left to end.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                self.session.handle_shutdown(now);
+                self.session.handle_eof(now);
+            }
+            Err(error) => return self.failed(cx, now, &error).map(|Failed| ()),
+        }
+        Poll::Ready(())
+    }
+
+    /// The stream has failed, unless it only wants to be asked again.
+    fn failed(&mut self, cx: &mut Context<'_>, now: Timestamp, error: &io::Error) -> Poll<Failed> {
+        if error.kind() == io::ErrorKind::Interrupted {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.fail(now, error.into()))
+    }
+
+    fn fail(&mut self, now: Timestamp, failure: IoFailure) -> Failed {
+        if self.has_bytes_to_write() {
+            self.unwritten = Some(failure);
+            self.unflushed = false;
+        }
+        self.session.handle_io_error(now, failure);
+        Failed
+    }
+}
+
+impl<I: Io, P: StreamProtocol> Engine for StreamEngine<I, P> {
+    type Messages = <P as Protocol>::Messages;
+    type Session = Session<P>;
+
+    const TURN_READS: u32 = 128;
+
+    fn begin_turn(&mut self) {
+        self.io.begin_turn();
+        self.session.lend(thread_memory::take());
+    }
+
+    fn end_turn(&mut self) {
+        thread_memory::give_back(self.session.take_back());
+    }
+
+    #[inline]
+    fn session(&mut self) -> &mut Session<P> {
+        &mut self.session
+    }
+
+    #[inline]
+    fn wants_poll(&self) -> bool {
+        self.session.wants_poll()
+    }
+
+    #[inline]
+    fn poll_event(&mut self) -> Option<Event<In<P>>> {
+        self.session.poll_event()
+    }
+
+    #[inline]
+    fn work(&self) -> Work {
+        self.session.work()
+    }
+
+    #[inline]
+    fn wants_read(&self) -> bool {
+        self.session.wants_read()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
+        StreamEngine::poll_read(self, cx, now)
+    }
+
+    fn wants_write(&self) -> bool {
+        self.has_bytes_to_write() || self.session.wants_shutdown()
+    }
+
+    fn is_write_due(&self) -> bool {
+        let session = &self.session;
+        session.queued() >= WRITE_AT || !session.wants_read() && !session.is_writable()
+    }
+
+    /// Also ends this side of the stream when that is due. A stream never refuses a message.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Timestamp,
+        _unsent: impl FnMut(Seq, IoFailure),
+    ) -> Option<usize> {
+        let before = self.session.queued();
+        let result = self.poll_write(cx, now);
+        let queued = self.session.queued();
+        let has_changed = match result {
+            Poll::Ready(Ok(())) if self.session.wants_shutdown() => self.poll_shutdown(cx, now).is_ready(),
+            result => queued != before || matches!(result, Poll::Ready(Err(_))),
+        };
+        has_changed.then(|| before.saturating_sub(queued))
+    }
+
+    fn is_closing(&self) -> bool {
+        self.session.close_reason().is_some() && !self.session.is_over()
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.session.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.session.handle_timeout(now);
+    }
+}

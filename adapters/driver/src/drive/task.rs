@@ -1,0 +1,205 @@
+//! [`Task`]: the task of one session, over any transport.
+
+use std::any::Any;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use getty_core::{Close, CloseReason, Event, Messages, Timestamp};
+
+use crate::drive::actor::{Actor, OnPanic};
+use crate::drive::engine::Engine;
+use crate::drive::members::{Member, Membership, Phase};
+use crate::drive::timing::Timing;
+use crate::drive::turn::{Flow, Turn, Turns};
+use crate::runtime::Runtime;
+use crate::session::context::Commands;
+use crate::session::handle::Handle;
+use crate::session::listener::Listener;
+
+/// The task of one session: an engine and the session's listener.
+pub(crate) struct Task<R: Runtime, E: Engine, L> {
+    engine: E,
+    actor: Actor<L, E::Messages>,
+    timing: Timing<R>,
+    /// Dropped after the transport and the listener: a caller that waits for the members waits for those.
+    membership: Membership,
+}
+
+// No field is ever pinned.
+impl<R: Runtime, E: Engine, L> Unpin for Task<R, E, L> {}
+
+impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
+    pub(crate) fn new(engine: E, actor: Actor<L, E::Messages>) -> Self {
+        Task { engine, actor, timing: Timing::new(), membership: Membership::none() }
+    }
+
+    /// A handle to the session.
+    pub(crate) fn handle(&mut self) -> Handle<<E::Messages as Messages>::Out> {
+        self.actor.handle(self.engine.session(), self.membership.waker())
+    }
+
+    pub(crate) fn actor(&mut self) -> &mut Actor<L, E::Messages> {
+        &mut self.actor
+    }
+
+    /// The session begins with a full queue of a receiver.
+    pub(crate) fn hold(&mut self) {
+        self.actor.hold(self.engine.session());
+    }
+
+    /// Whether the listener was told of the opening, and the session takes messages.
+    pub(crate) fn is_open(&mut self) -> bool {
+        self.actor.is_opened() && self.engine.session().is_open()
+    }
+
+    pub(crate) fn set_member(&mut self, member: Member) {
+        self.membership.set(member);
+    }
+
+    pub(crate) fn set_on_panic(&mut self, on_panic: Option<OnPanic>) {
+        self.actor.set_on_panic(on_panic);
+    }
+
+    /// The session is over: tells the listener, the handles and the endpoint.
+    pub(crate) fn finish(&mut self, reason: Box<CloseReason>) -> Box<CloseReason> {
+        self.actor.finish(self.engine.session(), reason)
+    }
+
+    /// Calls the listener for every event there is; the close reason when the session is over.
+    fn deliver_events(&mut self, now: Timestamp) -> Flow {
+        while self.engine.wants_poll() && self.actor.spend(self.engine.work().bytes) {
+            let Some(event) = self.engine.poll_event() else { break };
+            if let Some(reason) = self.actor.handle_event(self.engine.session(), now, event) {
+                return ControlFlow::Break(self.finish(reason));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Follows the endpoint that this session belongs to; says whether there was something to follow.
+    fn obey_endpoint(&mut self, now: Timestamp) -> bool {
+        let phase = self.membership.look();
+        if self.membership.is_displaced() && !self.engine.session().is_over() {
+            self.engine.session().close(now, Close::displaced());
+            return true;
+        }
+        if phase == Phase::ShuttingDown && self.awaits_end_unopened() {
+            self.engine.session().close(now, Close::abort());
+            return true;
+        }
+        self.actor.obey(self.engine.session(), now, phase)
+    }
+
+    /// Whether the session never opened, has said what it had to say, and waits for nothing but the peer's
+    /// end of the stream.
+    fn awaits_end_unopened(&self) -> bool {
+        let engine = &self.engine;
+        engine.is_closing() && !engine.wants_poll() && !engine.wants_write() && !self.actor.is_opened()
+    }
+}
+
+impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
+    type Runtime = R;
+
+    fn timing(&mut self) -> &mut Timing<R> {
+        &mut self.timing
+    }
+
+    fn membership(&mut self) -> &mut Membership {
+        &mut self.membership
+    }
+
+    fn begin_turn(&mut self, _now: Timestamp) -> Turn {
+        self.engine.begin_turn();
+        self.actor.begin_turn();
+        Turn::new(E::TURN_READS, self.engine.work())
+    }
+
+    fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow {
+        loop {
+            self.actor.limit_work(turn.work_limit());
+            self.actor.take_posted(self.engine.session(), now);
+            let was_opened = self.actor.is_opened();
+            self.deliver_events(now)?;
+            if self.actor.is_opened() != was_opened {
+                self.membership.open();
+                if self.actor.has_backlog() {
+                    continue; // what was posted meanwhile comes after what the listener sent when it opened
+                }
+            }
+            if !self.obey_endpoint(now) {
+                turn.check(self.engine.work(), self.actor.is_spent());
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    fn is_write_due(&self) -> bool {
+        self.engine.is_write_due()
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize> {
+        if !self.engine.wants_write() {
+            return None;
+        }
+        let actor = &self.actor;
+        self.engine.write(cx, now, |seq, failure| actor.tell_unsent(seq, failure))
+    }
+
+    fn wants_read(&self) -> bool {
+        self.engine.wants_read()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
+        self.engine.poll_read(cx, now)
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.engine.next_deadline()
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.engine.handle_timeout(now);
+    }
+
+    #[cold]
+    fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Box<CloseReason> {
+        self.actor.tell_panic(panic);
+        self.engine.session().close(now, Close::panicked());
+        loop {
+            match self.engine.poll_event() {
+                Some(Event::Closed(reason)) => return self.finish(reason),
+                Some(_) => {}
+                None => return self.finish(Box::new(CloseReason::Panicked)),
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.engine.end_turn();
+    }
+
+    fn end_turn(&mut self, cx: &mut Context<'_>) {
+        let Task { engine, actor, membership, .. } = self;
+        membership.end_turn(cx.waker(), || vec![actor.info(engine.session())]);
+        if !actor.end_turn(engine.session(), cx.waker()) {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Future for Task<R, E, L> {
+    type Output = Box<CloseReason>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Box<CloseReason>> {
+        self.poll_turn(cx)
+    }
+}
+
+impl<R: Runtime, E: Engine, L> Drop for Task<R, E, L> {
+    fn drop(&mut self) {
+        self.actor.abandon(self.engine.session());
+    }
+}
