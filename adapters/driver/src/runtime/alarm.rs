@@ -22,15 +22,19 @@ impl<R: Runtime> Alarm<R> {
 
     /// Sees to it that the task wakes at `due`. Ready if that has come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, due: Option<Timestamp>) -> Poll<()> {
-        if due != self.armed {
-            self.armed = due;
-            match (due, &mut self.timer) {
-                (None, timer) => *timer = None,
-                (Some(at), Some(timer)) => timer.reset(clock::instant(at)),
-                (Some(at), timer) => *timer = Some(R::timer(clock::instant(at))),
+        let Some(at) = due else {
+            *self = Alarm::new();
+            return Poll::Pending;
+        };
+        let timer = match &mut self.timer {
+            Some(timer) if self.armed == due => timer,
+            Some(timer) => {
+                timer.reset(clock::instant(at));
+                timer
             }
-        }
-        let Some(timer) = &mut self.timer else { return Poll::Pending };
+            none => none.insert(R::timer(clock::instant(at))),
+        };
+        self.armed = due;
         ready!(timer.poll(cx));
         // Should the timer have been early, it must be set anew.
         self.armed = None;
