@@ -16,7 +16,7 @@ use driver_common::runtimes::{TestRuntime, blocking, server, until};
 use driver_common::*;
 use getty_core::codec::Raw;
 use getty_core::datagram::PeerLimits;
-use getty_core::{CloseReason, Opened, Stats};
+use getty_core::{CloseReason, Opened};
 use getty_driver::{Context, Listener, Refuse};
 use testkit::alloc::{Counting, held_by_all_threads};
 
@@ -61,7 +61,7 @@ impl Listener<Messages> for Echo {
         let _ = cx.send(message); // answers of strangers may be in the way
     }
 
-    fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
+    fn on_close(&mut self, _cx: &mut Context<'_, Messages>, reason: &CloseReason) {
         assert!(matches!(reason, CloseReason::Evicted | CloseReason::Local { .. }), "{reason}");
     }
 }

@@ -7,7 +7,7 @@
 //! # Three ways to use a session
 //!
 //! * **A listener is called** ([`Listener`]): each session has its own, in a task of its own. [`Server`]
-//!   accepts connections and [`Client`] makes them.
+//!   accepts connections and [`Client`] makes them. [`Listener::on_turn`] polls futures in that task.
 //! * **A handle posts** ([`Handle`]): to send, pause and close from anywhere, through a bounded queue.
 //! * **Messages are pulled** ([`Connection`]): it owns the session, has no task, and is a `Stream` and a
 //!   `Sink` too. [`Connection::spawn`] moves it to a task and splits it in two halves.

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex};
 
 use getty_tokio::core::codec::Lines;
-use getty_tokio::core::{CloseReason, Opened, Stats};
+use getty_tokio::core::{CloseReason, Opened};
 use getty_tokio::{Context, Handle, Items, Listener, Refuse, Server, SessionId};
 
 /// Handles have the same type for every transport, so one room can hold sessions of all transports.
@@ -24,16 +24,12 @@ impl Room {
     }
 }
 
-struct Member {
-    room: Room,
-    id: Option<SessionId>,
-}
+struct Member(Room);
 
 impl Listener<Items<String>> for Member {
     fn on_open(&mut self, cx: &mut Context<'_, Items<String>>, _: &Opened) -> Result<(), Refuse> {
-        self.id = Some(cx.id());
-        self.room.say(cx.id(), "hello");
-        let mut members = self.room.0.lock().unwrap();
+        self.0.say(cx.id(), "hello");
+        let mut members = self.0.0.lock().unwrap();
         if members.len() >= 100 {
             return Err("the room is full".into());
         }
@@ -42,13 +38,14 @@ impl Listener<Items<String>> for Member {
     }
 
     fn on_message(&mut self, cx: &mut Context<'_, Items<String>>, line: String) {
-        self.room.say(cx.id(), &line);
+        self.0.say(cx.id(), &line);
     }
 
-    fn on_close(&mut self, reason: &CloseReason, _: &Stats) {
-        let Some(id) = self.id else { return };
-        self.room.0.lock().unwrap().retain(|member| member.id() != id);
-        self.room.say(id, &format!("bye ({reason})"));
+    fn on_close(&mut self, cx: &mut Context<'_, Items<String>>, reason: &CloseReason) {
+        self.0.0.lock().unwrap().retain(|member| member.id() != cx.id());
+        if cx.was_opened() {
+            self.0.say(cx.id(), &format!("bye ({reason})"));
+        }
     }
 }
 
@@ -56,7 +53,7 @@ impl Listener<Items<String>> for Member {
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
     let room = Room::default();
-    let member = move || Member { room: room.clone(), id: None };
+    let member = move || Member(room.clone());
     let server = Server::builder().tcp(&address, Lines::new, member).await?;
     println!("listening tcp://{}", server.local_addr());
     std::future::pending().await

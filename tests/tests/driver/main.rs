@@ -12,6 +12,7 @@ mod connection;
 mod events;
 mod handle;
 mod listener;
+mod own_turn;
 mod pool_time;
 mod posting;
 mod send_until;

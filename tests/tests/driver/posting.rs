@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use getty_core::codec::{Decoded, Decoder, Encoder, Sink, Source};
-use getty_core::{Close, CloseReason, Config, Framed, Session, Stats};
+use getty_core::{Close, CloseReason, Config, Framed, Session};
 use getty_driver::{Context, Driver, Handle, Items, Listener, NotFlushed};
 
 use crate::driver_common::fake::{self, Fake};
@@ -127,7 +127,7 @@ struct Quiet(std::sync::mpsc::Sender<String>);
 impl Listener<Items<Bytes>> for Quiet {
     fn on_message(&mut self, _: &mut Context<'_, Items<Bytes>>, _: Bytes) {}
 
-    fn on_close(&mut self, reason: &CloseReason, _: &Stats) {
+    fn on_close(&mut self, _cx: &mut Context<'_, Items<Bytes>>, reason: &CloseReason) {
         self.0.send(reason.to_string()).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use getty_core::datagram::Dropped;
-use getty_core::{Close, CloseReason, Idle, Opened, SendError, Seq, Stats};
+use getty_core::{Close, CloseReason, Idle, Opened, SendError, Seq};
 use getty_driver::{Context, Listener, Refuse};
 
 use super::Messages;
@@ -174,7 +174,7 @@ impl Listener<Messages> for Recorder {
         }
     }
 
-    fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
+    fn on_close(&mut self, _cx: &mut Context<'_, Messages>, reason: &CloseReason) {
         self.note("on_close", reason.to_string());
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use getty_core::websocket::{Message, Request, Verdict};
-use getty_core::{CloseReason, Items, Opened, Stats};
+use getty_core::{CloseReason, Items, Opened};
 use getty_driver::{Context, Listener, Refuse};
 
 use super::recorder::Log;
@@ -80,7 +80,7 @@ impl Listener<Items<Message>> for Socket {
         self.log.note("on_pong");
     }
 
-    fn on_close(&mut self, reason: &CloseReason, _: &Stats) {
+    fn on_close(&mut self, _: Cx, reason: &CloseReason) {
         self.log.note(format!("on_close: {reason}"));
     }
 }

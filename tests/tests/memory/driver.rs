@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -114,6 +115,42 @@ fn allocations_on_tokio(depth: usize, wasteful: bool) -> f64 {
     let ((), usage) = measure(|| runtime.block_on(is_done).unwrap());
     drop(peer.join().unwrap());
     usage.allocations as f64 / (ROUNDS * depth) as f64
+}
+
+/// Echoes in its turn, with a deadline that every turn moves.
+struct Turning(Vec<Bytes>);
+
+impl Listener<Messages> for Turning {
+    fn on_message(&mut self, _cx: &mut getty_driver::Context<'_, Messages>, message: Bytes) {
+        self.0.push(message);
+    }
+
+    fn on_turn(
+        &mut self,
+        cx: &mut getty_driver::Context<'_, Messages>,
+        _task: &mut Context<'_>,
+    ) -> Option<Instant> {
+        self.0.drain(..).for_each(|message| assert!(cx.send(message).is_ok()));
+        Some(cx.now() + secs(5))
+    }
+}
+
+#[test]
+fn a_turn_of_a_listener_allocates_nothing() {
+    const ROUNDS: usize = 1000;
+    let io = Window { input: frame(&[b'x'; 16]).repeat(16), due: 0, rounds: ROUNDS };
+    let session = session(Config::default().into());
+    let mut driver = Task::new(Driver::<Fake, _, _, _>::new(session, io, Turning(Vec::with_capacity(16))));
+    let poll = |driver: &mut Task<_>| {
+        fake::advance(MS);
+        assert!(driver.poll().is_pending());
+    };
+    (0..10).for_each(|_| poll(&mut driver));
+    let timers = fake::timer_counts();
+    let ((), usage) = measure(|| (0..ROUNDS).for_each(|_| poll(&mut driver)));
+    assert_eq!(driver.get_mut().handle().stats().sent.messages, (ROUNDS * 16) as u64);
+    assert!(usage.allocations <= 10, "{} allocations", usage.allocations);
+    assert_eq!(fake::timer_counts(), timers, "0 timer resets");
 }
 
 #[test]

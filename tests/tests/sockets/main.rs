@@ -11,6 +11,7 @@ mod half_open;
 mod handle_threads;
 mod interop;
 mod limits;
+mod own_turn;
 mod peers;
 mod peers_crowd;
 mod pool;

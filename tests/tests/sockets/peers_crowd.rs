@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use getty_core::codec::Raw;
 use getty_core::datagram::PeerLimits;
-use getty_core::{CloseReason, Opened, Stats};
+use getty_core::{CloseReason, Opened};
 use getty_driver::{Context, Listener, Refuse};
 
 use crate::driver_common::runtimes::{TestRuntime, blocking, server};
@@ -38,7 +38,7 @@ impl Listener<Messages> for Echo {
         cx.send(message).unwrap();
     }
 
-    fn on_close(&mut self, _reason: &CloseReason, _stats: &Stats) {
+    fn on_close(&mut self, _cx: &mut Context<'_, Messages>, _reason: &CloseReason) {
         self.0.closed.fetch_add(1, Ordering::SeqCst);
     }
 }

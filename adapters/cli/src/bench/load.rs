@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::Packages;
-use getty_driver::core::{Close, CloseReason, Config, Opened, Stats};
+use getty_driver::core::{Close, CloseReason, Config, Opened};
 use getty_driver::tls::ClientTls;
 use getty_driver::{Context, Handle, Items, Listener, Refuse};
 use hdrhistogram::Histogram;
@@ -367,7 +367,6 @@ struct Pump {
     worker: Rc<Worker>,
     window: Window,
     transport: Transport,
-    opened: bool,
 }
 
 impl Pump {
@@ -378,7 +377,7 @@ impl Pump {
         while window.has_room() {
             window.send(FIRST);
         }
-        Pump { worker, window, transport, opened: false }
+        Pump { worker, window, transport }
     }
 
     /// Sends as many messages as there is room for. Returns how many older ones are given up as lost for it.
@@ -403,8 +402,7 @@ const FIRST: u64 = 0;
 
 impl Listener<Items<Echo, ()>> for Pump {
     fn on_open(&mut self, _cx: &mut Context<'_, Items<Echo, ()>>, opened: &Opened) -> Result<(), Refuse> {
-        let Pump { worker, opened: has_opened, .. } = self;
-        *has_opened = true;
+        let worker = &self.worker;
         let compresses = opened.upgrade.as_ref().is_some_and(|upgrade| upgrade.deflate().is_some());
         worker.outcome.borrow_mut().compressed += usize::from(compresses);
         worker.opening.set(worker.opening.get() - 1);
@@ -467,12 +465,12 @@ impl Listener<Items<Echo, ()>> for Pump {
         self.worker.outcome.borrow_mut().first_dropped.get_or_insert_with(|| explain_dropped(dropped));
     }
 
-    fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
-        let Pump { worker, window, transport, opened } = self;
+    fn on_close(&mut self, cx: &mut Context<'_, Items<Echo, ()>>, reason: &CloseReason) {
+        let Pump { worker, window, transport } = self;
         if !window.is_empty() {
             let mut outcome = worker.outcome.borrow_mut();
             outcome.lost_connections += 1;
-            let explain = if *opened { explain_at_client } else { explain_unopened };
+            let explain = if cx.was_opened() { explain_at_client } else { explain_unopened };
             outcome.first_lost.get_or_insert_with(|| explain(reason, *transport));
         }
         worker.open.set(worker.open.get().saturating_sub(1));

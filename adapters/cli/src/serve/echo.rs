@@ -10,7 +10,7 @@ use futures_util::future::{join_all, select_all};
 use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
-use getty_driver::core::{Close, CloseReason, Config, Idle, Opened, Stats};
+use getty_driver::core::{Close, CloseReason, Config, Idle, Opened};
 use getty_driver::tls::ServerTls;
 use getty_driver::{Context, Items, Listener, Refuse, ServerBuilder, SessionInfo, TcpOptions};
 
@@ -108,7 +108,7 @@ impl EchoServer {
             true => Some(Arc::new(Site::new(self.url.path(), &self.websocket.subprotocol)?)),
             false => None,
         };
-        Ok(Echo { transport: self.url.transport, site, totals: self.totals.clone(), opened: false })
+        Ok(Echo { transport: self.url.transport, site, totals: self.totals.clone() })
     }
 }
 
@@ -189,7 +189,6 @@ struct Echo {
     site: Option<Arc<Site>>,
     /// The statistics to update, if wanted.
     totals: Option<Arc<Totals>>,
-    opened: bool,
 }
 
 impl<M: Payload> Listener<Items<M>> for Echo {
@@ -198,7 +197,6 @@ impl<M: Payload> Listener<Items<M>> for Echo {
     }
 
     fn on_open(&mut self, _cx: &mut Context<'_, Items<M>>, _opened: &Opened) -> Result<(), Refuse> {
-        self.opened = true;
         if let Some(totals) = &self.totals {
             totals.count_opened();
         }
@@ -231,9 +229,9 @@ impl<M: Payload> Listener<Items<M>> for Echo {
         }
     }
 
-    fn on_close(&mut self, reason: &CloseReason, stats: &Stats) {
+    fn on_close(&mut self, cx: &mut Context<'_, Items<M>>, reason: &CloseReason) {
         if let Some(totals) = &self.totals {
-            totals.count_closed(self.transport, self.opened, reason, stats);
+            totals.count_closed(self.transport, cx.was_opened(), reason, &cx.stats());
         }
     }
 }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{self, Waker};
 
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{AcceptError, AnswerError, Request, Response, Verdict};
@@ -49,7 +49,10 @@ pub(crate) struct Actor<L, M: Messages> {
     backlog: bool,
     /// A close that a handle asked for, and that waits for the backlog.
     close_asked: Option<Box<Close>>,
-    opened: bool,
+    /// [`Listener::on_turn`] was not called since this turn began, or since the last other callback.
+    owes_turn: bool,
+    /// When the listener wants its next turn at the latest, or wanted one before.
+    turn_at: Option<Timestamp>,
     /// The outside was told of the opening, and not of the end.
     observed: bool,
     shutdown_told: bool,
@@ -78,6 +81,7 @@ where
             work_limit: u64::MAX,
             handle_queue: config.handle_queue(),
             holds: Holds::default(),
+            opened,
         };
         Actor {
             listener: Some(listener),
@@ -87,7 +91,8 @@ where
             posts: 0,
             backlog: false,
             close_asked: None,
-            opened,
+            owes_turn: false,
+            turn_at: None,
             observed: false,
             shutdown_told: false,
             panicked: false,
@@ -125,6 +130,7 @@ where
         self.side.budget = TURN_MESSAGES;
         self.side.work_limit = u64::MAX;
         self.posts = TURN_POSTS;
+        self.owes_turn = true;
     }
 
     /// Whether the turn has done as much as it may.
@@ -156,9 +162,14 @@ where
         self.backlog
     }
 
+    /// Whether handles posted anything that was not taken up.
+    pub(crate) fn has_posts(&self) -> bool {
+        self.backlog || self.side.shared.as_ref().is_some_and(|shared| shared.was_posted())
+    }
+
     /// Whether the listener was told of the opening.
     pub(crate) fn is_opened(&self) -> bool {
-        self.opened
+        self.side.opened
     }
 
     /// Does what handles asked for.
@@ -189,7 +200,7 @@ where
             session.close(now, *abort);
         }
         // Items wait until the listener has had its say, and go before a graceful close.
-        let waits = !self.opened && (self.close_asked.is_none() || !session.is_opening());
+        let waits = !self.side.opened && (self.close_asked.is_none() || !session.is_opening());
         self.backlog = waits || !self.send_posted(session, &shared, now, self.close_asked.is_some());
         if let Some(close) = self.close_asked.take_if(|_| !self.backlog) {
             session.close(now, *close);
@@ -288,9 +299,9 @@ where
         opened.local = self.side.local;
         opened.peer = self.side.peer;
         self.observe_opened();
+        self.side.opened = true;
         let mut refused = None;
         self.call(session, now, |listener, cx| refused = listener.on_open(cx, &opened).err());
-        self.opened = true;
         if let Some(Refuse(error)) = refused {
             session.close(now, Close::refuse(error));
         }
@@ -304,7 +315,7 @@ where
                 session.close(now, listener::going_away());
                 true
             }
-            Phase::ShuttingDown if self.opened && !self.shutdown_told => {
+            Phase::ShuttingDown if self.side.opened && !self.shutdown_told => {
                 self.shutdown_told = true;
                 self.call(session, now, |listener, cx| listener.on_shutdown(cx));
                 true
@@ -339,6 +350,7 @@ where
             first.take();
             return;
         };
+        self.owes_turn = true;
         let (id, peer) = (self.side.id, self.side.peer);
         let mut cx = Context::new(session, &mut self.side, first, now);
         let call = || observe::in_session(id, peer, || callback(listener, &mut cx));
@@ -349,22 +361,48 @@ where
         }
     }
 
+    /// Calls [`Listener::on_turn`] if it is owed and the session is open; says whether it did. `task` is woken for another.
+    pub(crate) fn take_turn(
+        &mut self,
+        session: &mut impl Commands<M>,
+        now: Timestamp,
+        task: &mut task::Context<'_>,
+    ) -> bool {
+        if !self.side.opened || !session.is_live() {
+            self.turn_at = None;
+            return false;
+        }
+        if !self.owes_turn {
+            return false;
+        }
+        session.end_answer();
+        let mut at = None;
+        self.call(session, now, |listener, cx| at = listener.on_turn(cx, task));
+        self.owes_turn = false;
+        self.side.budget = self.side.budget.saturating_sub(1);
+        // The timer is not touched for what is later: when it fires, there is a turn that sets it anew.
+        let at = at.map(clock::timestamp);
+        let before = self.turn_at.filter(|&before| before > now);
+        self.turn_at = before.into_iter().chain(at).min();
+        true
+    }
+
+    /// When the listener wants its next turn at the latest.
+    pub(crate) fn turn_at(&self) -> Option<Timestamp> {
+        self.turn_at
+    }
+
     /// The session is over: tells the listener and the handles.
     pub(crate) fn finish(
         &mut self,
-        session: &impl Commands<M>,
+        session: &mut impl Commands<M>,
+        now: Timestamp,
         reason: Box<CloseReason>,
     ) -> Box<CloseReason> {
         let stats = session.stats();
-        let (id, peer) = (self.side.id, self.side.peer);
         let observed = std::mem::take(&mut self.observed);
-        observe::closed(id, peer, &reason, &stats, observed);
-        if let Some(listener) = self.listener.as_mut().filter(|_| !self.panicked) {
-            let call = || observe::in_session(id, peer, || listener.on_close(&reason, &stats));
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-                self.panic(&*panic);
-            }
-        }
+        observe::closed(self.side.id, self.side.peer, &reason, &stats, observed);
+        self.call(session, now, |listener, cx| listener.on_close(cx, &reason));
         if let Some(shared) = self.side.shared.take() {
             let left = shared.end(reason.clone(), session.last_active(), stats);
             self.discard(left);

@@ -20,7 +20,8 @@ use crate::session::listener::Listener;
 ///
 /// One turn (one poll): the clock once, what handles posted; then read and call the listener for all that
 /// came, until there is no more or the turn has done enough: 128 events, 1024 posted items, 4096 frames of
-/// any kind, or 1 MiB either way, what is decompressed included; then deadlines, and one write. If there is
+/// any kind, or 1 MiB either way, what is decompressed included; then deadlines, [`Listener::on_turn`],
+/// and one write. If there is
 /// more to do, the task [yields](Runtime::yield_now) to others. Of more than 64 KiB to write, a part goes out
 /// before the input is exhausted.
 ///

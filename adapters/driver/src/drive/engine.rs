@@ -44,7 +44,7 @@ pub(crate) trait Engine {
     fn wants_write(&self) -> bool;
 
     /// Whether enough is queued to be worth a write although there may be more to read.
-    fn is_write_due(&self) -> bool;
+    fn has_much_to_write(&self) -> bool;
 
     /// Writes what is queued, as far as the transport takes it. Returns the number of bytes written, where they count, if
     /// anything changed for the session. `unsent` hears of each message that the transport refused.
@@ -54,6 +54,9 @@ pub(crate) trait Engine {
         now: Timestamp,
         unsent: impl FnMut(Seq, IoFailure),
     ) -> Option<usize>;
+
+    /// Whether the session is open, and no more is queued than its high watermark.
+    fn is_writable(&self) -> bool;
 
     /// Whether the session is closing, and not over yet.
     fn is_closing(&self) -> bool;

@@ -407,6 +407,11 @@ impl Membership {
         self.seen.phase()
     }
 
+    /// Whether the endpoint asked for nothing when it was last looked at.
+    pub(crate) fn is_running(&self) -> bool {
+        self.seen.phase() == Phase::Running
+    }
+
     /// The session is open.
     pub(crate) fn open(&mut self) {
         if let Some(member) = &mut self.member {

@@ -9,6 +9,7 @@ pub(crate) mod members;
 pub(crate) mod observe;
 pub(crate) mod packet_driver;
 mod packet_engine;
+mod peer_waker;
 pub(crate) mod peers_driver;
 pub(crate) mod slots;
 mod stream_engine;

@@ -21,8 +21,8 @@ use crate::session::listener::Listener;
 /// the session is over.
 ///
 /// One turn (one poll): the clock once, what handles posted; then receive batches and call the listener for all that came,
-/// until there is no more or the turn has done enough: 128 events, 1024 posted items, or 16 batches; then deadlines, and all
-/// answers are sent in as few calls as the system allows. If there is more to do, the task
+/// until there is no more or the turn has done enough: 128 events, 1024 posted items, or 16 batches; then deadlines,
+/// [`Listener::on_turn`], and all answers are sent in as few calls as the system allows. If there is more to do, the task
 /// [yields](Runtime::yield_now) to others.
 ///
 /// # Cancel safety

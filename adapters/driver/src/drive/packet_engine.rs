@@ -190,8 +190,12 @@ where
         self.machine.wants_write()
     }
 
-    fn is_write_due(&self) -> bool {
-        self.is_send_due() || !self.machine.wants_read() && !self.machine.is_writable()
+    fn has_much_to_write(&self) -> bool {
+        self.is_send_due()
+    }
+
+    fn is_writable(&self) -> bool {
+        self.machine.is_writable()
     }
 
     fn write(

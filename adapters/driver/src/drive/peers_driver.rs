@@ -4,13 +4,14 @@
 //! up to 100 000 of them, of which a turn must touch only those that have something to do, and one budget is for all.
 
 use std::any::Any;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::mem;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Dropped, Path, PeerKey, Peers, PeersEvent};
@@ -21,6 +22,7 @@ use getty_core::{
 use crate::drive::actor::{self, Actor, OnPanic};
 use crate::drive::members::{Endpoint, Member, Membership, Phase};
 use crate::drive::packet_engine::PacketEngine;
+use crate::drive::peer_waker::{SpareWaker, Woken};
 use crate::drive::slots::Role;
 use crate::drive::timing::Timing;
 use crate::drive::turn::{Flow, Turn, Turns};
@@ -33,7 +35,7 @@ use crate::session::listener::Listener;
 /// How many times a turn receives; each may bring many datagrams.
 const TURN_READS: u32 = 16;
 
-/// How many events are delivered in one turn, to all peers together.
+/// How many events are delivered in one turn, to all peers together, and how many listeners have a turn of their own.
 const TURN_EVENTS: u32 = 1024;
 
 /// What an endpoint wants to know of datagrams that came to nothing.
@@ -57,9 +59,17 @@ pub struct PeersDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> {
     waiting: Vec<PeerKey>,
     /// Sessions that were looked at in this turn.
     touched: Vec<PeerKey>,
-    posted: Arc<Posted>,
-    /// How many more events may be delivered in this turn.
+    /// Sessions whose listeners are owed a turn.
+    owed: VecDeque<PeerKey>,
+    /// When listeners want a turn at the latest, and the indices of their sessions. A tree and not the wheel of the
+    /// sessions' own deadlines, whose ticks are parts of the configuration's periods: they may be seconds.
+    turns_at: BTreeSet<(Timestamp, usize)>,
+    woken: Arc<Woken>,
+    /// The waker of listeners that have not kept one so far.
+    spare: SpareWaker,
+    /// How many more events may be delivered in this turn, and how many more listeners may have theirs.
     events: u32,
+    turns: u32,
     on_panic: Option<OnPanic>,
     on_dropped: Option<OnDropped>,
     /// The endpoint asked to shut down: nobody new is let in.
@@ -78,45 +88,13 @@ type Sessions<L, M> = Vec<Option<Tended<L, M>>>;
 struct Tended<L, M: Messages> {
     key: PeerKey,
     actor: Actor<L, M>,
-    /// What its handles wake. Made with the first of them.
+    /// What its handles wake, and its listener. Made when it is first needed.
     waker: Option<Waker>,
     touched: bool,
     waits: bool,
+    /// Its listener is owed a turn.
+    owed: bool,
     _member: Member,
-}
-
-/// Sessions whose handles posted something, and the task to wake for them.
-#[derive(Default)]
-struct Posted(Mutex<Inbox>);
-
-#[derive(Default)]
-struct Inbox {
-    keys: Vec<PeerKey>,
-    task: Option<Waker>,
-}
-
-impl Posted {
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes the task on behalf of one session.
-struct PeerWaker {
-    key: PeerKey,
-    posted: Arc<Posted>,
-}
-
-impl Wake for PeerWaker {
-    fn wake(self: Arc<Self>) {
-        let mut inbox = self.posted.lock();
-        inbox.keys.push(self.key);
-        let task = inbox.task.take();
-        drop(inbox);
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
 }
 
 // No field is ever pinned.
@@ -141,8 +119,12 @@ where
             live: 0,
             waiting: Vec::new(),
             touched: Vec::new(),
-            posted: Arc::default(),
+            owed: VecDeque::new(),
+            turns_at: BTreeSet::new(),
+            woken: Arc::default(),
+            spare: SpareWaker::default(),
             events: 0,
+            turns: 0,
             on_panic: None,
             on_dropped: None,
             closing: false,
@@ -195,20 +177,23 @@ where
         let mut _member = self.endpoint.join(Role::Guest);
         _member.open(); // there is nobody to shake hands with
         self.tended[key.index()] =
-            Some(Tended { key, actor, waker: None, touched: false, waits: false, _member });
+            Some(Tended { key, actor, waker: None, touched: false, waits: false, owed: false, _member });
         self.live += 1;
     }
 
     fn handle_event(&mut self, now: Timestamp, key: PeerKey, event: Event<C::Item>) {
         let Some(slot) = self.tended.get_mut(key.index()) else { return };
         let Some(tended) = slot.as_mut().filter(|tended| tended.key == key) else { return };
-        touch(tended, &mut self.touched);
+        touch(tended, &mut self.touched, &mut self.owed);
         let mut session = PeerSession { peers: &mut self.engine.machine, key };
         if tended.actor.is_spent() {
             tended.actor.begin_turn(); // the turn's own budget bounds what all of them do
         }
         if let Some(reason) = tended.actor.handle_event(&mut session, now, event) {
-            tended.actor.finish(&session, reason);
+            tended.actor.finish(&mut session, now, reason);
+            if let Some(at) = tended.actor.turn_at() {
+                self.turns_at.remove(&(at, key.index()));
+            }
             *slot = None;
             self.live -= 1;
         } else if self.closing {
@@ -224,15 +209,20 @@ where
         if keys.first().is_some_and(|&first| self.engine.machine.is_writable(first)) {
             keys.rotate_left(1);
         }
-        keys.append(&mut self.posted.lock().keys);
+        keys.extend(self.woken.take());
         for key in keys {
             let Some(tended) = tended(&mut self.tended, key) else { continue };
             tended.waits = false;
-            touch(tended, &mut self.touched);
+            touch(tended, &mut self.touched, &mut self.owed);
             tended.actor.begin_turn();
             let mut session = PeerSession { peers: &mut self.engine.machine, key };
             tended.actor.take_posted(&mut session, now);
         }
+    }
+
+    /// Whether all sessions are over after a shutdown, so that the socket can be closed.
+    fn is_done(&self) -> bool {
+        self.closing && self.live == 0 && !self.closed
     }
 
     /// Follows the endpoint.
@@ -244,7 +234,7 @@ where
             Phase::ShuttingDown if told => {}
             Phase::ShuttingDown => {
                 for tended in self.tended.iter_mut().flatten() {
-                    touch(tended, &mut self.touched);
+                    touch(tended, &mut self.touched, &mut self.owed);
                     let mut session = PeerSession { peers: &mut self.engine.machine, key: tended.key };
                     tended.actor.obey(&mut session, now, phase);
                 }
@@ -262,10 +252,17 @@ fn tended<L, M: Messages>(all: &mut [Option<Tended<L, M>>], key: PeerKey) -> Opt
     all.get_mut(key.index())?.as_mut().filter(|tended| tended.key == key)
 }
 
-/// Notes that a session was looked at in this turn.
-fn touch<L, M: Messages>(tended: &mut Tended<L, M>, touched: &mut Vec<PeerKey>) {
+/// Notes that a session was looked at in this turn, and that its listener is owed one.
+fn touch<L, M: Messages>(
+    tended: &mut Tended<L, M>,
+    touched: &mut Vec<PeerKey>,
+    owed: &mut VecDeque<PeerKey>,
+) {
     if !mem::replace(&mut tended.touched, true) {
         touched.push(tended.key);
+    }
+    if !mem::replace(&mut tended.owed, true) {
+        owed.push_back(tended.key);
     }
 }
 
@@ -288,7 +285,7 @@ where
     }
 
     fn begin_turn(&mut self, now: Timestamp) -> Turn {
-        self.events = TURN_EVENTS;
+        (self.events, self.turns) = (TURN_EVENTS, TURN_EVENTS);
         self.take_posted(now);
         self.obey_endpoint(now);
         Turn::new(TURN_READS, Work::default())
@@ -297,7 +294,7 @@ where
     fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow {
         loop {
             self.deliver_events(now)?;
-            if !self.closing || self.live > 0 || self.closed {
+            if !self.is_done() {
                 turn.check(Work::default(), self.events == 0);
                 return ControlFlow::Continue(());
             }
@@ -306,8 +303,16 @@ where
         }
     }
 
-    fn is_write_due(&self) -> bool {
-        self.engine.is_send_due() || !self.engine.machine.wants_read()
+    fn has_more(&self) -> bool {
+        self.engine.machine.wants_poll() || self.is_done()
+    }
+
+    fn has_much_to_write(&self) -> bool {
+        self.engine.is_send_due()
+    }
+
+    fn holds_back(&self) -> bool {
+        true // what one peer is sent may hold back what another has sent
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize> {
@@ -320,6 +325,38 @@ where
         self.engine.send(cx, now, unsent).then_some(0)
     }
 
+    /// Those of sessions that were looked at in this turn, woken, or due.
+    fn call_turns(&mut self, _cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let mut called = false;
+        while self.turns > 0 {
+            let Some(key) = self.owed.pop_front() else { break };
+            let Some(tended) = tended(&mut self.tended, key) else { continue };
+            self.turns -= 1;
+            tended.owed = false;
+            let before = tended.actor.turn_at();
+            let mut session = PeerSession { peers: &mut self.engine.machine, key };
+            let Tended { actor, waker, .. } = &mut *tended;
+            let mut take =
+                |waker: &Waker| actor.take_turn(&mut session, now, &mut Context::from_waker(waker));
+            called |= match waker {
+                Some(waker) => take(waker),
+                None => {
+                    let (called, kept) = self.spare.lend(&self.woken, key, take);
+                    *waker = kept;
+                    called
+                }
+            };
+            let after = tended.actor.turn_at();
+            if let Some(before) = before.filter(|_| before != after) {
+                self.turns_at.remove(&(before, key.index()));
+            }
+            if let Some(after) = after.filter(|&after| before != Some(after) || after <= now) {
+                self.turns_at.insert((after, key.index()));
+            }
+        }
+        called
+    }
+
     fn wants_read(&self) -> bool {
         self.engine.machine.wants_read()
     }
@@ -329,11 +366,21 @@ where
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.engine.next_deadline()
+        let turn_at = self.turns_at.first().map(|&(at, _)| at);
+        self.engine.next_deadline().into_iter().chain(turn_at).min()
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {
         self.engine.machine.handle_timeout(now);
+        for _ in 0..TURN_EVENTS {
+            let first = self.turns_at.first().copied().filter(|&(at, _)| at <= now);
+            let Some((at, index)) = first else { break };
+            self.turns_at.remove(&(at, index));
+            if let Some(tended) = self.tended.get_mut(index).and_then(Option::as_mut) {
+                touch(tended, &mut self.touched, &mut self.owed);
+                tended.actor.begin_turn();
+            }
+        }
     }
 
     /// Ends all sessions.
@@ -356,17 +403,14 @@ where
     }
 
     fn end_turn(&mut self, cx: &mut Context<'_>) {
-        self.posted.lock().task = Some(cx.waker().clone());
+        self.woken.set_task(cx.waker());
         for key in mem::take(&mut self.touched) {
             let Some(tended) = tended(&mut self.tended, key) else { continue };
             tended.touched = false;
             if !tended.actor.has_handles() {
                 continue;
             }
-            let posted = &self.posted;
-            let waker = tended
-                .waker
-                .get_or_insert_with(|| Waker::from(Arc::new(PeerWaker { key, posted: posted.clone() })));
+            let waker = tended.waker.get_or_insert_with(|| self.woken.waker(key));
             let session = PeerSession { peers: &mut self.engine.machine, key };
             let again = !tended.actor.end_turn(&session, waker);
             let progress = session.stats().progress;
@@ -378,7 +422,8 @@ where
                 cx.waker().wake_by_ref();
             }
         }
-        if !self.posted.lock().keys.is_empty() || self.closing && self.engine.machine.wants_poll() {
+        if !self.owed.is_empty() || !self.woken.is_empty() || self.closing && self.engine.machine.wants_poll()
+        {
             cx.waker().wake_by_ref();
         }
         let Self { membership, tended, engine, .. } = self;

@@ -187,9 +187,12 @@ impl<I: Io, P: StreamProtocol> Engine for StreamEngine<I, P> {
         self.has_bytes_to_write() || self.session.wants_shutdown()
     }
 
-    fn is_write_due(&self) -> bool {
-        let session = &self.session;
-        session.queued() >= WRITE_AT || !session.wants_read() && !session.is_writable()
+    fn has_much_to_write(&self) -> bool {
+        self.session.queued() >= WRITE_AT
+    }
+
+    fn is_writable(&self) -> bool {
+        self.session.is_writable()
     }
 
     /// Also ends this side of the stream when that is due. A stream never refuses a message.

@@ -63,8 +63,8 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
     }
 
     /// The session is over: tells the listener, the handles and the endpoint.
-    pub(crate) fn finish(&mut self, reason: Box<CloseReason>) -> Box<CloseReason> {
-        self.actor.finish(self.engine.session(), reason)
+    pub(crate) fn finish(&mut self, now: Timestamp, reason: Box<CloseReason>) -> Box<CloseReason> {
+        self.actor.finish(self.engine.session(), now, reason)
     }
 
     /// Calls the listener for every event there is; the close reason when the session is over.
@@ -72,7 +72,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
         while self.engine.wants_poll() && self.actor.spend(self.engine.work().bytes) {
             let Some(event) = self.engine.poll_event() else { break };
             if let Some(reason) = self.actor.handle_event(self.engine.session(), now, event) {
-                return ControlFlow::Break(self.finish(reason));
+                return ControlFlow::Break(self.finish(now, reason));
             }
         }
         ControlFlow::Continue(())
@@ -136,8 +136,16 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         }
     }
 
-    fn is_write_due(&self) -> bool {
-        self.engine.is_write_due()
+    fn has_more(&self) -> bool {
+        self.engine.wants_poll() || self.actor.has_posts() || !self.membership.is_running()
+    }
+
+    fn has_much_to_write(&self) -> bool {
+        self.engine.has_much_to_write()
+    }
+
+    fn holds_back(&self) -> bool {
+        !self.engine.is_writable()
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize> {
@@ -146,6 +154,10 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         }
         let actor = &self.actor;
         self.engine.write(cx, now, |seq, failure| actor.tell_unsent(seq, failure))
+    }
+
+    fn call_turns(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        self.actor.take_turn(self.engine.session(), now, cx)
     }
 
     fn wants_read(&self) -> bool {
@@ -157,7 +169,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.engine.next_deadline()
+        self.engine.next_deadline().into_iter().chain(self.actor.turn_at()).min()
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {
@@ -170,9 +182,9 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         self.engine.session().close(now, Close::panicked());
         loop {
             match self.engine.poll_event() {
-                Some(Event::Closed(reason)) => return self.finish(reason),
+                Some(Event::Closed(reason)) => return self.finish(now, reason),
                 Some(_) => {}
-                None => return self.finish(Box::new(CloseReason::Panicked)),
+                None => return self.finish(now, Box::new(CloseReason::Panicked)),
             }
         }
     }

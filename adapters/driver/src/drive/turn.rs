@@ -62,8 +62,10 @@ impl Turn {
 /// What comes of a part of a turn: the close reason if the task is done.
 pub(crate) type Flow = ControlFlow<Box<CloseReason>>;
 
-/// A task that takes turns. One turn is one poll: what handles posted, then everything that can be read, with the listener
-/// called for it, then deadlines, and at last a write.
+/// A task that takes turns: what handles posted, then everything that can be read, with the listener called for it, then
+/// deadlines, [`Listener::on_turn`](crate::Listener::on_turn), and at last a write. One poll is one turn. Where the write
+/// brings more to deliver, that, another `on_turn` and another write are a turn in the same poll, without reads, as far as
+/// the budget goes.
 pub(crate) trait Turns {
     type Runtime: Runtime;
 
@@ -77,12 +79,21 @@ pub(crate) trait Turns {
     /// Calls listeners for every event there is, as far as the turn's budget goes, and follows handles and the endpoint.
     fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow;
 
-    /// Whether a write is worth it before the input is exhausted: because much is queued, or to make room for messages that
-    /// are held back.
-    fn is_write_due(&self) -> bool;
+    /// Whether there may be something to deliver, now that something was written or a listener had its turn. `false` is
+    /// certain.
+    fn has_more(&self) -> bool;
+
+    /// Whether enough is queued to be worth a write although there may be more to read.
+    fn has_much_to_write(&self) -> bool;
+
+    /// Whether messages may be held back until what is queued was written.
+    fn holds_back(&self) -> bool;
 
     /// Writes what is queued; returns the number of bytes, where they count, if anything changed.
     fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize>;
+
+    /// Calls [`Listener::on_turn`](crate::Listener::on_turn) for each session that it is owed; returns whether there was one.
+    fn call_turns(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool;
 
     fn wants_read(&self) -> bool;
 
@@ -131,16 +142,21 @@ pub(crate) trait Turns {
         // Deadlines come last: a task that had no turn for long, since the machine slept or was busy, must not take its own
         // lateness for the peer's. What that did in time was waiting in the transport.
         let next = self.next_deadline();
-        if self.timing().look(cx, next, now) == Due::Now {
+        let due = self.timing().look(cx, next, now);
+        if due == Due::Now {
             self.count_write(cx, now, &mut turn);
             self.handle_timeout(now);
+            self.deliver(now, &mut turn)?;
         }
         loop {
-            self.deliver(now, &mut turn)?;
+            // Listeners judge their deadlines in their turns: these are put off with the deadlines.
+            let has_called = due != Due::PutOff && self.call_turns(cx, now);
             // A write may make room for messages that were held back, or be the end.
-            if !self.count_write(cx, now, &mut turn) || turn.spent {
+            let has_written = self.count_write(cx, now, &mut turn);
+            if turn.spent || !(has_called || has_written) || !self.has_more() {
                 break;
             }
+            self.deliver(now, &mut turn)?;
         }
         if turn.spent || !turn.exhausted && self.wants_read() {
             Self::Runtime::yield_now(cx);
@@ -155,10 +171,12 @@ pub(crate) trait Turns {
             if turn.spent {
                 break;
             }
-            if self.is_write_due() && self.count_write(cx, now, turn) {
+            let wants_read = self.wants_read();
+            let is_write_due = if wants_read { self.has_much_to_write() } else { self.holds_back() };
+            if is_write_due && self.count_write(cx, now, turn) {
                 continue;
             }
-            if !self.wants_read() {
+            if !wants_read {
                 break;
             }
             turn.reads -= 1;

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task;
+use std::time::{Duration, Instant};
 
+use getty_core::datagram::Dropped;
 use getty_core::websocket::{Request, Response, Verdict};
-use getty_core::{CloseReason, Idle, Messages, Opened, SendError, Seq, Stats};
+use getty_core::{CloseReason, Idle, Messages, Opened, SendError, Seq};
 
 use crate::session::context::Context;
 use crate::session::listener::{Listener, Refuse};
@@ -140,6 +142,12 @@ impl<M: Messages + 'static> Listener<M> for PathListener<M> {
         }
     }
 
+    fn on_dropped(&mut self, cx: &mut Context<'_, M>, dropped: &Dropped) {
+        if let Some(listener) = &mut self.chosen {
+            listener.on_dropped(cx, dropped);
+        }
+    }
+
     fn on_read_end(&mut self, cx: &mut Context<'_, M>) {
         if let Some(listener) = &mut self.chosen {
             listener.on_read_end(cx);
@@ -152,9 +160,13 @@ impl<M: Messages + 'static> Listener<M> for PathListener<M> {
         }
     }
 
-    fn on_close(&mut self, reason: &CloseReason, stats: &Stats) {
+    fn on_turn(&mut self, cx: &mut Context<'_, M>, task: &mut task::Context<'_>) -> Option<Instant> {
+        self.chosen.as_mut().and_then(|listener| listener.on_turn(cx, task))
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_, M>, reason: &CloseReason) {
         if let Some(listener) = &mut self.chosen {
-            listener.on_close(reason, stats);
+            listener.on_close(cx, reason);
         }
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Side<T> {
     pub(crate) work_limit: u64,
     pub(crate) handle_queue: usize,
     pub(crate) holds: Holds,
+    /// `on_open` was called.
+    pub(crate) opened: bool,
 }
 
 /// Who wants the session to be paused. It is resumed when neither does.
@@ -197,6 +199,12 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.path()
     }
 
+    /// Whether [`on_open`](crate::Listener::on_open) was called: not in
+    /// [`on_close`](crate::Listener::on_close) of a session whose handshake failed, for one.
+    pub fn was_opened(&self) -> bool {
+        self.side.opened
+    }
+
     /// The name given by [`set_name`](Self::set_name).
     pub fn name(&self) -> Option<Arc<str>> {
         self.side.shared.as_ref()?.name()
@@ -273,6 +281,10 @@ pub(crate) trait Commands<M: Messages> {
         false
     }
     fn is_open(&self) -> bool;
+    /// Whether it is open, or only its sending side has ended.
+    fn is_live(&self) -> bool {
+        self.is_open()
+    }
     fn is_over(&self) -> bool;
     fn is_writable(&self) -> bool;
     fn notify_flushed(&mut self) -> Option<Seq>;
@@ -331,6 +343,10 @@ impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
 
     fn is_open(&self) -> bool {
         Session::is_open(self)
+    }
+
+    fn is_live(&self) -> bool {
+        self.is_open() || !self.is_opening() && self.close_reason().is_none() && !self.is_over()
     }
 
     fn is_over(&self) -> bool {

@@ -2,12 +2,13 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task;
+use std::time::{Duration, Instant};
 
 use getty_core::datagram::Dropped;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{Accept, CloseCode, CloseFrame, Request, Verdict};
-use getty_core::{Close, CloseReason, Idle, Messages, Opened, SendError, Seq, Stats};
+use getty_core::{Close, CloseReason, Idle, Messages, Opened, SendError, Seq};
 
 use crate::session::context::Context;
 
@@ -105,9 +106,65 @@ pub trait Listener<M: Messages>: 'static {
         cx.close(going_away().with_drain());
     }
 
+    /// A turn of the session's task: for a listener that polls futures of its own, or has deadlines of its own.
+    ///
+    /// Called exactly once in every turn of an open session, whatever the turn came for, after everything that could be read
+    /// was delivered and before what is queued is written. So what is sent here goes out with the replies of this turn (it
+    /// does not count as a reply itself), and a deadline is judged only after what waited in the transport. Where writing
+    /// brings further callbacks, [`on_flushed`](Self::on_flushed) for one, they and another call make a turn of their own. What
+    /// it does counts in the budget of the task's poll.
+    ///
+    /// `task` is the session's task: waking it brings a turn. The result is when to have a turn at the latest, by the clock
+    /// of [`Context::now`]; `None` is no such time. It replaces the result of the call before, but the timer is not touched
+    /// for a later time than it is set to: that brings a turn too, as anything may. After a time that has passed, the next
+    /// turn comes at once.
+    ///
+    /// ```
+    /// use std::future::Future;
+    /// use std::pin::Pin;
+    /// use std::task;
+    /// use std::time::Instant;
+    ///
+    /// use bytes::Bytes;
+    /// use getty_driver::{Context, Items, Listener};
+    ///
+    /// /// Answers with what a future gives, one message after the other.
+    /// struct Ask {
+    ///     answer: Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>,
+    /// }
+    ///
+    /// impl Listener<Items<Bytes>> for Ask {
+    ///     fn on_message(&mut self, cx: &mut Context<'_, Items<Bytes>>, question: Bytes) {
+    ///         self.answer = Some(Box::pin(async move { question }));
+    ///         cx.pause(); // until it is answered
+    ///     }
+    ///
+    ///     fn on_turn(
+    ///         &mut self,
+    ///         cx: &mut Context<'_, Items<Bytes>>,
+    ///         task: &mut task::Context<'_>,
+    ///     ) -> Option<Instant> {
+    ///         if let Some(answer) = &mut self.answer {
+    ///             if let task::Poll::Ready(answer) = answer.as_mut().poll(task) {
+    ///                 let _ = cx.send(answer); // refused only if the session is closing
+    ///                 self.answer = None;
+    ///                 cx.resume();
+    ///             }
+    ///         }
+    ///         None
+    ///     }
+    /// }
+    /// ```
+    fn on_turn(&mut self, cx: &mut Context<'_, M>, task: &mut task::Context<'_>) -> Option<Instant> {
+        None
+    }
+
     /// The session is over: the last callback (Go getty's `OnError` and `OnClose` in one). It comes exactly once,
     /// unless a callback has panicked or the task was dropped.
-    fn on_close(&mut self, reason: &CloseReason, stats: &Stats) {}
+    ///
+    /// The context still knows the session: its id, name, addresses, statistics and attributes (which are dropped after
+    /// this), and whether [`on_open`](Self::on_open) came: [`Context::was_opened`]. Nothing can be sent.
+    fn on_close(&mut self, cx: &mut Context<'_, M>, reason: &CloseReason) {}
 }
 
 /// A graceful close because the endpoint goes away.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use futures_core::Stream;
-use getty_core::{CloseReason, Config, Messages, Stats};
+use getty_core::{CloseReason, Config, Messages};
 
 use crate::session::context::{Context, TURN_MESSAGES};
 use crate::session::handle::Handle;
@@ -225,7 +225,7 @@ where
         self.end();
     }
 
-    fn on_close(&mut self, reason: &CloseReason, _stats: &Stats) {
+    fn on_close(&mut self, _cx: &mut Context<'_, M>, reason: &CloseReason) {
         self.queue.update(|state| state.closed = Some(Box::new(reason.clone())));
     }
 }

@@ -257,7 +257,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         match self.closed {
             None => spawner.spawn(driver),
             // It is over and has been told: a task would wait for ever.
-            Some(reason) => drop(driver.task().finish(reason)),
+            Some(reason) => drop(driver.task().finish(clock::timestamp(R::now()), reason)),
         }
         (handle.clone(), Receiver::new(queue, handle, R::yield_now))
     }
