@@ -20,3 +20,4 @@ mod server_time;
 mod spawned;
 mod tls_flush;
 mod turns;
+mod wrappers;
