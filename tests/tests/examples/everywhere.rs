@@ -11,7 +11,7 @@ use tungstenite::Message;
 
 #[expect(dead_code, reason = "its `main` is for the command line")]
 #[path = "../../../adapters/tokio/examples/everywhere.rs"]
-mod everywhere;
+mod example;
 
 /// How long a test waits for anything before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,10 +23,10 @@ fn with_example(test: impl FnOnce([SocketAddr; 3])) {
     let example = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let servers = everywhere::serve().await.unwrap();
-            tell.send(servers.each_ref().map(everywhere::Server::local_addr)).unwrap();
+            let servers = example::serve().await.unwrap();
+            tell.send(servers.each_ref().map(example::Server::local_addr)).unwrap();
             let _ = stopped.await; // also if the test has failed
-            everywhere::shut_down(servers).await;
+            example::shut_down(servers).await;
         });
     });
     test(told.recv_timeout(PATIENCE).unwrap());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 #[expect(dead_code, reason = "its `main` is for the command line")]
 #[path = "../../../adapters/tokio/examples/per_core.rs"]
-mod per_core;
+mod example;
 
 /// How long a test waits for anything before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ fn each_thread_serves_its_share() {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let threads = [(); 2].map(|()| {
         let stopped = stopped.clone();
-        thread::spawn(move || per_core::serve(address, stopped))
+        thread::spawn(move || example::serve(address, stopped))
     });
     let patience = Instant::now() + PATIENCE;
     while listening(address) < 2 {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use getty_core::codec::LengthDelimited;
 use getty_core::websocket::{
-    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Kind, Message, Packages, Part, Parts,
-    Response, ServerOptions, Verdict, WebSocket,
+    Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Message, MessageKind, Packages, Part,
+    Parts, Response, ServerOptions, Verdict, WebSocket,
 };
 use getty_core::{Close, CloseReason, Config, Deadline};
 use getty_driver::{Client, Connection, Handle, Paths, Server};
@@ -351,7 +351,7 @@ fn large_messages_come_and_go_in_parts<R: TestRuntime>() {
         let client = Client::<R>::builder().websocket_connection_of(request, Parts);
         let mut client = client.await.unwrap();
         for n in 0..10 {
-            client.feed(Part::new(Kind::Binary, vec![n; 50_000], n == 0, n == 9)).await.unwrap();
+            client.feed(Part::new(MessageKind::Binary, vec![n; 50_000], n == 0, n == 9)).await.unwrap();
         }
         let mut received = Vec::new();
         loop {
