@@ -25,7 +25,7 @@ pub struct Outgoing {
     datagrams: usize,
     /// Weight of all of them, and of the replies among them, for limits.
     weight: usize,
-    answers: usize,
+    replies: usize,
 }
 
 /// The weight of a datagram, for limits: its bytes, or its bookkeeping if that is larger.
@@ -38,7 +38,7 @@ pub(super) fn weight(len: usize) -> usize {
 #[derive(Debug)]
 struct Run {
     path: Option<Path>,
-    answer: bool,
+    is_reply: bool,
     segment: usize,
     /// Total bytes.
     len: usize,
@@ -124,8 +124,8 @@ impl Outgoing {
     }
 
     /// The weight of replies to received datagrams.
-    pub(super) fn answers(&self) -> usize {
-        self.answers
+    pub(super) fn replies(&self) -> usize {
+        self.replies
     }
 
     /// The buffer to which an encoder appends the next datagram.
@@ -135,21 +135,22 @@ impl Outgoing {
 
     /// Makes a datagram of the last `len` bytes of the buffer.
     #[inline]
-    pub(super) fn push(&mut self, path: Option<Path>, len: usize, answer: bool) {
+    pub(super) fn push(&mut self, path: Option<Path>, len: usize, is_reply: bool) {
         self.datagrams += 1;
         self.weight += weight(len);
-        self.answers += if answer { weight(len) } else { 0 };
+        self.replies += if is_reply { weight(len) } else { 0 };
         if let Some(run) = self.runs.back_mut() {
             // A shorter or empty datagram ends a run.
             let whole = run.len == run.segment * run.count && run.segment > 0;
             let fits = run.count < RUN_DATAGRAMS && run.len + len <= RUN_BYTES;
-            if whole && fits && len <= run.segment && len > 0 && run.path == path && run.answer == answer {
+            if whole && fits && len <= run.segment && len > 0 && run.path == path && run.is_reply == is_reply
+            {
                 run.len += len;
                 run.count += 1;
                 return;
             }
         }
-        self.runs.push_back(Run { path, answer, segment: len, len, count: 1 });
+        self.runs.push_back(Run { path, is_reply, segment: len, len, count: 1 });
     }
 
     /// Removes the first datagram, sent or not. Returns its path and size.
@@ -160,7 +161,7 @@ impl Outgoing {
         run.len -= n;
         run.count -= 1;
         self.weight -= weight(n);
-        self.answers -= if run.answer { weight(n) } else { 0 };
+        self.replies -= if run.is_reply { weight(n) } else { 0 };
         if run.count == 0 {
             self.runs.pop_front();
         }
@@ -257,15 +258,15 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_counted_and_lie_apart() {
+    fn replies_are_counted_and_lie_apart() {
         let mut outgoing = Outgoing::default();
-        for answer in [true, false, true] {
+        for is_reply in [true, false, true] {
             outgoing.buffer().extend_from_slice(b"xx");
-            outgoing.push(None, 2, answer);
+            outgoing.push(None, 2, is_reply);
         }
-        assert_eq!((outgoing.answers(), outgoing.transmits().count()), (2 * weight(2), 3));
+        assert_eq!((outgoing.replies(), outgoing.transmits().count()), (2 * weight(2), 3));
         outgoing.pop();
         outgoing.pop();
-        assert_eq!(outgoing.answers(), weight(2));
+        assert_eq!(outgoing.replies(), weight(2));
     }
 }

@@ -341,7 +341,7 @@ where
             match socket.inbox.decode(codec, &socket.config, socket.options.several_frames) {
                 Found::Message(message) => {
                     socket.messages += 1;
-                    socket.answering = true;
+                    socket.replying = true;
                     socket.path = socket.begun;
                     return Some(message);
                 }

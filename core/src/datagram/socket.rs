@@ -56,7 +56,7 @@ pub(super) struct Socket {
     /// Replies exceeded the high watermark and are not yet down to the low one: nothing is delivered.
     pub(super) blocked: bool,
     /// A message was polled last: messages sent now are replies.
-    pub(super) answering: bool,
+    pub(super) replying: bool,
     /// A message was refused for lack of room.
     pub(super) writable_wanted: bool,
 }
@@ -110,7 +110,7 @@ impl Socket {
             pending: pending::OPEN,
             paused: false,
             blocked: false,
-            answering: false,
+            replying: false,
             writable_wanted: false,
             config,
         };
@@ -230,7 +230,7 @@ impl Socket {
 
     #[inline]
     pub(super) fn end_answer(&mut self) {
-        self.answering = false;
+        self.replying = false;
         self.path = None;
     }
 
@@ -238,7 +238,7 @@ impl Socket {
     #[inline]
     pub(super) fn has_room(&self, bytes: usize, limit: usize) -> bool {
         let queued = self.outgoing.weight();
-        let counted = if self.answering { self.outgoing.answers() } else { queued };
+        let counted = if self.replying { self.outgoing.replies() } else { queued };
         self.takes_messages()
             && bytes <= limit
             && (counted <= self.config.high_watermark()
@@ -262,9 +262,9 @@ impl Socket {
     /// Makes a message to send of the last `bytes` bytes of the outgoing buffer.
     #[inline]
     pub(super) fn accept(&mut self, path: Option<Path>, bytes: usize) -> Accepted {
-        self.outgoing.push(path, bytes, self.answering);
+        self.outgoing.push(path, bytes, self.replying);
         self.accepted += 1;
-        self.blocked |= self.outgoing.answers() > self.config.high_watermark();
+        self.blocked |= self.outgoing.replies() > self.config.high_watermark();
         Accepted::new(Seq::new(self.accepted).unwrap_or(Seq::FIRST), bytes)
     }
 
@@ -300,7 +300,7 @@ impl Socket {
     /// Handles an increase of room in the queue.
     fn on_drained(&mut self) {
         let low = self.config.low_watermark();
-        if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
+        if self.outgoing.replies() <= low && std::mem::take(&mut self.blocked) {
             self.periods.restart_reading(self.now);
         }
         if self.writable_wanted && self.outgoing.weight() <= low && self.takes_messages() {

@@ -12,11 +12,11 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn is_control(&self) -> bool {
-        !matches!(self.kind, Kind::Message | Kind::Answer)
+        !matches!(self.kind, Kind::Message | Kind::Reply)
     }
 
     /// Takes off the pieces that `written` bytes are enough for, and says how many messages they are.
-    pub(crate) fn flush(&mut self, written: &mut usize, answers: &mut usize) -> u64 {
+    pub(crate) fn flush(&mut self, written: &mut usize, replies: &mut usize) -> u64 {
         let whole = match self.size {
             0 => self.count,
             size => self.count.min(*written / size),
@@ -25,7 +25,7 @@ impl Run {
         self.count -= whole;
         match self.kind {
             Kind::Control => return 0,
-            Kind::Answer => *answers -= whole * self.size,
+            Kind::Reply => *replies -= whole * self.size,
             Kind::Message => {}
         }
         whole as u64
@@ -38,8 +38,8 @@ pub(crate) enum Kind {
     /// A message.
     #[default]
     Message,
-    /// A message that answers a received one.
-    Answer,
+    /// A message that replies to a received one.
+    Reply,
     /// Of the protocol itself: part of a handshake, a ping.
     Control,
 }
@@ -131,7 +131,7 @@ impl Kind {
     fn of(bits: u16) -> Self {
         match bits {
             0 => Kind::Message,
-            1 => Kind::Answer,
+            1 => Kind::Reply,
             #[cfg(feature = "websocket")]
             _ => Kind::Control,
             #[cfg(not(feature = "websocket"))]
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn come_out_as_they_went_in() {
-        let kinds = [Kind::Message, Kind::Answer, Kind::Control];
+        let kinds = [Kind::Message, Kind::Reply, Kind::Control];
         let numbers =
             [0, 1, 2, 7, 8, 8191, 8192, 32_767, 32_768, 1 << 20, 1 << 30, usize::MAX >> 1, usize::MAX];
         let mut all = Vec::new();
@@ -221,7 +221,7 @@ mod tests {
         let mut runs = Runs::default();
         for (size, count, words) in [(0, 1, 1), (8191, 1, 1), (1, 2, 3), (8192, 1, 3)] {
             runs.clear();
-            runs.push_back(Run { size, count, kind: Kind::Answer });
+            runs.push_back(Run { size, count, kind: Kind::Reply });
             assert_eq!(runs.0.len(), words, "{size}, {count} times");
         }
     }

@@ -1,4 +1,4 @@
-//! How a session ends.
+//! The end of a session: closing, half-closing and failing.
 
 use super::phase::{Phase, Sending};
 use super::state::State;
@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 impl State {
     pub(super) fn close(&mut self, now: Timestamp, close: Close) {
-        self.clock(now);
+        self.advance_time(now);
         match self.phase {
             Phase::Closed | Phase::Ended => {}
             Phase::Open | Phase::Draining
@@ -29,7 +29,7 @@ impl State {
                 }
                 let reason = match close.reason {
                     Some(reason) => reason,
-                    None if self.read_end_told => CloseReason::Eof { mid_frame: false },
+                    None if self.read_end_reported => CloseReason::Eof { mid_frame: false },
                     None => CloseReason::Local { flushed: true },
                 };
                 let drain = close.drain && !self.paused && self.phase == Phase::Open;
@@ -40,8 +40,8 @@ impl State {
         }
     }
 
-    /// While flushing: whether the peer has something to say yet that the protocol must hear. What has come stays for
-    /// that, so that the protocol knows where a frame begins.
+    /// Sets whether flushing waits for the peer, which has more to say that the protocol must read. Then
+    /// received bytes are kept, so that the protocol knows where a frame begins.
     pub(super) fn await_peer(&mut self, waits: bool) {
         self.awaits_peer = waits;
         if !waits {
@@ -49,15 +49,15 @@ impl State {
                 buffers.received.clear();
             }
             self.inbox.reset();
-            // What the layer did not unseal is of no interest any longer.
+            // What the layer has not unsealed does not matter any longer.
             self.layer_waits = false;
             self.read_ended |= std::mem::take(&mut self.wire_ended);
         }
     }
 
-    /// The transport failed. Whole messages that had come before are still delivered.
+    /// Handles a failed transport. Whole messages already received are still delivered.
     pub(super) fn handle_io_error(&mut self, now: Timestamp, failure: IoFailure) {
-        self.clock(now);
+        self.advance_time(now);
         match self.phase {
             Phase::Opening => self.finish(CloseReason::Io(failure)),
             Phase::Open | Phase::Draining => {
@@ -73,7 +73,7 @@ impl State {
         self.has_said_all() && self.outbox.is_empty() && !self.layer_ends && !self.layer_speaks
     }
 
-    /// Whether nothing is added any more to what waits to be written.
+    /// Whether nothing will be added to the bytes that wait to be written.
     pub(super) fn has_said_all(&self) -> bool {
         let ends = match self.phase {
             Phase::Flushing => !self.awaits_peer,
@@ -84,8 +84,8 @@ impl State {
     }
 
     pub(super) fn handle_eof(&mut self, now: Timestamp) {
-        self.clock(now);
-        self.answering = false;
+        self.advance_time(now);
+        self.replying = false;
         self.read_ended = true;
         self.awaits_peer = false;
         if self.phase == Phase::HalfClosed {
@@ -93,17 +93,17 @@ impl State {
         }
     }
 
-    /// Whether the end of the peer's stream has something to say yet, once all before it is decoded.
+    /// Whether the end of the peer's stream still has an effect, once everything before it is decoded.
     pub(super) fn is_at_read_end(&self) -> bool {
-        self.read_ended && (!self.read_end_told || self.sending == Sending::Ended)
+        self.read_ended && (!self.read_end_reported || self.sending == Sending::Ended)
     }
 
-    /// Everything was decoded and the peer has ended its stream: between frames, or in the middle of one?
+    /// Handles the end of the peer's stream once everything is decoded: between frames or within one.
     pub(super) fn read_end_reached(&mut self) {
         if self.closes || self.buffers.as_ref().is_some_and(|b| !b.received.is_empty()) {
             self.wind_down(CloseReason::Eof { mid_frame: true }, false);
-        } else if !self.read_end_told {
-            self.read_end_told = true;
+        } else if !self.read_end_reported {
+            self.read_end_reported = true;
             self.deadlines.clear(Deadline::IdleRead);
             self.deadlines.clear(Deadline::PartialFrame);
             self.pending |= pending::READ_END;
@@ -112,9 +112,9 @@ impl State {
         }
     }
 
-    /// Ends the sending side, once all that was accepted is written.
+    /// Ends the sending side once every accepted message is written.
     pub(super) fn half_close(&mut self, now: Timestamp) -> Result<(), HalfCloseError> {
-        self.clock(now);
+        self.advance_time(now);
         match self.phase {
             Phase::Opening => return Err(HalfCloseError::NotOpen),
             Phase::Open if self.closes => return Err(HalfCloseError::Unsupported),
@@ -132,7 +132,7 @@ impl State {
         Ok(())
     }
 
-    /// The close deadline passed.
+    /// Handles that the close deadline passed.
     pub(super) fn close_expired(&mut self) {
         let clean = self.reason.as_deref().is_none_or(CloseReason::is_clean);
         if clean && !(self.close_agreed && self.outbox.is_empty()) {
@@ -141,13 +141,13 @@ impl State {
         self.end();
     }
 
-    /// Ends at once. A close that was under way stays the reason; a clean one only as far as it is true.
+    /// Ends at once. The reason of a close under way stays, as long as it is still true.
     pub(super) fn cut_short(&mut self, unflushed: CloseReason) {
         let flushed = self.outbox.is_empty();
         match self.reason.as_deref_mut() {
             None => self.reason = Some(Box::new(CloseReason::Local { flushed })),
-            Some(CloseReason::Local { flushed: told }) => *told = flushed,
-            // What the protocol itself had to say yet does not count.
+            Some(CloseReason::Local { flushed: reported }) => *reported = flushed,
+            // Unwritten control bytes do not count.
             Some(reason) if reason.is_clean() && !self.outbox.has_all_messages_flushed() => {
                 *reason = unflushed
             }
@@ -171,7 +171,8 @@ impl State {
         }
     }
 
-    /// Gives up what is queued, but for what a layer has sealed; `goes_on` says that that is written still.
+    /// Discards what is queued, except what a layer has sealed. `goes_on` says that the sealed bytes are
+    /// still written.
     pub(super) fn discard_messages(&mut self, goes_on: bool) {
         if let Some(buffers) = &mut self.buffers {
             let sealed = buffers.layer.sealed_plain;

@@ -3,7 +3,7 @@
 use crate::deadline::Deadline;
 use crate::time::Timestamp;
 
-/// When each deadline is due. A fixed table: no heap, no allocation, eleven places to look at.
+/// The time of each deadline. A fixed table of eleven places, without allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines([Option<Timestamp>; Deadline::ALL.len()]);
 
@@ -24,12 +24,12 @@ impl Deadlines {
         self.at(deadline).is_some()
     }
 
-    /// When `deadline` is due.
+    /// The time of `deadline`.
     pub(crate) fn at(&self, deadline: Deadline) -> Option<Timestamp> {
         self.0[deadline as usize]
     }
 
-    /// The point at which `deadline` was due, if that is at or before `now`.
+    /// The time of `deadline`, if it is at or before `now`.
     pub(crate) fn expired(&self, deadline: Deadline, now: Timestamp) -> Option<Timestamp> {
         self.0[deadline as usize].filter(|&at| at <= now)
     }
@@ -39,7 +39,7 @@ impl Deadlines {
         Deadline::ALL.into_iter().filter_map(|d| Some((self.0[d as usize]?, d))).min_by_key(|(at, _)| *at)
     }
 
-    /// When the earliest deadline is due.
+    /// The time of the earliest deadline.
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
         self.0.iter().flatten().min().copied()
     }

@@ -1,14 +1,14 @@
-//! [`Due`]: what a protocol owes its peer.
+//! [`Due`]: what a protocol has to write.
 
-/// What a protocol is to write. The order of the variants is the order in which they are written.
+/// What a protocol has to write. The variants are in the order of writing.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// This side's part of the opening handshake.
     Handshake,
-    /// A refusal: the session ends before the peer's request was answered.
+    /// A refusal, because the session ends before the peer's request was answered.
     Refuse,
-    /// The answer to a ping that had to wait for room.
+    /// The answer to a ping, which had to wait for room.
     Pong,
     /// A ping.
     Ping,
@@ -16,7 +16,7 @@ pub enum Due {
     Close,
 }
 
-/// What is due, as a set.
+/// A set of [`Due`]s.
 #[derive(Debug, Default)]
 pub(super) struct Dues(u8);
 
@@ -38,7 +38,7 @@ impl Dues {
         self.0 = 0;
     }
 
-    /// Takes the one to write first.
+    /// Takes the first to write.
     pub(super) fn take(&mut self) -> Option<Due> {
         const ORDER: [Due; 5] = [Due::Handshake, Due::Refuse, Due::Pong, Due::Ping, Due::Close];
         let due = *ORDER.get(self.0.trailing_zeros() as usize)?;

@@ -1,4 +1,4 @@
-//! [`Host`]: a session, as its protocol sees it.
+//! [`Host`]: the protocol's view of its session.
 
 use super::due::Due;
 use super::phase::Phase;
@@ -12,21 +12,21 @@ use crate::deadline::Deadline;
 use crate::pending;
 use crate::time::Timestamp;
 
-/// The view of a session that its protocol works with. It gives no access to the session's own state.
+/// A protocol's view of its session. It gives no access to the session's own state.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Host<'a> {
     state: &'a mut State,
 }
 
-/// What the protocol is like. To be said in [`begin`](super::Protocol::begin).
+/// Declarations of the protocol, made in [`begin`](super::Protocol::begin).
 impl<'a> Host<'a> {
     pub(super) fn new(state: &'a mut State) -> Self {
         Host { state }
     }
 
-    /// It opens with a handshake, within the handshake's deadline: the session is open once [`opened`](Self::opened) is
-    /// called. `speaks_first` asks for [`Due::Handshake`].
+    /// Declares that the protocol opens with a handshake, within the handshake's deadline: the session is
+    /// open once [`opened`](Self::opened) is called. `speaks_first` requests [`Due::Handshake`].
     pub fn opens(&mut self, speaks_first: bool) {
         let State { config, deadlines, now, .. } = &mut *self.state;
         deadlines.set(Deadline::Handshake, *now + config.handshake_timeout());
@@ -36,13 +36,13 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// It pings: [`Due::Ping`] comes with each heartbeat.
+    /// Declares that the protocol pings: [`Due::Ping`] comes with each heartbeat.
     pub fn pings(&mut self) {
         self.state.pings = true;
     }
 
-    /// It closes with a handshake: [`Due::Close`] comes with each end, also after a panic, and a stream that ends without
-    /// one was cut off.
+    /// Declares that the protocol closes with a handshake: [`Due::Close`] comes with each end, even after a
+    /// panic. A stream that ends without the handshake was cut off.
     pub fn closes(&mut self) {
         self.state.closes = true;
     }
@@ -58,7 +58,7 @@ impl Host<'_> {
         &self.state.config
     }
 
-    /// Why the session ends, if it does.
+    /// The reason why the session ends, once it is closing.
     pub fn reason(&self) -> Option<&CloseReason> {
         self.state.reason.as_deref()
     }
@@ -68,21 +68,21 @@ impl Host<'_> {
         self.state.read_ended
     }
 
-    /// Whether no more is queued than a ping or its answer may wait behind.
+    /// Whether the queue is short enough for a ping or pong to wait behind it.
     pub fn has_room(&self) -> bool {
         self.state.outbox.queued() <= self.state.config.low_watermark()
     }
 
-    /// The close frame that the application asked for, once.
+    /// Takes the close frame that the application asked for.
     #[cfg(feature = "websocket")]
     pub fn take_close_frame(&mut self) -> Option<Box<CloseFrame>> {
         self.state.close_frame.take()
     }
 }
 
-/// What the protocol does.
+/// Actions of the protocol.
 impl Host<'_> {
-    /// Queues what `write` writes as the protocol's own, unless the transport has failed.
+    /// Queues what `write` writes as control bytes, unless the transport has failed.
     pub fn write(&mut self, write: impl FnOnce(&mut Sink<'_>)) {
         let state = &mut *self.state;
         if state.phase == Phase::LastMessages {
@@ -98,35 +98,37 @@ impl Host<'_> {
         state.outbox.accept_control(buffers, bytes);
     }
 
-    /// The peer's request waits for the application's answer. If the session ends before, [`Due::Refuse`] comes.
+    /// Marks the peer's request as waiting for the application's verdict. If the session ends before,
+    /// [`Due::Refuse`] comes.
     #[cfg(feature = "websocket")]
     pub fn ask(&mut self) {
         self.state.awaits_verdict = true;
         self.state.pending |= pending::REQUEST;
     }
 
-    /// The request was answered.
+    /// Marks the request as answered.
     #[cfg(feature = "websocket")]
     pub fn answered(&mut self) {
         self.state.awaits_verdict = false;
     }
 
-    /// The opening handshake is done.
+    /// Completes the opening handshake.
     pub fn opened(&mut self) {
         self.state.open();
     }
 
-    /// The session ends for `reason`.
+    /// Ends the session for `reason`.
     pub fn fail(&mut self, reason: CloseReason) {
         self.state.wind_down(reason, false);
     }
 
-    /// [`Due::Pong`] is to come once there is room.
+    /// Requests [`Due::Pong`] once there is room.
     pub fn defer_pong(&mut self) {
         self.state.pong_waits = true;
     }
 
-    /// A ping was written: its answer has a deadline, unless an earlier one that nothing has come since has.
+    /// Starts the deadline of a written ping, unless an earlier ping's deadline runs and nothing has come
+    /// since.
     pub fn ping_sent(&mut self) {
         let state = &mut *self.state;
         let Some(period) = state.config.pong_timeout() else { return };
@@ -136,7 +138,7 @@ impl Host<'_> {
         }
     }
 
-    /// The ping that was written at `sent` was answered.
+    /// Records the answer to the ping written at `sent`.
     pub fn pong_received(&mut self, sent: Timestamp) {
         let state = &mut *self.state;
         state.deadlines.clear(Deadline::Pong);
@@ -146,8 +148,8 @@ impl Host<'_> {
         }
     }
 
-    /// The peer wrote its part of the closing handshake, and `reason` is why. `waits` says that it has the last word, if
-    /// this side's part is written.
+    /// Records the peer's part of the closing handshake, which came for `reason`. `waits`: once this side's
+    /// part is written, the peer has the last word.
     pub fn closed_by_peer(&mut self, reason: CloseReason, waits: bool) {
         self.state.close_agreed = true;
         match self.state.phase {
@@ -157,8 +159,8 @@ impl Host<'_> {
         }
     }
 
-    /// This side's part of the closing handshake is written, or can't be. `waits` says that the peer has something to say
-    /// yet that the protocol must hear.
+    /// Records that this side's part of the closing handshake is written, or can't be. `waits`: the protocol
+    /// has to read more from the peer.
     pub fn wait_for_peer(&mut self, waits: bool) {
         self.state.await_peer(waits);
     }

@@ -1,4 +1,4 @@
-//! The receiving side of a session: what is worth decoding, and since when a frame has been incomplete.
+//! The receiving side of a session: when to decode, and how long a frame has been incomplete.
 
 use super::protocol::{In, Protocol, Unfinished};
 use crate::close::CloseReason;
@@ -7,31 +7,31 @@ use crate::error::DecoderFault;
 use crate::memory::Received;
 use crate::time::Timestamp;
 
-/// A frame that has come this much further counts as alive. See `Config::partial_frame_timeout`.
+/// Bytes by which an incomplete frame must grow to count as progress. See `Config::partial_frame_timeout`.
 const PARTIAL_PROGRESS: u64 = 64 * 1024;
 
-/// Keeps track of what lies in [`Received`]; the bytes themselves are there.
+/// Keeps track of the bytes in [`Received`], which themselves are there.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    /// How many bytes must be buffered before it is worth calling the decoder.
+    /// Bytes that must be buffered before it is worth calling the decoder.
     want: usize,
-    /// Bytes that were buffered when `recv_buf` lent the buffer out; `usize::MAX` while it has not.
+    /// Bytes that were buffered when `recv_buf` lent the buffer out; `usize::MAX` otherwise.
     pub(crate) mark: usize,
-    /// The frame at the front is incomplete and last made progress then.
+    /// Time of the last progress of the incomplete frame at the front.
     partial_since: Option<Timestamp>,
-    /// Bytes received in all at that time.
+    /// Total bytes received at that time.
     partial_mark: u64,
     message: Clock,
 }
 
-/// The clock of a message of which some frames have come: control frames between them are no progress.
+/// The clock of a message of which some frames have come. Control frames between them are not progress.
 #[derive(Debug, Default, Clone, Copy)]
 struct Clock {
-    /// When it last made progress; `None` while there is no such message.
+    /// Time of its last progress; `None` while there is no such message.
     since: Option<Timestamp>,
     /// Bytes of the message that were decoded.
     decoded: u64,
-    /// Bytes of it that had come when it last made progress.
+    /// Bytes of it that had come at its last progress.
     mark: u64,
 }
 
@@ -45,19 +45,19 @@ impl Inbox {
         buffered >= self.want
     }
 
-    /// How many bytes are missing until it is worth decoding again.
+    /// Bytes missing until decoding is worthwhile again.
     pub(crate) fn missing(&self, buffered: usize) -> usize {
         self.want.saturating_sub(buffered)
     }
 
-    /// Whether something has been incomplete.
+    /// Whether a frame or a message is incomplete.
     #[inline]
     pub(crate) fn is_incomplete(&self) -> bool {
         self.partial_since.is_some() || self.message.since.is_some()
     }
 
-    /// The time since when something has been incomplete without progress. `held` bytes wait, the last of
-    /// which came at `received_at`: perhaps they have not been decoded yet.
+    /// The time of the last progress of what is incomplete. `held` bytes wait, perhaps not decoded yet; the
+    /// last of them came at `received_at`.
     pub(crate) fn incomplete_since(&self, held: usize, received_at: Timestamp) -> Option<Timestamp> {
         let Clock { since, decoded, mark } = self.message;
         let progress = (decoded + held as u64).saturating_sub(mark) >= PARTIAL_PROGRESS;
@@ -65,8 +65,8 @@ impl Inbox {
         [self.partial_since, message].into_iter().flatten().min()
     }
 
-    /// Notes the state once all that can be decoded is: `unfinished` is under way, and the last `held` bytes
-    /// are part of it, or of a frame in the midst of it.
+    /// Records the state once everything possible is decoded: `unfinished` is under way, and the last `held`
+    /// bytes belong to it or to a frame within it.
     #[cold]
     pub(crate) fn watch_message(&mut self, unfinished: Option<Unfinished>, held: usize, now: Timestamp) {
         let clock = &mut self.message;
@@ -81,7 +81,7 @@ impl Inbox {
         clock.decoded = bytes;
     }
 
-    /// Notes that there are `received` bytes in all now.
+    /// Records that `received` bytes have come in total.
     pub(crate) fn received(&mut self, received: u64, now: Timestamp) {
         if self.partial_since.is_some() && received - self.partial_mark >= PARTIAL_PROGRESS {
             self.partial_since = Some(now);
@@ -89,21 +89,22 @@ impl Inbox {
         }
     }
 
-    /// Begins the time allowed for an incomplete frame afresh: reading was suspended until now.
+    /// Restarts the time allowed for an incomplete frame after reading was suspended.
     pub(crate) fn restart_partial(&mut self, now: Timestamp) {
         for since in [&mut self.partial_since, &mut self.message.since] {
             *since = since.map(|_| now);
         }
     }
 
-    /// A frame was decoded: whatever comes next is a new one.
+    /// Records a decoded frame: the next bytes begin a new one.
     #[inline]
     pub(crate) fn decoded(&mut self) {
         self.want = 1;
         self.partial_since = None;
     }
 
-    /// The decoder wants `needed` bytes; `held` are here, the `received`th being the last.
+    /// Records that the decoder needs `needed` bytes. `held` are here; the last of them is the `received`th
+    /// in total.
     pub(crate) fn await_bytes(&mut self, needed: usize, held: usize, received: u64, now: Timestamp) {
         self.want = needed;
         if held == 0 {
@@ -113,7 +114,7 @@ impl Inbox {
         }
     }
 
-    /// The rest of something is awaited that is partly here.
+    /// Starts the time of an incomplete frame, unless it already runs.
     pub(crate) fn begin_partial(&mut self, received: u64, now: Timestamp) {
         if self.partial_since.is_none() {
             self.partial_since = Some(now);
@@ -121,12 +122,12 @@ impl Inbox {
         }
     }
 
-    /// No frame is incomplete.
+    /// Records that no frame is incomplete.
     pub(crate) fn end_partial(&mut self) {
         self.partial_since = None;
     }
 
-    /// Decodes one message from what is left at the end of the stream.
+    /// Decodes one message from the rest of the stream at its end.
     pub(crate) fn decode_eof<P: Protocol>(
         &mut self,
         protocol: &mut P,
@@ -144,7 +145,7 @@ impl Inbox {
         }
     }
 
-    /// Forgets the frame that was awaited: what is buffered is dropped.
+    /// Forgets the awaited frame, since the buffered bytes are dropped.
     pub(crate) fn reset(&mut self) {
         *self = Inbox::new();
     }

@@ -1,4 +1,4 @@
-//! A layer below the protocol: how a session takes bytes through it, opens and ends with it.
+//! A layer below the protocol: how a session passes bytes through it, opens with it and ends with it.
 
 use std::sync::Arc;
 
@@ -13,35 +13,35 @@ use crate::layer::{Layer, LayerError, MAX_SEALED, Plain, TooMuchSealed};
 use crate::memory::READ_ARENA;
 use crate::time::Timestamp;
 
-/// How many bytes are sealed at a time: what a socket takes in one write or two.
+/// Bytes sealed at a time: about one or two writes of a socket.
 const BATCH: usize = 64 * 1024;
 
-/// Room for unsealed bytes that are not decoded: a layer that makes more of what it received waits until it can go on.
+/// Room for unsealed bytes that are not decoded. A layer that unseals more has to wait.
 const PLAIN_ROOM: usize = 128 * 1024;
 
-/// So many bytes that a layer uses and that say nothing to the protocol count as a frame: a change of keys of TLS takes 27
-/// bytes, and as long as dozens of frames.
+/// Bytes of a layer's overhead that count as one frame. A TLS key update takes 27 bytes, and as much time as
+/// dozens of frames.
 const OVERHEAD_OF_FRAME: usize = 8;
 
-/// Room for one read while most of what the layer uses is overhead. The budget of a turn is looked at between reads.
+/// Room for one read while most of the input is overhead. A turn's budget is checked between reads.
 const DEAR_READ: usize = 16 * 1024;
 
-/// What there is between the protocol and the wire.
+/// The state of the layer between protocol and wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LayerState {
     None,
     /// Its handshake is under way.
     Opening,
     Open {
-        /// Most of what it used last said nothing to the protocol.
+        /// Most of the input it consumed last was overhead.
         dear: bool,
     },
-    /// It has failed: nothing goes through it any more.
+    /// It has failed, and nothing passes through it any longer.
     Failed,
 }
 
 impl State {
-    /// The session has a layer, which begins with a handshake if `is_handshaking`.
+    /// Starts the session's layer, which begins with a handshake if `is_handshaking`.
     pub(super) fn begin_layer(&mut self, is_handshaking: bool) {
         if !is_handshaking {
             self.layer = LayerState::Open { dear: false };
@@ -52,7 +52,7 @@ impl State {
         }
     }
 
-    /// Opens the session if no handshake is left, of the layer or of the protocol.
+    /// Opens the session unless a handshake is left, the layer's or the protocol's.
     pub(super) fn open_without_handshake(&mut self) {
         let layer_is_ready = matches!(self.layer, LayerState::None | LayerState::Open { .. });
         if self.phase == Phase::Opening && layer_is_ready && !self.opens {
@@ -71,7 +71,7 @@ impl State {
         self.layer != LayerState::None
     }
 
-    /// Whether there is something that can be written.
+    /// Whether there is something to write.
     pub(super) fn wants_write(&self) -> bool {
         match self.layer {
             LayerState::None => !self.outbox.is_empty(),
@@ -82,13 +82,13 @@ impl State {
         }
     }
 
-    /// What the layer has for the wire; `None` without a layer.
+    /// The layer's bytes for the wire; `None` without a layer.
     pub(super) fn layer_sealed(&self) -> Option<&[u8]> {
         (self.layer != LayerState::None)
             .then(|| self.buffers.as_ref().map_or(&[] as &[u8], |b| b.layer.wire.sealed.as_slice()))
     }
 
-    /// Room for bytes of the wire.
+    /// The buffer for bytes from the wire.
     pub(super) fn layer_recv_buf(&mut self) -> Limit<&mut BytesMut> {
         let most = if self.layer == (LayerState::Open { dear: true }) { DEAR_READ } else { READ_ARENA };
         let room = if self.lent { most } else { READ_STEP };
@@ -99,7 +99,7 @@ impl State {
         received.limit(spare.min(most))
     }
 
-    /// Takes what was received through the layer; the last `new` bytes are new.
+    /// Passes received bytes through the layer. The last `new` of them are new.
     pub(super) fn unseal(&mut self, layer: &mut dyn Layer, new: usize) {
         let keeps = self.keeps_input();
         let buffers = self.buffers.get_or_insert_default();
@@ -109,7 +109,7 @@ impl State {
             return;
         }
         if self.read_ended {
-            // What came before stays as it is: the layer may remember places in it.
+            // Earlier bytes stay as they are: the layer may remember positions in them.
             wire.received.truncate(wire.received.len().saturating_sub(new));
             self.layer_speaks = !wire.sealed.is_empty();
             return;
@@ -130,7 +130,7 @@ impl State {
         self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
         if !layer.is_handshaking() && self.layer == LayerState::Opening {
             self.layer = LayerState::Open { dear: false };
-            self.open_without_handshake(); // whatever else there is comes after
+            self.open_without_handshake(); // what follows belongs to the session
         }
         match result {
             Err(error) => self.fail_layer(error),
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// Lets the layer go on where it had to wait for room.
+    /// Lets the layer continue after it had to wait for room.
     pub(super) fn unseal_more(&mut self, layer: &mut dyn Layer) {
         self.layer_waits = false;
         self.unseal(layer, 0);
@@ -154,12 +154,12 @@ impl State {
         }
     }
 
-    /// Whether a piece of the layer's has come in part.
+    /// Whether a part of one of the layer's records has come.
     pub(super) fn has_unopened(&self) -> bool {
         self.has_layer() && self.buffers.as_ref().is_some_and(|b| !b.layer.wire.received.is_empty())
     }
 
-    /// Watches over a piece of the layer's that has begun as over a frame.
+    /// Sets the deadline of an incomplete record, as of a frame.
     pub(super) fn watch_unopened(&mut self) {
         let Some(buffers) = &self.buffers else { return };
         if !buffers.layer.wire.received.is_empty() {
@@ -170,9 +170,9 @@ impl State {
         }
     }
 
-    /// The transport has ended.
+    /// Handles the end of the transport.
     pub(super) fn handle_layer_eof(&mut self, layer: &mut dyn Layer, now: Timestamp) {
-        self.clock(now);
+        self.advance_time(now);
         if self.layer_waits {
             self.wire_ended = true;
             return;
@@ -181,7 +181,7 @@ impl State {
         match layer.handle_eof() {
             Err(error) if counts && matches!(self.layer, LayerState::Open { .. }) => {
                 self.fail_layer(error);
-                self.read_ended |= self.phase == Phase::Flushing; // nothing more is to be waited for
+                self.read_ended |= self.phase == Phase::Flushing; // nothing more will come
             }
             Err(error) if self.phase == Phase::Opening && self.layer == LayerState::Opening => {
                 self.finish(CloseReason::Layer(error));
@@ -190,14 +190,14 @@ impl State {
         }
     }
 
-    /// Seals what waits, if what was sealed before is written.
+    /// Seals what waits, once everything sealed before is written.
     pub(super) fn seal(&mut self, layer: &mut dyn Layer) {
         if self.layer == LayerState::Opening && !self.layer_ends {
             self.unseal(layer, 0);
         }
         let is_open = matches!(self.layer, LayerState::Open { .. });
         if self.layer_ends && !is_open {
-            // There is nobody yet to tell, nor a way to send what the protocol has to say.
+            // The handshake has no peer to close with yet, and no way to send the protocol's bytes.
             self.layer_ends = false;
             self.layer = LayerState::Failed;
             self.layer_speaks = self.buffers.as_ref().is_some_and(|b| !b.layer.wire.sealed.is_empty());
@@ -237,7 +237,7 @@ impl State {
         self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
     }
 
-    /// The transport took `n` sealed bytes.
+    /// Counts `n` sealed bytes as taken by the transport.
     pub(super) fn layer_written(&mut self, n: usize) {
         let Some(buffers) = &mut self.buffers else { return };
         buffers.layer.wire.sealed.advance(n);
@@ -249,7 +249,8 @@ impl State {
         }
     }
 
-    /// The layer has failed. Messages that had come before are still delivered; the layer's last word is written.
+    /// Handles a failed layer. Messages already received are still delivered, and the layer's last bytes are
+    /// written.
     fn fail_layer(&mut self, error: LayerError) {
         self.layer = LayerState::Failed;
         self.layer_ends = false;
@@ -268,7 +269,7 @@ impl State {
                 self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
                 self.flush_last_word();
             }
-            // A close that is under way stays the reason; nothing more can be read or written.
+            // The reason of a close under way stays. Nothing more can be read or written.
             Phase::Flushing | Phase::HalfClosed => self.cut_short(CloseReason::Layer(error)),
             Phase::LastMessages | Phase::Closed | Phase::Ended => {}
         }

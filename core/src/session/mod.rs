@@ -56,104 +56,111 @@ use state::State;
 ///
 /// # Order
 ///
-/// Any number of calls of the first two kinds, in any order, may come between polls. Then, until a round in which
-/// nothing happened: poll events until `None` (acting on them: sending, closing); write `outbound` until it is
-/// empty or the transport is full; end the sending side if `wants_shutdown` and say so with
-/// `handle_shutdown`; read if `wants_read`. Reading comes last because a poll that gives `None` can make the session
-/// want to read; for who reads first, that poll counts as something that happened. Then wait for the transport or for `poll_timeout`. Polls are
-/// idempotent: to poll once too often is harmless, and so is an early or late `handle_timeout`.
+/// Between polls, any number of calls of the first two kinds may come in any order. Then repeat this round
+/// until nothing happens in it:
 ///
-/// Decoding happens inside `poll_event`. Not polling is how back-pressure reaches the peer: received bytes
-/// stay buffered and `wants_read` is false until what is there has been polled.
+/// 1. Poll events until `None` and act on them: send, close.
+/// 2. Write `outbound` until it is empty or the transport is full.
+/// 3. If `wants_shutdown`, end the sending side and confirm with `handle_shutdown`.
+/// 4. Read if `wants_read`.
+///
+/// Then wait for the transport or for `poll_timeout`. Reading comes last because a poll that returns `None`
+/// can make the session want to read. If you read before polling, treat that poll as progress and go round
+/// again. Polls are idempotent: an extra poll is harmless, and so is an early or late `handle_timeout`.
+///
+/// Decoding happens inside `poll_event`. Back-pressure reaches the peer when you stop polling: received bytes
+/// stay buffered, and `wants_read` is false until everything buffered has been polled.
 ///
 /// # Time
 ///
-/// All calls to one session use one origin of [`Timestamp`]s. A stamp smaller than an earlier one counts as
-/// that earlier one. [`send`](Self::send) uses the stamp of the call before it.
+/// All calls to one session use timestamps with one origin. A [`Timestamp`] smaller than an earlier one
+/// counts as the earlier one. [`send`](Self::send) uses the timestamp of the call before it.
 ///
 /// # The end
 ///
-/// [`Event::Closed`] comes exactly once, last, also after a local close. After it the session ignores input,
-/// refuses to send, and wants nothing.
+/// [`Event::Closed`] comes exactly once, as the last event, even after a local close. After it the session
+/// ignores input, refuses to send and wants nothing.
 ///
 /// # Memory
 ///
-/// A session that is lent nothing allocates buffers for itself when bytes move and keeps them. Whoever
-/// drives many sessions [`lend`](Self::lend)s one [`Memory`] to each for the length of its turn; then only
-/// what is left over (part of a frame, unwritten bytes) stays with a session, in memory of its own size.
+/// Without lent memory, a session allocates its own buffers when bytes move, and keeps them. To drive many
+/// sessions, [`lend`](Self::lend) one [`Memory`] to each for the length of its turn. Then a session keeps
+/// only what is left over (part of a frame, unwritten bytes), in memory of exactly that size.
 #[derive(Debug)]
 pub struct Session<P> {
     protocol: P,
     state: State,
 }
 
-/// What does not depend on the messages.
+/// Methods that do not depend on the messages.
 impl<P> Session<P> {
-    /// Time has come to `now`. Harmless when nothing is due.
+    /// Advances the time to `now` and acts on the deadlines that have passed. Harmless if none has.
     ///
-    /// Bring what the transport holds first: after the machine slept, or was busy for long, a deadline may have passed although
-    /// the peer did its part in time.
+    /// Hand over what the transport holds first. After the machine slept or was busy for long, a deadline may
+    /// have passed although the peer acted in time.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.state.handle_timeout(now);
     }
 
-    /// The transport failed: no more bytes go either way.
+    /// Reports that the transport failed: no more bytes go either way.
     ///
-    /// Whole messages that had been received are still delivered (unless the session is paused), then comes
-    /// `Closed`. Calls that should be repeated (`WouldBlock`, `Interrupted`) are not failures.
+    /// Whole messages already received are still delivered, unless the session is paused. Then comes
+    /// `Closed`. Calls that should be retried (`WouldBlock`, `Interrupted`) are not failures.
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
         self.state.handle_io_error(now, failure.into());
     }
 
-    /// Stops delivering messages, and so stops reading. Other events still come.
+    /// Stops delivering messages, and therefore reading. Other events still come.
     pub fn pause(&mut self) {
         self.state.pause();
     }
 
-    /// Goes on delivering. Deadlines on the peer's sending start afresh.
+    /// Resumes delivering messages. Deadlines on the peer's sending start afresh.
     pub fn resume(&mut self, now: Timestamp) {
         self.state.resume(now);
     }
 
     /// Ends the session.
     ///
-    /// Closing one that is closing changes nothing, except that an abort ends it at once, and that nothing
-    /// more is delivered after a close without drain.
+    /// Closing a session that is already closing changes nothing, with two exceptions: an abort ends it at
+    /// once, and a close without drain stops the delivery of messages.
     pub fn close(&mut self, now: Timestamp, how: Close) {
         self.state.close(now, how);
     }
 
-    /// Ends the sending side and goes on reading: "send, end, read the answer".
+    /// Ends the sending side and goes on reading: "send, end, read the reply".
     ///
-    /// What was accepted before is still sent; then the stream's sending side is ended
-    /// ([`wants_shutdown`](Self::wants_shutdown)), after the end of a layer where there is one (TLS: close_notify). Nothing more
-    /// can be sent. Messages are received as ever, until the peer ends its side too: then come
-    /// [`Event::ReadEnd`] and, since both sides have ended, [`Event::Closed`] with [`CloseReason::Eof`]. No deadline of its own is set:
-    /// [`Config::idle_read`](crate::Config::idle_read) and [`Config::idle_timeout`](crate::Config::idle_timeout) go on. A second call changes nothing.
+    /// Accepted messages are still sent. Then a layer is closed if there is one (TLS: close_notify), and
+    /// [`wants_shutdown`](Self::wants_shutdown) asks to end the stream's sending side. Nothing more can be
+    /// sent. Messages are still received until the peer ends its side too. Then come [`Event::ReadEnd`] and,
+    /// since both sides have ended, [`Event::Closed`] with [`CloseReason::Eof`].
     ///
+    /// This sets no deadline of its own: [`Config::idle_read`](crate::Config::idle_read) and
+    /// [`Config::idle_timeout`](crate::Config::idle_timeout) still apply. A second call changes nothing.
     /// # Errors
-    /// [`HalfCloseError`]: the session is not open, or the protocol (WebSocket) closes with a handshake and has no half-close.
+    /// [`HalfCloseError`] if the session is not open, or if its protocol (WebSocket) closes with a handshake
+    /// and has no half-close.
     pub fn half_close(&mut self, now: Timestamp) -> Result<(), HalfCloseError> {
         self.state.half_close(now)
     }
 
-    /// Notes a sign of life that the session can't see, such as the application's own heartbeat (Go getty's
+    /// Records a sign of life that the session can't see, such as the application's own heartbeat (Go getty's
     /// `UpdateActive`). Only [`last_active`](Self::last_active) changes.
     pub fn update_active(&mut self, now: Timestamp) {
-        self.state.clock(now);
+        self.state.advance_time(now);
         self.state.last_active = self.state.now;
     }
 
-    /// What is sent from now on answers no received message, until the next one is polled. For drivers that send on
-    /// behalf of others than whoever handles messages; see [`send`](Session::send).
+    /// Stops counting sent messages as replies until the next message is polled. For drivers that send on
+    /// someone else's behalf; see [`send`](Session::send).
     pub fn end_answer(&mut self) {
-        self.state.answering = false;
+        self.state.replying = false;
     }
 
-    /// Asks for [`Event::Flushed`] once the transport has every message accepted so far.
+    /// Asks for [`Event::Flushed`] once the transport has taken every message accepted so far.
     ///
-    /// Gives the last of them, or `None` if nothing was sent yet (no event will come, as none comes after
-    /// `Closed`). If another request is made before, one event answers both.
+    /// Returns the last of these messages. Returns `None` if no message was sent yet; then no event comes.
+    /// None comes after `Closed` either. One event covers all requests made before it.
     pub fn notify_flushed(&mut self) -> Option<Seq> {
         let accepted = self.state.outbox.accepted();
         self.state.flush_wanted = accepted;
@@ -161,81 +168,84 @@ impl<P> Session<P> {
         accepted
     }
 
-    /// Whether [`poll_event`](Self::poll_event) may have something to tell: for drivers that spare the call. `false` is
-    /// certain.
+    /// Whether [`poll_event`](Self::poll_event) may have an event, so that drivers can skip the call. `false`
+    /// is certain.
     #[must_use]
     #[inline]
     pub fn wants_poll(&self) -> bool {
         self.state.wants_poll()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) should be called, if nothing happens before.
+    /// The time to call [`handle_timeout`](Self::handle_timeout) if nothing happens before.
     ///
-    /// Traffic does not move it: deadlines that were outlived are noticed when they pass, which may be a needless
-    /// wake-up.
+    /// Traffic does not change it. Whether a deadline still holds is checked when it passes, so a wake-up may
+    /// turn out to be needless.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.state.deadlines.next_at()
     }
 
-    /// What [`poll_timeout`](Self::poll_timeout) waits for.
+    /// The deadline behind [`poll_timeout`](Self::poll_timeout).
     pub fn timeout_reason(&self) -> Option<Deadline> {
         self.state.deadlines.next().map(|(_, deadline)| deadline)
     }
 
-    /// Whether the send queue is at or below the high watermark and the session takes messages.
+    /// Whether the session takes messages and its send queue is at or below the high watermark.
     pub fn is_writable(&self) -> bool {
         self.state.takes_messages() && self.state.outbox.queued() <= self.state.config.high_watermark()
     }
 
-    /// Whether the opening handshake is under way. Never where there is none.
+    /// Whether the opening handshake is under way. Always false without one.
     pub fn is_opening(&self) -> bool {
         self.state.phase == Phase::Opening
     }
 
-    /// Whether the session takes messages to send: it is not opening, closing or closed.
+    /// Whether the session takes messages to send: it is not opening, half-closed, closing or closed.
     pub fn is_open(&self) -> bool {
         self.state.takes_messages()
     }
 
-    /// Whether the session is over, told or not: [`Event::Closed`] is the last that there is to poll.
+    /// Whether the session has ended, even if [`Event::Closed`] has not been polled yet. No other event comes
+    /// any longer.
     pub fn is_over(&self) -> bool {
         matches!(self.state.phase, Phase::Closed | Phase::Ended)
     }
 
-    /// Whether [`Event::Closed`] has been polled: there is nothing more to do.
+    /// Whether [`Event::Closed`] has been polled: nothing is left to do.
     pub fn is_closed(&self) -> bool {
         self.state.phase == Phase::Ended
     }
 
-    /// Why the session ends, once it is closing: what [`Event::Closed`] will tell, unless something else ends it before.
+    /// The reason why the session ends, once it is closing. [`Event::Closed`] reports it, unless something
+    /// else ends the session first.
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.state.reason.as_deref()
     }
 
-    /// When the peer last gave a sign of life: at the opening, at the last received bytes, or at the last
+    /// The time of the peer's last sign of life: the opening, the last received bytes, or the last
     /// [`update_active`](Self::update_active) (Go getty's `GetActive`).
     pub fn last_active(&self) -> Timestamp {
         self.state.last_active
     }
 
-    /// Bytes accepted for sending that the transport has not taken yet; of those that a layer has sealed, the sealed ones.
+    /// Bytes accepted for sending that the transport has not taken yet. Bytes sealed by a layer count at
+    /// their sealed size.
     pub fn queued(&self) -> usize {
         self.state.queued()
     }
 
-    /// Whether [`outbound`](Session::outbound) has something to write. What is queued may have to wait for a layer's
-    /// handshake.
+    /// Whether [`outbound`](Session::outbound) has something to write. Queued messages may have to wait for a
+    /// layer's handshake.
     pub fn wants_write(&self) -> bool {
         self.state.wants_write()
     }
 
-    /// What the session has done so far.
+    /// Totals of the session so far.
     pub fn stats(&self) -> Stats {
         self.state.stats()
     }
 
-    /// The configuration it was made with.
+    /// The session's configuration.
     pub fn config(&self) -> &Arc<Config> {
         &self.state.config
     }
@@ -245,14 +255,14 @@ impl<P> Session<P> {
         self.state.lend(memory.0);
     }
 
-    /// Gives back what was lent, emptied. If nothing was lent, gives new memory.
+    /// Returns the lent memory, emptied. If none was lent, returns new memory.
     pub fn take_back(&mut self) -> Memory {
         Memory(self.state.take_back())
     }
 }
 
 impl<P: Protocol> Session<P> {
-    /// A session that begins at `now`.
+    /// Makes a session that begins at `now`.
     pub fn new(mut protocol: P, config: Arc<Config>, now: Timestamp) -> Self {
         let mut state = State::new(config, now);
         if let Some(layer) = protocol.layer() {
@@ -263,10 +273,10 @@ impl<P: Protocol> Session<P> {
         Session { protocol, state }
     }
 
-    /// Bytes came from the peer. They are held until they are polled as messages: don't bring more while
-    /// [`wants_read`](Self::wants_read) is false.
+    /// Takes bytes from the peer. They are held until they are polled as messages, so don't hand over more
+    /// while [`wants_read`](Self::wants_read) is false.
     pub fn handle_input(&mut self, now: Timestamp, bytes: &[u8]) {
-        self.state.clock(now);
+        self.state.advance_time(now);
         if self.protocol.layer().is_some() {
             let buffers = self.state.buffers.get_or_insert_default();
             copy::append(&mut buffers.layer.wire.received, bytes);
@@ -278,20 +288,21 @@ impl<P: Protocol> Session<P> {
         self.state.count_read(bytes.len());
     }
 
-    /// Room to read into without a copy; say with [`handle_read`](Self::handle_read) that it was used.
+    /// A buffer to read into without a copy. Confirm with [`handle_read`](Self::handle_read) after the read.
     ///
-    /// The room grows with what has arrived, never with what a frame's header promises.
+    /// The buffer grows with the bytes that have arrived, never with the length that a frame's header
+    /// announces.
     pub fn recv_buf(&mut self) -> Limit<&mut BytesMut> {
         self.state.recv_buf()
     }
 
-    /// Bytes were appended to [`recv_buf`](Self::recv_buf). Nothing happens if there were none. Bytes that are
-    /// appended without this call may be decoded, but don't count as received.
+    /// Takes the bytes that were appended to [`recv_buf`](Self::recv_buf). Does nothing if there are none.
+    /// Bytes appended without this call may be decoded, but don't count as received.
     pub fn handle_read(&mut self, now: Timestamp) {
-        self.state.clock(now);
+        self.state.advance_time(now);
         let keeps = self.state.keeps_input();
         let Some(buffers) = &mut self.state.buffers else { return };
-        // No mark is above every length: the same bytes are not counted twice.
+        // No length exceeds this mark, so the same bytes are not counted twice.
         let mark = std::mem::replace(&mut self.state.inbox.mark, usize::MAX);
         if self.protocol.layer().is_some() {
             let n = buffers.layer.wire.received.len().saturating_sub(mark);
@@ -306,7 +317,7 @@ impl<P: Protocol> Session<P> {
         self.state.count_read(n);
     }
 
-    /// `n` bytes came for the layer.
+    /// Passes `n` new bytes through the layer.
     fn receive_through_layer(&mut self, n: usize) {
         self.state.count_read(n);
         if let Some(layer) = self.protocol.layer() {
@@ -315,7 +326,7 @@ impl<P: Protocol> Session<P> {
         self.state.watch_unopened();
     }
 
-    /// The peer has ended its stream.
+    /// Reports that the peer has ended its stream.
     pub fn handle_eof(&mut self, now: Timestamp) {
         match self.protocol.layer() {
             Some(layer) => self.state.handle_layer_eof(layer, now),
@@ -323,28 +334,29 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    /// The sending side of the transport has been ended, as [`wants_shutdown`](Self::wants_shutdown) asked.
+    /// Reports that the sending side of the transport has been ended, as
+    /// [`wants_shutdown`](Self::wants_shutdown) asked.
     pub fn handle_shutdown(&mut self, now: Timestamp) {
         self.state.handle_shutdown(now);
     }
 
-    /// Whether to read. False while messages are here that have not been polled, while paused, while answers are
-    /// queued above their watermark, and when no more will come.
+    /// Whether to read. False while received messages wait to be polled, while paused, while queued replies
+    /// are above the watermark, and when no more bytes will come.
     pub fn wants_read(&self) -> bool {
         self.state.wants_read()
     }
 
-    /// Whether to end the sending side of the transport (half-close): everything is written, nothing more
-    /// will be.
+    /// Whether to end the sending side of the transport (half-close). Everything is written and nothing more
+    /// will follow.
     pub fn wants_shutdown(&self) -> bool {
         self.state.wants_shutdown()
     }
 
-    /// The bytes to write, as a [`Buf`](bytes::Buf) with a true `chunks_vectored`. What was written is said
-    /// with `advance`, once per write.
+    /// The bytes to write, as a [`Buf`](bytes::Buf) with a real `chunks_vectored`. Call `advance` once per
+    /// write, with the number of bytes written.
     pub fn outbound(&mut self, now: Timestamp) -> Outbound<'_> {
-        self.state.clock(now);
-        self.state.answering = false;
+        self.state.advance_time(now);
+        self.state.replying = false;
         self.write_due();
         if let Some(layer) = self.protocol.layer() {
             self.state.seal(layer);
@@ -355,12 +367,13 @@ impl<P: Protocol> Session<P> {
 
     /// Takes a message to send.
     ///
-    /// What is sent after a message was polled, and before the next poll, `outbound`, `handle_*` or
-    /// [`end_answer`](Self::end_answer), counts as an answer to it; see [`ConfigBuilder::watermarks`](crate::ConfigBuilder::watermarks).
+    /// A message sent after another was polled counts as a reply to it, until the next poll, `outbound`,
+    /// `handle_*` or [`end_answer`](Self::end_answer). See
+    /// [`ConfigBuilder::watermarks`](crate::ConfigBuilder::watermarks).
     ///
     /// # Errors
-    /// [`SendError`] says why not and gives the item back where possible; the session is as it was. After
-    /// `Blocked`, [`Event::Writable`] tells when to try again.
+    /// [`SendError`] has the reason and returns the item where possible. The session is unchanged. After
+    /// `Blocked`, [`Event::Writable`] reports when to try again.
     pub fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         let Session { protocol, state } = self;
         let known = protocol.encoded_len(&item).unwrap_or(1);
@@ -368,7 +381,7 @@ impl<P: Protocol> Session<P> {
         if !state.has_room(known, limit) {
             return Err(state.refuse(item, known, limit));
         }
-        // A layer seals what lies together as one piece, and copies in doing so.
+        // A layer seals contiguous bytes as one piece, and copies them anyway.
         let chain_over = if state.has_layer() { usize::MAX } else { state.config.chain_over() };
         let buffers = state.buffers.get_or_insert_default();
         let mark = buffers.segments.mark();
@@ -385,15 +398,15 @@ impl<P: Protocol> Session<P> {
         if state.outbox.is_empty() {
             state.waiting_since = None;
         }
-        let seq = state.outbox.accept(buffers, bytes, state.answering);
-        state.blocked |= state.outbox.answers() > state.config.high_watermark();
+        let seq = state.outbox.accept(buffers, bytes, state.replying);
+        state.blocked |= state.outbox.replies() > state.config.high_watermark();
         Ok(Accepted::new(seq, bytes))
     }
 
-    /// The next event, or `None` if there is nothing to tell until something else happens.
+    /// Returns the next event, or `None` if there is none until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event<In<P>>> {
-        self.state.answering = false;
+        self.state.replying = false;
         loop {
             self.write_due();
             if self.state.pending != 0 {
@@ -419,20 +432,21 @@ impl<P: Protocol> Session<P> {
     /// Answers the [`Event::Request`] of a WebSocket client.
     ///
     /// # Errors
-    /// [`AnswerError`] says why not; the session is as it was, and the request still waits if there was one.
+    /// [`AnswerError`] has the reason. The session is unchanged, and a pending request still waits.
     #[cfg(feature = "websocket")]
     pub fn answer(&mut self, now: Timestamp, verdict: Verdict) -> Result<(), AnswerError> {
-        self.state.clock(now);
+        self.state.advance_time(now);
         if !self.state.is_asked() {
             return Err(AnswerError::NotAsked);
         }
         self.protocol.answer(&mut Host::new(&mut self.state), verdict)
     }
 
-    /// The next message, if it is the next event: `None` means to go on with [`poll_event`](Self::poll_event).
+    /// Returns the next message, if that is the next event. After `None`, go on with
+    /// [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self) -> Option<In<P>> {
-        self.state.answering = false;
+        self.state.replying = false;
         while self.state.may_deliver() {
             let Session { protocol, state } = self;
             let before = state.buffers.as_ref().map_or(0, |b| b.received.len());
@@ -454,7 +468,7 @@ impl<P: Protocol> Session<P> {
                             state.inbox.watch_message(protocol.unfinished(), left, state.now);
                         }
                         state.received.messages += 1;
-                        state.answering = true;
+                        state.replying = true;
                         return Some(message);
                     }
                     Ok(Found::Control) if left < before => self.act_on_control(),
@@ -470,35 +484,36 @@ impl<P: Protocol> Session<P> {
         None
     }
 
-    /// Appends consecutive messages to `out`, `max` at most, and says how many. Stops before any other event.
+    /// Appends up to `max` consecutive messages to `out` and returns their number. Stops before any other
+    /// event.
     pub fn poll_messages(&mut self, out: &mut Vec<In<P>>, max: usize) -> usize {
         let before = out.len();
         out.extend(std::iter::from_fn(|| self.poll_message()).take(max));
         out.len() - before
     }
 
-    /// The work done so far that the bytes on the wire do not show.
+    /// The work done so far, including what the bytes on the wire do not show.
     ///
-    /// [`poll_event`](Self::poll_event) goes on until it finds an event: it decodes all pings and fragments
-    /// that were read before it gives `None`, and it decompresses a message as a whole. So look at this
-    /// between reads and between events.
+    /// [`poll_event`](Self::poll_event) runs until it finds an event: before it returns `None` it decodes
+    /// every ping and fragment that was read, and it decompresses a message as a whole. To bound a turn,
+    /// check this between reads and between events.
     #[inline]
     pub fn work(&self) -> Work {
         let frames = self.state.received.messages + self.state.other_frames;
         Work { frames, bytes: self.protocol.worked() }
     }
 
-    /// The weight of the message that was polled last, in bytes: for queues of received messages that bound
-    /// their memory.
+    /// The weight in bytes of the message polled last, for queues of received messages that bound their
+    /// memory.
     ///
-    /// That is what it took on the wire; for a WebSocket message that came compressed or in several frames,
-    /// all of its payload as it is now; and no less than the value itself takes where it is kept. The size of
-    /// what the application's own codec makes of those bytes is not known here.
+    /// This is its size on the wire. For a WebSocket message that came compressed or in several frames, it is
+    /// the size of the whole payload as delivered. It is never less than the size of the value itself. The
+    /// size of what an application's own codec makes of those bytes is unknown here.
     pub fn last_weight(&self) -> usize {
         (self.state.weight as usize).max(size_of::<In<P>>())
     }
 
-    /// The protocol, for facts about it.
+    /// The protocol, to look up facts about it.
     pub fn protocol(&self) -> &P {
         &self.protocol
     }
@@ -535,8 +550,8 @@ impl<P: Protocol> Session<P> {
         self.protocol.handle_control(&mut Host::new(&mut self.state));
     }
 
-    /// Decodes what is not for the application: the opening handshake, and what comes before the peer's part of the
-    /// closing one.
+    /// Decodes what the application does not see: the opening handshake, and what comes before the peer's
+    /// close frame.
     fn decode_handshake(&mut self) {
         loop {
             let Session { protocol, state } = self;
@@ -565,7 +580,7 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    /// No whole message is here: is that all there will be?
+    /// Handles that no whole message is buffered, which may be the end of the stream.
     fn poll_undecodable(&mut self) -> Option<In<P>> {
         let Session { protocol, state } = self;
         if !state.is_delivering() {
@@ -579,7 +594,7 @@ impl<P: Protocol> Session<P> {
             state.inbox.begin_partial(state.received.bytes, state.now);
         }
         state.watch_partial();
-        if state.read_ended && !state.read_end_told {
+        if state.read_ended && !state.read_end_reported {
             if let Some(buffers) = state.buffers.as_mut().filter(|b| !b.received.is_empty()) {
                 let before = buffers.received.len();
                 match state.inbox.decode_eof(protocol, &mut buffers.received, &state.config) {
@@ -587,7 +602,7 @@ impl<P: Protocol> Session<P> {
                     Ok(Some(message)) => {
                         state.weight = u32::try_from(before - buffers.received.len()).unwrap_or(u32::MAX);
                         state.received.messages += 1;
-                        state.answering = true;
+                        state.replying = true;
                         return Some(message);
                     }
                     Err(reason) => {

@@ -1,4 +1,4 @@
-//! [`Outbound`]: the bytes that a session wants written.
+//! [`Outbound`]: the bytes that a session wants to write.
 
 use std::io::IoSlice;
 
@@ -6,10 +6,10 @@ use bytes::Buf;
 
 use super::state::State;
 
-/// The bytes that a session wants written, in order.
+/// The bytes that a session wants to write, in order.
 ///
-/// Write [`chunk`](Buf::chunk), or several pieces at once from [`chunks_vectored`](Buf::chunks_vectored),
-/// and call [`advance`](Buf::advance) with what the transport took.
+/// Write [`chunk`](Buf::chunk), or several pieces at once from [`chunks_vectored`](Buf::chunks_vectored).
+/// Then call [`advance`](Buf::advance) with the number of bytes that the transport took.
 #[derive(Debug)]
 pub struct Outbound<'a> {
     state: &'a mut State,
@@ -47,14 +47,14 @@ impl Buf for Outbound<'_> {
         }
     }
 
-    /// Counts `n` bytes as written; more than there are count as all.
+    /// Counts `n` bytes as written, limited to the number of bytes there.
     fn advance(&mut self, n: usize) {
         self.state.count_written(n);
     }
 }
 
 impl Drop for Outbound<'_> {
-    /// What is left could not be written: from now on its time is limited.
+    /// Limits the time of what could not be written.
     fn drop(&mut self) {
         self.state.watch_stall();
     }

@@ -1,26 +1,27 @@
-//! The send queue of a session: what is queued, and how far each message has come.
+//! The send queue of a session: what is queued, and the progress of each message.
 
 use crate::memory::{Buffers, Kind, Run, Runs};
 use crate::stats::{Progress, Seq};
 
-/// Counts what lies in the [`Buffers`]; the bytes themselves are there.
+/// Counts the queued bytes, which themselves are in the [`Buffers`].
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Bytes accepted and not yet written.
     queued: usize,
-    /// Those of them that belong to answers which are not written as a whole.
-    answers: usize,
+    /// Bytes of queued replies that are not written in full. Included in `queued`.
+    replies: usize,
     /// Messages accepted.
     accepted: u64,
-    /// Messages written as a whole.
+    /// Messages written in full.
     flushed: u64,
     /// Bytes written of the piece at the front.
     front_written: usize,
-    /// That piece is no message.
+    /// The piece at the front is not a message.
     front_is_control: bool,
-    /// How many messages after the flushed ones a layer sealed, when the session ended in the middle of that batch.
+    /// Number of messages after the flushed ones that a layer had sealed when the session ended within that
+    /// batch.
     unknown: u32,
-    /// The latest messages, as long as they are of one size and kind; those before them are with the bytes.
+    /// The latest messages, while they have one size and kind. Those before them are with the bytes.
     latest: Run,
 }
 
@@ -33,9 +34,9 @@ impl Outbox {
         self.queued == 0
     }
 
-    /// Bytes of queued messages that answer received ones.
-    pub(crate) fn answers(&self) -> usize {
-        self.answers
+    /// Bytes of queued replies.
+    pub(crate) fn replies(&self) -> usize {
+        self.replies
     }
 
     pub(crate) fn accepted(&self) -> Option<Seq> {
@@ -59,22 +60,22 @@ impl Outbox {
         }
     }
 
-    /// Counts a message of `size` bytes that was written to the segments.
+    /// Counts a message of `size` bytes, already written to the segments.
     #[inline]
-    pub(crate) fn accept(&mut self, buffers: &mut Buffers, size: usize, answer: bool) -> Seq {
-        if answer {
-            self.answers += size;
+    pub(crate) fn accept(&mut self, buffers: &mut Buffers, size: usize, is_reply: bool) -> Seq {
+        if is_reply {
+            self.replies += size;
         }
         self.accepted += 1;
-        // Messages of no bytes share one run whatever their kind: nothing else limits how many there are.
-        self.append(buffers, size, if answer && size > 0 { Kind::Answer } else { Kind::Message });
+        // Empty messages share one run whatever their kind, since nothing else limits their number.
+        self.append(buffers, size, if is_reply && size > 0 { Kind::Reply } else { Kind::Message });
         if self.queued == 0 {
-            self.advance(buffers, 0); // an empty message alone has nothing to wait for
+            self.advance(buffers, 0); // an empty message in an empty queue does not wait
         }
         Seq::new(self.accepted).unwrap_or(Seq::FIRST)
     }
 
-    /// Counts `size` bytes of the protocol's own that were written to the segments.
+    /// Counts `size` control bytes, already written to the segments.
     pub(crate) fn accept_control(&mut self, buffers: &mut Buffers, size: usize) {
         if size > 0 {
             self.append(buffers, size, Kind::Control);
@@ -99,7 +100,7 @@ impl Outbox {
         self.written(&mut buffers.sizes, n);
     }
 
-    /// Counts `n` more bytes as written, which are no longer with the others.
+    /// Counts `n` more bytes as written that have left the buffers already.
     pub(crate) fn written(&mut self, sizes: &mut Runs, n: usize) {
         let n = n.min(self.queued);
         self.queued -= n;
@@ -107,21 +108,21 @@ impl Outbox {
         while let Some(mut run) = sizes.pop_front() {
             let bytes = run.size * run.count;
             if bytes > self.front_written {
-                self.flushed += run.flush(&mut self.front_written, &mut self.answers);
+                self.flushed += run.flush(&mut self.front_written, &mut self.replies);
                 self.front_is_control = run.is_control();
                 sizes.push_front(run);
                 return;
             }
             self.front_written -= bytes;
             self.flushed += if run.is_control() { 0 } else { run.count as u64 };
-            self.answers -= if run.kind == Kind::Answer { bytes } else { 0 };
+            self.replies -= if run.kind == Kind::Reply { bytes } else { 0 };
         }
-        self.flushed += self.latest.flush(&mut self.front_written, &mut self.answers);
+        self.flushed += self.latest.flush(&mut self.front_written, &mut self.replies);
         self.front_is_control = self.latest.is_control();
     }
 
-    /// Nobody knows what becomes of the first `n` queued bytes, a message that begins there included: a layer sealed
-    /// them, and the transport took a part.
+    /// Marks the outcome of the first `n` queued bytes as unknown, including a message that begins there: a
+    /// layer sealed them and the transport took a part.
     pub(crate) fn lose_sight(&mut self, sizes: &Runs, n: usize) {
         let mut left = self.front_written + n.min(self.queued);
         let mut messages = 0;
@@ -136,13 +137,13 @@ impl Outbox {
         self.unknown = u32::try_from(messages).unwrap_or(u32::MAX);
     }
 
-    /// Gives up what is queued; the counts of what became of the messages stay.
+    /// Discards what is queued. The counts of messages remain.
     pub(crate) fn discard(&mut self) {
         self.queued = 0;
-        self.answers = 0;
+        self.replies = 0;
         self.latest = Run::default();
         if self.front_is_control {
-            self.front_written = 0; // no message was written in part
+            self.front_written = 0; // no message is partly written
         }
     }
 }
@@ -263,6 +264,6 @@ mod tests {
         let mut other = lent;
         assert_eq!(all(&other), whole);
         outbox.advance(&mut other, whole.len());
-        assert!(other.is_empty() && outbox.flushed() == outbox.accepted() && outbox.answers() == 0);
+        assert!(other.is_empty() && outbox.flushed() == outbox.accepted() && outbox.replies() == 0);
     }
 }

@@ -1,4 +1,4 @@
-//! [`Phase`]: where a session is in its life. All transitions are here, and know neither side nor protocol.
+//! [`Phase`]: the life of a session. Contains all transitions, and knows neither side nor protocol.
 //!
 //! ```text
 //!   Opening (where there is an opening handshake)
@@ -9,7 +9,7 @@
 //!     │      Draining ─────────────┘                                                           │
 //!     └──────── I/O error: Draining, then ── abort, deadline ──────────────────────────────────┘
 //! ```
-//! In `Closed` the one [`Event::Closed`](crate::Event::Closed) waits to be polled; in `Ended` it has been.
+//! `Closed` holds the one [`Event::Closed`](crate::Event::Closed) to poll; in `Ended` it has been polled.
 
 use super::due::Due;
 use super::layering::LayerState;
@@ -20,31 +20,31 @@ use crate::event::Event;
 use crate::pending;
 use crate::time::Timestamp;
 
-/// Where a session is in its life. The order of the variants is the order in which they come.
+/// The phase of a session's life. The variants are in the order in which they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// The opening handshake is under way.
     Opening,
     Open,
-    /// Whole messages in the inbox are delivered and may be answered, nothing is read; then on to flushing.
+    /// Delivers whole buffered messages, which may be replied to; reads nothing. Then comes flushing.
     Draining,
-    /// The transport has failed. Whole messages in the inbox are delivered; then the end.
+    /// The transport has failed. Delivers whole buffered messages, then ends.
     LastMessages,
-    /// What is queued is written; what is read is dropped.
+    /// Writes what is queued; drops what is read.
     Flushing,
-    /// Our side is ended; what is read is dropped until the peer ends its side.
+    /// This side has ended; drops what is read until the peer ends its side.
     HalfClosed,
-    /// Over, not told yet.
+    /// Over; `Event::Closed` has not been polled yet.
     Closed,
-    /// Over and told.
+    /// Over; `Event::Closed` has been polled.
     Ended,
 }
 
-/// The sending side of an open session, whose receiving side goes on: see `Session::half_close`.
+/// The sending side of an open session that still receives: see `Session::half_close`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sending {
     Open,
-    /// It ends once all that was accepted is written.
+    /// Ends once every accepted message is written.
     Ending,
     Ended,
 }
@@ -62,7 +62,7 @@ impl Phase {
 }
 
 impl State {
-    /// The session is open from now on.
+    /// Opens the session.
     pub(super) fn open(&mut self) {
         self.phase = Phase::Open;
         self.pending |= pending::OPEN;
@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// Nothing more is delivered.
+    /// Ends the delivery of messages.
     pub(super) fn end_drain(&mut self) {
         match self.phase {
             Phase::Draining => {
@@ -122,7 +122,7 @@ impl State {
         }
     }
 
-    /// Nothing more can be received or sent. Whole messages that had come before are still delivered.
+    /// Ends receiving and sending. Whole messages already received are still delivered.
     pub(super) fn deliver_last(&mut self, reason: CloseReason) {
         self.reason = Some(Box::new(reason));
         self.deadlines.clear_all();
@@ -133,10 +133,10 @@ impl State {
         }
     }
 
-    /// Our side of the stream has been ended.
+    /// Handles that this side of the stream has been ended.
     pub(super) fn handle_shutdown(&mut self, now: Timestamp) {
-        self.clock(now);
-        self.answering = false;
+        self.advance_time(now);
+        self.replying = false;
         if self.wants_shutdown() {
             self.sending = Sending::Ended;
             if self.phase == Phase::Flushing {
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// Our side is ended: what is left is the peer's.
+    /// Ends this side: only the peer's is left.
     fn await_eof(&mut self) {
         self.phase = Phase::HalfClosed;
         if self.read_ended {
@@ -153,7 +153,7 @@ impl State {
         }
     }
 
-    /// Writes what the failed layer has to say, then ends.
+    /// Writes the failed layer's last bytes, then ends.
     pub(super) fn flush_last_word(&mut self) {
         if self.layer_speaks {
             self.phase = Phase::Flushing;

@@ -1,4 +1,4 @@
-//! [`Protocol`]: how the application's messages lie on the wire.
+//! [`Protocol`]: the format of the application's messages on the wire.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -20,24 +20,24 @@ pub type In<P> = <<P as Protocol>::Messages as Messages>::In;
 /// A message to send over protocol `P`.
 pub type Out<P> = <<P as Protocol>::Messages as Messages>::Out;
 
-/// How messages lie on a stream of bytes. Sealed: implemented for [`Framed`](crate::Framed), for `WebSocket` (feature
-/// `websocket`), and for [`Layered`](crate::Layered) over either.
+/// The format of messages on a stream of bytes. Sealed: implemented for [`Framed`](crate::Framed), for
+/// `WebSocket` (feature `websocket`), and for [`Layered`](crate::Layered) over either.
 pub trait Protocol: Sealed + Sized {
     /// The application's messages.
     type Messages: Messages;
 
-    /// The protocol on top of the layer `L`. Where it is on top of a layer already, `L` comes below that one and the two become
-    /// one [`Stack`](crate::layer::Stack): a session has one layer.
+    /// The protocol on top of the layer `L`. If it already has a layer, `L` goes below that one, and the two
+    /// become one [`Stack`](crate::layer::Stack): a session has one layer.
     type Under<L: Layer>: Protocol<Messages = Self::Messages>;
 
     /// Puts `layer` below the protocol.
     fn under<L: Layer>(self, layer: L) -> Self::Under<L>;
 
-    /// Consumes one message from `src`, or something that is no message, if a whole one is there.
+    /// Consumes one message or control frame from `src`, if a whole one is there.
     #[doc(hidden)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<In<Self>>, Box<CloseReason>>;
 
-    /// Consumes one message from what is left at the end of the stream, if there is one.
+    /// Consumes one message from the rest of the stream at its end, if there is one.
     #[doc(hidden)]
     fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<In<Self>>, Box<CloseReason>>;
 
@@ -45,7 +45,7 @@ pub trait Protocol: Sealed + Sized {
     #[doc(hidden)]
     fn encode(&mut self, item: Out<Self>, dst: &mut Sink<'_>) -> Result<(), Arc<dyn Error + Send + Sync>>;
 
-    /// The size that `encode` will write, if that is cheap to tell.
+    /// The size that `encode` will write, if that is cheap to compute.
     #[doc(hidden)]
     fn encoded_len(&self, item: &Out<Self>) -> Option<usize>;
 
@@ -55,56 +55,56 @@ pub trait Protocol: Sealed + Sized {
         config.max_frame()
     }
 
-    /// Whether it decodes parts of something before the whole is there, so that
+    /// Whether the protocol decodes parts of a message before the whole has come, so that
     /// [`unfinished`](Self::unfinished) matters.
     #[doc(hidden)]
     const HAS_UNFINISHED: bool = false;
 
-    /// The message under way beyond the bytes that wait to be decoded: the session sets it a deadline.
+    /// The unfinished message beyond the bytes that wait to be decoded. The session sets it a deadline.
     #[doc(hidden)]
     fn unfinished(&mut self) -> Option<Unfinished> {
         None
     }
 
-    /// What [`Work::bytes`](crate::Work::bytes) is.
+    /// The value of [`Work::bytes`](crate::Work::bytes).
     #[doc(hidden)]
     #[inline]
     fn worked(&self) -> u64 {
         0
     }
 
-    /// The layer below, which changes all bytes on their way.
+    /// The layer below, which transforms all bytes.
     #[doc(hidden)]
     fn layer(&mut self) -> Option<&mut dyn Layer> {
         None
     }
 
-    /// The session begins. A protocol with handshakes or pings of its own says so to `host`.
+    /// Begins the session. A protocol with its own handshakes or pings declares them to `host`.
     #[doc(hidden)]
     fn begin(&mut self, _host: &mut Host<'_>) {}
 
-    /// Acts on what `decode` found and is no message.
+    /// Acts on the control frame that `decode` found.
     #[doc(hidden)]
     fn handle_control(&mut self, _host: &mut Host<'_>) {}
 
-    /// Writes what the session asks for.
+    /// Writes what is due.
     #[doc(hidden)]
     fn write_due(&mut self, _host: &mut Host<'_>, _due: Due) {}
 
-    /// What to tell of the opening.
+    /// The facts that [`Event::Open`](crate::Event::Open) reports.
     #[doc(hidden)]
     fn opened(&mut self) -> Box<Opened> {
         Box::default()
     }
 
-    /// The request that waits to be answered, once.
+    /// Takes the request that waits for a verdict.
     #[cfg(feature = "websocket")]
     #[doc(hidden)]
     fn request(&mut self) -> Option<Arc<Request>> {
         None
     }
 
-    /// Answers the request, which waits.
+    /// Answers the pending request.
     #[cfg(feature = "websocket")]
     #[doc(hidden)]
     fn answer(&mut self, _host: &mut Host<'_>, _verdict: Verdict) -> Result<(), AnswerError> {
@@ -112,30 +112,30 @@ pub trait Protocol: Sealed + Sized {
     }
 }
 
-/// A message of which a part was decoded already, and the rest has yet to come.
+/// A message that is partly decoded and whose rest has yet to come.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Unfinished {
-    /// It began after the last call: what that returned was another one.
+    /// It began after the last call, which returned another message.
     pub begun: bool,
-    /// How many of its bytes were decoded.
+    /// Number of its bytes already decoded.
     pub bytes: u64,
 }
 
-/// What a protocol found in received bytes.
+/// The result of decoding received bytes.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Found<T> {
     /// A message.
     Message(T),
-    /// Something that is no message: [`Protocol::handle_control`] is to act on it.
+    /// Something other than a message, for [`Protocol::handle_control`] to act on.
     Control,
     /// Nothing whole: at least this many more bytes are needed.
     Need(usize),
 }
 
 impl<T> Found<T> {
-    /// The same without the message.
+    /// Drops the message and keeps the rest.
     pub(crate) fn erase(self) -> Found<()> {
         match self {
             Found::Message(_) => Found::Message(()),

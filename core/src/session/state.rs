@@ -26,18 +26,18 @@ use crate::pending;
 use crate::stats::{Flow, Seq, Stats};
 use crate::time::Timestamp;
 
-/// The smallest step in which a receive buffer of a session's own grows.
+/// The smallest step by which a session's own receive buffer grows.
 pub(super) const READ_STEP: usize = 4 * 1024;
 
-/// A deadline that passed longer ago than this was not looked at in time: the machine slept, or was busy.
+/// Lateness beyond which a deadline was not checked in time: the machine slept or was busy.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Everything that does not depend on the protocol.
+/// All of a session that does not depend on its protocol.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) config: Arc<Config>,
     pub(super) buffers: Option<Box<Buffers>>,
-    /// A session's own buffers while it works in lent ones; here they wait for leftovers.
+    /// The session's own buffers, kept for leftovers while it works in lent ones.
     pub(super) spare: Option<Box<Buffers>>,
     pub(super) reason: Option<Box<CloseReason>>,
     pub(super) inbox: Inbox,
@@ -45,26 +45,27 @@ pub(super) struct State {
     pub(super) deadlines: Deadlines,
     pub(super) now: Timestamp,
     pub(super) last_active: Timestamp,
-    /// Since when reading has been quiet: the last bytes, or the end of a pause.
+    /// Start of the quiet time in reading: the last bytes, or the end of a pause.
     pub(super) read_since: Timestamp,
-    /// Since when writing has been quiet.
+    /// Start of the quiet time in writing.
     pub(super) write_since: Timestamp,
-    /// Since when queued bytes have waited for the transport; `None` until it was first asked to take them.
+    /// Start of the time that queued bytes wait for the transport; `None` until it was first asked to take
+    /// them.
     pub(super) waiting_since: Option<Timestamp>,
-    /// The quiet periods that were told, by what they are counted from: read, write, both.
-    pub(super) idle_told: [Option<Timestamp>; 3],
+    /// The starts of the quiet periods already reported: read, write, both.
+    pub(super) idle_reported: [Option<Timestamp>; 3],
     pub(super) received: Counted,
     pub(super) received_at: Timestamp,
-    /// The weight of the message that was given last. More than 4 GiB counts as 4 GiB.
+    /// The weight of the message polled last. More than 4 GiB counts as 4 GiB.
     pub(super) weight: u32,
     pub(super) sent: Counted,
-    /// Frames decoded that were no messages, and what a layer had to do, as frames.
+    /// Decoded frames that were not messages, plus a layer's work, counted as frames.
     pub(super) other_frames: u64,
     pub(super) refused: u64,
     pub(super) flush_wanted: Option<Seq>,
-    /// The latest time between a ping and its answer.
+    /// The latest round trip of a ping.
     pub(super) rtt: Duration,
-    /// What to tell the peer in a close frame, where the protocol has one.
+    /// The close frame to send, if the protocol has one.
     #[cfg(feature = "websocket")]
     pub(super) close_frame: Option<Box<CloseFrame>>,
     pub(super) phase: Phase,
@@ -72,17 +73,17 @@ pub(super) struct State {
     pub(super) pending: u16,
     pub(super) lent: bool,
     pub(super) paused: bool,
-    /// Queued answers went over the high watermark and have not come down to the low one since: no delivery.
+    /// Queued replies exceeded the high watermark and have not fallen to the low one since: delivery stops.
     pub(super) blocked: bool,
-    /// A message was polled last: what is sent now answers it.
-    pub(super) answering: bool,
-    /// A `send` was refused for lack of room.
+    /// The last poll returned a message, so what is sent now is a reply to it.
+    pub(super) replying: bool,
+    /// A `send` was refused because the queue is full.
     pub(super) writable_wanted: bool,
     pub(super) read_ended: bool,
-    pub(super) read_end_told: bool,
-    /// What the protocol is to write.
+    pub(super) read_end_reported: bool,
+    /// What the protocol has to write.
     pub(super) dues: Dues,
-    /// A pong waits for the queue to go down.
+    /// A pong waits for the queue to shrink.
     pub(super) pong_waits: bool,
     /// The protocol opens with a handshake.
     pub(super) opens: bool,
@@ -94,17 +95,17 @@ pub(super) struct State {
     pub(super) awaits_verdict: bool,
     /// While flushing: the protocol waits for the peer before the sending side is ended.
     pub(super) awaits_peer: bool,
-    /// Both sides have agreed to close: that what follows takes too long changes nothing.
+    /// Both sides have agreed to close; a timeout after that changes nothing.
     pub(super) close_agreed: bool,
-    /// What there is between the protocol and the wire.
+    /// The state of the layer between protocol and wire.
     pub(super) layer: LayerState,
-    /// The layer has something for the wire, or may have.
+    /// The layer has bytes for the wire, or may have.
     pub(super) layer_speaks: bool,
-    /// The layer is to be ended before the transport is.
+    /// The layer has to be closed before the transport is.
     pub(super) layer_ends: bool,
     /// The layer has more to unseal than there was room for.
     pub(super) layer_waits: bool,
-    /// The transport has ended, and the layer does not know yet.
+    /// The transport has ended, which the layer does not know yet.
     pub(super) wire_ended: bool,
 }
 
@@ -130,7 +131,7 @@ impl State {
             read_since: now,
             write_since: now,
             waiting_since: None,
-            idle_told: [None; 3],
+            idle_reported: [None; 3],
             received: Counted::default(),
             received_at: now,
             weight: 0,
@@ -147,10 +148,10 @@ impl State {
             lent: false,
             paused: false,
             blocked: false,
-            answering: false,
+            replying: false,
             writable_wanted: false,
             read_ended: false,
-            read_end_told: false,
+            read_end_reported: false,
             dues: Dues::default(),
             pong_waits: false,
             opens: false,
@@ -167,20 +168,20 @@ impl State {
         }
     }
 
-    /// Go getty pings with its cron, so that stands for a heartbeat unless there is one.
+    /// The heartbeat period. Go getty pings with its cron, so without a heartbeat the cron period counts.
     pub(super) fn heartbeat_period(&self) -> Option<Duration> {
         let period = self.config.heartbeat_period().or(self.config.cron_period());
         period.filter(|_| self.pings)
     }
 
-    /// Takes note of the time; it never goes back.
-    pub(super) fn clock(&mut self, now: Timestamp) {
+    /// Advances the session's time, which never goes back.
+    pub(super) fn advance_time(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        self.clock(now);
-        self.answering = false;
+        self.advance_time(now);
+        self.replying = false;
         if self.deadlines.next_at().is_none_or(|at| at > self.now) {
             return;
         }
@@ -191,7 +192,7 @@ impl State {
         }
     }
 
-    /// `deadline` has passed: compares it with what happened since and re-arms it, or acts.
+    /// Handles that `deadline` has passed: compares it with what happened since, and re-arms it or acts.
     pub(super) fn expire(&mut self, deadline: Deadline, due: Timestamp) {
         self.deadlines.clear(deadline);
         match deadline {
@@ -199,7 +200,7 @@ impl State {
             Deadline::Close => self.close_expired(),
             Deadline::Cron => {
                 if let Some(period) = self.config.cron_period() {
-                    // In step with the first one, unless that fell behind: missed ones are not made up for.
+                    // Keeps the original rhythm unless it fell behind; missed ticks are not made up for.
                     let next = due + period;
                     self.deadlines.set(deadline, if next > self.now { next } else { self.now + period });
                     self.pending |= pending::CRON;
@@ -240,7 +241,8 @@ impl State {
                 }
             }
             Deadline::Pong => {
-                // Set when a ping went out: whatever came since is as good as an answer, and no later ping is due one.
+                // The deadline was set by a ping. Anything received since counts as the answer, and no later
+                // ping waits for one.
                 let since = if self.is_suspended() { self.now } else { self.read_since };
                 let Some(period) = self.config.pong_timeout() else { return };
                 if since + period <= due {
@@ -259,7 +261,7 @@ impl State {
         }
     }
 
-    /// The time since when nothing has moved either way.
+    /// The time since which nothing has moved in either direction.
     fn quiet_since(&self) -> Timestamp {
         if self.is_suspended() { self.now } else { self.read_since.max(self.write_since) }
     }
@@ -279,9 +281,9 @@ impl State {
             return;
         }
         self.deadlines.set(deadline, self.now + period);
-        let told = &mut self.idle_told[idle as usize];
-        if *told != Some(since) {
-            *told = Some(since);
+        let reported = &mut self.idle_reported[idle as usize];
+        if *reported != Some(since) {
+            *reported = Some(since);
             self.pending |= event;
         }
     }
@@ -294,7 +296,7 @@ impl State {
         }
     }
 
-    /// Watches over a frame or a message that has begun, from the first time that one stays incomplete.
+    /// Sets the deadline of an incomplete frame or message when it first stays incomplete.
     pub(super) fn watch_partial(&mut self) {
         let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::PartialFrame);
         if !self.inbox.is_incomplete() || watched {
@@ -309,12 +311,12 @@ impl State {
         self.inbox.incomplete_since(self.buffered(), self.read_since)
     }
 
-    /// Bytes that were received and are not decoded.
+    /// Bytes received and not decoded.
     pub(super) fn buffered(&self) -> usize {
         self.buffers.as_ref().map_or(0, |b| b.received.len() + b.layer.wire.received.len())
     }
 
-    /// Watches over queued bytes, from the first time that the transport does not take all.
+    /// Sets the deadline of queued bytes when the transport first does not take all of them.
     pub(super) fn watch_stall(&mut self) {
         let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::WriteStall);
         if !self.wants_write() || watched {
@@ -334,35 +336,35 @@ impl State {
     }
 
     pub(super) fn resume(&mut self, now: Timestamp) {
-        self.clock(now);
+        self.advance_time(now);
         if std::mem::take(&mut self.paused) {
             self.restart_reading();
         }
     }
 
-    /// Reading was suspended until now: the peer's time starts afresh.
+    /// Restarts the peer's time after reading was suspended.
     pub(super) fn restart_reading(&mut self) {
         self.read_since = self.now;
         self.inbox.restart_partial(self.now);
     }
 
-    /// Whether the peer can't be blamed for what does not come.
+    /// Whether the peer is not to blame for silence.
     pub(super) fn is_suspended(&self) -> bool {
         self.paused || self.blocked
     }
 
-    /// Whether a message of `bytes` may be accepted now.
+    /// Whether a message of `bytes` can be accepted now.
     #[inline]
     pub(super) fn has_room(&self, bytes: usize, limit: usize) -> bool {
         let queued = self.outbox.queued();
         let config = &*self.config;
-        let counted = if self.answering { self.outbox.answers() } else { queued };
+        let counted = if self.replying { self.outbox.replies() } else { queued };
         self.takes_messages()
             && bytes <= limit
             && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.hard_limit())
     }
 
-    /// Why there is no room for `item` of `bytes`.
+    /// The reason why there is no room for `item` of `bytes`.
     #[cold]
     pub(super) fn refuse<T>(&mut self, item: T, bytes: usize, limit: usize) -> SendError<T> {
         if self.phase == Phase::Opening {
@@ -378,7 +380,7 @@ impl State {
         }
     }
 
-    /// Encoding failed: takes back what the message has written since `mark`.
+    /// Handles a failed encoding: removes what the message has written since `mark`.
     #[cold]
     pub(super) fn take_back_encoded<T>(
         &mut self,
@@ -401,7 +403,7 @@ impl State {
         (self.phase.delivers() || self.is_shaking_hands()) && !self.read_ended
     }
 
-    /// Whether what is received belongs to the opening or the closing handshake.
+    /// Whether received bytes belong to the opening or the closing handshake.
     pub(super) fn is_shaking_hands(&self) -> bool {
         self.phase == Phase::Opening || self.phase == Phase::Flushing && self.awaits_peer
     }
@@ -412,16 +414,16 @@ impl State {
         self.phase == Phase::Opening && self.awaits_verdict
     }
 
-    /// Whether something of a handshake may be decoded now.
+    /// Whether a part of a handshake can be decoded now.
     pub(super) fn has_handshake_to_decode(&self) -> bool {
         let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
         self.is_shaking_hands()
             && !self.awaits_verdict
-            && self.dues.is_empty() // what this side has to say may end it
+            && self.dues.is_empty() // what this side writes may end it
             && self.inbox.is_worth_decoding(buffered)
     }
 
-    /// Whether the layer may go on with what belongs to a handshake.
+    /// Whether the layer may unseal more of a handshake.
     pub(super) fn may_unseal_handshake(&self) -> bool {
         self.layer_waits && self.is_shaking_hands() && !self.awaits_verdict && self.dues.is_empty()
     }
@@ -431,7 +433,7 @@ impl State {
         self.phase.delivers()
     }
 
-    /// Whether a message may be delivered now.
+    /// Whether a message can be delivered now.
     #[inline]
     pub(super) fn may_deliver(&self) -> bool {
         self.pending == 0 && !self.is_suspended() && self.is_delivering()
@@ -497,7 +499,7 @@ impl State {
     }
 
     pub(super) fn count_read(&mut self, n: usize) {
-        self.answering = false;
+        self.replying = false;
         if n == 0 || matches!(self.phase, Phase::Closed | Phase::Ended) {
             return;
         }
@@ -509,7 +511,7 @@ impl State {
         self.inbox.received(self.received.bytes, self.now);
     }
 
-    /// The transport took `n` bytes.
+    /// Counts `n` bytes as taken by the transport.
     pub(super) fn count_written(&mut self, n: usize) {
         let n = n.min(self.layer_sealed().map_or(self.outbox.queued(), <[u8]>::len));
         let Some(buffers) = self.buffers.as_mut().filter(|_| n > 0) else { return };
@@ -530,7 +532,7 @@ impl State {
             self.pong_waits = false;
             self.dues.add(Due::Pong);
         }
-        if self.outbox.answers() <= low && std::mem::take(&mut self.blocked) {
+        if self.outbox.replies() <= low && std::mem::take(&mut self.blocked) {
             self.restart_reading();
         }
         if self.writable_wanted && self.outbox.queued() <= low && self.takes_messages() {
@@ -539,9 +541,9 @@ impl State {
         }
     }
 
-    /// Whether the time of queued bytes is up just now. If the transport then takes a part of them, that is
-    /// the last room in the system's buffer, and no progress of the peer. After a longer time without a try
-    /// it is progress.
+    /// Whether the time of queued bytes is up just now. If the transport then takes a part, that filled the
+    /// last room in the system's buffer and shows no progress of the peer. After a longer time without an
+    /// attempt it counts as progress.
     fn is_stall_due(&self) -> bool {
         let due = self.deadlines.at(Deadline::WriteStall).filter(|&at| at <= self.now);
         due.is_some_and(|at| self.now.saturating_duration_since(at) <= LATE)
@@ -557,7 +559,7 @@ impl State {
         }
     }
 
-    /// The decoder gave no good frame, and left `left` bytes.
+    /// Handles that the decoder returned no valid frame and left `left` bytes.
     #[cold]
     pub(super) fn undecoded(&mut self, found: Result<Found<()>, Box<CloseReason>>, left: usize) {
         let result = match found {
@@ -565,7 +567,7 @@ impl State {
             Ok(Found::Need(0)) => Err(DecoderFault::NeedsNothing.into()),
             Ok(Found::Need(more)) => {
                 let needed = left.saturating_add(more);
-                // An opening handshake has a limit of its own.
+                // The opening handshake has its own limit.
                 let limit = self.config.max_buffered();
                 if needed > limit && self.phase != Phase::Opening {
                     Err(DecoderFault::TooMuchBuffered { needed, limit }.into())
@@ -581,7 +583,7 @@ impl State {
         }
     }
 
-    /// The peer sent what can't be decoded: answers to what came before are still sent.
+    /// Handles undecodable input: replies to earlier messages are still sent.
     pub(super) fn fail_decoding(&mut self, reason: CloseReason) {
         match self.phase {
             Phase::Opening | Phase::Open => self.wind_down(reason, false),
@@ -593,9 +595,9 @@ impl State {
         }
     }
 
-    /// Takes the bit of the next event that waits; 0 if none does.
+    /// Takes the bit of the next pending event; 0 if there is none.
     pub(super) fn take_pending(&mut self) -> u16 {
-        // Facts about sending come before those about quiet, and the end of the stream after all.
+        // Facts about sending come before those about quiet; the end of the stream comes last.
         const ORDER: &[u16] = &[
             #[cfg(feature = "websocket")]
             pending::REQUEST,
@@ -614,7 +616,7 @@ impl State {
         bit
     }
 
-    /// The event that a bit stands for, unless only the protocol knows.
+    /// The event that a bit stands for, unless only the protocol knows it.
     pub(super) fn event<T>(&self, bit: u16) -> Option<Event<T>> {
         Some(match bit {
             pending::FLUSHED => Event::Flushed(self.outbox.flushed().unwrap_or(Seq::FIRST)),
@@ -649,7 +651,7 @@ impl State {
 
     pub(super) fn lend(&mut self, mut lent: Box<Buffers>) {
         if self.lent {
-            return; // what was lent first stays; the second lender gets it back by dropping this
+            return; // the first loan stays; the second is dropped
         }
         if let Some(mut own) = self.buffers.take() {
             lent.take_over(&mut own);
@@ -671,7 +673,7 @@ impl State {
             lent.leave_to(&mut own);
             self.buffers = Some(own);
         } else if let Some(mut spare) = spare {
-            lent.leave_to(&mut spare); // nothing, but an arena that was put aside comes back
+            lent.leave_to(&mut spare); // nothing is left, but this returns an arena that was put aside
         }
         lent.reset();
         lent

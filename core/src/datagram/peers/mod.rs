@@ -251,7 +251,7 @@ where
 
     /// Ends the reply: messages sent from here on are not replies until the next message is polled.
     pub fn end_answer(&mut self) {
-        self.sessions.answering = None;
+        self.sessions.replying = None;
     }
 
     /// Requests a peer's [`Event::Flushed`] once all messages accepted for it so far are done: taken by the
@@ -271,7 +271,7 @@ where
     /// Returns the next event, or `None` until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<PeersEvent<C::Item>> {
-        self.sessions.answering = None;
+        self.sessions.replying = None;
         if let Some(index) = self.sessions.reported_end.take() {
             self.sessions.table.remove(index);
         }
@@ -297,7 +297,7 @@ where
     /// batches. On `None` continue with [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self, key: PeerKey) -> Option<C::Item> {
-        self.sessions.answering = None;
+        self.sessions.replying = None;
         if !self.sessions.ready.is_empty() || self.sessions.asked.is_some() {
             return None;
         }
@@ -331,7 +331,7 @@ where
             match sessions.inbox.decode(codec, &sessions.config, sessions.several_frames) {
                 inbox::Found::Message(message) => {
                     peer.messages += 1;
-                    sessions.answering = Some(key);
+                    sessions.replying = Some(key);
                     return Some(PeersEvent::Peer(key, Event::Message(message)));
                 }
                 inbox::Found::Dropped(reason) => {

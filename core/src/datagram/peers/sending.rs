@@ -26,7 +26,7 @@ impl Sessions {
     pub(super) fn takes(&self, key: PeerKey, bytes: usize, limit: usize) -> bool {
         let Some(peer) = self.table.at(key).filter(|peer| !peer.ending) else { return false };
         let queued = self.outgoing.weight();
-        let counted = if self.answering == Some(key) { self.outgoing.answers() } else { queued };
+        let counted = if self.replying == Some(key) { self.outgoing.replies() } else { queued };
         bytes <= limit
             && peer.may_get(bytes)
             && (counted <= self.config.high_watermark()
@@ -63,7 +63,7 @@ impl Sessions {
     /// Makes a message for this peer of the last `bytes` bytes of the outgoing buffer.
     #[inline]
     pub(super) fn accept(&mut self, key: PeerKey, bytes: usize) -> Accepted {
-        let answer = self.answering == Some(key);
+        let is_reply = self.replying == Some(key);
         let mut seq = Seq::FIRST;
         if let Some(peer) = self.table.of(key) {
             peer.accepted += 1;
@@ -71,10 +71,10 @@ impl Sessions {
             peer.allowance = peer.allowance.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
             seq = Seq::new(peer.accepted).unwrap_or(Seq::FIRST);
             let path = Some(peer.path());
-            self.outgoing.push(path, bytes, answer);
+            self.outgoing.push(path, bytes, is_reply);
             self.owners.push_back(key);
         }
-        self.blocked |= self.outgoing.answers() > self.config.high_watermark();
+        self.blocked |= self.outgoing.replies() > self.config.high_watermark();
         Accepted::new(seq, bytes)
     }
 
@@ -118,7 +118,7 @@ impl Sessions {
     /// Handles an increase of room in the queue.
     pub(super) fn on_drained(&mut self) {
         let low = self.config.low_watermark();
-        if self.outgoing.answers() <= low && std::mem::take(&mut self.blocked) {
+        if self.outgoing.replies() <= low && std::mem::take(&mut self.blocked) {
             self.read_since = self.now;
         }
         if self.outgoing.weight() <= low {

@@ -57,7 +57,7 @@ pub(super) struct Sessions {
     /// The peer whose datagram is being decoded.
     pub(super) begun: Option<PeerKey>,
     /// The peer whose message was polled last: messages sent to it now are replies.
-    pub(super) answering: Option<PeerKey>,
+    pub(super) replying: Option<PeerKey>,
     /// Replies exceeded the high watermark and are not yet down to the low one: nothing is delivered.
     pub(super) blocked: bool,
     /// The time since which messages are delivered. Earlier ones had to wait, so their peers are not blamed.
@@ -104,7 +104,7 @@ impl Sessions {
             close_at: None,
             asked: None,
             begun: None,
-            answering: None,
+            replying: None,
             blocked: false,
             read_since: now,
             config,
