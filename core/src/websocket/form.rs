@@ -1,4 +1,4 @@
-//! [`Form`]: what the messages of a WebSocket are to the application.
+//! [`Form`]: the application's view of WebSocket messages.
 
 use std::error::Error;
 use std::marker::PhantomData;
@@ -14,16 +14,17 @@ use crate::codec::{Decoded, Decoder, Encoder, MessageKind, Sink, Source};
 use crate::error::EncodedTooLarge;
 use crate::messages::{Items, Messages};
 
-/// What the messages of a WebSocket are to the application: [`Whole`] ones, [`Parts`], or [`Packages`] of a codec. Sealed.
+/// The application's view of WebSocket messages: [`Whole`] messages, [`Parts`], or [`Packages`] of a codec.
+/// Sealed.
 pub trait Form: Sealed {
     /// The application's messages.
     type Messages: Messages;
 
-    /// Whether pieces of messages are wanted as they come.
+    /// Whether pieces of messages are delivered as they arrive.
     #[doc(hidden)]
     const IN_PARTS: bool = false;
 
-    /// A whole message, or a piece of one.
+    /// Converts a whole message, or a piece of one, to the application's type.
     #[doc(hidden)]
     fn receive(
         &mut self,
@@ -41,12 +42,12 @@ pub trait Form: Sealed {
         dst: &mut Sink<'_>,
     ) -> Result<(), Arc<dyn Error + Send + Sync>>;
 
-    /// The payload's size, if that is cheap to tell.
+    /// The size of the payload, if that is cheap to compute.
     #[doc(hidden)]
     fn payload_len(&self, item: &<Self::Messages as Messages>::Out) -> Option<usize>;
 }
 
-/// What is received in form `F`.
+/// A message received in form `F`.
 pub(crate) type Received<F> = <<F as Form>::Messages as Messages>::In;
 
 /// Seals [`Form`], so that its methods may change.
@@ -124,7 +125,7 @@ impl<C, O> Packages<C, O>
 where
     C: Decoder + Encoder<O>,
 {
-    /// Packages of `codec`.
+    /// Makes the form for frames of `codec`.
     pub fn new(codec: C) -> Self {
         Packages { codec, out: PhantomData }
     }
@@ -153,12 +154,13 @@ where
             return Err(refused.into());
         }
         let bytes = payload.len();
-        // The message's size has been checked. A limit here would make a line without its end one that is too long.
+        // The message's size has been checked. A limit here would turn a line without its end into one that
+        // is too long.
         let mut src = Source::new(&mut payload);
         let codec = |error| Box::new(CloseReason::Codec(Arc::new(error)));
         let mut package = self.codec.decode(&mut src).map_err(codec)?;
         if let Decoded::Need(_) = package {
-            // The end of the message is the end of all there is: a last line, say.
+            // The end of the message is the end of the input, for example of a last line.
             if let Some(item) = self.codec.decode_eof(&mut src).map_err(codec)? {
                 package = Decoded::Frame(item);
             }
@@ -228,7 +230,7 @@ mod tests {
             let refused = *receive(LengthDelimited::new(), package).unwrap_err();
             assert!(matches!(
                 refused,
-                CloseReason::Protocol(ProtocolError::Package { bytes: told }) if told == bytes
+                CloseReason::Protocol(ProtocolError::Package { bytes: reported }) if reported == bytes
             ));
         }
     }

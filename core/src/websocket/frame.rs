@@ -1,8 +1,8 @@
-//! Frames: how they begin, RFC 6455 section 5.2.
+//! Frame headers (RFC 6455 section 5.2).
 
 use crate::close::{MAX_CONTROL, ProtocolError};
 
-/// What a frame is, RFC 6455 section 11.8.
+/// The type of a frame (RFC 6455 section 11.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opcode {
     Continuation = 0,
@@ -36,7 +36,7 @@ const RSV1: u8 = 0x40;
 const RSV: u8 = 0x70;
 const MASKED: u8 = 0x80;
 
-/// What a frame begins with.
+/// The header of a received frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header {
     pub(crate) fin: bool,
@@ -45,34 +45,34 @@ pub(crate) struct Header {
     pub(crate) opcode: Opcode,
     /// The mask; zeros, which change nothing, if there is none.
     pub(crate) key: [u8; 4],
-    /// Bytes of the payload.
+    /// Length of the payload in bytes.
     pub(crate) len: usize,
-    /// Bytes of the header.
+    /// Length of the header in bytes.
     pub(crate) size: usize,
 }
 
-/// What a peer's frames must be like.
+/// The rules for a peer's frames.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    /// Masked: they come from a client.
+    /// Frames are masked, since they come from a client.
     pub(crate) masked: bool,
     /// Compression was agreed on.
     pub(crate) deflate: bool,
-    /// Largest payload.
+    /// The largest payload in bytes.
     pub(crate) max_frame: usize,
-    /// Payloads are not held as a whole, and may be of any size.
+    /// Payloads are not held as a whole and may have any size.
     pub(crate) in_parts: bool,
 }
 
-/// The start of received bytes.
+/// The result of reading a header.
 pub(crate) enum Start {
     Header(Header),
-    /// So many bytes are missing until more can be said.
+    /// At least this many bytes are missing.
     Need(usize),
 }
 
 impl Rules {
-    /// Reads a header, and refuses it as soon as a byte of it says that it can't be.
+    /// Reads a header, and refuses it at its first invalid byte.
     #[inline(always)]
     pub(crate) fn parse(&self, bytes: &[u8]) -> Result<Start, ProtocolError> {
         let [first, second, rest @ ..] = bytes else {
@@ -129,7 +129,7 @@ impl Rules {
     fn check_first(&self, first: u8) -> Result<Opcode, ProtocolError> {
         let opcode = Opcode::parse(first)?;
         if first & RSV != 0 {
-            // Only the first frame of a message says that it is compressed.
+            // Only the first frame of a message is marked as compressed.
             let may = self.deflate && matches!(opcode, Opcode::Text | Opcode::Binary);
             let bits = if may { first & RSV & !RSV1 } else { first & RSV };
             if bits != 0 {
@@ -153,7 +153,7 @@ impl Rules {
     }
 }
 
-/// The header of a frame to send, as bytes.
+/// The bytes of a frame header to send.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeaderBytes {
     bytes: [u8; 16],
@@ -165,7 +165,7 @@ impl HeaderBytes {
     pub(crate) fn new(opcode: Opcode, fin: bool, compressed: bool, len: usize, key: Option<[u8; 4]>) -> Self {
         let first = opcode as u8 | if fin { FIN } else { 0 } | if compressed { RSV1 } else { 0 };
         let masked = if key.is_some() { MASKED } else { 0 };
-        // Put together as a number, lowest byte first: what is written byte by byte is slow to copy.
+        // Assembled as a number, lowest byte first: separate byte writes are slow to copy.
         let (second, length, size) = match len {
             0..=125 => (len as u8, 0, 2),
             126..=0xffff => (126, u64::from((len as u16).swap_bytes()), 4),
@@ -184,7 +184,7 @@ impl AsRef<[u8]> for HeaderBytes {
     }
 }
 
-/// How many bytes the header of a frame takes.
+/// The length of a frame header in bytes.
 #[inline]
 pub(crate) fn header_len(len: usize, masked: bool) -> usize {
     let size = match len {

@@ -1,14 +1,15 @@
-//! Masking of payloads (RFC 6455, section 5.3).
+//! Masking of payloads (RFC 6455 section 5.3).
 
-/// Masks or unmasks a piece of a frame's payload in place; both are the same.
+/// Masks or unmasks a piece of a frame's payload in place; both are the same operation.
 ///
-/// `offset` is where in the payload the piece begins, so the pieces of a frame can be unmasked as they arrive.
+/// `offset` is the position of the piece in the payload, so that the pieces of a frame can be unmasked as
+/// they arrive.
 #[inline]
 pub(crate) fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
-    // The key as it stands at `offset`, twice. Little-endian, so its first byte is the lowest on any machine.
+    // The key rotated to `offset`, twice. Little-endian, so its first byte is the lowest on any machine.
     let key = u32::from_le_bytes(key).rotate_right(8 * (offset % 4) as u32);
     let key = u64::from(key) << 32 | u64::from(key);
-    // Compilers make vectors of words, also of misaligned ones, but of bytes with a repeating key they do not.
+    // Compilers vectorize words, even misaligned ones, but not bytes with a repeating key.
     let mut words = payload.chunks_exact_mut(8);
     for bytes in &mut words {
         let mut word = [0; 8];

@@ -9,7 +9,7 @@ use crate::codec::MessageKind;
 /// A message: text or binary, RFC 6455 section 5.6.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Text, which is UTF-8.
+    /// Text in UTF-8.
     Text(Text),
     /// Any bytes.
     Binary(Bytes),
@@ -42,7 +42,7 @@ impl Message {
         }
     }
 
-    /// Bytes of the payload.
+    /// Length of the payload in bytes.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
@@ -83,15 +83,16 @@ impl From<Vec<u8>> for Message {
     }
 }
 
-/// Bytes that are UTF-8.
+/// Bytes that are valid UTF-8.
 ///
-/// To read it, call [`as_str`](Self::as_str) once: it looks at the bytes again (more than 10 GB per second where they
-/// are ASCII), because only unsafe code could spare that, and this crate has none. Passing it on costs nothing.
+/// To read the text, call [`as_str`](Self::as_str) once. It validates the bytes again (more than 10 GB per
+/// second for ASCII): skipping that would need unsafe code, which this crate does not use. Passing a `Text`
+/// on costs nothing.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Bytes);
 
 impl Text {
-    /// What has been checked to be UTF-8 while it came.
+    /// Wraps bytes that were validated while they arrived.
     pub(crate) fn checked(bytes: Bytes) -> Self {
         Text(bytes)
     }
@@ -101,12 +102,12 @@ impl Text {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Its bytes.
+    /// The bytes of the text.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// Its bytes.
+    /// The bytes of the text.
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
@@ -127,7 +128,7 @@ impl From<&'static str> for Text {
 impl TryFrom<Bytes> for Text {
     type Error = std::str::Utf8Error;
 
-    /// Takes bytes if they are UTF-8.
+    /// Takes the bytes if they are valid UTF-8.
     fn try_from(bytes: Bytes) -> Result<Self, Self::Error> {
         std::str::from_utf8(&bytes)?;
         Ok(Text(bytes))
@@ -147,7 +148,7 @@ impl fmt::Display for Text {
 }
 
 impl Message {
-    /// A message of `kind` with a payload that has been checked.
+    /// Makes a message of `kind` with a validated payload.
     #[inline(always)]
     pub(crate) fn checked(kind: MessageKind, payload: BytesMut) -> Message {
         match kind {

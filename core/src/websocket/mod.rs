@@ -1,17 +1,18 @@
 //! WebSocket: RFC 6455, and permessage-deflate (RFC 7692) with the feature `deflate`.
 //!
-//! A [`WebSocket`] is a protocol for a [`Session`](crate::Session), as [`Framed`](crate::Framed) is: the same calls
-//! drive it, and the opening and closing handshakes, pings and pongs are its own business. What is new:
+//! A [`WebSocket`] is a protocol for a [`Session`](crate::Session), as [`Framed`](crate::Framed) is. The same
+//! calls drive it; it handles the opening and closing handshakes, pings and pongs itself. The differences:
 //!
-//! * A server is told of each client with [`Event::Request`](crate::Event::Request) before it is let in, and says what
-//!   it wants with [`Session::answer`](crate::Session::answer), at once or later.
-//! * [`Event::Open`](crate::Event::Open) comes when the handshake is done; nothing can be sent before.
-//! * [`Event::Pong`](crate::Event::Pong) tells the round-trip time of a heartbeat.
-//! * [`CloseReason::Peer`] holds what the peer said when it closed, and
-//!   [`Close::with_frame`](crate::Close::with_frame) what to say to it.
+//! * A server gets an [`Event::Request`](crate::Event::Request) for each client before the session opens, and
+//!   replies with [`Session::answer`](crate::Session::answer), at once or later.
+//! * [`Event::Open`](crate::Event::Open) comes when the handshake is done. Nothing can be sent before.
+//! * [`Event::Pong`](crate::Event::Pong) reports the round-trip time of a heartbeat.
+//! * [`CloseReason::Peer`] holds the peer's close frame, and [`Close::with_frame`](crate::Close::with_frame)
+//!   sets the one to send.
 //!
-//! What the messages are depends on the [`Form`]: [`Whole`] messages, [`Parts`] of them as they come, or [`Packages`]
-//! of a codec, one in each binary message, so that a listener for [`Framed`](crate::Framed) serves it unchanged.
+//! The [`Form`] determines the messages: [`Whole`] messages, [`Parts`] of them as they arrive, or
+//! [`Packages`] of a codec, one in each binary message, so that a listener for [`Framed`](crate::Framed)
+//! serves them unchanged.
 //!
 //! ```
 //! use bytes::Buf;
@@ -48,7 +49,7 @@
 //! }
 //! assert_eq!(heard, Some(Message::text("hello")));
 //!
-//! /// Takes what one session wants written to the other one.
+//! /// Moves the output of one session to the other.
 //! fn pass(from: &mut Session<WebSocket>, to: &mut Session<WebSocket>, now: Timestamp) {
 //!     let mut outbound = from.outbound(now);
 //!     let wire = outbound.copy_to_bytes(outbound.remaining());
@@ -103,35 +104,37 @@ use opening::{Opening, Step};
 use reader::{Control, Reader};
 use writer::Writer;
 
-/// A source of random bytes, from which a client takes its masks and its handshake's key.
+/// A source of random bytes for a client's masks and handshake key.
 ///
-/// It must be one for cryptography: a peer that could guess the masks could make a proxy between the two see a
-/// request of its choice (RFC 6455 section 10.3).
+/// It must be cryptographically secure. A peer that could guess the masks could make a proxy between the two
+/// read a request of the peer's choice (RFC 6455 section 10.3).
 pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
 
 /// The WebSocket protocol on a byte stream, as a server or as a client.
 ///
-/// Limits are those of the [`Config`]: `max_frame` and `max_message` count payload; more than 1024 fragments
-/// in a message need 32 bytes each; `partial_frame_timeout` bounds how long a message may stay unfinished;
-/// `max_head` and `handshake_timeout` bound the opening handshake, `close_timeout` the closing one. A ping
-/// goes out each `heartbeat_period`, or with each `cron_period` if there is no such.
+/// The limits come from the [`Config`]:
 ///
-/// A peer's ping is answered at once as long as no more than the low watermark is queued, and only the latest one after
-/// that (RFC 6455 section 5.5.3), so that a flood of them grows nothing.
+/// * `max_frame` and `max_message` limit payload. Beyond 1024 fragments in a message, each needs 32 bytes.
+/// * `partial_frame_timeout` limits how long a message may stay unfinished.
+/// * `max_head` and `handshake_timeout` limit the opening handshake, `close_timeout` the closing one.
+/// * A ping is sent each `heartbeat_period`, or each `cron_period` if there is no heartbeat.
+///
+/// A peer's ping is answered at once while the send queue is at or below the low watermark. Above it, only
+/// the latest ping is answered (RFC 6455 section 5.5.3), so a flood of pings does not use memory.
 pub struct WebSocket<F = Whole> {
     form: F,
     reader: Reader,
     writer: Writer,
-    /// Until the session is open.
+    /// Present until the session is open.
     opening: Option<Box<Opening>>,
-    /// What the handshake agreed on, until it is told.
+    /// The result of the handshake, until it is reported.
     upgrade: Option<Box<Upgrade>>,
     /// The latest ping that could not be answered yet.
     pong: Option<Bytes>,
-    /// How many pings were sent, and how many before the oldest that was not answered.
+    /// The number of pings sent, and the number of those before the oldest unanswered one.
     pings: u32,
     answered: u32,
-    /// When the oldest ping that was not answered was sent.
+    /// The time when the oldest unanswered ping was sent.
     unanswered: Option<Timestamp>,
     close_sent: bool,
     close_received: bool,
@@ -145,52 +148,52 @@ pub struct Whole;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Parts;
 
-/// A piece of a message, received as it came or sent as a fragment of its own.
+/// A piece of a message, received as it arrived or sent as a fragment of its own.
 ///
-/// Received pieces do not wait for the end of a frame, so a message may be longer than `max_message`; what the other
-/// side sends as one frame may come as several parts. Text is checked as it comes; a piece of it may begin or end
-/// within a character.
+/// Received pieces do not wait for the end of a frame, so a message may be longer than `max_message`, and one
+/// frame of the peer may arrive as several parts. Text is checked as it arrives; a piece of it may begin or
+/// end within a character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Part {
-    /// Whether the message is text, the same in all its parts. What is sent as text must be UTF-8 altogether.
+    /// Whether the message is text, the same in all its parts. The parts of a text must be UTF-8 when joined.
     pub kind: MessageKind,
-    /// The bytes.
+    /// The payload.
     pub payload: Bytes,
     /// Whether the message begins here.
     pub first: bool,
-    /// Whether it ends here.
+    /// Whether the message ends here.
     pub last: bool,
 }
 
 impl Part {
-    /// A part with these fields.
+    /// Makes a part of these fields.
     pub fn new(kind: MessageKind, payload: impl Into<Bytes>, first: bool, last: bool) -> Self {
         Part { kind, payload: payload.into(), first, last }
     }
 }
 
-/// The frames of a codec, one in each message. The codec accepts a kind of message
+/// Codec frames, one in each message. The codec accepts or refuses each kind of message
 /// ([`Decoder::accept_kind`](crate::codec::Decoder::accept_kind)) and chooses the kind to send
-/// ([`Encoder::kind`](crate::codec::Encoder::kind)): by default binary only (Go getty's packages), and a text message ends the
-/// session with 1003.
+/// ([`Encoder::kind`](crate::codec::Encoder::kind)). By default both are binary only, as in Go getty: a text
+/// message ends the session with 1003.
 #[derive(Debug, Clone)]
 pub struct Packages<C, O = <C as crate::codec::Decoder>::Item> {
     codec: C,
     out: PhantomData<fn(O)>,
 }
 
-/// Why a message or a part can't be sent now.
+/// Errors of sending a message or a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PartError {
-    /// The last part of a message is missing.
+    /// A message in parts is unfinished.
     #[error("a message in parts is under way: send its last part first")]
     Unfinished,
-    /// There is no message to go on with.
+    /// A part continues a message that was not begun.
     #[error("no message is under way: begin one with a first part")]
     NotBegun,
-    /// The parts of a message are of one kind.
+    /// A part is of another kind than the parts before it.
     #[error("the message under way is of the other kind: text or binary")]
     Kind,
 }
@@ -211,24 +214,25 @@ impl<F: fmt::Debug> fmt::Debug for WebSocket<F> {
 }
 
 impl WebSocket<Whole> {
-    /// The server's side of whole messages. Options are shared by all sessions of an endpoint.
+    /// Makes a server's side for whole messages. All sessions of an endpoint share the options.
     pub fn server(options: impl Into<Arc<ServerOptions>>) -> Self {
         Self::server_of(Whole, options)
     }
 
-    /// The client's side of whole messages, which begins with `request`.
+    /// Makes a client's side for whole messages, which begins with `request`.
     pub fn client(request: ClientRequest, random: impl FnMut(&mut [u8]) + Send + 'static) -> Self {
         Self::client_of(Whole, request, random)
     }
 }
 
 impl<F: Form> WebSocket<F> {
-    /// The server's side.
+    /// Makes a server's side for messages of `form`.
     pub fn server_of(form: F, options: impl Into<Arc<ServerOptions>>) -> Self {
         Self::new(form, Writer::new(None), Opening::server(options.into()))
     }
 
-    /// The client's side, which begins with `request`. `random` is a source as [`Random`] says.
+    /// Makes a client's side for messages of `form`, which begins with `request`. `random` must be secure;
+    /// see [`Random`].
     pub fn client_of(
         form: F,
         request: ClientRequest,
@@ -255,7 +259,7 @@ impl<F: Form> WebSocket<F> {
         }
     }
 
-    /// The handshake is done.
+    /// Completes the opening handshake.
     fn open(&mut self, host: &mut Host<'_>, upgrade: Upgrade) {
         self.opening = None;
         #[cfg(feature = "deflate")]
@@ -274,7 +278,7 @@ impl<F: Form> WebSocket<F> {
         host.write(|dst| self.writer.control(opcode, payload, dst));
     }
 
-    /// Answers a ping, or keeps it for later. Either way an earlier one that waits is answered with it.
+    /// Answers a ping, or keeps it for later. Either way it replaces an earlier one that waits.
     fn answer_ping(&mut self, host: &mut Host<'_>, payload: Bytes) {
         self.pong = None;
         if host.has_room() {
@@ -287,7 +291,7 @@ impl<F: Form> WebSocket<F> {
 
     fn ping(&mut self, host: &mut Host<'_>) {
         if !host.has_room() {
-            return; // what waits to be written is watched over already
+            return; // queued bytes have a deadline already
         }
         self.pings = self.pings.wrapping_add(1);
         self.unanswered.get_or_insert(host.now());
@@ -296,7 +300,7 @@ impl<F: Form> WebSocket<F> {
     }
 
     fn take_pong(&mut self, host: &mut Host<'_>, payload: &[u8]) {
-        // A peer may answer the latest ping only; what was not asked is nothing (RFC 6455 section 5.5.3).
+        // A peer may answer only the latest ping. An unsolicited pong is ignored (RFC 6455 section 5.5.3).
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
         let open = u64::from(self.answered) + 1..=u64::from(self.pings);
         if let Some(at) = self.unanswered.take_if(|_| open.contains(&number)) {
@@ -311,7 +315,8 @@ impl<F: Form> WebSocket<F> {
         host.closed_by_peer(CloseReason::Peer(frame), waits);
     }
 
-    /// Writes the close frame (RFC 6455 section 7.1.2) where somebody may read it, and waits for the peer's.
+    /// Writes the close frame (RFC 6455 section 7.1.2) unless the peer can't read it, and waits for the
+    /// peer's.
     fn write_close(&mut self, host: &mut Host<'_>) {
         if self.close_sent {
             return;
@@ -329,22 +334,23 @@ impl<F: Form> WebSocket<F> {
         host.wait_for_peer(waits);
     }
 
-    /// How many bytes a message with that much payload takes on the wire at the most.
+    /// The largest size on the wire of a message with `payload` bytes.
     #[inline]
     fn wire_len(&self, payload: usize) -> usize {
         let header = header_len(payload, self.writer.is_client());
-        // Compression may make a part larger by a few bytes in each 16 KiB; whole messages stay within their limit.
+        // Compression may enlarge a part by a few bytes in each 16 KiB. Whole messages stay within their
+        // limit.
         let grown = if F::IN_PARTS && self.writer.compresses() { payload / 1024 + 64 } else { 0 };
         payload.saturating_add(header + grown)
     }
 
-    /// A client lets the server end the stream first, RFC 6455 section 7.1.1.
+    /// Whether to wait for the server to end the stream first, as a client does (RFC 6455 section 7.1.1).
     fn waits_for_server(&self, host: &Host<'_>) -> bool {
         self.writer.is_client() && !host.read_ended()
     }
 }
 
-/// What to tell the peer, and whether it broke something.
+/// The close frame to send, and whether the peer broke the protocol or a codec failed.
 fn close_frame(host: &mut Host<'_>) -> (CloseFrame, bool) {
     let say = |code, reason: &str| CloseFrame::new(code, reason);
     let asked = host.take_close_frame();
@@ -363,7 +369,7 @@ fn close_frame(host: &mut Host<'_>) -> (CloseFrame, bool) {
         Some(CloseReason::Timeout(Deadline::IdleBoth | Deadline::Idle)) => (idle(Idle::Both), false),
         _ => (say(CloseCode::NORMAL, ""), false),
     };
-    // Whoever asked did not know of a fault.
+    // A fault takes precedence: the application did not know of it when it chose a frame.
     (if failed { frame } else { asked.map_or(frame, |asked| *asked) }, failed)
 }
 
@@ -391,7 +397,7 @@ impl<F: Form> Protocol for WebSocket<F> {
     }
 
     fn decode_eof(&mut self, _: &mut Source<'_>) -> Result<Option<In<Self>>, Box<CloseReason>> {
-        Ok(None) // a stream that ends without a close frame has been cut off
+        Ok(None) // a stream without a close frame was cut off
     }
 
     #[inline]
@@ -484,7 +490,7 @@ impl<F: Form> Protocol for WebSocket<F> {
 }
 
 impl<F: Form> WebSocket<F> {
-    /// The opening handshake has come one step further.
+    /// Acts on the next step of the opening handshake.
     fn step(&mut self, host: &mut Host<'_>) {
         let Some(opening) = &mut self.opening else { return };
         match opening.take_step() {

@@ -1,4 +1,4 @@
-//! [`Opening`]: the opening handshake as a state machine, RFC 6455 section 4.
+//! [`Opening`]: the opening handshake as a state machine (RFC 6455 section 4).
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::upgrade::{
     self, AnswerError, ClientRequest, HandshakeError, OriginPolicy, Request, Response, Upgrade, Verdict,
 };
 
-/// How a server lets clients in. Shared by all sessions of an endpoint.
+/// A server's options. All sessions of an endpoint share them.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     origin: OriginPolicy,
@@ -27,41 +27,42 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// The defaults: pages of the same origin only, no sub-protocol, no compression.
+    /// Returns the defaults: pages of the same origin only, no sub-protocol, no compression.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// From which origins browsers may connect. By default from the server's own only, so that no other site can use a
-    /// visitor's cookies here; clients that are no browsers send no origin and are let in.
+    /// Sets the origins from which browsers may connect. The default is the server's own origin only, so that
+    /// no other site can use a visitor's cookies here. Non-browser clients send no `Origin` and are always
+    /// allowed.
     #[must_use]
     pub fn origin(mut self, policy: OriginPolicy) -> Self {
         self.origin = policy;
         self
     }
 
-    /// A sub-protocol that the server speaks. Of several, the first that the client offers too is agreed on, unless the
-    /// verdict names one.
+    /// Adds a sub-protocol that the server speaks. If there are several, the first one that the client also
+    /// offers is chosen, unless the verdict names another.
     #[must_use]
     pub fn protocol(mut self, name: impl Into<String>) -> Self {
         self.protocols.push(name.into());
         self
     }
 
-    /// Whether plain requests become [`Event::Request`](crate::Event::Request)s too, to be answered with
+    /// Sets whether plain requests become [`Event::Request`](crate::Event::Request)s too, answered with
     /// [`Verdict::Respond`]: for a small page or a health check on the same port. By default a GET is
     /// answered with 426, another method with 405, and HTTP/1.0 with 505.
     ///
-    /// They may be of any [method](Request::method) but CONNECT, in HTTP/1.1 or 1.0. Those with a body are
-    /// refused. Each connection ends with its first answer.
+    /// They may have any [method](Request::method) except CONNECT, in HTTP/1.1 or 1.0. Requests with a body
+    /// are refused. Each connection ends after its first response.
     #[must_use]
     pub fn plain_requests(mut self, on: bool) -> Self {
         self.plain_requests = on;
         self
     }
 
-    /// Agrees on compression with clients that offer it. Off by default: it costs memory and time, and mixing secrets
-    /// with what a peer chooses in one message tells the peer about them by its size.
+    /// Accepts compression from clients that offer it. Off by default: it costs memory and time. If secrets
+    /// and data chosen by a peer share a message, the compressed size reveals something about the secrets.
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn deflate(mut self, deflate: Deflate) -> Self {
@@ -70,28 +71,28 @@ impl ServerOptions {
     }
 }
 
-/// The most interim responses (1xx) that a client skips before the answer: servers and proxies send one or
-/// two, such as 103 (Early Hints). Together with the answer they must fit the limits of one head and one
-/// handshake.
+/// The number of interim responses (1xx) that a client skips before the final one. Servers and proxies send
+/// one or two, such as 103 (Early Hints). Together with the final response they must fit the limits of one
+/// head and one handshake.
 const MAX_INTERIM: usize = 8;
 
 /// The opening handshake, until it is done.
 pub(super) struct Opening {
-    side: Side,
+    role: Role,
     scan: HeadScan,
     max_head: usize,
-    /// The server's answer is sent without its body.
+    /// The response is sent without its body.
     to_head: bool,
-    /// How many interim responses a client has skipped.
+    /// Number of interim responses that a client has skipped.
     interim: usize,
-    /// Their bytes, which count against the limit.
+    /// Bytes of the skipped responses, which count against the limit.
     skipped: usize,
     /// Bytes to send.
     output: BytesMut,
     step: Option<Step>,
 }
 
-enum Side {
+enum Role {
     Server { options: Arc<ServerOptions>, request: Option<Arc<Request>> },
     Client { request: ClientRequest, key: [u8; 16] },
 }
@@ -99,11 +100,11 @@ enum Side {
 impl fmt::Debug for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut opening = f.debug_struct("Opening");
-        match &self.side {
-            Side::Server { options, request } => {
+        match &self.role {
+            Role::Server { options, request } => {
                 opening.field("options", options).field("request", request);
             }
-            Side::Client { request, .. } => {
+            Role::Client { request, .. } => {
                 opening.field("request", request);
             }
         }
@@ -111,24 +112,24 @@ impl fmt::Debug for Opening {
     }
 }
 
-/// How the handshake goes on.
+/// The next step of the handshake.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The request waits for a verdict.
     Ask,
-    /// It is done.
+    /// The handshake is done.
     Open(Box<Upgrade>),
-    /// It failed; what there is to write tells the peer.
+    /// The handshake failed. A response for the peer may wait to be written.
     Fail(Arc<HandshakeError>),
 }
 
 impl Opening {
     pub(super) fn server(options: Arc<ServerOptions>) -> Self {
-        Self::new(Side::Server { options, request: None })
+        Self::new(Role::Server { options, request: None })
     }
 
     pub(super) fn client(request: ClientRequest, key: [u8; 16]) -> Self {
-        let mut opening = Self::new(Side::Client { request: request.clone(), key });
+        let mut opening = Self::new(Role::Client { request: request.clone(), key });
         #[cfg(feature = "deflate")]
         let extensions = request.deflate.as_ref().map(Deflate::offer);
         #[cfg(not(feature = "deflate"))]
@@ -137,9 +138,9 @@ impl Opening {
         opening
     }
 
-    fn new(side: Side) -> Self {
+    fn new(role: Role) -> Self {
         Opening {
-            side,
+            role,
             scan: HeadScan::default(),
             max_head: 0,
             to_head: false,
@@ -154,7 +155,7 @@ impl Opening {
         self.max_head = max_head;
     }
 
-    /// Writes what is to be sent, once.
+    /// Writes the output, once.
     pub(super) fn write(&mut self, dst: &mut Sink<'_>) {
         dst.put_slice(&std::mem::take(&mut self.output));
     }
@@ -164,13 +165,13 @@ impl Opening {
     }
 
     pub(super) fn request(&self) -> Option<Arc<Request>> {
-        match &self.side {
-            Side::Server { request, .. } => request.clone(),
-            Side::Client { .. } => None,
+        match &self.role {
+            Role::Server { request, .. } => request.clone(),
+            Role::Client { .. } => None,
         }
     }
 
-    /// Consumes the peer's head, if it is all here.
+    /// Consumes the peer's head, if it is complete.
     #[cold]
     pub(super) fn decode<T>(&mut self, src: &mut Source<'_>) -> Result<Found<T>, Box<CloseReason>> {
         self.to_head = src.starts_with(b"HEAD ");
@@ -204,7 +205,7 @@ impl Opening {
 
     /// Whether `head` is an interim response, which a client skips.
     fn skip_interim(&mut self, head: &[u8]) -> Result<bool, HandshakeError> {
-        if matches!(self.side, Side::Server { .. }) || !upgrade::is_interim_response(head)? {
+        if matches!(self.role, Role::Server { .. }) || !upgrade::is_interim_response(head)? {
             return Ok(false);
         }
         self.interim += 1;
@@ -217,8 +218,8 @@ impl Opening {
     }
 
     fn read_head(&mut self, head: &[u8]) -> Result<Step, HandshakeError> {
-        match &mut self.side {
-            Side::Server { options, request } => {
+        match &mut self.role {
+            Role::Server { options, request } => {
                 let asked = upgrade::parse_request(head)?;
                 if asked.is_upgrade() {
                     options.origin.check(&asked)?;
@@ -228,7 +229,7 @@ impl Opening {
                 *request = Some(Arc::new(asked));
                 Ok(Step::Ask)
             }
-            Side::Client { request, key } => {
+            Role::Client { request, key } => {
                 let answer = request.check_response(*key, offers_extensions(request), head)?;
                 #[cfg(feature = "deflate")]
                 let deflate = match &request.deflate {
@@ -248,24 +249,24 @@ impl Opening {
         }
     }
 
-    /// A server tells the client what is wrong; a client has nobody to tell.
+    /// Fails the handshake. A server sends a response; a client sends nothing.
     fn fail(&mut self, error: HandshakeError) -> Step {
-        if matches!(self.side, Side::Server { .. }) {
+        if matches!(self.role, Role::Server { .. }) {
             Response::refusal(&error).write(self.to_head, &mut self.output);
         }
         Step::Fail(Arc::new(error))
     }
 
-    /// The session ends before there is a verdict.
+    /// Refuses the request because the session ends before there is a verdict.
     pub(super) fn give_up(&mut self) {
         if let Ok(response) = Response::new(503) {
             response.write(self.to_head, &mut self.output);
         }
     }
 
-    /// Carries out a verdict; nothing comes of one that puts it off.
+    /// Carries out a verdict. Returns `None` for a deferred one.
     pub(super) fn answer(&mut self, verdict: Verdict) -> Result<Option<Step>, AnswerError> {
-        let Side::Server { options, request: Some(request) } = &self.side else {
+        let Role::Server { options, request: Some(request) } = &self.role else {
             return Err(AnswerError::NotAsked);
         };
         match verdict {

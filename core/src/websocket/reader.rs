@@ -15,27 +15,27 @@ use crate::deflate::{InflateError, Inflater};
 use crate::hidden::HiddenBytes;
 use crate::session::{Found, Unfinished};
 
-/// So many fragments are free; each one after that must come with [`FRAGMENT_BYTES`] bytes of the message. That stops
-/// floods of tiny fragments early, whatever their number adds up to.
+/// Number of fragments without a minimum size. Each fragment after these must come with [`FRAGMENT_BYTES`]
+/// bytes of the message. That stops floods of tiny fragments early.
 const FREE_FRAGMENTS: u64 = 1024;
 const FRAGMENT_BYTES: u64 = 32;
 
-/// Finds messages and control frames in received bytes. Knows nothing of sending.
+/// Finds messages and control frames in received bytes. Independent of sending.
 pub(crate) struct Reader {
     rules: Rules,
     max_message: usize,
-    /// The message that is under way: some of its frames have come. Boxed because most messages have one frame.
+    /// The unfinished message, of which some frames have come. Boxed because most messages have one frame.
     message: Option<Box<Message>>,
-    /// How many bytes of the payload at the front are unmasked and, if they are text, checked.
+    /// Bytes of the payload at the front that are unmasked and, for text, checked.
     done: usize,
-    /// In parts: what is left of the frame whose header is consumed, and the place of the mask.
+    /// For parts: the rest of the frame whose header is consumed, and the offset into the mask.
     frame: Option<(Header, usize)>,
-    /// A message of several frames has begun, or in parts, a frame.
+    /// A message of several frames has begun, or for parts, a frame.
     begun: bool,
     text: Utf8,
-    /// The control frame that was read last, to be acted on.
+    /// The control frame that was read last and waits to be handled.
     control: Option<Control>,
-    /// A close frame came: nothing after it counts, RFC 6455 section 1.4.
+    /// A close frame came. Everything after it is ignored (RFC 6455 section 1.4).
     closed: bool,
     #[cfg(feature = "deflate")]
     inflater: Option<Box<Inflater>>,
@@ -49,7 +49,7 @@ struct Message {
     /// Bytes on the wire.
     received: u64,
     payload: BytesMut,
-    /// Parts have been given already.
+    /// Parts of it have been delivered already.
     begun: bool,
 }
 
@@ -78,7 +78,7 @@ impl Reader {
         }
     }
 
-    /// In parts, frames of any size are taken, since no more is held of one than was read.
+    /// Sets the limits. For parts, frames of any size are accepted, since only what was read is held.
     pub(crate) fn set_limits<F: Form>(&mut self, max_frame: usize, max_message: usize) {
         self.rules.max_frame = max_frame;
         self.rules.in_parts = F::IN_PARTS;
@@ -91,8 +91,8 @@ impl Reader {
         self.inflater = Some(Box::new(inflater));
     }
 
-    /// The message or frame under way, of which some was decoded already: a message that is held; or, in
-    /// parts, where nothing is held between frames, a frame.
+    /// The message or frame under way that is partly decoded: a message that is held, or for parts, which
+    /// hold nothing between frames, a frame.
     pub(crate) fn unfinished(&mut self) -> Option<Unfinished> {
         let message = self.message.as_ref()?;
         let left = match &self.frame {
@@ -103,7 +103,7 @@ impl Reader {
         Some(Unfinished { begun: std::mem::take(&mut self.begun), bytes: message.received - left })
     }
 
-    /// The bytes decompressed, as [`Work::bytes`](crate::Work::bytes) counts them.
+    /// The work of decompression, as [`Work::bytes`](crate::Work::bytes) counts it.
     #[inline]
     pub(crate) fn worked(&self) -> u64 {
         #[cfg(feature = "deflate")]
@@ -116,13 +116,14 @@ impl Reader {
         self.control.take()
     }
 
-    /// Consumes one frame, or in parts what is there of one.
+    /// Consumes one frame, or for parts, what is there of one.
     ///
-    /// The way of a whole message is short and inlined as far as the session's poll, so that what it gives stays in
-    /// registers. That takes that the slow ways give theirs with `Ok(..?)`: if they wrote it to the place of the result,
-    /// so would the short way, and wait for it to be read back (a frame of 16 bytes then takes 44 ns and not 30).
+    /// The path of a whole message is short and inlined up to the session's poll, so that the message stays
+    /// in registers. For that, the slow paths have to return their results as `Ok(..?)`. If they wrote the
+    /// result to its place in memory, the short path would do so too, and wait to read it back (a frame of 16
+    /// bytes then takes 44 ns instead of 30).
     #[inline(always)]
-    #[expect(clippy::needless_question_mark, reason = "what the slow ways give is rebuilt here")]
+    #[expect(clippy::needless_question_mark, reason = "the results of the slow paths are rebuilt here")]
     pub(crate) fn read<F: Form>(
         &mut self,
         src: &mut Source<'_>,
@@ -198,7 +199,7 @@ impl Reader {
         Ok(Found::Control)
     }
 
-    /// A frame that is not a whole message, or not all here, or compressed.
+    /// Reads a frame that is not a whole message, incomplete or compressed.
     #[inline(never)]
     fn read_fragment<F: Form>(
         &mut self,
@@ -217,7 +218,7 @@ impl Reader {
         let checks = kind == MessageKind::Text && !compressed;
         let here = header.len.min(src.len() - header.size);
         if here < header.len {
-            // A text that can't be one is refused before the rest of it comes, RFC 6455 section 8.1.
+            // Invalid text is refused before the rest of it comes (RFC 6455 section 8.1).
             if checks {
                 let fresh = &mut src.bytes_mut()[header.size + self.done..header.size + here];
                 unmask(fresh, &header, self.done);
@@ -268,7 +269,7 @@ impl Reader {
         Ok(())
     }
 
-    /// What message a frame belongs to: its kind, and whether it is compressed.
+    /// The kind of the message that a frame belongs to, and whether it is compressed.
     fn expect(&self, header: &Header) -> Result<(MessageKind, bool), ProtocolError> {
         match (header.opcode, &self.message) {
             (Opcode::Continuation, Some(message)) => Ok((message.kind, message.compressed)),
@@ -279,7 +280,8 @@ impl Reader {
         }
     }
 
-    /// Refuses a frame from its header, before anything is held for it; `holds` says whether it is as a whole.
+    /// Checks a frame's header against the limits before anything is held for it. `holds`: the whole frame is
+    /// going to be held.
     fn check_limits(&self, header: &Header, holds: bool, compressed: bool) -> Result<(), ProtocolError> {
         let (fragments, received, held) =
             self.message.as_ref().map_or((0, 0, 0), |m| (m.fragments, m.received, m.payload.len()));
@@ -297,7 +299,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Counts a frame of a message, the first one perhaps.
+    /// Counts a frame of a message, perhaps the first one.
     fn begin(&mut self, header: &Header, kind: MessageKind, compressed: bool) {
         self.begun |= self.rules.in_parts || self.message.is_none();
         let message = self.message.get_or_insert_with(|| {
@@ -314,7 +316,7 @@ impl Reader {
         message.received += header.len as u64;
     }
 
-    /// Adds the payload of a frame to its message.
+    /// Appends a frame's payload to its message.
     #[cfg_attr(not(feature = "deflate"), expect(unused_variables, reason = "no message is compressed"))]
     fn append(&mut self, payload: &[u8], last: bool, compressed: bool) -> Result<(), ProtocolError> {
         #[cfg(feature = "deflate")]
@@ -346,7 +348,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Gives what has come of the message that is under way.
+    /// Delivers what has come of the unfinished message.
     fn deliver<F: Form>(
         &mut self,
         last: bool,
@@ -364,7 +366,7 @@ impl Reader {
         form.receive(kind, payload, first, last).map(Found::Message)
     }
 
-    /// Gives what is here of a frame whose header is consumed.
+    /// Delivers what is here of a frame whose header is consumed.
     fn read_part<F: Form>(
         &mut self,
         mut header: Header,

@@ -1,24 +1,23 @@
-//! [`Utf8`]: text that arrives in pieces (RFC 6455, section 8.1).
+//! [`Utf8`]: validation of text that arrives in pieces (RFC 6455 section 8.1).
 
 use std::str::from_utf8;
 
-/// Checks that bytes which arrive in pieces are UTF-8.
+/// Validates UTF-8 that arrives in pieces.
 ///
-/// Pieces may end anywhere, also within a character. After an error the verdict on what follows means nothing.
+/// Pieces may end anywhere, even within a character. After an error, later results are meaningless.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Utf8 {
-    /// The beginning of a character whose end has not come yet, and room for its last byte.
+    /// The beginning of an incomplete character, with room for its last byte.
     begun: [u8; 4],
-    /// Bytes of `begun`: 3 at most, as 4 are a character or an error.
+    /// Bytes in `begun`: at most 3, since 4 are a character or an error.
     length: u8,
 }
 
 impl Utf8 {
     /// Checks the next piece.
     ///
-    /// # Errors
-    /// As soon as nothing that could follow would make what has come so far valid: at the first bad byte, also
-    /// where the piece ends within a sequence.
+    /// Fails at the first invalid byte, as soon as nothing that follows could make the text valid, even if
+    /// the piece ends within a sequence.
     pub(crate) fn push(&mut self, mut piece: &[u8]) -> Result<(), InvalidUtf8> {
         while !self.is_complete() {
             let Some((&byte, rest)) = piece.split_first() else { return Ok(()) };
@@ -27,12 +26,12 @@ impl Utf8 {
         }
         match from_utf8(piece) {
             Ok(_) => Ok(()),
-            // The rest begins a character, with 3 bytes at most, or has a bad byte among its first 4.
+            // The rest begins a character, with at most 3 bytes, or has an invalid byte among its first 4.
             Err(error) => piece[error.valid_up_to()..].iter().try_for_each(|&byte| self.push_byte(byte)),
         }
     }
 
-    /// Whether what has come ends between two characters.
+    /// Whether the text so far ends between two characters.
     pub(crate) fn is_complete(&self) -> bool {
         self.length == 0
     }
@@ -49,7 +48,7 @@ impl Utf8 {
     }
 }
 
-/// What came is not UTF-8, whatever may follow.
+/// The text is not UTF-8, whatever follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InvalidUtf8;
 
@@ -65,14 +64,14 @@ mod tests {
         "Hello-µ@ßöäüàá-UTF-8!!".as_bytes(),
         "a\u{0}\u{7f}\u{80}\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}".as_bytes(),
         "\u{d7ff}\u{e000}\u{fffd}\u{feff}".as_bytes(),
-        // Noncharacters are characters of UTF-8 like any other.
+        // Noncharacters are valid in UTF-8.
         "\u{fdd0}\u{fdef}\u{fffe}\u{ffff}".as_bytes(),
         "\u{1fffe}\u{2ffff}\u{8fffe}\u{efffe}\u{fffff}\u{10fffe}".as_bytes(),
     ];
 
-    /// Texts that are not valid, with how many bytes of them could still become so.
+    /// Invalid texts, with the number of their bytes that could still become valid.
     const INVALID: &[(&[u8], usize)] = &[
-        // Cut off.
+        // Truncated.
         (b"\xc3", 1),
         (b"\xe0\xa0", 2),
         (b"\xed\x9f", 2),
@@ -80,7 +79,7 @@ mod tests {
         (b"\xf0\x90", 2),
         (b"\xf4\x8f\xbf", 3),
         ("κόσμε\u{10ffff}".as_bytes().split_at(13).0, 13),
-        // Cut off, and then something else.
+        // Truncated, and then something else.
         (b"\xc3a", 1),
         (b"\xe2\x82a", 2),
         (b"\xf0\x9f\x98a", 3),
@@ -115,7 +114,7 @@ mod tests {
         (b"\xfd\xbf\xbf\xbf\xbf\xbf", 0),
         (b"\xfe", 0),
         (b"ab\xff", 2),
-        // Far from the beginning, where the standard library goes by words.
+        // Far from the beginning, where the standard library proceeds by words.
         (b"0123456789012345678901234567890123456789\xe2\x82\xacabc\xed\xb0\x80", 47),
     ];
 
@@ -124,12 +123,12 @@ mod tests {
         from_utf8(prefix).map_or_else(|error| error.error_len().is_none(), |_| true)
     }
 
-    /// How many bytes of `text` come before the one that makes it impossible.
+    /// The number of bytes of `text` before the one that makes it invalid.
     fn possible_bytes(text: &[u8]) -> usize {
         (0..text.len()).find(|&n| !is_possible(&text[..=n])).unwrap_or(text.len())
     }
 
-    /// Pushes `text` in pieces that end at `ends`, and at its own end.
+    /// Pushes `text` in pieces that end at `ends` and at its own end.
     fn check(text: &[u8], possible: usize, ends: &[usize]) {
         let mut utf8 = Utf8::default();
         let mut start = 0;
@@ -187,7 +186,7 @@ mod tests {
         }
     }
 
-    /// Each side of every border between the kinds of bytes, in all sequences of 4.
+    /// Covers both sides of every border between the kinds of bytes, in all sequences of 4.
     #[test]
     fn all_sequences_of_bytes_at_the_borders() {
         const BORDERS: [u8; 20] = [

@@ -8,25 +8,25 @@ use super::{Part, PartError, Random};
 use crate::codec::MessageKind;
 use crate::codec::Sink;
 
-/// Makes frames of messages.
+/// Writes messages as frames.
 pub struct Writer {
-    /// Where the masks come from: a client has one.
+    /// The source of the masks, which only a client has.
     random: Option<Random>,
-    /// The largest payload.
+    /// The largest payload in bytes.
     limit: usize,
-    /// A message in parts is under way.
+    /// The kind of an unfinished message in parts.
     parts: Option<MessageKind>,
     #[cfg(feature = "deflate")]
     deflate: Option<Box<Deflating>>,
 }
 
-/// Compression as it was agreed on.
+/// The negotiated compression.
 #[cfg(feature = "deflate")]
 struct Deflating {
     compressor: crate::deflate::Compressor,
-    /// Messages below this size go as they are.
+    /// Messages below this size are sent uncompressed.
     min_size: usize,
-    /// The bytes compressed, as [`Work::bytes`](crate::Work::bytes) counts them.
+    /// The work of compression, as [`Work::bytes`](crate::Work::bytes) counts it.
     deflated: u64,
 }
 
@@ -39,7 +39,7 @@ impl Deflating {
     }
 }
 
-/// A compressed message is larger than a frame may be.
+/// A compressed message exceeds the limit.
 #[cfg(feature = "deflate")]
 struct OverLimit;
 
@@ -63,7 +63,7 @@ impl Writer {
         self.limit = payload;
     }
 
-    /// The largest payload.
+    /// The largest payload in bytes.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
@@ -72,7 +72,7 @@ impl Writer {
         self.random.is_some()
     }
 
-    /// 16 random bytes, the key of an opening handshake.
+    /// Makes 16 random bytes, the key of an opening handshake.
     pub(super) fn handshake_key(&mut self) -> [u8; 16] {
         let mut key = [0; 16];
         if let Some(random) = &mut self.random {
@@ -89,7 +89,7 @@ impl Writer {
         return false;
     }
 
-    /// The bytes compressed, as [`Work::bytes`](crate::Work::bytes) counts them.
+    /// The work of compression, as [`Work::bytes`](crate::Work::bytes) counts it.
     #[inline]
     pub(super) fn worked(&self) -> u64 {
         #[cfg(feature = "deflate")]
@@ -146,7 +146,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a binary message of which `write` writes the payload.
+    /// Writes a binary message whose payload `write` writes.
     pub(super) fn binary<E>(
         &mut self,
         dst: &mut Sink<'_>,
@@ -155,8 +155,8 @@ impl Writer {
         self.prefixed(Opcode::Binary, true, false, dst, write)
     }
 
-    /// Writes a message compressed, if it is to be; says whether it was. Compression can make a message larger by a few
-    /// bytes: one that would be over the limit by that goes as it is.
+    /// Writes a message compressed, if it is large enough. Returns whether it did. Compression can enlarge a
+    /// message by a few bytes; a message that would exceed the limit that way is sent uncompressed.
     #[cfg(feature = "deflate")]
     fn compressed_message(&mut self, opcode: Opcode, payload: &[u8], dst: &mut Sink<'_>) -> bool {
         let Some(mut deflate) = self.deflate.take() else { return false };
@@ -173,7 +173,7 @@ impl Writer {
         fits
     }
 
-    /// Writes a part of a compressed message, of which the first says so.
+    /// Writes a part of a compressed message. The first part is marked as compressed.
     #[cfg(feature = "deflate")]
     fn compressed_part(&mut self, opcode: Opcode, part: &Part, dst: &mut Sink<'_>) {
         let Some(mut deflate) = self.deflate.take() else { return };
@@ -184,7 +184,7 @@ impl Writer {
         self.deflate = Some(deflate);
     }
 
-    /// Writes a frame of which `write` writes the payload.
+    /// Writes a frame whose payload `write` writes.
     fn prefixed<E>(
         &mut self,
         opcode: Opcode,
@@ -212,7 +212,7 @@ impl Writer {
         }
     }
 
-    /// The mask of the next frame: a new one each time, RFC 6455 section 5.3.
+    /// The mask of the next frame, a new one each time (RFC 6455 section 5.3).
     #[inline]
     fn key(&mut self) -> Option<[u8; 4]> {
         self.random.as_mut().map(|random| {
