@@ -1,4 +1,4 @@
-//! [`Framed`]: messages of a codec on a byte stream.
+//! [`Framed`]: the messages of a codec on a byte stream.
 
 use std::error::Error;
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use crate::session::{Found, Protocol, Sealed};
 
 /// A codec as the protocol of a byte stream, for example TCP.
 ///
-/// `C` decodes what is received and encodes items of type `O`, by default the type it decodes.
+/// `C` decodes received bytes and encodes items of type `O`, by default the type that it decodes.
 #[derive(Debug, Clone, Default)]
 pub struct Framed<C, O = <C as Decoder>::Item> {
     codec: C,
@@ -24,7 +24,7 @@ impl<C, O> Framed<C, O>
 where
     C: Decoder + Encoder<O>,
 {
-    /// Messages of `codec`.
+    /// Makes a protocol of `codec`.
     pub fn new(codec: C) -> Self {
         Framed { codec, out: PhantomData }
     }
@@ -43,7 +43,7 @@ where
         Layered::new(layer, self)
     }
 
-    // Where this is not inlined, messages go through memory, by loads that are wider than the stores before them.
+    // Without inlining, messages pass through memory, with loads wider than the stores before them.
     #[inline(always)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Found<C::Item>, Box<CloseReason>> {
         self.codec.decode(src).map(Found::from).map_err(refused)

@@ -12,7 +12,7 @@ use crate::session::{Due, Found, Host, In, Out, Protocol, Sealed, Unfinished};
 #[cfg(feature = "websocket")]
 use crate::upgrade::{AnswerError, Request, Verdict};
 
-/// The protocol `P` on top of the layer `L`, as [`Protocol::under`] puts it.
+/// The protocol `P` on top of the layer `L`, made by [`Protocol::under`].
 #[derive(Debug, Clone, Default)]
 pub struct Layered<L, P> {
     layer: L,
@@ -20,17 +20,17 @@ pub struct Layered<L, P> {
 }
 
 impl<L, P> Layered<L, P> {
-    /// `protocol` must not have a layer.
+    /// Puts `protocol`, which must not have a layer, on top of `layer`.
     pub(crate) fn new(layer: L, protocol: P) -> Self {
         Layered { layer, protocol }
     }
 
-    /// The layer, for facts about it.
+    /// The layer, to look up facts about it.
     pub fn layer(&self) -> &L {
         &self.layer
     }
 
-    /// The protocol, for facts about it.
+    /// The protocol, to look up facts about it.
     pub fn protocol(&self) -> &P {
         &self.protocol
     }

@@ -1,18 +1,20 @@
-//! Layers below the framing: what changes all bytes of a stream on their way, such as TLS.
+//! Layers below the framing, which transform all bytes of a stream, such as TLS.
 //!
-//! [`Layered`](crate::Layered) puts a [`Layer`] below any protocol of a stream; the session is used as ever. `Open` comes
-//! when the layer is open and, after it, the protocol;
+//! [`Layered`](crate::Layered) puts a [`Layer`] below any stream protocol. The session is used as before.
+//! `Open` comes once the layer, and after it the protocol, has opened;
 //! [`Config::handshake_timeout`](crate::Config::handshake_timeout) covers both. Messages are framed as
-//! without the layer, and what waits to be written is sealed as one batch when the bytes before it are gone.
-//! A [`Layer`] is a state machine like everything here; `tls` (a module, and a feature) is one over rustls.
+//! without the layer. Queued bytes are sealed as one batch once the batch before them is written. A [`Layer`]
+//! is a state machine like everything here; `tls` (a module and a feature) is one over rustls.
 //!
-//! What the layer changes for a session:
-//! * an error of the layer is the close reason ([`CloseReason::Layer`](crate::CloseReason::Layer)). Messages that came
-//!   before are delivered, answers to them can't be sent any more, and the layer's last word (an alert) is written;
-//! * the end of the transport without the layer's own is such an error: somebody may have cut the stream off;
-//! * a graceful close ends the layer before it ends the transport;
-//! * idleness, and the bytes of [`Stats`](crate::Stats), count what is on the wire;
-//! * of a batch that was written in part nobody knows which messages arrive: see
+//! A layer changes these things for a session:
+//! * An error of the layer is the close reason ([`CloseReason::Layer`](crate::CloseReason::Layer)). Messages
+//!   that came before are delivered, replies to them can't be sent any longer, and the layer's last bytes (an
+//!   alert) are written.
+//! * The end of the transport without the layer's own end is such an error, since the stream may have been
+//!   cut off.
+//! * A graceful close closes the layer before it ends the transport.
+//! * Idleness, and the bytes of [`Stats`](crate::Stats), count bytes on the wire.
+//! * If a batch is partly written, it is unknown which of its messages arrive: see
 //!   [`Progress::unknown`](crate::Progress::unknown).
 
 mod plain;
@@ -28,29 +30,32 @@ pub use crate::memory::{SealedBuf, WireBuffers};
 pub use plain::Plain;
 pub use stack::Stack;
 
-/// Why a layer failed.
+/// The error of a failed layer.
 pub type LayerError = Arc<dyn Error + Send + Sync>;
 
-/// How many received bytes may wait until a layer can use them. A handshake message of TLS has at most 64 KiB.
+/// The largest number of received bytes that a layer may leave unused. A TLS handshake message has at most 64
+/// KiB.
 pub(crate) const MAX_SEALED: usize = 128 * 1024;
 
-/// The peer sends what a layer can't use.
+/// The peer sends bytes that the layer can't use.
 #[derive(Debug, thiserror::Error)]
-#[error("the layer can't use {held} received bytes, more than may wait: {MAX_SEALED}")]
+#[error("the layer can't use {held} received bytes: expected a whole record within {MAX_SEALED}")]
 pub(crate) struct TooMuchSealed {
     pub(crate) held: usize,
 }
 
-/// A machine that stands between a stream of bytes and the protocol above.
+/// A state machine between a stream of bytes and the protocol above it.
 pub trait Layer {
-    /// Unseals what it can from the front of `wire.received` into `plain`, and queues the layer's own bytes (handshake,
-    /// alerts) in `wire.sealed`. Called with every received piece, once with nothing at the start, and again once bytes that
-    /// there was no [room](Plain::room) for can be put. Returns true once the peer has closed the layer cleanly and all that it sent is
-    /// unsealed; what follows is ignored.
+    /// Unseals as much as possible from the front of `wire.received` into `plain`, and queues the layer's own
+    /// bytes (handshake, alerts) in `wire.sealed`.
+    ///
+    /// Called with every received piece, once with nothing at the start, and again when there is
+    /// [room](Plain::room) for the bytes that did not fit. Returns true once the peer has closed the layer
+    /// cleanly and everything it sent is unsealed; what follows is ignored.
     ///
     /// # Errors
-    /// The peer broke the layer's rules or is not trusted. Any alert for the peer has been queued. The layer is not called
-    /// again.
+    /// The peer broke the layer's rules or is not trusted. Any alert for the peer has been queued. The layer
+    /// is not called again.
     fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError>;
 
     /// Whether the layer's handshake is under way, so that nothing can be sealed yet.
@@ -59,29 +64,30 @@ pub trait Layer {
     /// Seals all of `plain`, at most 64 KiB.
     ///
     /// # Errors
-    /// The layer can seal nothing more. It is not called again.
+    /// The layer can't seal any more bytes. It is not called again.
     fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError>;
 
-    /// Queues the layer's end: nothing is sealed after it. Called at most once. The peer may go on sending, and the layer
-    /// goes on unsealing that.
+    /// Queues the layer's end, after which nothing is sealed. Called at most once. The peer may go on
+    /// sending, and the layer goes on unsealing.
     fn close(&mut self, wire: &mut WireBuffers);
 
-    /// The transport has ended, and the layer did not end before.
+    /// Handles the end of the transport, if the peer has not closed the layer before.
     ///
     /// # Errors
-    /// The layer has an end of its own, so the stream was cut off.
+    /// The layer has its own end, so the stream was cut off.
     fn handle_eof(&mut self) -> Result<(), LayerError>;
 
-    /// Adds the facts of the layer to `opened`, once its handshake is done.
+    /// Adds the layer's facts to `opened`, once its handshake is done.
     fn describe(&mut self, opened: &mut Opened);
 
-    /// Work that the bytes on the wire do not show, as [`Work::bytes`](crate::Work::bytes) counts it. 0 by default.
+    /// Work that the bytes on the wire do not show, counted as in [`Work::bytes`](crate::Work::bytes). The
+    /// default is 0.
     fn worked(&self) -> u64 {
         0
     }
 
-    /// The layer that there is: none where an `Option` is `None`. A session without a layer works as if there had never been
-    /// one.
+    /// The actual layer: none for an `Option` that is `None`. A session without a layer works as if it had
+    /// never had one.
     #[doc(hidden)]
     fn as_layer(&mut self) -> Option<&mut dyn Layer>
     where
@@ -91,7 +97,7 @@ pub trait Layer {
     }
 }
 
-/// A layer, or none: for programs that choose when they run. With `None` no byte is copied.
+/// An optional layer, for programs that choose at run time. With `None` no byte is copied.
 impl<L: Layer> Layer for Option<L> {
     fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
         match self {

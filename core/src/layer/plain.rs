@@ -1,4 +1,4 @@
-//! [`Plain`]: what a layer has unsealed.
+//! [`Plain`]: the output of unsealing.
 
 use bytes::BytesMut;
 
@@ -16,7 +16,7 @@ pub struct Plain<'a> {
 
 #[derive(Debug)]
 enum To<'a> {
-    /// The bytes are not wanted any longer.
+    /// Drops the bytes, which are not wanted any longer.
     Nowhere,
     /// To the protocol.
     Protocol(&'a mut Received),
@@ -25,7 +25,7 @@ enum To<'a> {
 }
 
 impl<'a> Plain<'a> {
-    /// To the protocol, or nowhere.
+    /// Makes a `Plain` that writes to the protocol, or drops the bytes.
     pub(crate) fn new(received: Option<&'a mut Received>, room: usize) -> Self {
         match received {
             Some(received) => Plain { to: To::Protocol(received), room, pieces: 0, bytes: 0 },
@@ -33,20 +33,20 @@ impl<'a> Plain<'a> {
         }
     }
 
-    /// To the next layer.
+    /// Makes a `Plain` that writes to the next layer.
     pub(super) fn between(received: &'a mut BytesMut, room: usize) -> Self {
         Plain { to: To::Layer(received), room, pieces: 0, bytes: 0 }
     }
 
-    /// How many more bytes there is room for. At 0, stop: leave in the [`WireBuffers`](super::WireBuffers), or keep, what is
-    /// not unsealed yet. The layer is called again once the bytes are decoded.
+    /// Room for more bytes. At 0, stop: keep the rest, or leave it in the
+    /// [`WireBuffers`](super::WireBuffers). The layer is called again once the bytes are decoded.
     ///
-    /// A layer whose bytes can't become more by unsealing may ignore it.
+    /// A layer whose bytes do not grow by unsealing may ignore this.
     pub fn room(&self) -> usize {
         self.room.saturating_sub(self.bytes)
     }
 
-    /// Takes a copy of `bytes`, also where that is more than there is room for.
+    /// Appends a copy of `bytes`, even if that exceeds the room.
     pub fn put_slice(&mut self, bytes: &[u8]) {
         self.pieces += 1;
         self.bytes += bytes.len();
@@ -57,13 +57,13 @@ impl<'a> Plain<'a> {
         }
     }
 
-    /// Whether the bytes are dropped: the session is closing.
+    /// Whether the bytes are dropped because the session is closing.
     #[cfg(feature = "tls")]
     pub(crate) fn is_unwanted(&self) -> bool {
         matches!(self.to, To::Nowhere)
     }
 
-    /// How many pieces were put, and their bytes.
+    /// The number of pieces appended, and of their bytes.
     pub(crate) fn put(&self) -> (u64, usize) {
         (self.pieces, self.bytes)
     }

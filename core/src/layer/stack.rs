@@ -5,22 +5,22 @@ use std::sync::Arc;
 use super::{Layer, LayerError, MAX_SEALED, Plain, TooMuchSealed, WireBuffers};
 use crate::event::Opened;
 
-/// How many bytes are sealed at a time.
+/// Bytes sealed at a time.
 const BATCH: usize = 64 * 1024;
 
 /// Two layers as one: `Outer` is next to the wire, `Inner` next to the protocol.
 ///
-/// The handshake of `Inner` begins when that of `Outer` is done; a close ends `Inner` first.
+/// The handshake of `Inner` begins once `Outer` has opened. A close closes `Inner` first.
 #[derive(Debug, Clone, Default)]
 pub struct Stack<Outer, Inner> {
     outer: Outer,
     inner: Inner,
-    /// The peer has ended the outer layer.
+    /// The peer has closed the outer layer.
     outer_ended: bool,
 }
 
 impl<Outer: Layer, Inner: Layer> Stack<Outer, Inner> {
-    /// `inner` on top of `outer`.
+    /// Puts `inner` on top of `outer`.
     pub fn new(outer: Outer, inner: Inner) -> Self {
         Stack { outer, inner, outer_ended: false }
     }
@@ -72,7 +72,7 @@ impl<Outer: Layer, Inner: Layer> Stack<Outer, Inner> {
         }
     }
 
-    /// Seals what the inner layer has sealed.
+    /// Seals the inner layer's output with the outer layer.
     fn seal_between(&mut self, wire: &mut WireBuffers, between: &mut WireBuffers) -> Result<(), LayerError> {
         while !between.sealed.is_empty() {
             let sealed = between.sealed.as_slice();
@@ -107,7 +107,7 @@ impl<Outer: Layer, Inner: Layer> Layer for Stack<Outer, Inner> {
     fn close(&mut self, wire: &mut WireBuffers) {
         let mut between = wire.take_between();
         self.inner.close(&mut between);
-        // If that can't be sealed any longer, the peer finds the stream cut off.
+        // If it can't be sealed any longer, the stream looks cut off to the peer.
         let _ = self.seal_between(wire, &mut between);
         wire.put_back(between);
         self.outer.close(wire);

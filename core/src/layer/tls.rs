@@ -1,13 +1,14 @@
 //! [`Tls`]: TLS 1.2 and 1.3 as a layer, over [`rustls`].
 //!
-//! The layer adds no cryptography, verifier or clock of its own: they are those of the [`rustls`] configuration that it is
-//! given (`rustls::ClientConfig::builder_with_details` takes all three), and so are versions, cipher suites, ALPN,
-//! session resumption, client certificates and the key log. getty's adapters bring configurations with safe defaults.
+//! The layer adds no cryptography, verifier or clock of its own. These come from the [`rustls`] configuration
+//! (`rustls::ClientConfig::builder_with_details` takes all three), and so do versions, cipher suites, ALPN,
+//! session resumption, client certificates and the key log. getty's adapters provide configurations with safe
+//! defaults.
 //!
-//! A connection has no buffer of its own: records are opened where they were read and sealed where they are written from,
-//! in the memory that the session works in.
+//! A connection has no buffer of its own: records are opened in the read buffer and sealed into the write
+//! buffer of the memory that the session works in.
 //!
-//! Early data (0-RTT) is not used: it can be replayed.
+//! Early data (0-RTT) is not used, since it can be replayed.
 
 use std::fmt;
 use std::mem;
@@ -31,29 +32,29 @@ use super::{Layer, LayerError, Plain, SealedBuf, WireBuffers};
 use crate::event::Opened;
 pub use crate::event::TlsFacts;
 
-/// Why a TLS connection failed.
+/// Errors of a TLS connection.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The peer ended the stream without saying so (`close_notify`): somebody may have cut it off.
+    /// The peer ended the stream without `close_notify`, so the stream may have been cut off.
     #[error("TLS: the stream was cut off: it ended without close_notify")]
     Truncated,
-    /// The peer ended the stream before the handshake was done: it may not speak TLS, or have gone away.
+    /// The peer ended the stream before the handshake was done. It may not speak TLS, or it disconnected.
     #[error("TLS: the peer ended the stream during the handshake: does it speak TLS?")]
     EndedInHandshake,
-    /// What the peer began with is no TLS.
+    /// The peer's first bytes are not TLS.
     #[error("TLS: the peer speaks another protocol")]
     NotTls,
     /// The peer's certificate was not accepted.
     #[error("TLS: the peer's certificate is not accepted: {}", reason(.0))]
     Certificate(CertificateError),
-    /// The peer told that it does not go on.
+    /// The peer refused the connection with an alert.
     #[error("TLS: the peer refused: {}", alert(.0))]
     Refused(AlertDescription),
-    /// More was sealed than one set of keys is safe for, and TLS 1.2 has no way to change them: connect again.
-    #[error("TLS: the connection has sealed as much as its keys are good for (TLS 1.2): connect again")]
+    /// The keys have sealed as much as is safe, and TLS 1.2 can't change them. Connect again.
+    #[error("TLS: the keys have sealed as much as is safe (TLS 1.2): connect again")]
     KeysExhausted,
-    /// Anything else, in the words of rustls.
+    /// Any other error of rustls.
     #[error("TLS: {0}")]
     Other(rustls::Error),
 }
@@ -70,7 +71,7 @@ impl From<rustls::Error> for TlsError {
 
 fn reason(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => "nobody who is trusted has signed it".to_owned(),
+        CertificateError::UnknownIssuer => "it is not signed by a trusted authority".to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet".to_owned()
@@ -80,19 +81,20 @@ fn reason(error: &CertificateError) -> String {
             format!("it is not for {} but for {}", expected.to_str(), names(presented))
         }
         CertificateError::Revoked => "it was revoked".to_owned(),
-        // What `openssl req -x509` makes unless it is told otherwise.
+        // `openssl req -x509` makes such certificates by default.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "it is that of an authority (CA:TRUE), which can only sign others".to_owned()
+            "it is a CA certificate (CA:TRUE), which can only sign others".to_owned()
         }
         error => error.to_string(),
     }
 }
 
-/// The most names of a certificate that are shown, and the most bytes of each: it may have thousands.
+/// The number of a certificate's names that are shown, and of the bytes of each. A certificate may have
+/// thousands.
 const SHOWN_NAMES: usize = 10;
 const SHOWN_NAME: usize = 253;
 
-/// The names in a certificate, which its owner chose freely, made fit for a terminal or a log.
+/// The names in a certificate, which its owner chose freely, escaped for a terminal or a log.
 fn names(presented: &[String]) -> String {
     if presented.is_empty() {
         return "no name at all".to_owned();
@@ -104,7 +106,7 @@ fn names(presented: &[String]) -> String {
     }
 }
 
-/// A name without the kind that rustls puts around it.
+/// The name without the type that rustls puts around it.
 fn name_of(presented: &str) -> String {
     let within = |start, end| presented.strip_prefix(start).and_then(|name| name.strip_suffix(end));
     let name = within("DnsName(\"", "\")")
@@ -122,27 +124,29 @@ fn name_of(presented: &str) -> String {
 
 fn alert(alert: &AlertDescription) -> String {
     match alert {
-        AlertDescription::UnknownCA => "it does not trust who signed this end's certificate".to_owned(),
-        AlertDescription::CertificateRequired => "it wants a certificate of this end".to_owned(),
+        AlertDescription::UnknownCA => "it does not trust the issuer of this end's certificate".to_owned(),
+        AlertDescription::CertificateRequired => "it requires a certificate from this end".to_owned(),
         AlertDescription::BadCertificate => "it does not accept this end's certificate".to_owned(),
         AlertDescription::CertificateExpired => "this end's certificate has expired".to_owned(),
         AlertDescription::NoApplicationProtocol => {
-            "no application protocol (ALPN) is common to both ends".to_owned()
+            "the two ends have no application protocol (ALPN) in common".to_owned()
         }
-        AlertDescription::ProtocolVersion => "no version of TLS is common to both ends".to_owned(),
-        AlertDescription::HandshakeFailure => "nothing fits both ends (handshake_failure)".to_owned(),
+        AlertDescription::ProtocolVersion => "the two ends have no version of TLS in common".to_owned(),
+        AlertDescription::HandshakeFailure => {
+            "the two ends have no parameters in common (handshake_failure)".to_owned()
+        }
         alert => format!("{alert:?}"),
     }
 }
 
-/// Why a [`Tls`] can't be made.
+/// Errors of making a [`Tls`].
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsConfigError {
     /// `ServerConfig::max_early_data_size` is not 0, or `ClientConfig::enable_early_data` is set.
-    #[error("early data can be replayed and is not supported: leave it off in the configuration of rustls")]
+    #[error("early data is not supported, since it can be replayed: disable it in the rustls configuration")]
     EarlyData,
-    /// rustls does not take the configuration.
+    /// rustls does not accept the configuration.
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -151,9 +155,9 @@ pub enum TlsConfigError {
 pub struct Tls {
     connection: Connection,
     server_name: Name,
-    /// The peer said that nothing more follows.
+    /// The peer has sent close_notify.
     peer_closed: bool,
-    /// This end said so.
+    /// This end has sent close_notify.
     closed: bool,
     is_open: bool,
 }
@@ -163,18 +167,18 @@ enum Connection {
     Server(Box<UnbufferedServerConnection>),
 }
 
-/// Where the name is known from that a client asks for.
+/// The source of the server name that the client asked for.
 enum Name {
     Asked(ServerName<'static>),
-    Noted(Arc<NotesName>),
+    Recorded(Arc<RecordsName>),
     Known(Option<String>),
 }
 
 impl Tls {
-    /// The client's end of a connection with the server `name`, whose certificate must be for that name.
+    /// Makes the client's end of a connection to the server `name`, whose certificate must be for that name.
     ///
     /// # Errors
-    /// The configuration allows early data, or rustls does not take it.
+    /// The configuration enables early data, or rustls does not accept it.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsConfigError> {
         if config.enable_early_data {
             return Err(TlsConfigError::EarlyData);
@@ -183,30 +187,31 @@ impl Tls {
         Ok(Tls::new(Connection::Client(Box::new(connection)), Name::Asked(name)))
     }
 
-    /// The server's end of a connection.
+    /// Makes the server's end of a connection.
     ///
     /// # Errors
-    /// The configuration allows early data, or rustls does not take it.
+    /// The configuration enables early data, or rustls does not accept it.
     pub fn server(config: &Arc<ServerConfig>) -> Result<Self, TlsConfigError> {
         if config.max_early_data_size > 0 {
             return Err(TlsConfigError::EarlyData);
         }
-        // This interface of rustls tells of the name to nobody but who chooses the certificate.
-        let notes = Arc::new(NotesName { resolver: config.cert_resolver.clone(), name: OnceLock::new() });
+        // This interface of rustls reports the name only to the resolver of certificates.
+        let recorder =
+            Arc::new(RecordsName { resolver: config.cert_resolver.clone(), name: OnceLock::new() });
         let mut config = ServerConfig::clone(config);
-        config.cert_resolver = notes.clone();
+        config.cert_resolver = recorder.clone();
         let connection = UnbufferedServerConnection::new(Arc::new(config))?;
-        Ok(Tls::new(Connection::Server(Box::new(connection)), Name::Noted(notes)))
+        Ok(Tls::new(Connection::Server(Box::new(connection)), Name::Recorded(recorder)))
     }
 
     fn new(connection: Connection, server_name: Name) -> Self {
         Tls { connection, server_name, peer_closed: false, closed: false, is_open: false }
     }
 
-    fn say(&mut self, words: &Words<'_>, wire: &mut WireBuffers) -> Result<(), TlsError> {
+    fn write_output(&mut self, output: &Output<'_>, wire: &mut WireBuffers) -> Result<(), TlsError> {
         match &mut self.connection {
-            Connection::Client(connection) => say(&mut **connection, words, wire),
-            Connection::Server(connection) => say(&mut **connection, words, wire),
+            Connection::Client(connection) => write_output(&mut **connection, output, wire),
+            Connection::Server(connection) => write_output(&mut **connection, output, wire),
         }
     }
 
@@ -231,26 +236,26 @@ impl fmt::Debug for Tls {
 impl Layer for Tls {
     fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
         if self.closed && plain.is_unwanted() {
-            wire.received.clear(); // only the transport's end matters now
+            wire.received.clear(); // only the end of the transport matters now
         } else if !self.peer_closed {
             let sealed = wire.sealed.len();
-            // In builds with debug assertions, rustls (0.23) panics over a record that it can't open after close_notify.
-            let taken = match &mut self.connection {
-                Connection::Client(connection) => take(&mut **connection, wire, plain),
-                Connection::Server(connection) => take(&mut **connection, wire, plain),
+            // With debug assertions, rustls (0.23) panics at a record that it can't open after close_notify.
+            let processed = match &mut self.connection {
+                Connection::Client(connection) => process(&mut **connection, wire, plain),
+                Connection::Server(connection) => process(&mut **connection, wire, plain),
             };
             if self.closed {
-                // Nothing follows close_notify (RFC 8446 section 6.1), not even the answer to a change of keys.
+                // Nothing follows close_notify (RFC 8446 section 6.1), not even the answer to a key update.
                 wire.sealed.truncate(sealed);
             }
             self.is_open = !self.state().is_handshaking();
-            self.peer_closed = match taken {
+            self.peer_closed = match processed {
                 Err(TlsError::Other(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
                     if !self.is_open =>
                 {
                     return Err(failed(TlsError::NotTls));
                 }
-                taken => taken.map_err(failed)?,
+                processed => processed.map_err(failed)?,
             };
         }
         Ok(self.peer_closed)
@@ -261,13 +266,13 @@ impl Layer for Tls {
     }
 
     fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
-        self.say(&Words::Plain(plain), wire).map_err(failed)
+        self.write_output(&Output::Plain(plain), wire).map_err(failed)
     }
 
     fn close(&mut self, wire: &mut WireBuffers) {
         self.closed = true;
-        // If even that can't be said any more, the peer will find the stream cut off.
-        let _ = self.say(&Words::Close, wire);
+        // If it can't be sent any longer, the stream looks cut off to the peer.
+        let _ = self.write_output(&Output::Close, wire);
     }
 
     fn handle_eof(&mut self) -> Result<(), LayerError> {
@@ -281,7 +286,7 @@ impl Layer for Tls {
     fn describe(&mut self, opened: &mut Opened) {
         let server_name = match mem::replace(&mut self.server_name, Name::Known(None)) {
             Name::Asked(name) => Some(name.to_str().into_owned()),
-            Name::Noted(notes) => notes.name.get().cloned(),
+            Name::Recorded(recorder) => recorder.name.get().cloned(),
             Name::Known(name) => name,
         };
         let state = self.state();
@@ -297,7 +302,7 @@ impl Layer for Tls {
     }
 }
 
-/// What is the same for both ends of a connection, which rustls has two types for.
+/// The interface that the two types of rustls for the ends of a connection have in common.
 trait Process: Deref<Target = UnbufferedConnectionCommon<<Self as Process>::Data>> {
     type Data;
 
@@ -320,8 +325,8 @@ impl Process for UnbufferedServerConnection {
     }
 }
 
-/// Takes what is whole in `wire`; says whether the peer ended the connection.
-fn take<C: Process>(
+/// Processes the whole records in `wire`. Returns whether the peer closed the connection.
+fn process<C: Process>(
     connection: &mut C,
     wire: &mut WireBuffers,
     plain: &mut Plain<'_>,
@@ -339,18 +344,18 @@ fn take<C: Process>(
                 (false, false)
             }
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                put(sealed, 0, |room| data.encode(room).map_err(Refusal::from))?;
+                put(sealed, 0, |room| data.encode(room).map_err(NotWritten::from))?;
                 (false, false)
             }
             Ok(ConnectionState::TransmitTlsData(data)) => {
-                data.done(); // it is on its way, in order
+                data.done(); // it is queued in order
                 (false, false)
             }
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => (true, true),
             Ok(_) => (true, false),
             Err(error) => {
                 received.advance(discard.min(received.len()));
-                say_why(connection, wire);
+                write_alert(connection, wire);
                 return Err(error.into());
             }
         };
@@ -361,55 +366,60 @@ fn take<C: Process>(
     }
 }
 
-/// The connection has failed: writes the alert that tells the peer. Without one, rustls must not be called again: it would
-/// look at what it has failed on once more.
-fn say_why<C: Process>(connection: &mut C, wire: &mut WireBuffers) {
+/// Writes the failed connection's alert. If there is none, rustls must not be called again: it would process
+/// what it failed on once more.
+fn write_alert<C: Process>(connection: &mut C, wire: &mut WireBuffers) {
     while connection.wants_write() {
         let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process(&mut wire.received).state
         else {
             return;
         };
-        if put(&mut wire.sealed, 0, |room| data.encode(room).map_err(Refusal::from)).is_err() {
+        if put(&mut wire.sealed, 0, |room| data.encode(room).map_err(NotWritten::from)).is_err() {
             return;
         }
     }
 }
 
-/// What this end has to say.
-enum Words<'a> {
+/// Output of this end.
+enum Output<'a> {
     Plain(&'a [u8]),
     Close,
 }
 
-/// Says `words`. What was received is shown again, since rustls remembers where in it a handshake message begins.
-fn say<C: Process>(connection: &mut C, words: &Words<'_>, wire: &mut WireBuffers) -> Result<(), TlsError> {
-    let said = try_to_say(connection, words, wire);
-    if said.is_err() {
-        say_why(connection, wire); // that it ends here, where rustls wants that said
+/// Writes `output`. Passes the received bytes again, since rustls remembers where in them a handshake message
+/// begins.
+fn write_output<C: Process>(
+    connection: &mut C,
+    output: &Output<'_>,
+    wire: &mut WireBuffers,
+) -> Result<(), TlsError> {
+    let written = try_write_output(connection, output, wire);
+    if written.is_err() {
+        write_alert(connection, wire); // if rustls has one
     }
-    said
+    written
 }
 
-fn try_to_say<C: Process>(
+fn try_write_output<C: Process>(
     connection: &mut C,
-    words: &Words<'_>,
+    output: &Output<'_>,
     wire: &mut WireBuffers,
 ) -> Result<(), TlsError> {
     let WireBuffers { received, sealed, .. } = wire;
     loop {
         match connection.process(received).state? {
             ConnectionState::WriteTraffic(mut traffic) => {
-                let plain = if let Words::Plain(plain) = words { plain.len() } else { 0 };
+                let plain = if let Output::Plain(plain) = output { plain.len() } else { 0 };
                 return put(sealed, plain + overhead(plain), |room| {
-                    match words {
-                        Words::Plain(plain) => traffic.encrypt(plain, room),
-                        Words::Close => traffic.queue_close_notify(room),
+                    match output {
+                        Output::Plain(plain) => traffic.encrypt(plain, room),
+                        Output::Close => traffic.queue_close_notify(room),
                     }
-                    .map_err(Refusal::from)
+                    .map_err(NotWritten::from)
                 });
             }
             ConnectionState::EncodeTlsData(mut data) => {
-                put(sealed, 0, |room| data.encode(room).map_err(Refusal::from))?;
+                put(sealed, 0, |room| data.encode(room).map_err(NotWritten::from))?;
             }
             ConnectionState::TransmitTlsData(data) => data.done(),
             ConnectionState::PeerClosed => {}
@@ -418,35 +428,35 @@ fn try_to_say<C: Process>(
     }
 }
 
-/// Why nothing was written.
-enum Refusal {
+/// The reason why nothing was written.
+enum NotWritten {
     Room(usize),
     Never,
 }
 
-impl From<EncodeError> for Refusal {
+impl From<EncodeError> for NotWritten {
     fn from(error: EncodeError) -> Self {
         match error {
-            EncodeError::InsufficientSize(size) => Refusal::Room(size.required_size),
-            EncodeError::AlreadyEncoded => Refusal::Never,
+            EncodeError::InsufficientSize(size) => NotWritten::Room(size.required_size),
+            EncodeError::AlreadyEncoded => NotWritten::Never,
         }
     }
 }
 
-impl From<EncryptError> for Refusal {
+impl From<EncryptError> for NotWritten {
     fn from(error: EncryptError) -> Self {
         match error {
-            EncryptError::InsufficientSize(size) => Refusal::Room(size.required_size),
-            EncryptError::EncryptExhausted => Refusal::Never,
+            EncryptError::InsufficientSize(size) => NotWritten::Room(size.required_size),
+            EncryptError::EncryptExhausted => NotWritten::Never,
         }
     }
 }
 
-/// Writes what `write` does to room of `len` bytes, or to as much as it turns out to want.
+/// Calls `write` with room for `len` bytes, or for as many as it turns out to require.
 fn put(
     wire: &mut SealedBuf,
     mut len: usize,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Refusal>,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, NotWritten>,
 ) -> Result<(), TlsError> {
     loop {
         match write(wire.room(len)) {
@@ -454,15 +464,15 @@ fn put(
                 wire.filled(n);
                 return Ok(());
             }
-            Err(Refusal::Room(required)) if required > len => len = required,
+            Err(NotWritten::Room(required)) if required > len => len = required,
             Err(_) => return Err(TlsError::KeysExhausted),
         }
     }
 }
 
-/// More than records of `len` bytes in all have beside them: 5 bytes of header, and 17 (TLS 1.3) or 24 (TLS 1.2) of
-/// what they are sealed with. Most clients and servers send records of up to 16 KiB; a guess, since room that is too
-/// small is found out.
+/// An upper bound of the overhead of records with `len` bytes in total: 5 bytes of header, and 17 (TLS 1.3)
+/// or 24 (TLS 1.2) bytes of sealing each. Most peers send records of up to 16 KiB. An estimate is enough,
+/// since too little room is detected.
 fn overhead(len: usize) -> usize {
     const RECORD: usize = 16 * 1024;
     (len / RECORD + 1) * 32
@@ -472,14 +482,14 @@ fn failed(error: TlsError) -> LayerError {
     Arc::new(error)
 }
 
-/// Chooses certificates as `resolver` does, and notes the name that the client asked for.
+/// Resolves certificates with `resolver`, and records the name that the client asked for.
 #[derive(Debug)]
-struct NotesName {
+struct RecordsName {
     resolver: Arc<dyn ResolvesServerCert>,
     name: OnceLock<String>,
 }
 
-impl ResolvesServerCert for NotesName {
+impl ResolvesServerCert for RecordsName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         if let Some(name) = hello.server_name() {
             let _ = self.name.set(name.to_owned());

@@ -1,4 +1,4 @@
-//! [`Memory`]: buffers that sessions take turns with.
+//! [`Memory`]: buffers that sessions share by turns.
 
 mod runs;
 mod wire;
@@ -15,39 +15,39 @@ use crate::codec::{self, Segments, Source};
 use crate::copy;
 use crate::hidden::HiddenBytes;
 
-/// Room that is offered to one read. There is one arena per thread, so it may be large: with 64 KiB, echoing 16 KiB
-/// messages, 16 at a time, took 6 % more CPU.
+/// Room offered to one read. There is one arena per thread, so it may be large. With 64 KiB, echoing 16 KiB
+/// messages 16 at a time took 6 % more CPU.
 pub(crate) const READ_ARENA: usize = 128 * 1024;
 
-/// Leftovers below this size move to a buffer of their own size, so that the arena they lie in goes back to
-/// the next session; larger ones keep the arena. A session thus never pins more than eight times what it holds.
+/// Leftovers below this size move to a buffer of exactly their size, so that their arena goes to the next
+/// session. Larger ones keep the arena. Thus a session never pins more than eight times what it holds.
 const KEEP_ARENA_FROM: usize = READ_ARENA / 8;
 
 /// Buffers for one turn of a session: a read arena, a write arena and a slab for small frames.
 ///
-/// One thread needs one `Memory`, however many sessions it drives: it lends it to a session
-/// ([`Session::lend`](crate::Session::lend)), lets the session work, and takes it back
+/// One thread needs one `Memory`, however many sessions it drives. Lend it to a session
+/// ([`Session::lend`](crate::Session::lend)), let the session work, and take it back
 /// ([`Session::take_back`](crate::Session::take_back)). Idle sessions then hold no buffer at all.
 #[derive(Debug, Default)]
 pub struct Memory(pub(crate) Box<Buffers>);
 
 impl Memory {
-    /// Empty buffers, which grow on first use.
+    /// Makes empty buffers, which grow on first use.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-/// A read of this many bytes at the most is copied to the slab.
+/// The largest read, in bytes, that is copied to the slab.
 const WINDOW_UP_TO: usize = 4 * 1024;
 
-/// Frames from this size on are slices of the arena, unless somebody turns out to keep them.
+/// Frames from this size on are slices of the arena, unless the application turns out to keep them.
 pub(crate) const SLICE_FROM: usize = 1024;
 
-/// Buffers that grew past this are not kept for the next session.
+/// Buffers that grew beyond this are not kept for the next session.
 const KEEP_UP_TO: usize = 4 * READ_ARENA;
 
-/// The same for the queue of chained payloads, and for that of sizes, of which most have two bytes.
+/// The same limit for the queues of chained payloads and of sizes. Most sizes take two bytes.
 const KEEP_ITEMS_UP_TO: usize = 1024;
 const KEEP_SIZES_UP_TO: usize = 8 * 1024;
 
@@ -56,32 +56,32 @@ pub(crate) struct Buffers {
     pub(crate) received: Received,
     /// Bytes to send.
     pub(crate) segments: Segments,
-    /// Sizes of the messages that `segments` holds, as runs of equal ones; the last run is with the outbox.
+    /// Sizes of the messages in `segments`, as runs of equal ones. The outbox has the last run.
     pub(crate) sizes: Runs,
-    /// Where there is a layer: what lies between it and the wire.
+    /// The bytes between a layer and the wire, if there is a layer.
     pub(crate) layer: LayerBuffers,
 }
 
 /// Received bytes that are not decoded yet.
 ///
-/// What came in one small read is copied as a whole to the slab and decoded there, as the window; frames are
-/// then slices of the slab. Everything else is decoded where it was read to, and only the small frames in it are
-/// copied to the slab, one by one. Either way a small frame that is kept pins a block of the slab, not the arena.
+/// The bytes of one small read are copied to the slab as a whole and decoded there, as the window; frames are
+/// slices of the slab. Everything else is decoded where it was read, and only the small frames in it are
+/// copied to the slab, one by one. Either way, keeping a small frame pins a block of the slab, not the arena.
 #[derive(Default)]
 pub(crate) struct Received {
-    /// Comes first; while there is something left of it, `read` is empty.
+    /// The bytes at the front. `read` is empty until they are consumed.
     window: BytesMut,
     read: BytesMut,
-    /// Always empty between calls: only its spare room counts.
+    /// Always empty between calls; only its spare capacity matters.
     slab: BytesMut,
-    /// Size of the block that `read` lies in, as far as it is known.
+    /// Size of the block that holds `read`, as far as it is known.
     block: usize,
-    /// For so many reads to come, frames that are a small part of the block are copied out of it.
+    /// Number of reads to come for which frames that are a small part of the block are copied out of it.
     wary: u16,
 }
 
-/// How many reads are treated with caution after somebody kept a slice of the arena: what such a slice pins comes
-/// to 128 bytes a read at the most.
+/// Number of reads treated with caution after the application kept a slice of the arena. Such a slice then
+/// pins at most 128 bytes per read.
 const WARY_FOR: u16 = 1024;
 
 impl fmt::Debug for Received {
@@ -115,17 +115,17 @@ impl Received {
         }
     }
 
-    /// The buffer to append to, with room for so many bytes as `wanted` makes of what it holds. Say with
-    /// [`appended`](Self::appended) what was.
+    /// Returns the buffer to append to. `wanted` computes its room from the number of bytes it holds. Confirm
+    /// with [`appended`](Self::appended).
     pub(crate) fn buffer(&mut self, wanted: impl FnOnce(usize) -> usize) -> &mut BytesMut {
         self.spill();
         self.wary = self.wary.saturating_sub(1);
         let held = self.read.len();
         let room = wanted(held);
-        // Reserving less than is there already costs nothing; a little room is not worth a read.
+        // Reserving less than the spare capacity costs nothing; a little room is not worth a read.
         if self.read.capacity() - held < room && !self.read.try_reclaim(room) {
             if held + room <= self.block {
-                // The block would do, were it not for slices of it that somebody keeps.
+                // The block would suffice, but slices of it are kept.
                 self.wary = WARY_FOR;
             }
             self.read.reserve(room);
@@ -134,7 +134,7 @@ impl Received {
         &mut self.read
     }
 
-    /// The last `n` bytes were appended to the buffer.
+    /// Takes note of the last `n` bytes, which were appended to the buffer.
     pub(crate) fn appended(&mut self, n: usize) {
         if n == self.read.len() && Self::fits_window(&self.read) {
             self.window = codec::copy_to_slab(&mut self.slab, &self.read);
@@ -146,7 +146,7 @@ impl Received {
         (1..=WINDOW_UP_TO).contains(&bytes.len())
     }
 
-    /// What a decoder is shown.
+    /// The bytes for a decoder.
     #[inline]
     pub(crate) fn source(&mut self, max_frame: usize) -> Source<'_> {
         if !self.window.is_empty() {
@@ -162,20 +162,20 @@ impl Received {
         self.read.truncate(self.read.len().saturating_sub(n));
     }
 
-    /// Forgets the size of the block if the buffer is no longer the one that began at `before`.
+    /// Forgets the size of the block if the buffer no longer begins at `before`.
     fn know_block_after(&mut self, before: *const u8) {
         if self.read.as_ptr() != before {
             self.block = 0;
         }
     }
 
-    /// Moves what is left of the window to the buffer, where more can be appended.
+    /// Moves the rest of the window to the buffer, where more can be appended.
     fn spill(&mut self) {
         copy::append(&mut self.read, &self.window);
         self.close_window();
     }
 
-    /// Lets go of the window; even an empty one pins a block of the slab.
+    /// Drops the window: even an empty one pins a block of the slab.
     fn close_window(&mut self) {
         self.window = BytesMut::new();
     }
@@ -186,7 +186,7 @@ impl Buffers {
         self.received.is_empty() && self.segments.is_empty() && self.layer.is_empty()
     }
 
-    /// Forgets what it holds and gives up what grew beyond a thread's fair share.
+    /// Empties the buffers, and frees those that grew beyond a thread's fair share.
     pub(crate) fn reset(&mut self) {
         self.received.close_window();
         for buffer in [&mut self.received.read, &mut self.segments.gathered] {
@@ -203,7 +203,7 @@ impl Buffers {
         self.sizes.reset(KEEP_SIZES_UP_TO);
     }
 
-    /// Takes everything that a session's own buffers hold, into empty arenas; `own` may get an arena instead.
+    /// Moves everything from a session's own buffers into empty arenas. `own` may get an arena in exchange.
     pub(crate) fn take_over(&mut self, own: &mut Buffers) {
         fn adopt(arena: &mut BytesMut, own: &mut BytesMut) {
             if own.len() < KEEP_ARENA_FROM {
@@ -225,8 +225,8 @@ impl Buffers {
         self.exchange_queues(own);
     }
 
-    /// Leaves everything it holds to `own`, in memory of its own size unless it is large, and is left with
-    /// the larger buffers.
+    /// Moves everything to `own`, in memory of exactly its size unless it is large, and keeps the larger
+    /// buffers.
     pub(crate) fn leave_to(&mut self, own: &mut Buffers) {
         fn settle(arena: &mut BytesMut, own: &mut BytesMut) {
             if arena.len() < KEEP_ARENA_FROM.max(arena.capacity() / 4) {
@@ -258,8 +258,8 @@ impl Buffers {
         std::mem::swap(&mut self.sizes, &mut other.sizes);
     }
 
-    /// Copies chained payloads that are a small part of the block they pin, as far as one can know: a write
-    /// that would block may hold them for long.
+    /// Copies chained payloads that, as far as is known, are a small part of the block they pin. A write that
+    /// would block may hold them for long.
     pub(crate) fn unpin(&mut self) {
         let Segments { gathered, chained, written } = &mut self.segments;
         if chained.iter().all(|c| c.payload.len() >= KEEP_ARENA_FROM) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// `count` pieces in a row that are of one kind and `size` bytes each on the wire.
+/// `count` consecutive pieces of one kind, each of `size` bytes on the wire.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) size: usize,
@@ -15,7 +15,7 @@ impl Run {
         !matches!(self.kind, Kind::Message | Kind::Reply)
     }
 
-    /// Takes off the pieces that `written` bytes are enough for, and says how many messages they are.
+    /// Removes the pieces that `written` bytes cover, and returns the number of messages among them.
     pub(crate) fn flush(&mut self, written: &mut usize, replies: &mut usize) -> u64 {
         let whole = match self.size {
             0 => self.count,
@@ -40,15 +40,15 @@ pub(crate) enum Kind {
     Message,
     /// A message that replies to a received one.
     Reply,
-    /// Of the protocol itself: part of a handshake, a ping.
+    /// Bytes of the protocol itself: a part of a handshake, a ping.
     Control,
 }
 
-/// Runs in order, most of them in two bytes. Queued bytes are limited and the number of messages is not, so
+/// A queue of runs, most of them in two bytes. Queued bytes are limited but the number of messages is not, so
 /// the record of a message of one byte must be small.
 ///
-/// A single piece is one word: its kind and its size. Of several, and of large ones, the word has the kind
-/// only; the size and the count follow, 15 bits in a word, the lowest first.
+/// A single small piece is one word: its kind and size. For several pieces, or large ones, the word has only
+/// the kind. The size and the count follow, 15 bits per word, lowest first.
 #[derive(Debug, Default)]
 pub(crate) struct Runs(VecDeque<u16>);
 
@@ -57,7 +57,7 @@ const LONG: u16 = 1 << 2;
 const SIZE_AT: u32 = 3;
 const MAX_SIZE: usize = (1 << (u16::BITS - SIZE_AT)) - 1;
 
-/// The words of a long run: the first one, a size and a count of 64 bits each.
+/// The words of a long run: the first, then a size and a count of 64 bits each.
 const MAX_LONG: usize = 1 + 5 + 5;
 
 const MORE: u16 = 1 << 15;
@@ -72,7 +72,7 @@ impl Runs {
         self.0.clear();
     }
 
-    /// Forgets all runs, and frees room beyond so many words.
+    /// Removes all runs, and frees room beyond `keep` words.
     #[inline]
     pub(crate) fn reset(&mut self, keep: usize) {
         if self.0.capacity() > 0 {
@@ -140,7 +140,7 @@ impl Kind {
     }
 }
 
-/// The word of a run, if one is enough.
+/// The run as one word, if that is enough.
 #[inline]
 fn short(run: Run) -> Option<u16> {
     let is_short = run.size <= MAX_SIZE && run.count == 1;

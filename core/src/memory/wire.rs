@@ -1,4 +1,4 @@
-//! What lies between the wire and a layer.
+//! The buffers between the wire and a layer.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ use crate::hidden::HiddenBytes;
 #[derive(Default)]
 #[non_exhaustive]
 pub struct WireBuffers {
-    /// Received, not unsealed yet.
+    /// Bytes received and not unsealed yet.
     pub received: BytesMut,
-    /// Sealed, not written yet.
+    /// Bytes sealed and not written yet.
     pub sealed: SealedBuf,
     /// The bytes between the layers of a [`Stack`](crate::layer::Stack).
     between: Option<Box<WireBuffers>>,
 }
 
 impl WireBuffers {
-    /// Lends out the bytes between the layers of a stack. They come back with [`put_back`](Self::put_back).
+    /// Takes the bytes between the layers of a stack. Return them with [`put_back`](Self::put_back).
     pub(crate) fn take_between(&mut self) -> Box<WireBuffers> {
         self.between.take().unwrap_or_default()
     }
@@ -49,13 +49,13 @@ impl WireBuffers {
         }
     }
 
-    /// Whether it has ever been used.
+    /// Whether the buffers were ever used.
     #[inline]
     fn has_memory(&self) -> bool {
         self.received.capacity() > 0 || !self.sealed.bytes.is_empty() || self.between.is_some()
     }
 
-    /// Gives up what grew beyond `keep`.
+    /// Frees buffers that grew beyond `keep`.
     fn shrink(&mut self, keep: usize) {
         if self.received.capacity() > keep {
             self.received = BytesMut::new();
@@ -68,7 +68,7 @@ impl WireBuffers {
         }
     }
 
-    /// Appends a copy of what `other` holds, in memory of its own size if this holds nothing.
+    /// Appends a copy of `other`, in memory of exactly its size if this is empty.
     fn append(&mut self, other: &WireBuffers) {
         if self.received.capacity() == 0 {
             self.received = copy::copy(&other.received);
@@ -92,13 +92,13 @@ impl fmt::Debug for WireBuffers {
     }
 }
 
-/// The bytes of the wire, and what they stand for.
+/// The bytes between wire and layer, and the size of their content.
 #[derive(Debug, Default)]
 pub(crate) struct LayerBuffers {
     pub(crate) wire: WireBuffers,
-    /// How many plain bytes the sealed ones stand for.
+    /// Number of plain bytes in the sealed ones.
     pub(crate) sealed_plain: usize,
-    /// Some of it was written.
+    /// Some of the sealed bytes were written.
     pub(crate) partly_written: bool,
 }
 
@@ -107,7 +107,7 @@ impl LayerBuffers {
         self.wire.is_empty()
     }
 
-    /// Forgets what it holds, and gives up what grew beyond `keep`.
+    /// Empties the buffers, and frees those that grew beyond `keep`.
     #[inline]
     pub(crate) fn reset(&mut self, keep: usize) {
         if self.wire.has_memory() {
@@ -117,14 +117,14 @@ impl LayerBuffers {
         self.clear_sealed();
     }
 
-    /// Forgets what was sealed.
+    /// Drops the sealed bytes.
     pub(crate) fn clear_sealed(&mut self) {
         self.wire.sealed.clear();
         self.sealed_plain = 0;
         self.partly_written = false;
     }
 
-    /// Leaves what it holds to `own`, which is empty, in memory of its own size.
+    /// Moves everything to `own`, which is empty, in memory of exactly its size.
     pub(crate) fn leave_to(&mut self, own: &mut LayerBuffers) {
         own.wire = WireBuffers::default();
         own.wire.append(&self.wire);
@@ -134,7 +134,7 @@ impl LayerBuffers {
         self.clear_sealed();
     }
 
-    /// Takes what `own` holds, into empty arenas.
+    /// Moves everything from `own` into empty arenas.
     pub(crate) fn take_over(&mut self, own: &mut LayerBuffers) {
         self.wire.clear();
         self.wire.append(&own.wire);
@@ -144,10 +144,10 @@ impl LayerBuffers {
     }
 }
 
-/// Takes the bytes that a [`Layer`](crate::layer::Layer) wants on the wire.
+/// The bytes that a [`Layer`](crate::layer::Layer) writes to the wire.
 #[derive(Default)]
 pub struct SealedBuf {
-    /// Once initialised, room stays so: nothing is zeroed per batch.
+    /// Stays initialised, so that nothing is zeroed per batch.
     bytes: Vec<u8>,
     from: usize,
     to: usize,
@@ -160,7 +160,7 @@ impl fmt::Debug for SealedBuf {
 }
 
 impl SealedBuf {
-    /// Room for `len` bytes; say with [`filled`](Self::filled) how many of them were written.
+    /// Returns room for `len` bytes. Confirm with [`filled`](Self::filled) how many were written.
     pub fn room(&mut self, len: usize) -> &mut [u8] {
         let end = self.to + len;
         if self.bytes.len() < end {
@@ -169,33 +169,33 @@ impl SealedBuf {
         &mut self.bytes[self.to..end]
     }
 
-    /// The first `len` bytes of the [`room`](Self::room) were written.
+    /// Takes the first `len` bytes of the [`room`](Self::room) as written.
     pub fn filled(&mut self, len: usize) {
         self.to = (self.to + len).min(self.bytes.len());
     }
 
-    /// Writes a copy of `bytes`.
+    /// Appends a copy of `bytes`.
     pub fn put_slice(&mut self, bytes: &[u8]) {
         self.room(bytes.len()).copy_from_slice(bytes);
         self.filled(bytes.len());
     }
 
-    /// How many bytes wait to be written.
+    /// The number of bytes that wait to be written.
     pub fn len(&self) -> usize {
         self.to - self.from
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether no bytes wait to be written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What waits to be written.
+    /// The bytes that wait to be written.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[self.from..self.to]
     }
 
-    /// The first `n` bytes were written.
+    /// Removes the first `n` bytes, which were written.
     pub(crate) fn advance(&mut self, n: usize) {
         self.from += n.min(self.len());
         if self.is_empty() {
@@ -203,7 +203,7 @@ impl SealedBuf {
         }
     }
 
-    /// Drops what was written after the first `len` bytes that wait.
+    /// Keeps the first `len` waiting bytes and drops the rest.
     #[cfg(feature = "tls")]
     pub(crate) fn truncate(&mut self, len: usize) {
         self.to = self.to.min(self.from + len);

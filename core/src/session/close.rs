@@ -70,11 +70,11 @@ impl State {
     }
 
     pub(super) fn wants_shutdown(&self) -> bool {
-        self.has_said_all() && self.outbox.is_empty() && !self.layer_ends && !self.layer_speaks
+        self.has_all_output() && self.outbox.is_empty() && !self.layer_ends && !self.layer_wants_write
     }
 
     /// Whether nothing will be added to the bytes that wait to be written.
-    pub(super) fn has_said_all(&self) -> bool {
+    pub(super) fn has_all_output(&self) -> bool {
         let ends = match self.phase {
             Phase::Flushing => !self.awaits_peer,
             Phase::Open => self.sending == Sending::Ending,
@@ -164,7 +164,7 @@ impl State {
 
     pub(super) fn discard_output(&mut self) {
         self.discard_messages(false);
-        self.layer_speaks = false;
+        self.layer_wants_write = false;
         self.layer_ends = false;
         if let Some(buffers) = &mut self.buffers {
             buffers.layer.clear_sealed();
@@ -177,7 +177,7 @@ impl State {
         if let Some(buffers) = &mut self.buffers {
             let sealed = buffers.layer.sealed_plain;
             if sealed > 0 && (goes_on || buffers.layer.partly_written) {
-                self.outbox.lose_sight(&buffers.sizes, sealed);
+                self.outbox.mark_unknown(&buffers.sizes, sealed);
             }
             buffers.layer.sealed_plain = 0;
             buffers.segments.gathered.clear();

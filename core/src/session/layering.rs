@@ -24,7 +24,7 @@ const PLAIN_ROOM: usize = 128 * 1024;
 const OVERHEAD_OF_FRAME: usize = 8;
 
 /// Room for one read while most of the input is overhead. A turn's budget is checked between reads.
-const DEAR_READ: usize = 16 * 1024;
+const COSTLY_READ: usize = 16 * 1024;
 
 /// The state of the layer between protocol and wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) enum LayerState {
     Opening,
     Open {
         /// Most of the input it consumed last was overhead.
-        dear: bool,
+        costly: bool,
     },
     /// It has failed, and nothing passes through it any longer.
     Failed,
@@ -44,10 +44,10 @@ impl State {
     /// Starts the session's layer, which begins with a handshake if `is_handshaking`.
     pub(super) fn begin_layer(&mut self, is_handshaking: bool) {
         if !is_handshaking {
-            self.layer = LayerState::Open { dear: false };
+            self.layer = LayerState::Open { costly: false };
         } else {
             self.layer = LayerState::Opening;
-            self.layer_speaks = true;
+            self.layer_wants_write = true;
             self.deadlines.set(Deadline::Handshake, self.now + self.config.handshake_timeout());
         }
     }
@@ -76,9 +76,9 @@ impl State {
         match self.layer {
             LayerState::None => !self.outbox.is_empty(),
             LayerState::Open { .. } => {
-                self.layer_speaks || !self.outbox.is_empty() || self.layer_ends && self.has_said_all()
+                self.layer_wants_write || !self.outbox.is_empty() || self.layer_ends && self.has_all_output()
             }
-            LayerState::Opening | LayerState::Failed => self.layer_speaks || self.layer_ends,
+            LayerState::Opening | LayerState::Failed => self.layer_wants_write || self.layer_ends,
         }
     }
 
@@ -90,7 +90,7 @@ impl State {
 
     /// The buffer for bytes from the wire.
     pub(super) fn layer_recv_buf(&mut self) -> Limit<&mut BytesMut> {
-        let most = if self.layer == (LayerState::Open { dear: true }) { DEAR_READ } else { READ_ARENA };
+        let most = if self.layer == (LayerState::Open { costly: true }) { COSTLY_READ } else { READ_ARENA };
         let room = if self.lent { most } else { READ_STEP };
         let received = &mut self.buffers.get_or_insert_default().layer.wire.received;
         self.inbox.mark = received.len();
@@ -111,7 +111,7 @@ impl State {
         if self.read_ended {
             // Earlier bytes stay as they are: the layer may remember positions in them.
             wire.received.truncate(wire.received.len().saturating_sub(new));
-            self.layer_speaks = !wire.sealed.is_empty();
+            self.layer_wants_write = !wire.sealed.is_empty();
             return;
         }
         let before = buffers.layer.wire.received.len();
@@ -123,13 +123,13 @@ impl State {
         let used = before.saturating_sub(buffers.layer.wire.received.len());
         let overhead = used.saturating_sub(bytes);
         self.other_frames += pieces.max((overhead / OVERHEAD_OF_FRAME) as u64);
-        if let LayerState::Open { dear } = &mut self.layer {
-            *dear = overhead > used / 2;
+        if let LayerState::Open { costly } = &mut self.layer {
+            *costly = overhead > used / 2;
         }
         let held = buffers.layer.wire.received.len();
-        self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+        self.layer_wants_write = !buffers.layer.wire.sealed.is_empty();
         if !layer.is_handshaking() && self.layer == LayerState::Opening {
-            self.layer = LayerState::Open { dear: false };
+            self.layer = LayerState::Open { costly: false };
             self.open_without_handshake(); // what follows belongs to the session
         }
         match result {
@@ -200,7 +200,7 @@ impl State {
             // The handshake has no peer to close with yet, and no way to send the protocol's bytes.
             self.layer_ends = false;
             self.layer = LayerState::Failed;
-            self.layer_speaks = self.buffers.as_ref().is_some_and(|b| !b.layer.wire.sealed.is_empty());
+            self.layer_wants_write = self.buffers.as_ref().is_some_and(|b| !b.layer.wire.sealed.is_empty());
             self.discard_messages(true);
         }
         let ends = self.layer_ends;
@@ -216,16 +216,16 @@ impl State {
             let chunk = buffers.segments.chunk();
             let n = chunk.len().min(room);
             if let Err(error) = layer.seal(&chunk[..n], &mut buffers.layer.wire) {
-                self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+                self.layer_wants_write = !buffers.layer.wire.sealed.is_empty();
                 return self.fail_layer(error);
             }
             buffers.segments.advance(n);
             buffers.layer.sealed_plain += n;
             room -= n;
         }
-        self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+        self.layer_wants_write = !buffers.layer.wire.sealed.is_empty();
         let all_sealed = buffers.segments.is_empty();
-        if ends && all_sealed && self.has_said_all() {
+        if ends && all_sealed && self.has_all_output() {
             self.end_layer(layer);
         }
     }
@@ -234,7 +234,7 @@ impl State {
         let buffers = self.buffers.get_or_insert_default();
         layer.close(&mut buffers.layer.wire);
         self.layer_ends = false;
-        self.layer_speaks = !buffers.layer.wire.sealed.is_empty();
+        self.layer_wants_write = !buffers.layer.wire.sealed.is_empty();
     }
 
     /// Counts `n` sealed bytes as taken by the transport.
@@ -245,7 +245,7 @@ impl State {
         if buffers.layer.wire.sealed.is_empty() {
             self.outbox.written(&mut buffers.sizes, buffers.layer.sealed_plain);
             buffers.layer.clear_sealed();
-            self.layer_speaks = false;
+            self.layer_wants_write = false;
         }
     }
 
@@ -267,7 +267,7 @@ impl State {
                 self.discard_messages(true);
                 self.deadlines.clear_all();
                 self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
-                self.flush_last_word();
+                self.flush_layer();
             }
             // The reason of a close under way stays. Nothing more can be read or written.
             Phase::Flushing | Phase::HalfClosed => self.cut_short(CloseReason::Layer(error)),

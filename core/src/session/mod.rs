@@ -417,7 +417,7 @@ impl<P: Protocol> Session<P> {
             if let Some(message) = self.poll_message() {
                 return Some(Event::Message(message));
             }
-            if self.state.is_shaking_hands() {
+            if self.state.is_handshaking() {
                 self.decode_handshake();
             }
             // Decoding may have ended the session, or found the end of the stream.

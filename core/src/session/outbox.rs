@@ -123,7 +123,7 @@ impl Outbox {
 
     /// Marks the outcome of the first `n` queued bytes as unknown, including a message that begins there: a
     /// layer sealed them and the transport took a part.
-    pub(crate) fn lose_sight(&mut self, sizes: &Runs, n: usize) {
+    pub(crate) fn mark_unknown(&mut self, sizes: &Runs, n: usize) {
         let mut left = self.front_written + n.min(self.queued);
         let mut messages = 0;
         for run in sizes.iter().chain([self.latest]) {

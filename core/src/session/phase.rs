@@ -116,7 +116,7 @@ impl State {
                     Sending::Ended => self.await_eof(),
                 }
             }
-            Phase::LastMessages if self.layer_speaks => self.flush_last_word(),
+            Phase::LastMessages if self.layer_wants_write => self.flush_layer(),
             Phase::LastMessages => self.end(),
             _ => self.await_peer(false),
         }
@@ -154,8 +154,8 @@ impl State {
     }
 
     /// Writes the failed layer's last bytes, then ends.
-    pub(super) fn flush_last_word(&mut self) {
-        if self.layer_speaks {
+    pub(super) fn flush_layer(&mut self) {
+        if self.layer_wants_write {
             self.phase = Phase::Flushing;
             self.dues.clear();
             self.await_peer(false);

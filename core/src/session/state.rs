@@ -100,7 +100,7 @@ pub(super) struct State {
     /// The state of the layer between protocol and wire.
     pub(super) layer: LayerState,
     /// The layer has bytes for the wire, or may have.
-    pub(super) layer_speaks: bool,
+    pub(super) layer_wants_write: bool,
     /// The layer has to be closed before the transport is.
     pub(super) layer_ends: bool,
     /// The layer has more to unseal than there was room for.
@@ -161,7 +161,7 @@ impl State {
             awaits_peer: false,
             close_agreed: false,
             layer: LayerState::None,
-            layer_speaks: false,
+            layer_wants_write: false,
             layer_ends: false,
             layer_waits: false,
             wire_ended: false,
@@ -400,11 +400,11 @@ impl State {
 
     /// Whether received bytes are kept for decoding.
     pub(super) fn keeps_input(&self) -> bool {
-        (self.phase.delivers() || self.is_shaking_hands()) && !self.read_ended
+        (self.phase.delivers() || self.is_handshaking()) && !self.read_ended
     }
 
     /// Whether received bytes belong to the opening or the closing handshake.
-    pub(super) fn is_shaking_hands(&self) -> bool {
+    pub(super) fn is_handshaking(&self) -> bool {
         self.phase == Phase::Opening || self.phase == Phase::Flushing && self.awaits_peer
     }
 
@@ -417,7 +417,7 @@ impl State {
     /// Whether a part of a handshake can be decoded now.
     pub(super) fn has_handshake_to_decode(&self) -> bool {
         let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
-        self.is_shaking_hands()
+        self.is_handshaking()
             && !self.awaits_verdict
             && self.dues.is_empty() // what this side writes may end it
             && self.inbox.is_worth_decoding(buffered)
@@ -425,7 +425,7 @@ impl State {
 
     /// Whether the layer may unseal more of a handshake.
     pub(super) fn may_unseal_handshake(&self) -> bool {
-        self.layer_waits && self.is_shaking_hands() && !self.awaits_verdict && self.dues.is_empty()
+        self.layer_waits && self.is_handshaking() && !self.awaits_verdict && self.dues.is_empty()
     }
 
     /// Whether messages are delivered in this phase.

@@ -357,11 +357,11 @@ fn who_is_not_to_be_trusted_is_named<R: TestRuntime>() {
         let reason = refused(&server, tls).await;
         assert_eq!(
             reason.to_string(),
-            "TLS: the peer's certificate is not accepted: nobody who is trusted has signed it"
+            "TLS: the peer's certificate is not accepted: it is not signed by a trusted authority"
         );
         assert_eq!(
             closed::<R>(&served).await,
-            "on_close: TLS: the peer refused: it does not trust who signed this end's certificate"
+            "on_close: TLS: the peer refused: it does not trust the issuer of this end's certificate"
         );
         let tls = ClientTls::builder().roots_pem(world.authority.pem()).build().unwrap();
         let reason = refused(&server, tls).await;
@@ -404,7 +404,10 @@ fn certificates_of_clients_are_asked_for<R: TestRuntime>() {
                 clients.push(client_tls(&world));
             } else {
                 let reason = refused(&server, client_tls(&world)).await;
-                assert_eq!(reason.to_string(), "TLS: the peer refused: it wants a certificate of this end");
+                assert_eq!(
+                    reason.to_string(),
+                    "TLS: the peer refused: it requires a certificate from this end"
+                );
             }
             assert!(matches!(tls_error(&refused(&server, with(&stranger)).await), TlsError::Refused(_)));
             for tls in clients {

@@ -247,7 +247,7 @@ fn a_certificate_of_an_authority_is_named_as_such() {
     assert!(pair.run_until_closed(secs(1)));
     assert_eq!(
         pair.a.close_reason().unwrap().to_string(),
-        "TLS: the peer's certificate is not accepted: it is that of an authority (CA:TRUE), which can only sign others"
+        "TLS: the peer's certificate is not accepted: it is a CA certificate (CA:TRUE), which can only sign others"
     );
 }
 

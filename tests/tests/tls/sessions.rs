@@ -154,7 +154,7 @@ fn a_peer_that_is_not_to_be_trusted_is_told_so_and_named() {
     let strangers = Authority::new("strangers");
     let config_of = |signed: &Signed| server_config(signed, &rustls::version::TLS13);
     let cases = [
-        ("localhost", config_of(&strangers.sign(&["localhost"])), "nobody who is trusted has signed it"),
+        ("localhost", config_of(&strangers.sign(&["localhost"])), "it is not signed by a trusted authority"),
         ("localhost", config_of(&world.authority.sign_expired(&["localhost"])), "it has expired"),
         ("example.org", world.server_config(), "it is not for example.org but for"),
     ];
@@ -182,7 +182,7 @@ fn a_client_without_the_certificate_that_is_demanded_is_refused() {
     // With TLS 1.3 the client is done before the server has seen that nothing comes.
     assert_eq!(
         pair.a.close_reason().unwrap().to_string(),
-        "TLS: the peer refused: it wants a certificate of this end"
+        "TLS: the peer refused: it requires a certificate from this end"
     );
     assert!(told(&pair.b).iter().all(|told| !told.starts_with("Open")));
 

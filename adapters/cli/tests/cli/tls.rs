@@ -84,11 +84,11 @@ fn a_server_that_nobody_trusted_has_signed() {
     for url in URLS {
         let mut server = serve(url, &certificates, &["--stats"]);
         let problem =
-            "TLS: the peer's certificate is not accepted: nobody who is trusted has signed it (see --ca)";
+            "TLS: the peer's certificate is not accepted: it is not signed by a trusted authority (see --ca)";
         let done = connect(&server.url, &others.trusted()).failed(1, problem);
         assert_eq!(done.err, format!("getty: {}: {problem}\n", server.url));
         server.wait_for_stats(
-            "errors 1 (last: TLS: the peer refused: it does not trust who signed this end's certificate)",
+            "errors 1 (last: TLS: the peer refused: it does not trust the issuer of this end's certificate)",
         );
         // At once: nothing is measured.
         let args = [&["bench", "--duration", "1000", &server.url][..], &others.trusted()].concat();
@@ -120,16 +120,16 @@ fn certificates_of_clients() {
         let mut server = serve(url, &certificates, &["--client-ca", &certificates.ca, "--stats"]);
         comes_back(&server.url, &certificates.client());
         connect(&server.url, &certificates.trusted())
-            .failed(1, "TLS: the peer refused: it wants a certificate of this end (see --cert)");
+            .failed(1, "TLS: the peer refused: it requires a certificate from this end (see --cert)");
         server.wait_for_stats("errors 1 (last: TLS: peer sent no certificates)");
         let mut stranger = others.client();
         stranger[1] = &certificates.ca;
         connect(&server.url, &stranger).failed(
             1,
-            "TLS: the peer refused: it does not trust who signed this end's certificate (see --cert)",
+            "TLS: the peer refused: it does not trust the issuer of this end's certificate (see --cert)",
         );
         server.wait_for_stats(
-            "(last: TLS: the peer's certificate is not accepted: nobody who is trusted has signed it)",
+            "(last: TLS: the peer's certificate is not accepted: it is not signed by a trusted authority)",
         );
     }
 }
@@ -152,7 +152,7 @@ fn a_signal_renews_the_certificate() {
         };
         goes_on("with the old one\n");
         certificates.make();
-        connect(&server.url, &certificates.trusted()).failed(1, "nobody who is trusted has signed it");
+        connect(&server.url, &certificates.trusted()).failed(1, "it is not signed by a trusted authority");
         assert_eq!(renewed(), "getty: the certificate was reloaded\n");
         comes_back(&server.url, &certificates.trusted());
         goes_on("still\n");
@@ -352,7 +352,7 @@ fn a_load_of_a_client_with_a_certificate() {
     let bench = ["--warmup", "0", "--connections", "5", &server.url];
     load(0.1, &[&bench[..], &certificates.client()].concat()).succeeded();
     load(0.1, &[&bench[..], &certificates.trusted()].concat())
-        .failed(1, "it wants a certificate of this end (see --cert)");
+        .failed(1, "it requires a certificate from this end (see --cert)");
 }
 
 #[test]
