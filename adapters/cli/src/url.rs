@@ -424,9 +424,9 @@ mod tests {
             ("ws://::1:80/", "must be in brackets: expected ws://[::1]:PORT"),
             ("ws://me@h:1/", "unexpected \"@h:1\" in a ws URL"),
             ("ws://h:1#part", "unexpected \"#part\" in a ws URL"),
-            ("ws://h:1/path#part", "no fragment"),
+            ("ws://h:1/path#part", "have a fragment"),
             ("ws://h:1/a b", "percent-encode"),
-            ("ws://h*:1/", "is no host"),
+            ("ws://h*:1/", "is not a valid host"),
         ] {
             let error = text.parse::<Url>().unwrap_err();
             assert!(error.contains(problem), "{text}: {error}");

@@ -1,38 +1,38 @@
-//! Close codes and frames, and how a peer breaks the protocol: RFC 6455 section 7.
+//! Close codes and frames (RFC 6455 section 7), and violations of the protocol.
 
 use std::fmt;
 
-/// The largest payload of a control frame, RFC 6455 section 5.5.
+/// The largest payload of a control frame (RFC 6455 section 5.5).
 pub(crate) const MAX_CONTROL: usize = 125;
 
-/// Why an endpoint closes: the code of a close frame, RFC 6455 section 7.4.
+/// The code of a close frame (RFC 6455 section 7.4).
 ///
-/// Only codes that may stand in a frame: 1000 to 1003, 1007 to 1014, and 3000 to 4999, of which 3000 to 3999 are
-/// registered by libraries and 4000 to 4999 are free for applications.
+/// Only codes that are allowed in a frame: 1000 to 1003, 1007 to 1014, and 3000 to 4999. Libraries register
+/// 3000 to 3999; 4000 to 4999 are free for applications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// 1000: the purpose of the connection is fulfilled.
+    /// 1000: the connection has served its purpose.
     pub const NORMAL: CloseCode = CloseCode(1000);
-    /// 1001: the endpoint goes away; a server shuts down, a page is left.
+    /// 1001: the endpoint is going away, since a server shuts down or a page is left.
     pub const GOING_AWAY: CloseCode = CloseCode(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL: CloseCode = CloseCode(1002);
-    /// 1003: data of a kind that the endpoint does not take, such as text where it expects binary.
+    /// 1003: the endpoint does not accept this kind of data, such as text where it expects binary.
     pub const UNSUPPORTED: CloseCode = CloseCode(1003);
-    /// 1007: data that is not what its kind says, such as text that is not UTF-8.
+    /// 1007: the data contradicts its kind, such as text that is not UTF-8.
     pub const INVALID_DATA: CloseCode = CloseCode(1007);
-    /// 1008: a message against the endpoint's policy.
+    /// 1008: a message violates the endpoint's policy.
     pub const POLICY: CloseCode = CloseCode(1008);
-    /// 1009: a message that is too big.
+    /// 1009: a message is too big.
     pub const TOO_BIG: CloseCode = CloseCode(1009);
     /// 1010: the server did not agree to an extension that the client needs.
     pub const EXTENSION: CloseCode = CloseCode(1010);
     /// 1011: the server failed.
     pub const INTERNAL: CloseCode = CloseCode(1011);
 
-    /// The code `code`, unless it may not stand in a frame.
+    /// Returns the code, unless it is not allowed in a frame.
     pub const fn new(code: u16) -> Option<Self> {
         match code {
             1000..=1003 | 1007..=1014 | 3000..=4999 => Some(CloseCode(code)),
@@ -45,7 +45,7 @@ impl CloseCode {
         self.0
     }
 
-    /// Whether it says that all went well: 1000 or 1001.
+    /// Whether it reports a regular close: 1000 or 1001.
     pub fn is_clean(self) -> bool {
         self <= CloseCode::GOING_AWAY
     }
@@ -57,23 +57,24 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// What a close frame says.
+/// The content of a close frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseFrame {
-    /// Why. A frame need not say so; none stands for the code 1005 of interfaces that need a number.
+    /// The code. A frame need not have one; interfaces that require a number use 1005 then.
     pub code: Option<CloseCode>,
-    /// The same for people, or nothing.
+    /// A reason for people to read; may be empty.
     pub reason: Box<str>,
 }
 
 impl CloseFrame {
-    /// A frame with `code` and `reason`, of which the first 123 bytes fit (it is cut between two characters).
+    /// Makes a frame of `code` and `reason`. The reason is cut after at most 123 bytes, between two
+    /// characters.
     pub fn new(code: CloseCode, reason: &str) -> Self {
         CloseFrame { code: Some(code), reason: fitting(reason).into() }
     }
 
-    /// What a received frame says.
+    /// Reads the payload of a received frame.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, ProtocolError> {
         let Some((code, reason)) = payload.split_first_chunk::<2>() else {
             return match payload.len() {
@@ -96,7 +97,7 @@ impl CloseFrame {
     }
 }
 
-/// As much of a reason as fits a frame.
+/// The part of a reason that fits a frame.
 fn fitting(reason: &str) -> &str {
     let fits = MAX_CONTROL - size_of::<u16>();
     let end = (0..=reason.len().min(fits)).rev().find(|&end| reason.is_char_boundary(end));
@@ -113,14 +114,13 @@ impl fmt::Display for CloseFrame {
     }
 }
 
-/// How a peer broke the WebSocket protocol, or a limit of this end. It is told with [`code`](Self::code).
+/// A violation of the WebSocket protocol, or of a limit of this end, by the peer. The close frame reports its
+/// [`code`](Self::code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
     /// RFC 6455 section 5.2.
-    #[error(
-        "reserved bits {bits:#05b} are set: no extension that uses them was agreed on, or not for this frame"
-    )]
+    #[error("reserved bits {bits:#05b} are set, which no negotiated extension allows in this frame")]
     ReservedBits {
         /// RSV1 is 4, RSV2 2, RSV3 1.
         bits: u8,
@@ -128,13 +128,13 @@ pub enum ProtocolError {
     /// RFC 6455 section 5.2.
     #[error("opcode {opcode} is reserved")]
     Opcode {
-        /// What came.
+        /// The received opcode.
         opcode: u8,
     },
-    /// RFC 6455 section 5.1: a server takes masked frames only.
+    /// RFC 6455 section 5.1: a server accepts masked frames only.
     #[error("a frame from the client is not masked")]
     NotMasked,
-    /// RFC 6455 section 5.1: a client takes unmasked frames only.
+    /// RFC 6455 section 5.1: a client accepts unmasked frames only.
     #[error("a frame from the server is masked")]
     Masked,
     /// RFC 6455 section 5.5.
@@ -152,44 +152,44 @@ pub enum ProtocolError {
     /// RFC 6455 section 5.2: the top bit of a 64-bit length must be 0.
     #[error("a length has more than 63 bits")]
     NegativeLength,
-    /// Past [`Config::max_frame`](crate::Config::max_frame).
+    /// Over [`Config::max_frame`](crate::Config::max_frame).
     #[error("a frame of {bytes} bytes is larger than the limit of {limit} (Config::max_frame)")]
     FrameTooLarge {
-        /// The payload that its header announces.
+        /// The payload that the frame's header announces.
         bytes: u64,
         /// The limit.
         limit: usize,
     },
-    /// Past [`Config::max_message`](crate::Config::max_message).
+    /// Over [`Config::max_message`](crate::Config::max_message).
     #[error("a message is larger than the limit of {limit} bytes (Config::max_message)")]
     MessageTooLarge {
         /// The limit.
         limit: usize,
     },
     /// More than 1024 frames in a message, and more than one for each 32 bytes of it.
-    #[error("a message of {bytes} bytes comes in {fragments} fragments or more")]
+    #[error("a message of {bytes} bytes has {fragments} or more fragments")]
     Fragments {
-        /// How many there were.
+        /// The number of fragments so far.
         fragments: u64,
-        /// What they brought.
+        /// The number of bytes in them.
         bytes: u64,
     },
     /// RFC 6455 section 5.4.
     #[error("a continuation without a message to continue")]
     NothingToContinue,
     /// RFC 6455 section 5.4.
-    #[error("a new message before the last fragment of the one before")]
+    #[error("a new message began before the last fragment of the previous one")]
     Interleaved,
     /// RFC 6455 section 8.1.
     #[error("a text message is not UTF-8")]
     Utf8,
     /// RFC 6455 section 5.5.1.
-    #[error("a close frame of one byte: expected none, or a code of two")]
+    #[error("a close frame has one byte: expected none, or a code of two")]
     CloseLength,
     /// RFC 6455 section 7.4.
-    #[error("close code {code} may not stand in a frame")]
+    #[error("close code {code} is not allowed in a frame")]
     CloseCode {
-        /// What came.
+        /// The received code.
         code: u16,
     },
     /// RFC 6455 section 5.5.1.
@@ -200,29 +200,29 @@ pub enum ProtocolError {
     Deflate,
     /// A compressed message has more final blocks (RFC 7692 section 7.2.3.4) than 16 plus one for each 32
     /// bytes.
-    #[error("a compressed message of {bytes} bytes has {blocks} final blocks or more")]
+    #[error("a compressed message of {bytes} bytes has {blocks} or more final blocks")]
     FinalBlocks {
-        /// How many there were.
+        /// The number of final blocks so far.
         blocks: u64,
         /// The compressed bytes up to the last of them.
         bytes: u64,
     },
-    /// The session carries the packages of a codec, and those are binary.
-    #[error("a text message where binary ones are expected")]
+    /// The session carries codec frames, which are binary.
+    #[error("a text message came where binary ones are expected")]
     Text,
-    /// The session carries the frames of a codec, and that expects text.
+    /// The session carries codec frames in text messages.
     #[error("a binary message where text is expected")]
     Binary,
-    /// The session carries the packages of a codec, one per message.
-    #[error("a message of {bytes} bytes does not hold exactly one package of the codec")]
+    /// The session carries codec frames, one in each message.
+    #[error("a message of {bytes} bytes does not contain exactly one codec frame")]
     Package {
-        /// Its size.
+        /// Size of the message in bytes.
         bytes: usize,
     },
 }
 
 impl ProtocolError {
-    /// What the peer is told.
+    /// The code of the close frame that reports it.
     pub fn code(&self) -> CloseCode {
         match self {
             Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,

@@ -1,4 +1,4 @@
-//! How a session is closed, and why it ended.
+//! Closing a session, and the reasons why one ends.
 
 #[cfg(feature = "websocket")]
 mod frame;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::deadline::{Deadline, Idle};
 
-/// How to close a session, and why.
+/// The way to close a session, and the reason.
 #[derive(Debug, Clone)]
 pub struct Close {
     pub(crate) graceful: bool,
@@ -36,10 +36,10 @@ impl Close {
         }
     }
 
-    /// Sends what was accepted for sending, half-closes, then reads and drops what still comes until the
-    /// peer has ended its side too, all within [`Config::close_timeout`](crate::Config::close_timeout).
+    /// Sends what was accepted for sending, half-closes, then reads and drops input until the peer ends its
+    /// side too. [`Config::close_timeout`](crate::Config::close_timeout) limits all of it.
     ///
-    /// Received messages that were not delivered yet are dropped; see [`with_drain`](Self::with_drain).
+    /// Received messages that were not delivered are dropped; see [`with_drain`](Self::with_drain).
     pub fn graceful() -> Self {
         Close::new(true, None)
     }
@@ -49,7 +49,7 @@ impl Close {
         Close::new(false, None)
     }
 
-    /// Closes gracefully because nothing moved: the close reason is the timeout.
+    /// Closes gracefully because nothing moved. The close reason is the timeout.
     pub fn idle(idle: Idle) -> Self {
         let deadline = match idle {
             Idle::Read => Deadline::IdleRead,
@@ -59,23 +59,23 @@ impl Close {
         Close::new(true, Some(CloseReason::Timeout(deadline)))
     }
 
-    /// Closes gracefully because the listener does not want the session.
+    /// Closes gracefully because the listener refuses the session.
     pub fn refuse(error: Arc<dyn Error + Send + Sync>) -> Self {
         Close::new(true, Some(CloseReason::Refused(error)))
     }
 
-    /// Ends at once: it is not open yet, and a newer session needs its place.
+    /// Ends at once because the session is not open yet and a newer session needs its place.
     pub fn displaced() -> Self {
         Close::new(false, Some(CloseReason::Displaced))
     }
 
-    /// Ends because a callback of the listener panicked: at once, but for a close frame where the protocol has one
-    /// (WebSocket: 1011) and the transport takes it.
+    /// Ends because a callback of the listener panicked: at once, except for a close frame if the protocol
+    /// has one (WebSocket: 1011) and the transport takes it.
     pub fn panicked() -> Self {
         Close::new(false, Some(CloseReason::Panicked))
     }
 
-    /// Tells a WebSocket peer why, in the close frame; other protocols ignore it. Without, the code is 1000, or what
+    /// Sets the close frame for a WebSocket peer; other protocols ignore it. By default the code is 1000 or
     /// fits the reason.
     #[cfg(feature = "websocket")]
     #[must_use]
@@ -84,17 +84,17 @@ impl Close {
         self
     }
 
-    /// Whether it is graceful, whether it drains, and why.
+    /// Whether to close gracefully, whether to drain, and the reason.
     pub(crate) fn into_parts(self) -> (bool, bool, Option<CloseReason>) {
         (self.graceful, self.drain, self.reason)
     }
 
-    /// Whether what was accepted for sending is still sent.
+    /// Whether messages accepted for sending are still sent.
     pub fn is_graceful(&self) -> bool {
         self.graceful
     }
 
-    /// Before all else, delivers the whole messages that are already here; they may still be answered.
+    /// First delivers the whole messages that were already received. They may still be replied to.
     ///
     /// Nothing more is read. A paused session delivers nothing, so its messages are dropped.
     #[must_use]

@@ -1,4 +1,4 @@
-//! [`CloseReason`]: who ended a session, and why.
+//! [`CloseReason`]: the reason why a session ended.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::error::{DecoderFault, IoFailure};
 #[cfg(feature = "websocket")]
 use crate::upgrade::HandshakeError;
 
-/// Why a session is over: who ended it, and why.
+/// The reason why a session ended, and the side that ended it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -23,7 +23,7 @@ pub enum CloseReason {
     /// The peer ended its stream.
     #[error("closed by the peer{}", if *.mid_frame { ": something was cut off" } else { "" })]
     Eof {
-        /// Whether something was cut off: a frame, an opening handshake, or (WebSocket) the close frame is missing.
+        /// Whether a frame or an opening handshake was cut off or (WebSocket) the close frame is missing.
         mid_frame: bool,
     },
     /// The peer closed with a close frame.
@@ -44,25 +44,26 @@ pub enum CloseReason {
     /// The listener refused the session when it opened.
     #[error("refused by the listener: {0}")]
     Refused(Arc<dyn Error + Send + Sync>),
-    /// What the peer sent can't be decoded.
+    /// The peer sent bytes that can't be decoded.
     #[error("codec: {0}")]
     Codec(Arc<dyn Error + Send + Sync>),
     /// The decoder broke its contract, or would need more memory than allowed.
     #[error("codec: {0}")]
     Decoder(#[from] DecoderFault),
-    /// Another peer took the place of this one, which was active the longest time ago (datagrams;
+    /// Another peer took the place of this one, which had been inactive the longest (datagrams;
     /// [`PeerLimits::max_peers`](crate::datagram::PeerLimits::max_peers)).
-    #[error("there was no room for it any more (PeerLimits::max_peers)")]
+    #[error("evicted to make room for another peer (PeerLimits::max_peers)")]
     Evicted,
-    /// It was not open yet, and a newer session took its place: the server had as many opening sessions, or
-    /// sessions in all, as it takes (`ServerLimits::max_opening` and `max_sessions` of the driver), or the
-    /// system had no descriptor left.
+    /// A newer session took the place of this one, which was not open yet. The server had reached its limit
+    /// of opening sessions or of all sessions (`ServerLimits::max_opening` and `max_sessions` of the driver),
+    /// or the system had no descriptor left.
     #[error("a newer session took its place before it was open (ServerLimits::max_opening, max_sessions)")]
     Displaced,
-    /// A callback of the listener panicked, or the codec did.
+    /// A callback of the listener, or the codec, panicked.
     #[error("the listener or the codec panicked")]
     Panicked,
-    /// The layer below the protocol failed, such as TLS: the peer is not to be trusted, broke its rules, or cut it off.
+    /// The layer below the protocol (such as TLS) failed: the peer is not trusted, broke the layer's rules or
+    /// cut it off.
     #[error("{0}")]
     Layer(Arc<dyn Error + Send + Sync>),
     /// The transport failed.
@@ -71,7 +72,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// Whether the session ended as one of the two sides wished, with nothing cut off.
+    /// Whether one of the two sides closed the session and nothing was cut off.
     pub fn is_clean(&self) -> bool {
         match self {
             CloseReason::Local { flushed: true } | CloseReason::Eof { mid_frame: false } => true,

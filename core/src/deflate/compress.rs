@@ -1,24 +1,24 @@
-//! [`Compressor`]: messages to DEFLATE data.
+//! [`Compressor`]: compresses messages to DEFLATE data.
 
 use bytes::{BufMut, BytesMut};
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::TAIL;
 
-/// The most that one call of the compressor can put out; what follows takes another call.
+/// The largest output of one call of the compressor. More output takes more calls.
 const MAX_ROOM: usize = 16 * 1024;
 
-/// Added to the room that is guessed from the input, so that a small message takes one call even if it grows.
+/// Added to the room estimated from the input, so that a small message takes one call even if it grows.
 const SPARE_ROOM: usize = 128;
 
-/// What an empty message is: the header of an empty block without compression, whose rest is the tail (RFC 7692
-/// section 7.2.3.6).
+/// An empty message: the header of an empty uncompressed block, whose rest is the tail (RFC 7692 section
+/// 7.2.3.6).
 const EMPTY_MESSAGE: u8 = 0x00;
 
 /// The sending direction: compresses messages, or their fragments, one after another.
 ///
-/// Without context takeover nothing is held between messages: 250 to 380 KB of every idle session are not
-/// worth it. Resetting a compressor takes 1.6 µs. Making one takes 4 µs while the allocator has its memory at
+/// Without context takeover nothing is held between messages, since 250 to 380 KB per idle session would be
+/// too much. Resetting a compressor takes 1.6 µs. Making one takes 4 µs if the allocator has its memory at
 /// hand, 14 to 44 µs in a server whose allocator returns some of it to the system in between, and 100 to 170
 /// µs if all of it comes from the system each time. Compressing 1 KiB takes 2 to 8 µs more.
 #[derive(Debug)]
@@ -30,15 +30,16 @@ pub(crate) struct Compressor {
 }
 
 impl Compressor {
-    /// `window_bits` is 8..=15, `level` 0..=9.
+    /// Makes a compressor. `window_bits` is 8 to 15, `level` 0 to 9.
     pub(crate) fn new(no_context_takeover: bool, window_bits: u8, level: u8) -> Self {
         Compressor { stream: None, no_context_takeover, window_bits, level }
     }
 
-    /// Appends `payload`, the next fragment of a message, compressed to `out`. `last` says that it ends the message.
+    /// Appends `payload`, the next fragment of a message, to `out` in compressed form. `last` marks the end
+    /// of the message.
     ///
-    /// Every fragment is flushed: once it is received, all of it can be decompressed. One that is empty and not the
-    /// last gives nothing.
+    /// Every fragment is flushed, so that all of it can be decompressed once it is received. An empty
+    /// fragment that is not the last writes nothing.
     pub(crate) fn compress(&mut self, payload: &[u8], last: bool, out: &mut BytesMut) {
         if !payload.is_empty() {
             flush(self.stream(), payload, out);
@@ -54,16 +55,16 @@ impl Compressor {
         }
     }
 
-    /// Begins anew, since what was compressed last is not sent: nothing may refer to it. That is legal between any two
-    /// messages.
+    /// Starts afresh, because the last output is not sent and nothing may refer to it. This is legal between
+    /// any two messages.
     pub(crate) fn restart(&mut self) {
         self.stream = None;
     }
 
     fn stream(&mut self) -> &mut Compress {
         self.stream.get_or_insert_with(|| {
-            // zlib has no window of 8 bits. Its window of 9 does for one: it refers at most 512 - 262 bytes back,
-            // as it keeps as many in store as the longest match and its look-ahead can take.
+            // zlib has no window of 8 bits, but its window of 9 serves as one: it refers back at most 512 -
+            // 262 bytes, since it reserves the longest match and its look-ahead.
             let window_bits = self.window_bits.clamp(9, 15);
             Compress::new_with_window_bits(Compression::new(self.level.min(9).into()), false, window_bits)
         })
@@ -77,14 +78,14 @@ fn flush(stream: &mut Compress, mut payload: &[u8], out: &mut BytesMut) {
         let room = (payload.len() / 2 + SPARE_ROOM).min(MAX_ROOM);
         out.resize(start + room, 0);
         let (total_in, total_out) = (stream.total_in(), stream.total_out());
-        // It fails only with a state that is no compressor's.
+        // It fails only if its state is not a compressor's.
         stream
             .compress(payload, &mut out[start..], FlushCompress::Sync)
             .expect("a compressor takes any data");
         let produced = (stream.total_out() - total_out) as usize;
         out.truncate(start + produced);
         payload = &payload[(stream.total_in() - total_in) as usize..];
-        // With room left, there is no more to come.
+        // If there is room left, no more output follows.
         if payload.is_empty() && produced < room {
             return;
         }

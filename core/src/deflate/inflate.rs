@@ -1,41 +1,41 @@
-//! [`Inflater`]: DEFLATE data to messages.
+//! [`Inflater`]: decompresses DEFLATE data to messages.
 
 use bytes::BytesMut;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{LEAST_WORK, TAIL};
 
-/// How much output one call of the decompressor is given room for: four times the input, within these bounds. Room
-/// has to be zeroed, and the buffer grows by this at least.
+/// Bounds of the room for the output of one call, which is four times the input. Room has to be zeroed, and
+/// the buffer grows by at least this much.
 const MIN_ROOM: usize = 256;
 const MAX_ROOM: usize = 16 * 1024;
 
-/// Final blocks that any message may have; each further one takes [`FINAL_BLOCK_BYTES`] bytes of compressed
-/// data. The decompressor begins anew after each, and two bytes are enough for one: a flood of them took 35
-/// to 150 ns a byte, where data takes 10 to 25. A message of several streams has a few of them, or larger
-/// ones.
+/// The number of final blocks that any message may have. Each further one takes [`FINAL_BLOCK_BYTES`] bytes
+/// of compressed data. The decompressor is reset after each final block, and one fits into two bytes: a flood
+/// of them took 35 to 150 ns per byte, where data takes 10 to 25. Messages of several streams have a few
+/// final blocks, or larger ones.
 const FREE_FINAL_BLOCKS: u64 = 16;
 const FINAL_BLOCK_BYTES: u64 = 32;
 
-/// Why a compressed message can't be decompressed. The connection fails: what comes later may refer to it.
+/// Errors of decompressing a message. The connection fails, since later messages may refer to the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InflateError {
-    /// The message is larger than allowed once decompressed. Not more than the limit was decompressed of it.
+    /// The decompressed message is over the limit. It was decompressed up to the limit only.
     #[error("a compressed message is larger than the limit of {limit} bytes once decompressed")]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// It is not DEFLATE data (RFC 1951), or refers to data further back than there is any.
+    /// The data is not DEFLATE (RFC 1951), or refers back beyond its beginning.
     #[error(
         "the compressed data of a message is corrupt: expected DEFLATE data (RFC 1951, RFC 7692 section 7.2.2)"
     )]
     Corrupt,
-    /// It has more final blocks than are allowed: 16, and one for each 32 bytes.
-    #[error("a compressed message of {bytes} bytes has {blocks} final blocks or more")]
+    /// The message has more final blocks than allowed: 16, plus one for each 32 bytes.
+    #[error("a compressed message of {bytes} bytes has {blocks} or more final blocks")]
     FinalBlocks {
-        /// How many there were.
+        /// The number of final blocks so far.
         blocks: u64,
         /// The compressed bytes up to the last of them.
         bytes: u64,
@@ -44,8 +44,8 @@ pub enum InflateError {
 
 /// The receiving direction: decompresses messages, or their fragments, one after another.
 ///
-/// Its window is of 32 KiB, whatever was agreed: zlib-rs has no smaller one. A peer that refers further back than
-/// agreed is thus understood all the same.
+/// Its window is always 32 KiB, since zlib-rs has no smaller one. So data that refers back further than
+/// agreed is accepted.
 #[derive(Debug)]
 pub(crate) struct Inflater {
     stream: Option<Decompress>,
@@ -54,13 +54,13 @@ pub(crate) struct Inflater {
     worked: u64,
 }
 
-/// Counts of the message under way.
+/// Counts of the unfinished message.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
     final_blocks: u64,
     /// Compressed bytes.
     bytes: u64,
-    /// The bytes that they decompressed to.
+    /// Bytes after decompression.
     inflated: u64,
 }
 
@@ -80,19 +80,18 @@ impl Inflater {
         Inflater { stream: None, no_context_takeover, message: Seen::default(), worked: 0 }
     }
 
-    /// The bytes decompressed so far, as [`Work::bytes`](crate::Work::bytes) counts them.
+    /// The work of decompression so far, as [`Work::bytes`](crate::Work::bytes) counts it.
     pub(crate) fn worked(&self) -> u64 {
         self.worked
     }
 
-    /// Appends to `out` what `data`, the next piece of a message, decompresses to. `last` says that it ends the
-    /// message. Pieces may be cut anywhere.
+    /// Decompresses `data`, the next piece of a message, and appends the result to `out`. `last` marks the
+    /// end of the message. Pieces may be cut anywhere.
     ///
-    /// `out` gets at most `limit` bytes long, with a capacity of at most one more than that if it has to grow. After
-    /// an error neither `out` nor the inflater is of any use.
+    /// `out` grows to at most `limit` bytes, with a capacity of at most one byte more if it has to grow.
+    /// After an error, neither `out` nor the inflater can be used.
     ///
-    /// A message that was cut off can't be told from a whole one in every case: zlib does not say whether a block is
-    /// complete.
+    /// A truncated message is not always detected, since zlib does not report whether a block is complete.
     pub(crate) fn inflate(
         &mut self,
         data: &[u8],
@@ -120,7 +119,7 @@ impl Inflater {
     }
 }
 
-/// Inflates `data` to `out`, and counts it in `message`.
+/// Appends decompressed `data` to `out`, and counts it in `message`.
 fn inflate(
     stream: &mut Decompress,
     data: &[u8],
@@ -134,7 +133,7 @@ fn inflate(
     result
 }
 
-/// The same, from `filled` on. The bytes after that are zeroed already, and are room.
+/// Does the same from `filled` on. The bytes after that are zeroed room.
 fn inflate_from(
     stream: &mut Decompress,
     mut data: &[u8],
@@ -160,8 +159,8 @@ fn inflate_from(
         }
         let more = match result {
             Ok(Status::StreamEnd) => {
-                // A block was marked as final, which ends nothing here (RFC 7692 section 7.2.3.4): more may follow,
-                // from the next byte on. Who sends such blocks has no window to refer back to either.
+                // A final block ends nothing here (RFC 7692 section 7.2.3.4): more may follow from the next
+                // byte on. A peer that sends such blocks has no window to refer back to either.
                 message.count_final_block()?;
                 stream.reset(false);
                 false
@@ -173,21 +172,21 @@ fn inflate_from(
             return Ok(());
         }
         if consumed + produced == 0 {
-            // It stands still, with data and room.
+            // No progress, although there is data and room.
             return Err(InflateError::Corrupt);
         }
     }
 }
 
-/// How many bytes may be appended to `out` in one call, at least 1: it has the capacity for them.
+/// The number of bytes, at least 1, that may be appended to `out` in one call. Ensures the capacity for them.
 ///
-/// One byte past the limit is room as well. Only what is written there shows that a message is too large.
+/// One byte beyond the limit counts as room. A message that reaches it is too large.
 fn make_room(out: &mut BytesMut, input: usize, limit: usize) -> usize {
     let allowed = limit.saturating_sub(out.len()).saturating_add(1);
     let wanted = input.saturating_mul(4).clamp(MIN_ROOM, MAX_ROOM).min(allowed);
     if out.len() == out.capacity() && !out.try_reclaim(wanted) {
-        // `reserve` would double the capacity, past the limit. Where doubling comes to the limit, the byte past it is
-        // room as well, so that a message of that size is not copied once more for it.
+        // `reserve` would double the capacity beyond the limit. If doubling reaches the limit, the byte
+        // beyond it is included, so that a message of exactly that size is not copied once more for it.
         let doubled = out.capacity().saturating_mul(2);
         let grown = if doubled < limit { doubled } else { limit.saturating_add(1) }.max(out.len() + wanted);
         let full = std::mem::replace(out, BytesMut::with_capacity(grown));

@@ -1,4 +1,5 @@
-//! DEFLATE (RFC 1951): messages compressed and decompressed one after another, as RFC 7692 section 7.2 has them.
+//! DEFLATE (RFC 1951): compresses and decompresses messages one after another, as RFC 7692 section 7.2
+//! defines.
 
 mod compress;
 mod inflate;
@@ -8,15 +9,14 @@ pub(crate) use inflate::Inflater;
 
 pub use inflate::InflateError;
 
-/// How a sync flush ends. It is the same for every message, so it does not go over the wire (RFC 7692 section 7.2.1).
+/// The end of a sync flush. It is the same for every message, so it is not sent (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// The least that a message counts as in [`Work::bytes`](crate::Work::bytes), in bytes: beginning and ending
-/// one takes as long as decompressing about that many.
+/// The least that a message counts in [`Work::bytes`](crate::Work::bytes): beginning and ending one takes as
+/// long as decompressing about this many bytes.
 pub(crate) const LEAST_WORK: u64 = 16 * 1024;
 
-/// A byte that is compressed counts as this many that are decompressed: compressing takes 4 to 20 times as
-/// long.
+/// The weight of a compressed byte, in decompressed ones: compressing takes 4 to 20 times as long.
 pub(crate) const COMPRESSING: u64 = 4;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn compress(compressor: &mut Compressor, payload: &[u8]) -> Vec<u8> {
     out[6..].to_vec()
 }
 
-/// Inflates a message that comes in pieces of `piece` bytes.
+/// Inflates a message that arrives in pieces of `piece` bytes.
 fn inflate_pieces(
     inflater: &mut Inflater,
     data: &[u8],
@@ -74,7 +74,7 @@ impl Random {
     }
 }
 
-/// Between noise and text: repeats pieces of itself, from near and far.
+/// Makes data between noise and text: it repeats pieces of itself, from near and far.
 fn sample(random: &mut Random, size: usize) -> Vec<u8> {
     let mut sample = Vec::new();
     while sample.len() < size {
@@ -145,7 +145,7 @@ fn rfc_7692_section_7_2_3_4_final_block() {
             assert_eq!(inflate_pieces(&mut inflater, &message, piece, 15).unwrap(), b"HelloHelloHello");
         }
     }
-    // A great many ends of streams, with nothing between them, and as many as a message may have.
+    // Many ends of streams with nothing between them, and as many as a message may have.
     for (blocks, allowed) in [(17, true), (18, false), (100_000, false)] {
         for piece in [1, 2, 3, 200_000] {
             let message = [&b"\x03\x00".repeat(blocks)[..], &[0]].concat();
@@ -234,7 +234,7 @@ fn a_message_compressed_in_fragments_can_be_read_fragment_by_fragment() {
         for no_context_takeover in [false, true] {
             let mut compressor = Compressor::new(no_context_takeover, 12, level);
             let mut inflater = Inflater::new(no_context_takeover);
-            // Fragments may be empty, the first, the last and all of them too.
+            // Fragments may be empty: the first, the last and all of them.
             for fragments in [&[10, 2000, 1][..], &[0, 500, 0], &[0, 0], &[0], &[30_000, 0, 0, 40_000], &[7]]
             {
                 let mut received = BytesMut::new();
@@ -277,7 +277,7 @@ fn a_compressor_refers_no_further_back_than_agreed() {
         for level in 0..=9 {
             let mut compressor = Compressor::new(false, bits, level);
             let mut reference = reference::Inflate::default();
-            // What repeats after `period` bytes, and nowhere nearer.
+            // Data that repeats after `period` bytes, but not nearer.
             for period in
                 [100, 249, 250, 251, 252, 255, 256, 257, 258, 300, 400, 511, 512, 513, 700, 1023, 1024, 1500]
             {
@@ -299,7 +299,7 @@ fn a_compressor_refers_no_further_back_than_agreed() {
     for (bits, farthest) in farthest.into_iter().enumerate().skip(8) {
         assert!(farthest <= 1 << bits, "{farthest} bytes back with {bits} window bits");
     }
-    // Else the above would show nothing.
+    // Otherwise the checks above would prove nothing.
     assert!(farthest[8] > 200 && farthest[10] > 512 && farthest[15] > 16_384, "{farthest:?}");
 }
 
@@ -353,7 +353,7 @@ fn the_limit_counts_what_the_buffer_held_before() {
             Err(InflateError::TooLarge { limit })
         );
     }
-    // Held already more than allowed.
+    // `out` already holds more than allowed.
     let mut out = BytesMut::from(&b"before"[..]);
     assert_eq!(
         Inflater::new(true).inflate(b"\x00", true, &mut out, 5),
@@ -380,7 +380,7 @@ fn corrupt_and_truncated_data_gives_an_error_or_some_message() {
         let data = random.bytes(n);
         let mut inflater = Inflater::new(random.below(2) == 0);
         for _ in 0..2 {
-            // The second time after an error too: that must be safe as well.
+            // The second call follows an error, and must be safe too.
             run(&mut inflater, &data, random.below(20));
         }
     }

@@ -5,14 +5,14 @@ use std::net::Ipv6Addr;
 /// `host[:port]`, as in a `Host` header, an origin and a URL.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Authority<'a> {
-    /// A name, an IPv4 address, or an IPv6 address without the brackets.
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
     pub(crate) host: &'a str,
     pub(crate) port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
-    /// Reads an authority. User names, percent-encoded names and whatever else no browser puts into a `Host`
-    /// header are not taken.
+    /// Reads an authority. Refuses user names, percent-encoded names and everything else that no browser
+    /// sends in a `Host` header.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (host, rest) = match text.strip_prefix('[') {
             Some(text) => {
@@ -34,7 +34,7 @@ impl<'a> Authority<'a> {
         Some(Self { host, port })
     }
 
-    /// Whether the two are the same place, with `default` as the port of one that names none.
+    /// Whether the two are the same place. A missing port counts as `default`.
     pub(crate) fn is_same(self, other: Authority<'_>, default: Option<u16>) -> bool {
         let ipv6 = |host: &str| host.parse::<Ipv6Addr>().ok();
         let same_host = self.host.eq_ignore_ascii_case(other.host)
@@ -43,7 +43,7 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// The port of a URI that names none.
+/// The default port of a scheme.
 pub(crate) fn default_port(scheme: &str) -> Option<u16> {
     const PORTS: [(&str, u16); 4] = [("http", 80), ("ws", 80), ("https", 443), ("wss", 443)];
     PORTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(scheme)).map(|&(_, port)| port)

@@ -1,8 +1,8 @@
-//! [`HttpError`]: how a peer broke HTTP/1.1.
+//! [`HttpError`]: violations of HTTP/1.1.
 
-/// How a head broke the rules of HTTP/1.1 (RFC 9110, RFC 9112), or a limit of this end.
+/// A head that violates HTTP/1.1 (RFC 9110, RFC 9112) or a limit of this end.
 ///
-/// What the peer sent is quoted in part: at most 64 bytes of it.
+/// Text from the peer is quoted up to 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
@@ -12,7 +12,7 @@ pub enum HttpError {
         another protocol?"
     )]
     NotHttp {
-        /// What came first.
+        /// The first byte.
         byte: u8,
     },
     /// A line ended without CR.
@@ -21,60 +21,60 @@ pub enum HttpError {
     /// The head does not end within the limit.
     #[error("the head is longer than the limit of {limit} bytes")]
     HeadTooLong {
-        /// Bytes that a head may have.
+        /// The largest head in bytes.
         limit: usize,
     },
     /// The head has too many headers.
     #[error("the head has more headers than the limit of {limit}")]
     TooManyHeaders {
-        /// Headers that a head may have.
+        /// The largest number of headers.
         limit: usize,
     },
-    /// The head is not what RFC 9112 calls one.
+    /// The head does not follow RFC 9112.
     #[error("the head is malformed: {reason}")]
     Malformed {
-        /// What is wrong with it.
+        /// A description of the fault.
         reason: &'static str,
     },
-    /// Another version of HTTP, or 1.0 where that can't be.
+    /// The peer speaks another version of HTTP, or 1.0 where that is not allowed.
     #[error("expected HTTP/1.1, the peer speaks {found:?}")]
     Version {
-        /// What the peer speaks.
+        /// The peer's version.
         found: String,
     },
-    /// A body is announced where there is none.
+    /// A body is announced where none is allowed.
     #[error("expected no body, but the head has {header}: {found:?}")]
     Body {
         /// The header that announces it.
         header: &'static str,
-        /// Its value.
+        /// The header's value.
         found: String,
     },
-    /// A header that must be there is not.
+    /// A required header is missing.
     #[error("the header {header} is missing")]
     Missing {
-        /// Its name.
+        /// The header's name.
         header: &'static str,
     },
     /// A header that may come only once came again.
     #[error("the header {header} may come only once")]
     Repeated {
-        /// Its name.
+        /// The header's name.
         header: &'static str,
     },
-    /// A header has a value that it can't have.
+    /// A header has an invalid value.
     #[error("the header {header} is {found:?}, expected {expected}")]
     Invalid {
-        /// Its name.
+        /// The header's name.
         header: &'static str,
-        /// Its value.
+        /// The header's value.
         found: String,
-        /// What it may be.
+        /// A description of the valid values.
         expected: &'static str,
     },
 }
 
-/// The start of what a peer sent, for an error.
+/// The start of the peer's text, to be quoted in an error.
 pub(crate) fn excerpt(sent: &[u8]) -> String {
     const MAX: usize = 64;
     let mut text = String::from_utf8_lossy(&sent[..sent.len().min(MAX)]).into_owned();

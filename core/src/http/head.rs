@@ -1,31 +1,31 @@
-//! Where a head ends, and what is in it whatever it is for.
+//! Heads of messages: finding their end, and reading them.
 
 use memchr::memchr;
 
 use super::error::{HttpError, excerpt};
 use super::headers::{Headers, is_token_byte};
 
-/// Headers that a head may have.
+/// The largest number of headers in a head.
 pub(crate) const MAX_HEADERS: usize = 100;
 
-/// Looks for the end of a head that comes in pieces.
+/// Finds the end of a head that arrives in pieces.
 ///
-/// It remembers what it has seen, so that a head that comes byte by byte costs no more than one that comes at
-/// once (CVE-2023-43669 is what happens otherwise).
+/// It remembers how far it has searched, so that a head that arrives byte by byte costs no more than one that
+/// arrives at once (CVE-2023-43669 was such a flaw).
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct HeadScan {
-    /// Bytes that hold no end.
+    /// Bytes searched without finding an end.
     scanned: usize,
 }
 
 impl HeadScan {
-    /// The length of the head at the start of `bytes`, the empty line at its end included; `None` if it has
-    /// not come to its end. `bytes` starts at the same byte in every call.
+    /// Returns the length of the head at the start of `bytes`, including the empty line at its end; `None` if
+    /// it is incomplete. `bytes` starts at the same byte in every call.
     ///
     /// # Errors
     ///
-    /// [`HttpError::NotHttp`] and [`HttpError::BareLineFeed`], as soon as that is plain: a peer
-    /// that has sent all that it has to say need not wait for a timeout to hear it.
+    /// [`HttpError::NotHttp`] and [`HttpError::BareLineFeed`], as soon as they are certain. A peer that has
+    /// nothing more to send then gets its answer without waiting for a timeout.
     pub(crate) fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>, HttpError> {
         match bytes.first() {
             Some(&byte) if !is_token_byte(byte) => return Err(HttpError::NotHttp { byte }),
@@ -46,16 +46,16 @@ impl HeadScan {
     }
 }
 
-/// A request as RFC 9112 has it.
+/// The head of a request (RFC 9112).
 pub(crate) struct RequestHead<'a> {
-    /// HTTP/1.1, and not 1.0.
+    /// Whether the version is 1.1; otherwise it is 1.0.
     pub(crate) http_1_1: bool,
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
     pub(crate) headers: Headers,
 }
 
-/// A response as RFC 9112 has it.
+/// The head of a response (RFC 9112).
 pub(crate) struct ResponseHead<'a> {
     pub(crate) http_1_1: bool,
     pub(crate) status: u16,
@@ -87,7 +87,7 @@ pub(crate) fn read_response(head: &[u8]) -> Result<ResponseHead<'_>, HttpError> 
     Ok(ResponseHead { http_1_1: minor == 1, status, reason, headers: received(response.headers) })
 }
 
-/// The value of a header that may come only once.
+/// The value of a header that may come at most once.
 pub(crate) fn at_most_one<'a>(
     headers: &'a Headers,
     header: &'static str,
@@ -98,14 +98,14 @@ pub(crate) fn at_most_one<'a>(
     }
 }
 
-/// The value of a header that must come once.
+/// The value of a header that must come exactly once.
 pub(crate) fn exactly_one<'a>(headers: &'a Headers, header: &'static str) -> Result<&'a str, HttpError> {
     at_most_one(headers, header)?.ok_or(HttpError::Missing { header })
 }
 
 const INCOMPLETE: HttpError = HttpError::Malformed { reason: "it does not end where it should" };
 
-/// Checks what httparse forgives: empty lines before the head and line ends without CR.
+/// Refuses what httparse accepts: empty lines before the head, and line ends without CR.
 fn check_lines(head: &[u8]) -> Result<(), HttpError> {
     match HeadScan::default().find(head)? {
         Some(length) if length == head.len() => Ok(()),
@@ -113,7 +113,7 @@ fn check_lines(head: &[u8]) -> Result<(), HttpError> {
     }
 }
 
-/// Checks that httparse took the whole of `head`. `version` finds the version in the first line.
+/// Checks that httparse parsed the whole of `head`. `version` finds the version in the first line.
 fn check_parsed(
     parsed: httparse::Result<usize>,
     head: &[u8],
@@ -135,13 +135,13 @@ fn check_parsed(
             }
         }
         Err(httparse::Error::HeaderName) => {
-            "a header's name has a character that it can't have, or a space before or behind it"
+            "a header name has an invalid character, or a space before or after it"
         }
-        Err(httparse::Error::HeaderValue) => "a header's value has a control character",
+        Err(httparse::Error::HeaderValue) => "a header value has a control character",
         Err(httparse::Error::NewLine) => "a line does not end with CR LF",
-        Err(httparse::Error::Token) => "the first line is no request: expected \"GET /path HTTP/1.1\"",
+        Err(httparse::Error::Token) => "the first line is not a request: expected \"GET /path HTTP/1.1\"",
         Err(httparse::Error::Status) => {
-            "the first line is no status line: expected \"HTTP/1.1 101 Switching Protocols\""
+            "the first line is not a status line: expected \"HTTP/1.1 101 Switching Protocols\""
         }
     };
     Err(HttpError::Malformed { reason })
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    /// CVE-2023-43669: each byte is looked at once, however many pieces a head comes in.
+    /// CVE-2023-43669: each byte is searched once, however many pieces a head arrives in.
     #[test]
     fn a_head_is_not_scanned_again() {
         let wire = [b"GET / HTTP/1.1\r\nA: ".as_slice(), &[b'a'; 10_000]].concat();

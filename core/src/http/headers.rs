@@ -1,4 +1,4 @@
-//! Header fields: those that came, and those to be sent.
+//! Header fields, received and to be sent.
 
 use std::fmt;
 use std::str;
@@ -7,10 +7,10 @@ use bytes::BytesMut;
 
 use crate::hidden::Hidden;
 
-/// The headers of a request or a response, in the order in which they came.
+/// The headers of a request or a response, in the order received.
 ///
-/// Names are compared without regard to case. Values are without the spaces around them, and free of control
-/// characters other than tabs; bytes above 127 can be anything, and need not be UTF-8.
+/// Names are compared without regard to case. Values have no surrounding spaces and no control characters
+/// except tabs. Bytes above 127 can be anything, and need not be UTF-8.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     fields: Vec<Field>,
@@ -23,22 +23,22 @@ struct Field {
 }
 
 impl Headers {
-    /// The first value of that name, if there is one and it is UTF-8.
+    /// The first value of this name, if there is one and it is UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next().and_then(|value| str::from_utf8(value).ok())
     }
 
-    /// All values of that name, in order.
+    /// All values of this name, in order.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// All names and values, in order. Names are as they came, in any case.
+    /// All names and values, in order. The case of names is as received.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields.iter().map(|field| (&*field.name, &*field.value))
     }
 
-    /// Whether `token` is in one of the comma-separated lists of that name. Tokens are compared without
+    /// Whether `token` is in one of the comma-separated lists of this name. Tokens are compared without
     /// regard to case.
     pub fn contains_token(&self, name: &str, token: &str) -> bool {
         self.all(name)
@@ -46,8 +46,8 @@ impl Headers {
             .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// Adds a header to send. What it refuses is all that could make a message say something else than was
-    /// meant: line ends and other control characters, and headers that `is_owned` by the protocol.
+    /// Adds a header to send. Refuses everything that could change the meaning of a message: line ends and
+    /// other control characters, and headers that `is_owned` by the protocol.
     pub(crate) fn push(
         &mut self,
         name: &str,
@@ -65,7 +65,7 @@ impl Headers {
         Ok(())
     }
 
-    /// Adds a header that came, which is well-formed.
+    /// Adds a received header, which is well-formed.
     pub(crate) fn push_received(&mut self, name: &str, value: &[u8]) {
         self.fields.push(Field { name: name.into(), value: value.into() });
     }
@@ -77,8 +77,8 @@ impl Headers {
     }
 }
 
-/// Hides the values of headers that hold secrets: `Authorization`, `Cookie`, `Set-Cookie`, and others whose
-/// names suggest it.
+/// Hides the values of secret headers: `Authorization`, `Cookie`, `Set-Cookie`, and others with similar
+/// names.
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
@@ -93,7 +93,7 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Whether the name suggests that the header holds a secret. Browsers can send a token as a sub-protocol only.
+/// Whether the name suggests a secret. Browsers can send a token only as a sub-protocol.
 fn is_secret(name: &str) -> bool {
     const PARTS: [&str; 10] =
         ["auth", "cookie", "credential", "key", "passw", "secret", "session", "signature", "token", "ticket"];
@@ -101,30 +101,30 @@ fn is_secret(name: &str) -> bool {
     name == "sec-websocket-protocol" || PARTS.iter().any(|part| name.contains(part))
 }
 
-/// Why a header can't be sent.
+/// Errors of adding a header to send.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The name is no token (RFC 9110 section 5.1).
-    #[error("{name:?} is no header name: expected letters, digits and !#$%&'*+-.^_`|~")]
+    /// The name is not a token (RFC 9110 section 5.1).
+    #[error("{name:?} is not a header name: expected letters, digits and !#$%&'*+-.^_`|~")]
     Name {
         /// The name.
         name: String,
     },
     /// The value has a control character.
     #[error(
-        "the value of the header {name} has a control character, {byte:#04x} at byte {at}: expected text in \
-        one line"
+        "the value of the header {name} has a control character, {byte:#04x} at byte {at}: expected one \
+        line of text"
     )]
     Value {
         /// The header's name.
         name: String,
         /// The control character.
         byte: u8,
-        /// Where in the value it is.
+        /// Its position in the value.
         at: usize,
     },
-    /// The header is one that the protocol sets, or one that must not be there.
+    /// The protocol sets this header, or does not allow it.
     #[error("the header {name} belongs to the protocol: leave it out, or use the method that sets it")]
     Owned {
         /// The header's name.
@@ -132,17 +132,17 @@ pub enum HeaderError {
     },
 }
 
-/// The elements of all comma-separated lists of that name.
+/// The elements of all comma-separated lists of this name.
 pub(crate) fn elements<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
     headers.all(name).filter_map(|value| str::from_utf8(value).ok()).flat_map(list)
 }
 
-/// The elements of a comma-separated list. Empty ones are none (RFC 9110 section 5.6.1.2).
+/// The elements of a comma-separated list. Empty ones are skipped (RFC 9110 section 5.6.1.2).
 pub(crate) fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(|element| element.trim_matches([' ', '\t'])).filter(|element| !element.is_empty())
 }
 
-/// The values of that name that are lists of something.
+/// The values of this name that are non-empty lists.
 pub(crate) fn lists<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
     headers
         .all(name)
@@ -150,7 +150,7 @@ pub(crate) fn lists<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item 
         .filter(|value| list(value).next().is_some())
 }
 
-/// Whether it is a token (RFC 9110 section 5.6.2).
+/// Whether `text` is a token (RFC 9110 section 5.6.2).
 pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_token_byte)
 }
@@ -159,7 +159,7 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether `value` can be sent as the value of the header `name`.
+/// Checks that `value` can be sent as the value of the header `name`.
 pub(crate) fn check_value(name: &str, value: &str) -> Result<(), HeaderError> {
     match value.bytes().enumerate().find(|&(_, byte)| byte.is_ascii_control() && byte != b'\t') {
         Some((at, byte)) => Err(HeaderError::Value { name: name.to_owned(), byte, at }),
@@ -167,7 +167,7 @@ pub(crate) fn check_value(name: &str, value: &str) -> Result<(), HeaderError> {
     }
 }
 
-/// Writes one line of a head.
+/// Writes one header line.
 pub(crate) fn put_header(out: &mut BytesMut, name: &str, value: impl AsRef<[u8]>) {
     for part in [name.as_bytes(), b": ", value.as_ref(), b"\r\n"] {
         out.extend_from_slice(part);

@@ -1,7 +1,7 @@
-//! HTTP/1.1 (RFC 9110, RFC 9112): heads of requests and responses, read and written.
+//! HTTP/1.1 (RFC 9110, RFC 9112): reading and writing the heads of requests and responses.
 //!
-//! Functions over whole heads, without state. A head ends where [`HeadScan`] says so; reading one is strict,
-//! because a reader that forgives and a proxy that does not see two different requests in the same bytes.
+//! Functions over whole heads, without state. [`HeadScan`] finds the end of a head. Reading is strict: a
+//! lenient reader behind a strict proxy would see a different request in the same bytes.
 
 pub(crate) mod authority;
 pub(crate) mod body;

@@ -1,4 +1,4 @@
-//! How a server accepts an upgrade.
+//! [`Accept`]: a server's acceptance of an upgrade.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,8 @@ use super::request::Request;
 use crate::http::headers::put_header;
 use crate::http::{HeaderError, Headers};
 
-/// What a server adds to the acceptance of an upgrade: a sub-protocol and headers. Nothing by default.
+/// The acceptance of an upgrade, with an optional sub-protocol and additional headers. The default has
+/// neither.
 ///
 /// ```
 /// use getty_core::websocket::Accept;
@@ -25,19 +26,19 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts without a sub-protocol and without headers of one's own.
+    /// Accepts without a sub-protocol and additional headers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Chooses a sub-protocol, one of [`Request::protocols`]; another can't be accepted
-    /// ([`AcceptError::Protocol`]).
+    /// Chooses a sub-protocol, which must be one of [`Request::protocols`]; any other is refused as
+    /// [`AcceptError::Protocol`].
     pub fn protocol(mut self, name: impl Into<String>) -> Self {
         self.protocol = Some(name.into());
         self
     }
 
-    /// The sub-protocol that was chosen.
+    /// The chosen sub-protocol.
     pub(crate) fn chosen(&self) -> Option<&str> {
         self.protocol.as_deref()
     }
@@ -46,29 +47,30 @@ impl Accept {
     ///
     /// # Errors
     ///
-    /// If the name or the value can't be sent, or belongs to the handshake.
+    /// [`HeaderError`] if the name or the value can't be sent, or belongs to the handshake.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
         self.headers.push(name, value, is_owned)?;
         Ok(self)
     }
 }
 
-/// Why a request can't be accepted so. It is as it was.
+/// Errors of accepting a request, which is still pending.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcceptError {
     /// The request is plain HTTP.
-    #[error("the request asks for no upgrade: answer it with a Response")]
+    #[error("the request does not ask for an upgrade: answer it with a Response")]
     NotUpgrade,
-    /// The client did not offer that sub-protocol.
+    /// The client did not offer the sub-protocol.
     #[error("the client did not offer the sub-protocol {name:?}: choose one of Request::protocols, or none")]
     Protocol {
-        /// The one to be accepted.
+        /// The chosen sub-protocol.
         name: String,
     },
 }
 
-/// The value of `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2 number 5).
+/// Computes the `Sec-WebSocket-Accept` value that answers a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2
+/// number 5).
 ///
 /// ```
 /// # use getty_core::websocket::accept_key;
@@ -79,8 +81,8 @@ pub fn accept_key(key: &str) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
-/// Writes the response that accepts `request`, with `extensions` as its `Sec-WebSocket-Extensions`. After an
-/// error nothing is written.
+/// Writes the response that accepts `request`, with `extensions` as its `Sec-WebSocket-Extensions`. Writes
+/// nothing on error.
 pub(crate) fn write_accept(
     request: &Request,
     accept: &Accept,

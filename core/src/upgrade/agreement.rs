@@ -1,4 +1,4 @@
-//! [`Upgrade`]: what the two sides agreed on.
+//! [`Upgrade`]: the result of the handshake.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use super::extension::{Deflate, Params};
 use super::request::Request;
 use crate::http::Headers;
 
-/// What the two sides of a WebSocket agreed on.
+/// The result of the WebSocket handshake.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Upgrade {
-    /// The sub-protocol.
+    /// The chosen sub-protocol.
     pub protocol: Option<String>,
-    /// On a server, what the client asked for.
+    /// The client's request; only on a server.
     pub request: Option<Arc<Request>>,
-    /// On a client, the headers of the server's answer.
+    /// The headers of the server's response; only on a client.
     pub headers: Option<Headers>,
-    /// What was agreed on compression, and the options of this side.
+    /// The negotiated compression, and this side's options.
     #[cfg(feature = "deflate")]
     pub(crate) deflate: Option<(Params, Deflate)>,
 }
 
 impl Upgrade {
-    /// What was agreed on compression.
+    /// The negotiated compression.
     #[cfg(feature = "deflate")]
     pub fn deflate(&self) -> Option<&Params> {
         self.deflate.as_ref().map(|(params, _)| params)

@@ -1,4 +1,4 @@
-//! The request that a client sends, and the answer that it accepts.
+//! [`ClientRequest`]: a client's request, and the check of the response.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use crate::http::head::{exactly_one, read_response};
 use crate::http::headers::{check_value, is_token, list, lists, put_header};
 use crate::http::{HeaderError, Headers, HttpError, excerpt};
 
-/// The request of a client: where to, and what it offers.
+/// A client's request: the URL, and what the client offers.
 ///
 /// ```
 /// use getty_core::websocket::ClientRequest;
@@ -32,7 +32,7 @@ use crate::http::{HeaderError, Headers, HttpError, excerpt};
 #[derive(Clone)]
 pub struct ClientRequest {
     secure: bool,
-    /// Without the brackets of an IPv6 address.
+    /// The host, without the brackets of an IPv6 address.
     host: String,
     port: u16,
     target: String,
@@ -44,15 +44,16 @@ pub struct ClientRequest {
 }
 
 impl ClientRequest {
-    /// A request for a `ws` or `wss` URL: `ws://host[:port][/path][?query]` (RFC 6455 section 3). The port is
-    /// 80, or 443 with `wss`, unless the URL names one. An IPv6 address may have a zone, as in
-    /// `ws://[fe80::1%25eth0]` (RFC 6874) or, as people write it, `ws://[fe80::1%eth0]`; the zone is not
-    /// sent to the server. The path and the query are sent as they are; what a URL can't hold must be
-    /// percent-encoded, and a host name outside of ASCII be in punycode.
+    /// Makes a request for a `ws` or `wss` URL: `ws://host[:port][/path][?query]` (RFC 6455 section 3).
+    ///
+    /// The default port is 80, or 443 with `wss`. An IPv6 address may have a zone, as in
+    /// `ws://[fe80::1%25eth0]` (RFC 6874) or in the common form `ws://[fe80::1%eth0]`; the zone is not sent
+    /// to the server. The path and the query are sent unchanged. Percent-encode characters that are not
+    /// allowed in a URL, and write a non-ASCII host name in punycode.
     ///
     /// # Errors
     ///
-    /// If the URL is none of that kind. User names, passwords and fragments are not taken.
+    /// [`UrlError`] if the URL has another form. User names, passwords and fragments are not supported.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         if let Some((at, char)) = url.char_indices().find(|(_, char)| !char.is_ascii_graphic()) {
             return Err(UrlError::Character { char, at });
@@ -86,8 +87,8 @@ impl ClientRequest {
         })
     }
 
-    /// The name or the address to connect to. An IPv6 address is without brackets, and with its zone if it
-    /// has one: `fe80::1%eth0`.
+    /// The name or address to connect to. An IPv6 address is without brackets, and with its zone if it has
+    /// one: `fe80::1%eth0`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -102,11 +103,11 @@ impl ClientRequest {
         self.secure
     }
 
-    /// Offers a sub-protocol. May be called again; the server prefers those offered first.
+    /// Offers a sub-protocol. May be called several times; the server prefers those offered first.
     ///
     /// # Errors
     ///
-    /// If it is no token, or is offered already.
+    /// [`SubprotocolError`] if the name is not a token, or is offered already.
     pub fn protocol(mut self, name: &str) -> Result<Self, SubprotocolError> {
         let name = name.to_owned();
         if !is_token(name.as_bytes()) {
@@ -123,18 +124,18 @@ impl ClientRequest {
     ///
     /// # Errors
     ///
-    /// If the name or the value can't be sent, or belongs to the handshake.
+    /// [`HeaderError`] if the name or the value can't be sent, or belongs to the handshake.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
         self.headers.push(name, value, is_owned)?;
         Ok(self)
     }
 
-    /// Sets the `Origin` header, which clients that are no browsers need not send: `https://example.com`.
-    /// None by default.
+    /// Sets the `Origin` header, for example `https://example.com`. Non-browser clients need not send one,
+    /// and by default none is sent.
     ///
     /// # Errors
     ///
-    /// If it has control characters.
+    /// [`HeaderError`] if the origin has control characters.
     pub fn origin(mut self, origin: &str) -> Result<Self, HeaderError> {
         check_value("Origin", origin)?;
         self.origin = Some(origin.to_owned());
@@ -149,8 +150,8 @@ impl ClientRequest {
         self
     }
 
-    /// Writes the request. `key` must be random, and another one for each connection; `extensions` is the
-    /// value of `Sec-WebSocket-Extensions`.
+    /// Writes the request. `key` must be random and new for each connection. `extensions` is the value of
+    /// `Sec-WebSocket-Extensions`.
     pub(crate) fn write_request(&self, key: [u8; 16], extensions: Option<&str>, out: &mut BytesMut) {
         out.extend_from_slice(format!("GET {} HTTP/1.1\r\n", self.target).as_bytes());
         put_header(out, "Host", self.host_header());
@@ -171,9 +172,9 @@ impl ClientRequest {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Checks the answer, which is the whole of `head`, to the request that was written with `key` (RFC 6455
-    /// section 4.1). `offered` tells whether that was with extensions; which of them the server chose, and
-    /// how, is for others to check.
+    /// Checks the response, which is the whole of `head`, to the request written with `key` (RFC 6455 section
+    /// 4.1). `offered` says whether the request offered extensions; the caller checks which ones the server
+    /// chose.
     pub(crate) fn check_response(
         &self,
         key: [u8; 16],
@@ -212,7 +213,7 @@ impl ClientRequest {
         Ok(Answer { protocol, headers })
     }
 
-    /// `host[:port]`, with the brackets of an IPv6 address, without its zone and without the default port.
+    /// `host[:port]`, with the brackets of an IPv6 address, without its zone and the default port.
     fn host_header(&self) -> String {
         let is_default = self.port == if self.secure { 443 } else { 80 };
         let port = if is_default { String::new() } else { format!(":{}", self.port) };
@@ -220,7 +221,7 @@ impl ClientRequest {
         if host.contains(':') { format!("[{host}]{port}") } else { format!("{host}{port}") }
     }
 
-    /// The sub-protocol of the answer: one that was offered, or none.
+    /// The sub-protocol of the response: an offered one, or none.
     fn chosen_protocol(&self, headers: &Headers) -> Result<Option<String>, HandshakeError> {
         let mut values = lists(headers, PROTOCOL);
         let Some(value) = values.next() else { return Ok(None) };
@@ -237,7 +238,7 @@ impl ClientRequest {
     }
 }
 
-/// Reads the authority of a URL; an IPv6 address may have a zone.
+/// Reads the authority of a URL. An IPv6 address may have a zone.
 fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     let Some((address, rest)) = authority.split_once('%') else {
         let Authority { host, port } = Authority::parse(authority)?;
@@ -250,8 +251,8 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     Some((format!("{host}%{zone}"), port))
 }
 
-/// Reads what follows the `%` before a zone: `25` and the zone, percent-encoded (RFC 6874 section 2), or the
-/// zone alone.
+/// Reads a zone after its `%`: either `25` and the percent-encoded zone (RFC 6874 section 2), or the plain
+/// zone.
 fn read_zone(text: &str) -> Option<String> {
     let mut zone = String::new();
     match text.strip_prefix("25").filter(|encoded| !encoded.is_empty()) {
@@ -270,7 +271,7 @@ fn read_zone(text: &str) -> Option<String> {
     (!zone.is_empty() && zone.bytes().all(is_unreserved)).then_some(zone)
 }
 
-/// Hides the query, and headers that hold secrets.
+/// Hides the query and secret headers.
 impl fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, query) = match self.target.split_once('?') {
@@ -290,22 +291,21 @@ impl fmt::Debug for ClientRequest {
     }
 }
 
-/// Whether `head` is an interim response, which says nothing of the final one: a 1xx other than 101 (RFC 9110
-/// section 15.2). HTTP/1.0 has none.
+/// Whether `head` is an interim response: a 1xx other than 101 (RFC 9110 section 15.2). HTTP/1.0 has none.
 pub(crate) fn is_interim_response(head: &[u8]) -> Result<bool, HandshakeError> {
     let read = read_response(head)?;
     Ok(read.http_1_1 && (100..200).contains(&read.status) && read.status != 101)
 }
 
-/// How a server accepted.
+/// A server's acceptance.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The sub-protocol that it chose, one of those offered.
+    /// The chosen sub-protocol, one of those offered.
     pub(crate) protocol: Option<String>,
     pub(crate) headers: Headers,
 }
 
-/// Why a sub-protocol can't be offered.
+/// Errors of offering a sub-protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubprotocolError {
@@ -323,37 +323,37 @@ pub enum SubprotocolError {
     },
 }
 
-/// Why a URL is none to connect to.
+/// Errors of parsing a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It is no URL, or one of another scheme.
+    /// The URL does not begin with `ws://` or `wss://`.
     #[error("expected a URL that begins with ws:// or wss://")]
     Scheme,
-    /// It has a character that no URL has.
+    /// The URL has a character that is not allowed.
     #[error(
-        "{char:?} at byte {at} can't be in a URL: percent-encode it, or write it in punycode if it is in the \
-        host's name"
+        "{char:?} at byte {at} is not allowed in a URL: percent-encode it, or use punycode in a \
+        host name"
     )]
     Character {
         /// The character.
         char: char,
-        /// Where it begins, in bytes.
+        /// Its position in bytes.
         at: usize,
     },
-    /// It has a fragment, which WebSocket URLs can't have (RFC 6455 section 3).
-    #[error("a WebSocket URL has no fragment: leave it out, or encode \"#\" as %23")]
+    /// The URL has a fragment, which WebSocket URLs can't have (RFC 6455 section 3).
+    #[error("a WebSocket URL can't have a fragment: leave it out, or encode \"#\" as %23")]
     Fragment,
-    /// It has a user name or a password.
-    #[error("a WebSocket URL has no user name and no password: send an Authorization header")]
+    /// The URL has a user name or a password.
+    #[error("a WebSocket URL can't have a user name or password: send an Authorization header")]
     UserInfo,
-    /// The host or the port can't be.
+    /// The host or the port is invalid.
     #[error(
-        "{found:?} is no host: expected a name, an IPv4 address or an IPv6 address in brackets, perhaps with a \
-        zone as in [fe80::1%eth0], then perhaps a colon and a port of up to 65535"
+        "{found:?} is not a valid host: expected a name, an IPv4 address or an IPv6 address in brackets, \
+        which may have a zone ([fe80::1%eth0]); a colon and a port up to 65535 may follow"
     )]
     Host {
-        /// What is in its place.
+        /// The text in its place.
         found: String,
     },
 }

@@ -1,54 +1,53 @@
-//! Why a handshake failed.
+//! [`HandshakeError`]: errors of an opening handshake.
 
 #[cfg(feature = "deflate")]
 use super::extension::NegotiationError;
 use crate::http::{Headers, HttpError};
 
-/// Why an opening handshake failed, on either side.
+/// Errors of an opening handshake, on either side.
 ///
-/// A server answers with the status that the variant names; 400 (Bad Request) where it names none.
+/// A server answers with the status that the variant names, or 400 (Bad Request) if it names none.
 ///
-/// What the peer sent is quoted in part: at most 64 bytes of it.
+/// Text from the peer is quoted up to 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The peer broke HTTP's own rules.
+    /// The peer violated HTTP itself.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// A header that the handshake reads has bytes that are not ASCII.
+    /// A header that the handshake reads is not ASCII.
     #[error("the value of the header {header} is not ASCII")]
     NotAscii {
-        /// Its name.
+        /// The header's name.
         header: String,
     },
-    /// The request is no GET, and asks for an upgrade, or has a body, or is not wanted. Status 405.
-    #[error("a handshake is a GET, the request is {found:?}")]
+    /// The request is not a GET, although it asks for an upgrade, has a body or is not accepted here. Status
+    /// 405.
+    #[error("the handshake must be a GET, but the request is {found:?}")]
     Method {
         /// The request's method.
         found: String,
     },
-    /// The request's target is none that a WebSocket request may have (RFC 6455 section 4.2.1 number 1).
+    /// The request's target is not allowed in a WebSocket request (RFC 6455 section 4.2.1 number 1).
     #[error(
-        "the request target {found:?} can't be: expected a path, or an http or ws URI of the host in the \
+        "the request target {found:?} is not valid: expected a path, or an http or ws URI of the host in the \
         Host header, without a fragment"
     )]
     Target {
         /// The request's target.
         found: String,
     },
-    /// The request wants another version of the protocol. Status 426.
-    #[error("expected one Sec-WebSocket-Version: 13, came {found:?}")]
+    /// The request asks for another version of the protocol. Status 426.
+    #[error("expected one Sec-WebSocket-Version: 13, got {found:?}")]
     WebSocketVersion {
-        /// What came; empty if that header is missing.
+        /// The received value; empty if the header is missing.
         found: String,
     },
-    /// The request asks for no WebSocket. Status 426.
-    #[error("this is a WebSocket endpoint: a request must ask for an upgrade, this one is plain HTTP")]
+    /// The request does not ask for an upgrade. Status 426.
+    #[error("this is a WebSocket endpoint: a request must ask for an upgrade, but this one is plain HTTP")]
     NotUpgrade,
-    /// The request comes from a web page of another origin. Status 403.
-    #[error(
-        "the origin {origin:?} is not allowed here (Host: {host:?}): if it is meant to be, see OriginPolicy"
-    )]
+    /// The request comes from a web page of a foreign origin. Status 403.
+    #[error("the origin {origin:?} is not allowed (Host: {host:?}): to allow it, set an OriginPolicy")]
     Origin {
         /// The `Origin` header.
         origin: String,
@@ -60,47 +59,49 @@ pub enum HandshakeError {
     Status {
         /// The status code.
         status: u16,
-        /// What the server calls it.
+        /// The reason phrase.
         reason: String,
-        /// What it says besides: `Location`, `WWW-Authenticate`, `Retry-After` and the like.
+        /// The response's headers: `Location`, `WWW-Authenticate`, `Retry-After` and so on.
         headers: Headers,
     },
-    /// The server sent more interim responses (1xx) than are skipped.
+    /// The server sent more interim responses (1xx) than the client skips.
     #[error("the server sent more than {limit} interim responses (1xx) before its answer")]
     InterimResponses {
-        /// How many are skipped.
+        /// The number of responses that are skipped.
         limit: usize,
     },
-    /// The server's answer is not one to this request.
+    /// The server's response does not belong to this request.
     #[error(
-        "Sec-WebSocket-Accept is {found:?}, expected {expected:?}: this is no answer to the key that was sent"
+        "Sec-WebSocket-Accept is {found:?}, expected {expected:?}: the response does not match the key that \
+        was sent"
     )]
     AcceptKey {
-        /// What came.
+        /// The received value.
         found: String,
-        /// What belongs to the key.
+        /// The value that belongs to the key.
         expected: String,
     },
     /// The server chose a sub-protocol that was not offered.
     #[error("the server chose the sub-protocol {found:?}, which was not offered")]
     Protocol {
-        /// What it chose.
+        /// The chosen sub-protocol.
         found: String,
     },
-    /// This end answered the request with a response instead of accepting it. [`Verdict::Respond`](crate::websocket::Verdict::Respond).
+    /// This end answered the request with [`Verdict::Respond`](crate::websocket::Verdict::Respond) instead of
+    /// accepting it.
     #[error("answered with status {status} instead of accepting")]
     Refused {
         /// The response's status.
         status: u16,
     },
-    /// The server's answer does not fit what was offered of compression.
+    /// The server's response does not match the offered compression.
     #[cfg(feature = "deflate")]
     #[error(transparent)]
     Deflate(#[from] NegotiationError),
-    /// The server chose an extension, and none was offered.
+    /// The server chose an extension, although none was offered.
     #[error("the server chose the extension {found:?}, but none was offered")]
     Extension {
-        /// What it chose.
+        /// The chosen extension.
         found: String,
     },
 }

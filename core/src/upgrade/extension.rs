@@ -1,4 +1,4 @@
-//! [`Deflate`]: what this end wants of permessage-deflate, and how the two ends agree on it.
+//! [`Deflate`]: options and negotiation of permessage-deflate.
 
 use std::fmt::Write;
 use std::mem;
@@ -14,20 +14,27 @@ const MAX_WINDOW_BITS: u8 = 15;
 
 /// Compression of messages: permessage-deflate (RFC 7692), as a client offers it or a server accepts it.
 ///
-/// | setter | what it says | default |
+/// | setter | effect | default |
 /// |---|---|---|
-/// | [`server_no_context_takeover`](Self::server_no_context_takeover) | the server compresses every message on its own | yes |
-/// | [`client_no_context_takeover`](Self::client_no_context_takeover) | the client does | yes |
-/// | [`server_max_window_bits`](Self::server_max_window_bits) | how far back the server's data may refer | 15 (32 KiB) |
-/// | [`client_max_window_bits`](Self::client_max_window_bits) | how far back the client's data may refer | 15 (32 KiB) |
-/// | [`insist_on_server_no_context_takeover`](Self::insist_on_server_no_context_takeover) | a client takes nothing else | no |
-/// | [`level`](Self::level) | effort of compressing | 3 |
-/// | [`min_size`](Self::min_size) | smallest message that is compressed | 128 bytes |
+/// | [`server_no_context_takeover`] | the server compresses every message on its own | yes |
+/// | [`client_no_context_takeover`] | the client compresses every message on its own | yes |
+/// | [`server_max_window_bits`] | distance that the server's data may refer back | 15 (32 KiB) |
+/// | [`client_max_window_bits`] | distance that the client's data may refer back | 15 (32 KiB) |
+/// | [`insist_on_server_no_context_takeover`] | a client accepts nothing else | no |
+/// | [`level`] | compression effort | 3 |
+/// | [`min_size`] | smallest message that is compressed | 128 bytes |
+///
+/// [`server_no_context_takeover`]: Self::server_no_context_takeover
+/// [`client_no_context_takeover`]: Self::client_no_context_takeover
+/// [`server_max_window_bits`]: Self::server_max_window_bits
+/// [`client_max_window_bits`]: Self::client_max_window_bits
+/// [`insist_on_server_no_context_takeover`]: Self::insist_on_server_no_context_takeover
+/// [`level`]: Self::level
+/// [`min_size`]: Self::min_size
 ///
 /// # Memory
-/// With *context takeover* a message can refer to the messages before it, which shrinks small and similar messages
-/// a great deal. In exchange a session keeps its compressor and decompressor between messages, and these are
-/// large:
+/// With *context takeover* a message can refer to earlier messages, which shrinks small and similar messages
+/// a lot. In exchange a session keeps its compressor and decompressor between messages, and these are large:
 ///
 /// | window bits | compressor, bytes | decompressor, bytes |
 /// |---|---|---|
@@ -40,21 +47,22 @@ const MAX_WINDOW_BITS: u8 = 15;
 /// | 15 | 380 032 | 47 552 |
 ///
 /// Ten thousand idle sessions would hold 3 to 4 GB. So by default there is no context takeover in either
-/// direction: compressor and decompressor are made for a message and dropped after it, and an idle session
-/// holds neither; a client's session keeps a decompressor if the server does not agree to that. Making them
-/// takes 4 µs and 0.3 µs, and more if the allocator returns memory to the system in between. A client with
-/// one session to a server that allows it can well afford context takeover.
+/// direction: compressor and decompressor are made for each message and dropped after it, and an idle session
+/// holds neither. A client's session keeps a decompressor if the server does not agree. Making them takes 4
+/// µs and 0.3 µs, and more if the allocator returns memory to the system in between. A client with one
+/// session to a server that allows it can easily afford context takeover.
 ///
-/// Of a compressor, 240 KB are zlib-rs's hash table and buffers (its `memLevel` of 8, which `flate2` can't set) and
-/// do not depend on the window. A decompressor always has a window of 32 KiB: that the peer's window is smaller
-/// saves memory at the peer only.
+/// Of a compressor, 240 KB are zlib-rs's hash table and buffers (its `memLevel` is 8, which `flate2` can't
+/// change) and do not depend on the window. A decompressor always has a window of 32 KiB: a smaller window of
+/// the peer saves memory only at the peer.
 ///
 /// # Secrets
-/// The size of a compressed message tells something of what is in it. Do not compress a secret together with data
-/// that an attacker can choose (the CRIME and BREACH attacks); with context takeover, "together" means in one session.
+/// The size of a compressed message reveals something about its content. Do not compress a secret together
+/// with data that an attacker can choose (the CRIME and BREACH attacks). With context takeover, "together"
+/// means in one session.
 ///
 /// # Examples
-/// Context takeover for what this client sends and receives, with a window of 4 KiB for the former:
+/// Context takeover in both directions, with a window of 4 KiB for what this client sends:
 ///
 /// ```
 /// use getty_core::websocket::Deflate;
@@ -73,7 +81,7 @@ pub struct Deflate {
 }
 
 impl Deflate {
-    /// Nothing is held between messages; see the [table](Self).
+    /// Makes the default options, which hold nothing between messages; see the [table](Self).
     pub const fn new() -> Self {
         Deflate {
             wanted: Params {
@@ -88,12 +96,12 @@ impl Deflate {
         }
     }
 
-    /// Whether the server must compress every message on its own (RFC 7692 section 7.1.1.1). Default true, for the
-    /// [memory](Self#memory) of both ends.
+    /// Sets whether the server must compress every message on its own (RFC 7692 section 7.1.1.1). The default
+    /// is true, to save [memory](Self#memory) at both ends.
     ///
-    /// `false` leaves it to the peer: a client can still ask for it and a server can still do so.
+    /// `false` leaves it to the peer: a client can still ask for it, and a server can still do it.
     ///
-    /// If a server was asked and does not agree, the client keeps a decompressor for the session. See
+    /// If a server does not agree to a client's request, the client keeps a decompressor for the session. See
     /// [`insist_on_server_no_context_takeover`](Self::insist_on_server_no_context_takeover).
     #[must_use]
     pub const fn server_no_context_takeover(mut self, yes: bool) -> Self {
@@ -101,73 +109,77 @@ impl Deflate {
         self
     }
 
-    /// Whether a client that asks for [`server_no_context_takeover`](Self::server_no_context_takeover) fails
-    /// the connection to a server that accepts compression without it. Default false: some servers do not
-    /// know the parameter, and a client can do without. For clients with many sessions and little memory.
+    /// Sets whether a client that asks for [`server_no_context_takeover`](Self::server_no_context_takeover)
+    /// fails the connection if the server accepts compression without it. The default is false: some servers
+    /// do not know the parameter, and a client can do without. For clients with many sessions and little
+    /// memory.
     #[must_use]
     pub const fn insist_on_server_no_context_takeover(mut self, yes: bool) -> Self {
         self.insists = yes;
         self
     }
 
-    /// Whether the client must compress every message on its own (RFC 7692 section 7.1.1.2). Default true, for the
-    /// [memory](Self#memory) of both ends.
+    /// Sets whether the client must compress every message on its own (RFC 7692 section 7.1.1.2). The default
+    /// is true, to save [memory](Self#memory) at both ends.
     ///
-    /// `false` leaves it to the peer: a client can still do so and a server can still ask for it.
+    /// `false` leaves it to the peer: a client can still do it, and a server can still ask for it.
     #[must_use]
     pub const fn client_no_context_takeover(mut self, yes: bool) -> Self {
         self.wanted.client_no_context_takeover = yes;
         self
     }
 
-    /// The largest window of the server, as the base-2 logarithm of its bytes (RFC 7692 section 7.1.2.1): 8 to 15,
-    /// and anything else counts as the nearest of these. Default 15, which compresses best.
+    /// Sets the server's largest window, as the base-2 logarithm of its bytes (RFC 7692 section 7.1.2.1): 8
+    /// to 15. Other values count as the nearest of these. The default is 15, which compresses best.
     ///
-    /// The peer can make it smaller. A client that sets less than 15 fails the connection to a server that accepts
-    /// compression but not the limit.
+    /// The peer can make it smaller. A client that sets less than 15 fails the connection if the server
+    /// accepts compression but not the limit.
     #[must_use]
     pub const fn server_max_window_bits(mut self, bits: u8) -> Self {
         self.wanted.server_max_window_bits = window_bits_within_bounds(bits);
         self
     }
 
-    /// The largest window of the client, as the base-2 logarithm of its bytes (RFC 7692 section 7.1.2.2): 8 to 15,
-    /// and anything else counts as the nearest of these. Default 15, which compresses best.
+    /// Sets the client's largest window, as the base-2 logarithm of its bytes (RFC 7692 section 7.1.2.2): 8
+    /// to 15. Other values count as the nearest of these. The default is 15, which compresses best.
     ///
-    /// The peer can make it smaller. A server can only ask for less than 15 of a client which said that it can do
-    /// that; other clients keep to 15.
+    /// The peer can make it smaller. A server can ask for less than 15 only if the client announced support
+    /// for it; other clients use 15.
     #[must_use]
     pub const fn client_max_window_bits(mut self, bits: u8) -> Self {
         self.wanted.client_max_window_bits = window_bits_within_bounds(bits);
         self
     }
 
-    /// How hard to try to make messages small, from 0 (not at all) and 1 (fastest) to 9; more counts as 9.
+    /// Sets the compression effort, from 0 (none) and 1 (fastest) to 9. More counts as 9.
     ///
-    /// Default 3. Messages of 64 KiB (JSON, source text) come to 18.9 % and 31.3 % of their size in two thirds of the
-    /// time that level 6, zlib's default, takes for 17.9 % and 30.0 %. Level 1 takes a half to a third of the time of
-    /// level 3 and leaves 27.8 % and 43.3 %. With messages up to 4 KiB there is hardly a difference from level 2 on.
+    /// The default is 3. Messages of 64 KiB (JSON, source text) shrink to 18.9 % and 31.3 % of their size, in
+    /// two thirds of the time that level 6, zlib's default, takes for 17.9 % and 30.0 %. Level 1 takes a half
+    /// to a third of the time of level 3, for 27.8 % and 43.3 %. For messages up to 4 KiB the levels from 2
+    /// on hardly differ.
     #[must_use]
     pub const fn level(mut self, level: u8) -> Self {
         self.level = if level > 9 { 9 } else { level };
         self
     }
 
-    /// The smallest message that is compressed, in bytes; smaller ones are sent as they are.
+    /// Sets the size, in bytes, of the smallest message that is compressed. Smaller ones are sent
+    /// uncompressed.
     ///
-    /// Default 128. Without context takeover, JSON of 64 bytes comes to 95 % of its size, of 128 bytes to 76 % and of
-    /// 256 bytes to 51 %, for 5 to 7 µs each. With context takeover, where small messages shrink too, less can be
-    /// worth its while.
+    /// The default is 128. Without context takeover, JSON of 64 bytes shrinks to 95 % of its size, of 128
+    /// bytes to 76 % and of 256 bytes to 51 %, for 5 to 7 µs each. With context takeover small messages
+    /// shrink too, so a smaller value can pay off.
     #[must_use]
     pub const fn min_size(mut self, bytes: usize) -> Self {
         self.min_size = bytes;
         self
     }
 
-    /// Picks the first acceptable one of a client's offers, the values of its `Sec-WebSocket-Extensions` headers.
-    /// Gives what is agreed with that and the value of the header to answer with.
+    /// Picks the first acceptable offer of a client; `offers` are the values of its
+    /// `Sec-WebSocket-Extensions` headers. Returns the agreed parameters and the value of the response's
+    /// header.
     ///
-    /// An offer that can't be understood is declined, as one that can't be met (RFC 7692 section 7.1).
+    /// An offer that can't be understood is declined like one that can't be met (RFC 7692 section 7.1).
     pub(crate) fn accept<'a>(&self, offers: impl Iterator<Item = &'a str>) -> Option<(Params, String)> {
         extensions(offers).find_map(|(name, parameters)| {
             if name != NAME {
@@ -195,7 +207,7 @@ impl Deflate {
         let mut answer = Header::new();
         answer.flag(SERVER_NO_CONTEXT_TAKEOVER, agreed.server_no_context_takeover);
         answer.flag(CLIENT_NO_CONTEXT_TAKEOVER, agreed.client_no_context_takeover);
-        // An offer with a limit for the server is accepted by saying so, even if it is no limit.
+        // The response to an offer with a limit for the server must state the limit, even 15.
         if offer.server_max_window_bits.is_some() || agreed.server_max_window_bits < MAX_WINDOW_BITS {
             answer.bits(SERVER_MAX_WINDOW_BITS, agreed.server_max_window_bits);
         }
@@ -205,7 +217,7 @@ impl Deflate {
         (agreed, answer.0)
     }
 
-    /// A client's offer: the value of its `Sec-WebSocket-Extensions` header.
+    /// Makes a client's offer: the value of its `Sec-WebSocket-Extensions` header.
     pub(crate) fn offer(&self) -> String {
         let mut offer = Header::new();
         offer.flag(SERVER_NO_CONTEXT_TAKEOVER, self.wanted.server_no_context_takeover);
@@ -216,14 +228,15 @@ impl Deflate {
         if self.wanted.client_max_window_bits < MAX_WINDOW_BITS {
             offer.bits(CLIENT_MAX_WINDOW_BITS, self.wanted.client_max_window_bits);
         } else {
-            // Without a value: the server may ask for a limit.
+            // Without a value: it allows the server to set a limit.
             offer.flag(CLIENT_MAX_WINDOW_BITS, true);
         }
         offer.0
     }
 
-    /// What is agreed with a server's answer to [`offer`](Self::offer), the values of its `Sec-WebSocket-Extensions`
-    /// headers. `None` says that the server does not compress.
+    /// Checks a server's response to [`offer`](Self::offer); `values` are those of its
+    /// `Sec-WebSocket-Extensions` headers. Returns the agreed parameters, or `None` if the server does not
+    /// compress.
     ///
     /// After an error the client must fail the connection (RFC 7692 section 7.1, RFC 6455 section 4.1).
     pub(crate) fn check_answer<'a>(
@@ -280,7 +293,7 @@ impl Default for Deflate {
     }
 }
 
-/// What the two ends of a session agreed on.
+/// The negotiated parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Params {
@@ -294,39 +307,39 @@ pub struct Params {
     pub client_max_window_bits: u8,
 }
 
-/// How a server's answer does not fit the client's offer of permessage-deflate. The connection fails.
+/// A server's response does not match the client's offer of permessage-deflate. The connection fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NegotiationError {
-    /// The server uses an extension that was not offered.
-    #[error("the server answered with the extension {extension:?}, only permessage-deflate was offered")]
+    /// The server chose an extension that was not offered.
+    #[error("the server answered with the extension {extension:?}, but only permessage-deflate was offered")]
     NotOffered {
-        /// Its name.
+        /// The extension's name.
         extension: String,
     },
-    /// The extension or one of its parameters is there more than once.
+    /// The extension or one of its parameters came more than once.
     #[error("the server's answer has {name} more than once")]
     Repeated {
-        /// Its name.
+        /// The name of the extension or parameter.
         name: &'static str,
     },
-    /// A parameter is unknown, or its value is not one that it can have in an answer.
+    /// A parameter is unknown, or its value is not allowed in a response.
     #[error(
         "the server's answer has the parameter {text:?}, expected server_no_context_takeover, \
          client_no_context_takeover, server_max_window_bits=8..15 or client_max_window_bits=8..15 \
          (RFC 7692 section 7.1)"
     )]
     Parameter {
-        /// The parameter as it came.
+        /// The received parameter.
         text: String,
     },
-    /// The server accepts the offer without a condition of it.
+    /// The server accepted the offer without one of its conditions.
     #[error("the server's answer lacks {parameter}, which was a condition of the offer")]
     Missing {
         /// Name of the parameter.
         parameter: &'static str,
     },
-    /// The server wants a larger window than was offered.
+    /// The server chose a larger window than was offered.
     #[error("the server answered with {parameter}={answered}, expected at most {offered} as offered")]
     WindowTooLarge {
         /// Name of the parameter.
@@ -357,13 +370,13 @@ impl Header {
     }
 }
 
-/// Parameters of an offer or an answer, as they came.
+/// The received parameters of an offer or a response.
 #[derive(Debug, Default)]
 struct Parameters {
     server_no_context_takeover: bool,
     client_no_context_takeover: bool,
     server_max_window_bits: Option<u8>,
-    /// An offer can have it without a value.
+    /// In an offer it may have no value.
     client_max_window_bits: Option<Option<u8>>,
 }
 
@@ -403,7 +416,7 @@ impl Parameters {
     }
 }
 
-/// The extensions that the values of some headers list, each as its name and its parameters (RFC 6455 section 9.1).
+/// The extensions listed in the values of headers, each as its name and parameters (RFC 6455 section 9.1).
 fn extensions<'a>(
     values: impl Iterator<Item = &'a str>,
 ) -> impl Iterator<Item = (&'a str, impl Iterator<Item = &'a str>)> {
@@ -413,7 +426,7 @@ fn extensions<'a>(
     })
 }
 
-/// `text` in pieces: cut at every `separator` that is not in quotes, without the spaces around them.
+/// Splits `text` at every unquoted `separator`, and trims the spaces around the pieces.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let at_separator = move |c| {

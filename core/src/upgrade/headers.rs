@@ -18,8 +18,8 @@ pub(crate) fn extension_values(headers: &Headers) -> impl Iterator<Item = &str> 
     headers.all(EXTENSIONS).filter_map(|value| str::from_utf8(value).ok())
 }
 
-/// Whether the header is one of those that make the handshake and frame the message, which only the handshake
-/// itself sets and reads.
+/// Whether the header belongs to the handshake or frames the message. Only the handshake itself sets and
+/// reads these.
 pub(crate) fn is_owned(name: &str) -> bool {
     const OWNED: [&str; 6] =
         ["Connection", "Content-Length", "Host", "Origin", "Transfer-Encoding", "Upgrade"];
@@ -32,7 +32,7 @@ pub(crate) fn is_web_socket(name: &str) -> bool {
     name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
-/// Checks that the headers of the handshake are ASCII, so that reading one as text can't overlook it.
+/// Checks that the handshake's headers are ASCII, so that none is skipped when they are read as text.
 pub(super) fn check_ascii(headers: &Headers) -> Result<(), HandshakeError> {
     match headers.iter().find(|(name, value)| is_owned(name) && !value.is_ascii()) {
         Some((name, _)) => Err(HandshakeError::NotAscii { header: excerpt(name.as_bytes()) }),

@@ -1,4 +1,5 @@
-//! The opening handshake of WebSocket (RFC 6455 section 4): the heads that the two sides exchange, and what they agree on.
+//! The opening handshake of WebSocket (RFC 6455 section 4): the heads that the two sides exchange, and the
+//! result.
 //!
 //! Functions over whole heads, without state.
 

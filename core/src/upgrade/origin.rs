@@ -1,42 +1,42 @@
-//! Which web pages may connect.
+//! [`OriginPolicy`]: the web pages that may connect.
 
 use super::error::HandshakeError;
 use super::request::Request;
 use crate::http::authority::{Authority, default_port};
 use crate::http::excerpt;
 
-/// Which web pages may open a connection: what a server allows in the `Origin` header (RFC 6455 section
-/// 10.2).
+/// The web pages that may open a connection, according to the `Origin` header (RFC 6455 section 10.2).
 ///
-/// Browsers let any page connect to any server, with the user's cookies; they tell where the page came from,
-/// and it is for the server to refuse. A request without `Origin` is none of a browser's, and allowed always.
-/// Others are refused with 403.
+/// Browsers let any page connect to any server, with the user's cookies. They send the page's origin, and the
+/// server has to refuse unwanted ones. A request without `Origin` does not come from a browser and is always
+/// allowed. Other requests are refused with 403 if the policy does not allow them.
 ///
-/// Names are compared without regard to case, IPv6 addresses by their value, and the default ports 80
-/// (`http`, `ws`) and 443 (`https`, `wss`) are the same as none.
+/// Names are compared without regard to case, IPv6 addresses by value. The default ports 80 (`http`, `ws`)
+/// and 443 (`https`, `wss`) equal a missing port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OriginPolicy {
-    /// Pages of `http` and `https` from the host and port that the request is for, according to its `Host`
-    /// header. The default. A server behind a proxy that changes `Host` needs a list.
+    /// Allows `http` and `https` pages from the host and port that the request is for, according to its
+    /// `Host` header. The default. A server behind a proxy that changes `Host` needs a list.
     ///
-    /// It does not stop *DNS rebinding*: the owner of a name can make it resolve to this server's address,
-    /// even to `127.0.0.1`, once a browser has loaded a page from there. Then both headers have that name. A
-    /// server without TLS that trusts its network should use [`Hosts`](Self::Hosts) or [`List`](Self::List).
+    /// This does not stop *DNS rebinding*: the owner of a name can make it resolve to this server's address,
+    /// even to `127.0.0.1`, after a browser has loaded a page from that name. Then both headers have that
+    /// name. A server without TLS that trusts its network should use [`Hosts`](Self::Hosts) or
+    /// [`List`](Self::List).
     #[default]
     Same,
-    /// As [`Same`](Self::Same), and only if the host is one of these names of the server: `example.com`,
-    /// `localhost:8080`, `[::1]`. One without a port matches any port.
+    /// Allows the same as [`Same`](Self::Same), but only if the host is one of these names of the server:
+    /// `example.com`, `localhost:8080`, `[::1]`. A name without a port matches any port.
     Hosts(Vec<String>),
-    /// Any page. For servers that no cookie and no place in a network gives rights to.
+    /// Allows any page. For servers where neither a cookie nor a place in the network gives any rights.
     Any,
-    /// Pages of these origins, each as browsers write it: `https://example.com` or `http://[::1]:8080`,
-    /// without a path and without a slash at the end. Patterns have no meaning. `null`, the origin of
-    /// sandboxed pages and of local files, can be listed, and should not be: any page can come by it.
+    /// Allows pages of these origins, as browsers write them: `https://example.com` or `http://[::1]:8080`,
+    /// without a path or a final slash. There are no patterns. `null`, the origin of sandboxed pages and
+    /// local files, can be listed but should not be: any page can obtain it.
     List(Vec<String>),
 }
 
 impl OriginPolicy {
-    /// Whether the origin of `request` is allowed.
+    /// Checks that the origin of `request` is allowed.
     pub(crate) fn check(&self, request: &Request) -> Result<(), HandshakeError> {
         let Some(origin) = request.origin() else { return Ok(()) };
         let allowed = match self {
@@ -66,7 +66,7 @@ fn is_same_host(origin: &str, host: &str) -> bool {
     is_web && authority.is_same(host, default_port(scheme))
 }
 
-/// Whether `host`, which is that of `origin`, is `listed`.
+/// Whether `host`, the host of `origin`, is `listed`.
 fn is_listed(listed: &str, origin: &str, host: &str) -> bool {
     let (Some((scheme, _)), Some(host), Some(listed)) =
         (parse(origin), Authority::parse(host), Authority::parse(listed))
@@ -82,7 +82,7 @@ fn is_same_origin(listed: &str, origin: &str) -> bool {
         (Some((scheme, authority)), Some((other_scheme, other))) => {
             scheme.eq_ignore_ascii_case(other_scheme) && authority.is_same(other, default_port(scheme))
         }
-        // `null`, and origins of browsers' own schemes.
+        // `null`, and origins with a browser's own schemes.
         _ => listed.eq_ignore_ascii_case(origin),
     }
 }
@@ -174,7 +174,7 @@ mod tests {
             ("example.com.", Some("http://example.com."), false),
             ("sub.example.com", Some("http://sub.example.com"), false),
             ("c.org", Some("https://c.org"), false),
-            // The host is listed, and the page is of another one.
+            // The host is listed, but the page is from another one.
             ("example.com", Some("http://evil.com"), false),
             ("example.com", Some("http://example.com:9000"), false),
             ("example.com", Some("null"), false),
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(check(&policy, host, origin), allowed, "{origin:?} at {host}");
         }
         assert!(!check(&OriginPolicy::Hosts(Vec::new()), "here.org", Some("http://here.org")));
-        // What this is for: the default takes it.
+        // The default policy would allow it.
         assert!(check(&OriginPolicy::Same, "evil.com:8080", Some("http://evil.com:8080")));
     }
 
@@ -211,7 +211,7 @@ mod tests {
             (Some("https://www.example.com"), false),
             (Some("https://example.com/"), false),
             (Some("http://[::1]"), false),
-            // The host of the request, which is not listed.
+            // The request's host, which is not listed.
             (Some("http://here.org"), false),
             (Some("null"), false),
             (Some(""), false),

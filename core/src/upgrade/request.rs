@@ -1,4 +1,4 @@
-//! The request, as a server reads it.
+//! [`Request`]: a request, as a server reads it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,10 +15,10 @@ use crate::http::head::{at_most_one, exactly_one, read_request};
 use crate::http::headers::{elements, is_token};
 use crate::http::{Headers, HttpError, excerpt};
 
-/// A request that came to a server: an upgrade to WebSocket, or a plain one.
+/// A request received by a server: an upgrade to WebSocket, or a plain one.
 ///
-/// Both are valid: what RFC 6455 section 4.2.1 and RFC 9112 demand has been checked. What has not: the path,
-/// the cookies and whatever else only the application knows. Neither has a body.
+/// It is valid: what RFC 6455 section 4.2.1 and RFC 9112 require has been checked. The application has to
+/// check the path, the cookies and everything else that only it knows. Neither kind has a body.
 #[derive(Clone)]
 pub struct Request {
     method: String,
@@ -28,19 +28,19 @@ pub struct Request {
 }
 
 impl Request {
-    /// The method: `GET` for an upgrade; for a plain request any but `CONNECT`, in the case in which it came.
-    /// The answer to `HEAD` is sent without its body.
+    /// The method: `GET` for an upgrade; for a plain request any except `CONNECT`, in the case received. The
+    /// response to `HEAD` is sent without its body.
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// The path: begins with `/`, is not decoded and not normalised (`%2e` and `..` are left as they came).
-    /// Or it is `*`, with the method `OPTIONS`.
+    /// The path. It begins with `/` and is neither decoded nor normalised (`%2e` and `..` stay as received).
+    /// With the method `OPTIONS` it may be `*`.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
     }
 
-    /// What follows the first `?`, not decoded.
+    /// The text after the first `?`, not decoded.
     pub fn query(&self) -> Option<&str> {
         self.target.split_once('?').map(|(_, query)| query)
     }
@@ -50,45 +50,44 @@ impl Request {
         &self.target
     }
 
-    /// The headers, all of them.
+    /// All headers.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
-    /// The `Host` header: `name[:port]`. A plain request in HTTP/1.0 may have none; then it is empty.
+    /// The `Host` header: `name[:port]`. Empty if a plain HTTP/1.0 request has none.
     pub fn host(&self) -> &str {
         self.headers.get("Host").unwrap_or_default()
     }
 
-    /// The `Origin` header: the web page whose script made the request. Browsers send one always; other
-    /// clients send none, or any.
+    /// The `Origin` header: the origin of the web page whose script made the request. Browsers always send
+    /// one; other clients may send none, or any.
     pub fn origin(&self) -> Option<&str> {
         self.headers.get("Origin")
     }
 
-    /// The sub-protocols that the client offers, the preferred one first.
+    /// The sub-protocols that the client offers, in order of preference.
     pub fn protocols(&self) -> impl Iterator<Item = &str> {
         elements(&self.headers, PROTOCOL)
     }
 
-    /// Whether it asks for an upgrade to WebSocket. If not, it is a well-formed request that has nothing to
-    /// do with WebSocket.
+    /// Whether the request asks for an upgrade to WebSocket. If not, it is a well-formed plain request.
     pub fn is_upgrade(&self) -> bool {
         self.key().is_some()
     }
 
-    /// The refusal where only upgrades are wanted.
+    /// The error for a plain request if only upgrades are accepted.
     pub(crate) fn refuse_plain(&self) -> HandshakeError {
         check_get(&self.method, self.http_1_1).err().unwrap_or(HandshakeError::NotUpgrade)
     }
 
-    /// What the answer is computed from; `None` if this is no upgrade.
+    /// The key that the response is computed from; `None` for a plain request.
     pub(super) fn key(&self) -> Option<&str> {
         self.headers.get(KEY)
     }
 }
 
-/// Hides the query, and headers that hold secrets.
+/// Hides the query and secret headers.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
@@ -102,20 +101,20 @@ impl fmt::Debug for Request {
 
 /// Reads a request, which is the whole of `head`.
 ///
-/// A request that has nothing of WebSocket, neither the upgrade nor any `Sec-WebSocket-` header, is plain.
-/// One that has is an upgrade without a fault, or refused.
+/// A request without the upgrade and without any `Sec-WebSocket-` header is plain. Any other must be a valid
+/// upgrade, or is refused.
 pub(crate) fn parse_request(head: &[u8]) -> Result<Request, HandshakeError> {
     let read = read_request(head)?;
     let headers = read.headers;
     check_ascii(&headers)?;
     let is_upgrade =
         headers.contains_token("Upgrade", "websocket") || headers.iter().any(|(name, _)| is_web_socket(name));
-    // After a CONNECT that is answered with success, a tunnel begins.
+    // A successful response to CONNECT would begin a tunnel.
     if is_upgrade || read.method == "CONNECT" {
         check_get(read.method, read.http_1_1)?;
     }
     if let Err(body) = check_no_body(&headers) {
-        // A method that may have one is what is wrong, if it has.
+        // With another method than GET, the method is the error.
         return Err(check_get(read.method, true).err().unwrap_or(body.into()));
     }
     at_most_one(&headers, "Origin")?;
@@ -130,7 +129,7 @@ pub(crate) fn parse_request(head: &[u8]) -> Result<Request, HandshakeError> {
     Ok(Request { method: read.method.to_owned(), http_1_1: read.http_1_1, target, headers })
 }
 
-/// Checks what an upgrade begins with (RFC 6455 section 4.2.1 number 1).
+/// Checks the method and version of an upgrade (RFC 6455 section 4.2.1 number 1).
 fn check_get(method: &str, http_1_1: bool) -> Result<(), HandshakeError> {
     if method != "GET" {
         return Err(HandshakeError::Method { found: excerpt(method.as_bytes()) });
@@ -141,7 +140,7 @@ fn check_get(method: &str, http_1_1: bool) -> Result<(), HandshakeError> {
     Ok(())
 }
 
-/// The `Host` header, which HTTP/1.0 did not know.
+/// The `Host` header, which HTTP/1.0 does not require.
 fn host(headers: &Headers, http_1_1: bool) -> Result<Option<Authority<'_>>, HandshakeError> {
     let header = "Host";
     let host = match at_most_one(headers, header)? {
@@ -158,8 +157,8 @@ fn host(headers: &Headers, http_1_1: bool) -> Result<Option<Authority<'_>>, Hand
 }
 
 /// The path and the query of a request target. The absolute form, which clients send to proxies, must name
-/// the same host as the `Host` header does (RFC 9112 section 3.2.2): two hosts in one request are a way past
-/// a proxy's rules.
+/// the same host as the `Host` header (RFC 9112 section 3.2.2). Two hosts in one request could get past a
+/// proxy's rules.
 fn origin_form(target: &str, host: Option<Authority<'_>>) -> Result<String, HandshakeError> {
     let invalid = || HandshakeError::Target { found: excerpt(target.as_bytes()) };
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
@@ -180,7 +179,7 @@ fn origin_form(target: &str, host: Option<Authority<'_>>) -> Result<String, Hand
     Ok(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
 }
 
-/// RFC 6455 section 4.2.1, numbers 3 to 8.
+/// Checks the headers of an upgrade (RFC 6455 section 4.2.1 numbers 3 to 8).
 fn check_upgrade(headers: &Headers) -> Result<(), HandshakeError> {
     let header = "Upgrade";
     let upgrade = exactly_one(headers, header)?;
@@ -198,7 +197,7 @@ fn check_upgrade(headers: &Headers) -> Result<(), HandshakeError> {
         return Err(HandshakeError::WebSocketVersion { found: excerpt(&found) });
     }
     let key = exactly_one(headers, KEY)?;
-    // The decoder takes canonical base64 only, padded and without bits that nobody reads: 24 characters.
+    // Only canonical base64 is accepted: 24 characters, padded, without unused bits.
     if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
         return Err(HttpError::Invalid {
             header: KEY,
@@ -210,7 +209,7 @@ fn check_upgrade(headers: &Headers) -> Result<(), HandshakeError> {
     check_protocols(headers)
 }
 
-/// Checks that `Connection`, a list that may be in several headers, has `upgrade` in it.
+/// Checks that `Connection`, a list that may span several headers, contains `upgrade`.
 pub(super) fn check_connection(headers: &Headers) -> Result<(), HandshakeError> {
     let header = "Connection";
     let Some(connection) = headers.get(header) else { return Err(HttpError::Missing { header }.into()) };

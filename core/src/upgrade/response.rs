@@ -1,4 +1,4 @@
-//! What a server answers when it does not accept.
+//! [`Response`]: a server's response that does not accept.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::hidden::HiddenBytes;
 use crate::http::headers::put_header;
 use crate::http::{HeaderError, Headers, HttpError};
 
-/// What a server answers instead of accepting an upgrade. The connection ends with it.
+/// A response that a server sends instead of accepting an upgrade. It ends the connection.
 ///
 /// ```
 /// use getty_core::websocket::Response;
@@ -27,12 +27,12 @@ pub struct Response {
 }
 
 impl Response {
-    /// A response with a status code and neither headers nor a body. With 426 (Upgrade Required) the headers
-    /// that tell what to upgrade to are sent (RFC 6455 section 4.4).
+    /// Makes a response without headers and body. With 426 (Upgrade Required) the headers that name the
+    /// protocol to upgrade to are added (RFC 6455 section 4.4).
     ///
     /// # Errors
     ///
-    /// If `status` is not 200 to 599: it would not be a final answer.
+    /// [`StatusError`] if `status` is not 200 to 599, and so not final.
     pub fn new(status: u16) -> Result<Self, StatusError> {
         match status {
             200..=599 => Ok(Self { status, headers: Headers::default(), body: Bytes::new() }),
@@ -40,18 +40,17 @@ impl Response {
         }
     }
 
-    /// Adds a header, such as `Content-Type`. The length of the body and the end of the connection are told
-    /// without it.
+    /// Adds a header, such as `Content-Type`. `Content-Length` and `Connection` are set automatically.
     ///
     /// # Errors
     ///
-    /// If the name or the value can't be sent, or belongs to the handshake.
+    /// [`HeaderError`] if the name or the value can't be sent, or belongs to the handshake.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
         self.headers.push(name, value, is_owned)?;
         Ok(self)
     }
 
-    /// Sets the body; empty by default. With the statuses 204 and 304, which have none, it is not sent.
+    /// Sets the body; empty by default. It is not sent with the statuses 204 and 304, which have none.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
@@ -62,7 +61,7 @@ impl Response {
         self.status
     }
 
-    /// How a server answers a request that it can't take: the status that belongs to the error, and its text.
+    /// The response to a request that is refused: the status that belongs to the error, and its text.
     pub(crate) fn refusal(error: &HandshakeError) -> Self {
         let status = match error {
             HandshakeError::Origin { .. } => 403,
@@ -80,8 +79,8 @@ impl Response {
         Self { status, headers, body: Bytes::from(format!("{error}\n")) }
     }
 
-    /// Writes it as the last message on its connection. `to_head` says that it answers a HEAD, and so without
-    /// its body (RFC 9110 section 9.3.2).
+    /// Writes the response as the last message on its connection. `to_head` omits the body, since it answers
+    /// a HEAD (RFC 9110 section 9.3.2).
     pub(crate) fn write(&self, to_head: bool, out: &mut BytesMut) {
         out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)).as_bytes());
         if self.status == 426 {
@@ -103,7 +102,7 @@ impl Response {
     }
 }
 
-/// Shows the size of the body, and hides headers that hold secrets.
+/// Shows the size of the body, and hides secret headers.
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
@@ -114,15 +113,15 @@ impl fmt::Debug for Response {
     }
 }
 
-/// A status code that no final response has.
+/// The status code is not that of a final response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the status {status} can't be: expected 200 to 599; to answer 101, accept the request")]
+#[error("the status {status} is not final: expected 200 to 599; to send 101, accept the request")]
 pub struct StatusError {
     /// The status code.
     pub status: u16,
 }
 
-/// The phrase that belongs to a status code (RFC 9110 section 15); empty for codes that are not common.
+/// The reason phrase of a status code (RFC 9110 section 15); empty for uncommon codes.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -199,21 +198,21 @@ mod tests {
         assert_eq!(
             refusal(HandshakeError::NotUpgrade),
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\
-            Sec-WebSocket-Version: 13\r\nContent-Length: 88\r\n\
+            Sec-WebSocket-Version: 13\r\nContent-Length: 92\r\n\
             Content-Type: text/plain; charset=utf-8\r\n\r\n\
-            this is a WebSocket endpoint: a request must ask for an upgrade, this one is plain HTTP\n"
+            this is a WebSocket endpoint: a request must ask for an upgrade, but this one is plain HTTP\n"
         );
         let post = refusal(HandshakeError::Method { found: "POST".to_owned() });
         assert!(post.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{post}");
         assert!(
-            post.contains("\r\nAllow: GET\r\n\r\na handshake is a GET, the request is \"POST\"\n"),
+            post.contains("\r\nAllow: GET\r\n\r\nthe handshake must be a GET, but the request is \"POST\"\n"),
             "{post}"
         );
         let mut head = BytesMut::new();
         Response::refusal(&HandshakeError::NotUpgrade).write(true, &mut head);
         let whole = refusal(HandshakeError::NotUpgrade);
-        assert_eq!(whole.strip_prefix(std::str::from_utf8(&head).unwrap()).map(str::len), Some(88));
-        // What the peer sent comes back in one line of text.
+        assert_eq!(whole.strip_prefix(std::str::from_utf8(&head).unwrap()).map(str::len), Some(92));
+        // Text from the peer is returned on one line.
         let text =
             refusal(HandshakeError::Http(HttpError::Version { found: "HTTP/9\r\n\r\n<b>\u{85}".to_owned() }));
         assert!(

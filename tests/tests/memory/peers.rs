@@ -10,7 +10,7 @@ use testkit::alloc::measure;
 
 use crate::peers_common::{Host, batch, bytes, far, millis, secs};
 
-const EVICTED: &str = "Closed: there was no room for it any more (PeerLimits::max_peers)";
+const EVICTED: &str = "Closed: evicted to make room for another peer (PeerLimits::max_peers)";
 
 #[test]
 fn the_one_that_was_silent_the_longest_is_evicted() {

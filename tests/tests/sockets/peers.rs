@@ -244,7 +244,7 @@ fn evicted_peers_are_told<R: TestRuntime>() {
         for client in &clients {
             assert_eq!(ask(client, "hello").await, b"hello");
         }
-        assert_eq!((server.sessions(), log.count("on_close: there was no room for it any more")), (2, 1));
+        assert_eq!((server.sessions(), log.count("on_close: evicted to make room for another peer")), (2, 1));
     });
 }
 

@@ -196,7 +196,7 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 /// Our client hears what a Go server said. v1.2.6 closes with the text "bye-bye!!!" where a code should be: "by" is
-/// 25209, which may not stand in a frame.
+/// 25209, which is not allowed in a frame.
 #[test]
 fn a_go_server_is_understood_until_its_malformed_close_frame() {
     for recording in EXCHANGES {

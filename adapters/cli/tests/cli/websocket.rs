@@ -320,7 +320,8 @@ fn packages_of_a_codec() {
     client.write_all(&masked(FIN | BINARY, b"last")).unwrap();
     assert_eq!(read_frame(&mut client), (FIN | BINARY, b"last\n".to_vec()));
     // Two ends that speak of different things.
-    run(&["connect", &server.url], "text").failed(1, "closed by the peer: code 1003 (a text message where");
+    run(&["connect", &server.url], "text")
+        .failed(1, "closed by the peer: code 1003 (a text message came where");
     let plain = serve(&[]);
     comes_back(&["--codec", "lines", &plain.url], "x\n", b"x\n");
 }
@@ -372,7 +373,7 @@ fn how_the_peer_closes_is_the_exit_code() {
             (frame(FIN | CLOSE, &close(4000, "")), Some("closed by the peer: code 4000")),
             (
                 frame(FIN | CLOSE, &close(1005, "")),
-                Some("protocol: close code 1005 may not stand in a frame"),
+                Some("protocol: close code 1005 is not allowed in a frame"),
             ),
             (frame(FIN | TEXT, b"\xff"), Some("protocol: a text message is not UTF-8")),
             (frame(FIN | 3, b""), Some("protocol: opcode 3 is reserved")),

@@ -1,15 +1,15 @@
-//! A slow and simple reading of RFC 1951, which notes how far back the data refers.
+//! A slow and simple implementation of RFC 1951, which records how far back the data refers.
 
 #[derive(Default)]
 pub(super) struct Inflate {
-    /// Everything so far: it forgets nothing.
+    /// The whole output so far; nothing is forgotten.
     history: Vec<u8>,
     /// The largest distance so far.
     pub(super) farthest: usize,
 }
 
 impl Inflate {
-    /// Decompresses blocks up to the end of `data`, which ends with an empty block without compression.
+    /// Decompresses blocks up to the end of `data`, which ends with an empty uncompressed block.
     pub(super) fn inflate(&mut self, data: &[u8]) -> Vec<u8> {
         let start = self.history.len();
         let mut bits = Bits { data, at: 0 };
@@ -73,7 +73,7 @@ impl Inflate {
     }
 }
 
-/// The codes of a block that brings its own: literals and lengths, distances.
+/// Reads the codes of a block that contains its own: literals and lengths, distances.
 fn dynamic_codes(bits: &mut Bits<'_>) -> (Code, Code) {
     const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
     let (literals, distances, codes) = (bits.take(5) + 257, bits.take(5) + 1, bits.take(4) + 4);

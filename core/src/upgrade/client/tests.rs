@@ -4,7 +4,7 @@ use super::*;
 /// The nonce of RFC 6455 section 1.3.
 const NONCE: [u8; 16] = *b"the sample nonce";
 
-/// The answer of RFC 6455 section 1.2, with a few headers more.
+/// The response of RFC 6455 section 1.2, with a few more headers.
 const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\
@@ -25,7 +25,7 @@ fn written(request: &ClientRequest, extensions: Option<&str>) -> String {
     String::from_utf8(out.to_vec()).unwrap()
 }
 
-/// [`GOOD`] with `from`, which is there once, replaced.
+/// [`GOOD`] with `from`, which occurs once, replaced.
 fn mutated(from: &str, to: &str) -> String {
     assert_eq!(GOOD.matches(from).count(), 1, "{from:?}");
     GOOD.replacen(from, to, 1)
@@ -70,7 +70,7 @@ fn urls_say_where_to() {
     }
 }
 
-/// RFC 6874, and as people write it: the zone says by which interface, and is of no interest to the server.
+/// RFC 6874 and the common form: the zone names the interface, and is not sent to the server.
 #[test]
 fn an_ipv6_address_may_have_a_zone_which_the_server_is_not_told() {
     let table = [
@@ -80,7 +80,7 @@ fn an_ipv6_address_may_have_a_zone_which_the_server_is_not_told() {
         ("ws://[fe80::1%25en%2d1]:81", "fe80::1%en-1", 81, "Host: [fe80::1]:81\r\n"),
         ("ws://[fe80::1%3]:81/%25", "fe80::1%3", 81, "Host: [fe80::1]:81\r\n"),
         ("ws://[fe80::1%253]:81", "fe80::1%3", 81, "Host: [fe80::1]:81\r\n"),
-        // Nothing is encoded here: the 25th interface.
+        // Nothing is encoded here: this is the 25th interface.
         ("ws://[fe80::1%25]:81", "fe80::1%25", 81, "Host: [fe80::1]:81\r\n"),
         ("ws://[fe80::1%2525]:81", "fe80::1%25", 81, "Host: [fe80::1]:81\r\n"),
     ];
@@ -177,7 +177,7 @@ fn the_example_of_the_rfc_is_taken_as_an_answer() {
     assert_eq!(answer.headers.get("server"), Some("a"));
 }
 
-/// One field each is other than in [`GOOD`], and as good.
+/// Each differs from [`GOOD`] in one field and is as good.
 #[test]
 fn what_is_allowed_is_accepted() {
     let table = [
@@ -191,7 +191,7 @@ fn what_is_allowed_is_accepted() {
         ("Protocol: chat", "Protocol: ,chat, ,"),
         ("Protocol: chat", "Protocol:"),
         ("Server: a", "Sec-WebSocket-Protocol: ,"),
-        // There is no body, whatever is said of one.
+        // There is no body, whatever the headers say.
         ("Server: a", "Content-Length: 0"),
         ("Server: a", "Content-Length: 5"),
         ("Server: a", "Content-Length: 5\r\nContent-Length: 6"),
@@ -203,7 +203,7 @@ fn what_is_allowed_is_accepted() {
     }
 }
 
-/// One field each is other than in [`GOOD`], and is refused for that reason.
+/// Each differs from [`GOOD`] in one field and is refused for this reason.
 #[test]
 fn malformed_answers_are_refused() {
     let many = (0..96).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
@@ -216,12 +216,12 @@ fn malformed_answers_are_refused() {
         ("HTTP/1.1", "HTTP/1.0", "\"HTTP/1.0\""),
         ("HTTP/1.1", "HTTP/2.0", "\"HTTP/2.0\""),
         ("HTTP/1.1", "ICY/1.1", "no HTTP version"),
-        ("101 ", "1O1 ", "no status line"),
-        ("101 ", "1010 ", "no status line"),
+        ("101 ", "1O1 ", "not a status line"),
+        ("101 ", "1010 ", "not a status line"),
         ("HTTP/1.1", "\r\nHTTP/1.1", "first byte is 0x0d"),
         ("Server: a\r\n", "Server: a\n", "bare LF"),
-        ("Server: a", "Server: a\r\n folded", "header's name"),
-        ("Server: a", "Server : a", "header's name"),
+        ("Server: a", "Server: a\r\n folded", "header name"),
+        ("Server: a", "Server : a", "header name"),
         ("Server: a", "Server: \0", "control character"),
         ("Server: a\r\n", &many, "more headers than the limit of 100"),
         ("Upgrade: websocket\r\n", "", "Upgrade is missing"),

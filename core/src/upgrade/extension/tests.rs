@@ -1,6 +1,6 @@
 use super::*;
 
-/// No wishes: what is agreed is what the peer says.
+/// Options without demands: the result is what the peer asks for.
 fn open() -> Deflate {
     Deflate::new().server_no_context_takeover(false).client_no_context_takeover(false)
 }
@@ -68,7 +68,7 @@ fn offers_that_a_server_without_wishes_accepts() {
 fn a_servers_wishes_are_in_its_answer() {
     let deflate = Deflate::new().server_max_window_bits(12).client_max_window_bits(10);
     let table = [
-        // The client did not say that it can limit its window.
+        // The client did not announce that it can limit its window.
         (
             "permessage-deflate",
             params(true, true, 12, 15),
@@ -163,7 +163,7 @@ fn a_server_declines_offers_it_does_not_understand() {
     for parameters in INVALID.iter().chain(REPEATED).chain(&in_an_offer) {
         let offer = format!("permessage-deflate; {parameters}");
         assert_eq!(accept(&open(), &offer), None, "{offer}");
-        // The next offer counts. A quote that is not closed takes what follows in its header with it.
+        // The next offer counts. An unclosed quote includes the rest of its header.
         let next = "permessage-deflate; server_max_window_bits=11";
         let expected = Some((params(false, false, 11, 15), next.to_owned()));
         assert_eq!(open().accept([&*offer, next].into_iter()), expected, "{offer}");
@@ -234,13 +234,13 @@ fn answers_that_a_client_accepts() {
         (open(), "permessage-deflate", params(false, false, 15, 15)),
         (open(), "permessage-deflate; server_no_context_takeover", params(true, false, 15, 15)),
         (open(), "permessage-deflate; client_no_context_takeover", params(false, true, 15, 15)),
-        // Not offered, but a server may say so.
+        // Not offered, but a server may send it.
         (open(), "permessage-deflate; server_max_window_bits=8", params(false, false, 8, 15)),
         (open(), "permessage-deflate; server_max_window_bits=15", params(false, false, 15, 15)),
         (open(), "permessage-deflate; client_max_window_bits=\"8\"", params(false, false, 15, 8)),
-        // Asked for and not granted: what the server keeps, the client keeps.
+        // Asked for and not granted: if the server keeps its context, the client does too.
         (Deflate::new(), "permessage-deflate", params(false, true, 15, 15)),
-        // The offer says that the client does not use the context, whether the server wants that or not.
+        // The offer says that the client does not use the context, whether or not the server asks for it.
         (Deflate::new(), "permessage-deflate; server_no_context_takeover", params(true, true, 15, 15)),
         (limited.clone(), "permessage-deflate; server_max_window_bits=12", params(false, false, 12, 11)),
         (

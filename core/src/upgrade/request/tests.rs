@@ -1,7 +1,7 @@
 use super::super::Response;
 use super::*;
 
-/// The example of RFC 6455 section 1.2, with a few headers more.
+/// The example of RFC 6455 section 1.2, with a few more headers.
 const GOOD: &str = "GET /chat?room=1 HTTP/1.1\r\n\
     Host: server.example.com\r\n\
     Upgrade: websocket\r\n\
@@ -13,7 +13,7 @@ const GOOD: &str = "GET /chat?room=1 HTTP/1.1\r\n\
     Cookie: a=b\r\n\
     \r\n";
 
-/// [`GOOD`] with `from`, which is there once, replaced.
+/// [`GOOD`] with `from`, which occurs once, replaced.
 fn mutated(from: &str, to: &str) -> String {
     assert_eq!(GOOD.matches(from).count(), 1, "{from:?}");
     GOOD.replacen(from, to, 1)
@@ -35,7 +35,7 @@ fn an_upgrade_is_read() {
     assert_eq!(request.headers().iter().count(), 8);
 }
 
-/// One field each is other than in [`GOOD`], and as good.
+/// Each differs from [`GOOD`] in one field and is as good.
 #[test]
 fn what_is_allowed_is_accepted() {
     let table = [
@@ -62,7 +62,7 @@ fn what_is_allowed_is_accepted() {
     }
 }
 
-/// One field each is other than in [`GOOD`], and is refused with that status and for that reason.
+/// Each differs from [`GOOD`] in one field and is refused with this status for this reason.
 #[test]
 fn malformed_upgrades_are_refused() {
     let many = (0..94).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
@@ -75,8 +75,8 @@ fn malformed_upgrades_are_refused() {
         ("HTTP/1.1", "HTTP/2.0", 505, "\"HTTP/2.0\""),
         ("HTTP/1.1", "HTTP/1.2", 505, "\"HTTP/1.2\""),
         ("HTTP/1.1", "http/1.1", 400, "no HTTP version"),
-        (" HTTP/1.1", "", 400, "is no request"),
-        ("GET ", "GET  ", 400, "is no request"),
+        (" HTTP/1.1", "", 400, "is not a request"),
+        ("GET ", "GET  ", 400, "is not a request"),
         ("HTTP/1.1", " HTTP/1.1", 400, "no HTTP version"),
         ("/chat", "chat", 400, "request target"),
         ("/chat?room=1", "*", 400, "request target"),
@@ -87,7 +87,7 @@ fn malformed_upgrades_are_refused() {
         ("/chat", "http://other.example.com/chat", 400, "request target"),
         ("/chat", "http://server.example.com:81/chat", 400, "request target"),
         ("/chat", "http://u@server.example.com/chat", 400, "request target"),
-        // Line ends, and what stands where none should.
+        // Line ends, and misplaced characters.
         ("GET", "\r\nGET", 400, "first byte is 0x0d"),
         ("GET", "\u{1}GET", 400, "first byte is 0x01"),
         ("GET", " GET", 400, "first byte is 0x20"),
@@ -95,13 +95,13 @@ fn malformed_upgrades_are_refused() {
         ("Cookie: a=b\r\n", "Cookie: a=b\n", 400, "bare LF"),
         ("Cookie: a=b\r\n", "Cookie: a=b\r\r\n", 400, "control character"),
         ("Cookie: a=b\r\n", "Cookie: a=b\rX: y\r\n", 400, "control character"),
-        ("Cookie: a=b", "Cookie: a=b\r\n folded", 400, "header's name"),
-        ("Cookie: a=b", "Cookie: a=b\r\n\tfolded", 400, "header's name"),
-        ("Cookie: a=b", "Cookie : a=b", 400, "header's name"),
-        ("Cookie: a=b", " Cookie: a=b", 400, "header's name"),
-        ("Cookie: a=b", "Cookie a=b", 400, "header's name"),
-        ("Cookie: a=b", ": a=b", 400, "header's name"),
-        ("Cookie: a=b", "Co\0kie: a=b", 400, "header's name"),
+        ("Cookie: a=b", "Cookie: a=b\r\n folded", 400, "header name"),
+        ("Cookie: a=b", "Cookie: a=b\r\n\tfolded", 400, "header name"),
+        ("Cookie: a=b", "Cookie : a=b", 400, "header name"),
+        ("Cookie: a=b", " Cookie: a=b", 400, "header name"),
+        ("Cookie: a=b", "Cookie a=b", 400, "header name"),
+        ("Cookie: a=b", ": a=b", 400, "header name"),
+        ("Cookie: a=b", "Co\0kie: a=b", 400, "header name"),
         ("Cookie: a=b", "Cookie: a=\0b", 400, "control character"),
         ("Cookie: a=b", "Cookie: a=\u{7f}b", 400, "control character"),
         ("Cookie: a=b\r\n", &many, 431, "more headers than the limit of 100"),
@@ -141,13 +141,13 @@ fn malformed_upgrades_are_refused() {
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBs ZSBub25jZQ==", 400, "24 characters"),
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZ\u{e4}==", 400, "Key is not ASCII"),
         // The version.
-        ("Sec-WebSocket-Version: 13\r\n", "", 426, "came \"\""),
-        ("Version: 13", "Version: 8", 426, "came \"8\""),
-        ("Version: 13", "Version: 12", 426, "came \"12\""),
-        ("Version: 13", "Version: 14", 426, "came \"14\""),
-        ("Version: 13", "Version: 013", 426, "came \"013\""),
-        ("Version: 13", "Version: 13, 8", 426, "came \"13, 8\""),
-        ("Cookie: a=b", "Sec-WebSocket-Version: 13", 426, "came \"13, 13\""),
+        ("Sec-WebSocket-Version: 13\r\n", "", 426, "got \"\""),
+        ("Version: 13", "Version: 8", 426, "got \"8\""),
+        ("Version: 13", "Version: 12", 426, "got \"12\""),
+        ("Version: 13", "Version: 14", 426, "got \"14\""),
+        ("Version: 13", "Version: 013", 426, "got \"013\""),
+        ("Version: 13", "Version: 13, 8", 426, "got \"13, 8\""),
+        ("Cookie: a=b", "Sec-WebSocket-Version: 13", 426, "got \"13, 13\""),
         // Sub-protocols.
         ("chat, superchat", "chat, super chat", 400, "Protocol is \"super chat\""),
         ("chat, superchat", "chat, (chat)", 400, "Protocol is \"(chat)\""),
@@ -235,7 +235,7 @@ fn no_bytes_make_it_panic() {
     }
 }
 
-/// What holds of every request that is accepted, whatever it came from.
+/// Checks what holds for every accepted request.
 fn check_accepted(request: &Request) {
     assert!(request.path().starts_with('/') && !request.target().contains(['#', ' ', '\r', '\n', '\0']));
     assert!(Authority::parse(request.host()).is_some());

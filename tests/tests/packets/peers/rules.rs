@@ -35,7 +35,7 @@ fn who_is_ending_is_not_evicted() {
     host.told(2, "b");
     assert_eq!(
         host.told(3, "c"),
-        ["3?", "2 Closed: there was no room for it any more (PeerLimits::max_peers)", "3 Open", "3 c"]
+        ["3?", "2 Closed: evicted to make room for another peer (PeerLimits::max_peers)", "3 Open", "3 c"]
     );
     host.flush();
     assert_eq!(host.poll(), ["1 Closed: closed by this end"]);
