@@ -1,12 +1,12 @@
-//! [`Deadline`]: what a session waits for, and [`Idle`]: which way was quiet.
+//! [`Deadline`]: the deadlines of a session; [`Idle`]: the direction that was quiet.
 
 use std::fmt;
 
-/// What a session waits for. See the periods of [`Config`](crate::Config).
+/// The deadlines of a session. See the periods of [`Config`](crate::Config).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Deadline {
-    /// The session must be open.
+    /// The session must have opened.
     Handshake,
     /// The next [`Event::Cron`](crate::Event::Cron) is due.
     Cron,
@@ -14,11 +14,11 @@ pub enum Deadline {
     IdleRead,
     /// Bytes must have been sent.
     IdleWrite,
-    /// Bytes must have moved either way.
+    /// Bytes must have moved in either direction.
     IdleBoth,
-    /// Bytes must have moved either way, or the session is closed.
+    /// Bytes must have moved in either direction, or the session is closed.
     Idle,
-    /// A frame, or a message of several, that has begun must have made progress.
+    /// An incomplete frame, or message of several frames, must have made progress.
     PartialFrame,
     /// The next ping is due (WebSocket).
     Heartbeat,
@@ -64,7 +64,7 @@ impl fmt::Display for Deadline {
     }
 }
 
-/// Which way was quiet.
+/// The direction in which nothing moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Idle {
     /// Nothing was received for [`Config::idle_read`](crate::Config::idle_read).

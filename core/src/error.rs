@@ -1,4 +1,4 @@
-//! Errors: of a transport, of a decoder, of sending, of a configuration.
+//! Errors: of a transport, a decoder, sending and a configuration.
 
 use std::error::Error;
 use std::fmt;
@@ -8,17 +8,18 @@ use std::time::Duration;
 
 /// The failure of a stream or a socket: the facts of an [`io::Error`], as a `Copy` type.
 ///
-/// For an error of the system its text is the system's: many of these have no [`io::ErrorKind`] of their own.
+/// The text of a system error comes from the system, since many of them have no [`io::ErrorKind`] of their
+/// own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct IoFailure {
     /// The kind of the error.
     pub kind: io::ErrorKind,
-    /// The system's number of the error (`errno`), where the error is the system's.
+    /// The system's error number (`errno`), if the error comes from the system.
     pub raw_os_error: Option<i32>,
 }
 
-/// `EMSGSIZE`, as most systems number it.
+/// `EMSGSIZE`, which most systems number the same.
 const MESSAGE_TOO_LONG: i32 = if cfg!(windows) {
     10040
 } else if cfg!(any(target_os = "linux", target_os = "android")) {
@@ -39,7 +40,7 @@ impl From<io::Error> for IoFailure {
     }
 }
 
-/// A failure that is not the system's.
+/// A failure that does not come from the system.
 impl From<io::ErrorKind> for IoFailure {
     fn from(kind: io::ErrorKind) -> Self {
         IoFailure { kind, raw_os_error: None }
@@ -57,49 +58,50 @@ impl fmt::Display for IoFailure {
     }
 }
 
-/// How a decoder broke its contract. See [`Decoder::decode`](crate::codec::Decoder::decode).
+/// Violations of the decoder's contract. See [`Decoder::decode`](crate::codec::Decoder::decode).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecoderFault {
-    /// It gave a frame and consumed nothing, which would go on for ever.
-    #[error("the decoder gave a frame without consuming any bytes")]
+    /// The decoder returned a frame but consumed nothing, which would never end.
+    #[error("the decoder returned a frame without consuming any bytes")]
     NoProgress,
-    /// It asked for no bytes, which would go on for ever.
-    #[error("the decoder asked for 0 more bytes")]
+    /// The decoder asked for 0 bytes, which would never end.
+    #[error("the decoder asked for 0 more bytes: expected at least 1")]
     NeedsNothing,
-    /// It wants more bytes together than may be buffered.
+    /// The decoder needs more bytes at once than may be buffered.
     #[error(
-        "the decoder needs {needed} bytes for one frame, more than may be buffered: {limit} (Config::max_buffered)"
+        "the decoder needs {needed} bytes for one frame, over the buffer limit of {limit} (Config::max_buffered)"
     )]
     TooMuchBuffered {
-        /// Bytes that it wants in all; `usize::MAX` also stands for more than that.
+        /// The total it needs, in bytes; `usize::MAX` if it does not fit.
         needed: usize,
         /// [`Config::max_buffered`](crate::Config::max_buffered).
         limit: usize,
     },
 }
 
-/// Why [`Session::send`](crate::Session::send) did not take an item. The session is as it was.
+/// Errors of [`Session::send`](crate::Session::send). The session is unchanged.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError<T> {
-    /// The send queue is full; the item is given back. Wait for [`Event::Writable`](crate::Event::Writable).
+    /// The send queue is full; the item is returned. Wait for [`Event::Writable`](crate::Event::Writable).
     #[error("the send queue is full: wait until it is writable")]
     Blocked(T),
-    /// The session is closing or closed; the item is given back.
+    /// The session is closing or closed; the item is returned.
     #[error("the session is closed")]
     Closed(T),
-    /// The opening handshake is not done; the item is given back. Wait for [`Event::Open`](crate::Event::Open).
+    /// The opening handshake is not done; the item is returned. Wait for [`Event::Open`](crate::Event::Open).
     #[error("the session is not open yet: wait until the handshake is done")]
     NotOpen(T),
-    /// The peer takes nothing until it is received from, and as much as
-    /// [`Config::receive_ahead`](crate::Config::receive_ahead) allows was received ahead; the item is given
-    /// back. The session goes on: receive, then send it again. From a `Connection` of the driver.
+    /// The peer reads nothing until its messages are received, and
+    /// [`Config::receive_ahead`](crate::Config::receive_ahead) allows no more to be received ahead; the item
+    /// is returned. The session goes on: receive, then send the item again. Only from a `Connection` of the
+    /// driver.
     #[error(
         "the peer waits for us to receive: receive what it sent, then send again (Config::receive_ahead)"
     )]
     PeerWaits(T),
-    /// The item is larger than a frame may be; it is given back.
+    /// The item is larger than the largest frame; it is returned.
     #[error(
         "a message of {bytes} bytes is larger than the limit of {limit} (Config::max_frame; over datagrams, max_datagram)"
     )]
@@ -112,14 +114,14 @@ pub enum SendError<T> {
         /// [`Config::max_datagram`](crate::Config::max_datagram).
         limit: usize,
     },
-    /// The datagram socket is not connected, and nobody was named to send to; the item is given back.
-    #[error("the socket is not connected: say which peer it is for")]
+    /// The datagram socket is not connected, and the call names no peer; the item is returned.
+    #[error("the socket is not connected: name the peer to send to")]
     NoPeer(T),
-    /// The peer of the datagram may not be who it says, and this is more than it may be sent before that is known; the item
-    /// is given back.
-    #[error("more than PeerLimits::amplification allows before the peer is validated")]
+    /// The datagram exceeds what may be sent to a peer whose address is not validated yet; the item is
+    /// returned.
+    #[error("the datagram exceeds what PeerLimits::amplification allows before the peer is validated")]
     NotValidated(T),
-    /// The datagram socket is connected, and a peer was named; the item is given back.
+    /// The datagram socket is connected, and the call names a peer; the item is returned.
     #[error("the socket is connected: send without naming a peer")]
     Connected(T),
     /// The encoder can't encode the item, which is lost.
@@ -128,7 +130,7 @@ pub enum SendError<T> {
 }
 
 impl<T> SendError<T> {
-    /// The item, where it is given back.
+    /// The item, if it is returned.
     pub fn into_item(self) -> Option<T> {
         match self {
             SendError::Blocked(item)
@@ -162,22 +164,23 @@ impl<T> fmt::Debug for SendError<T> {
     }
 }
 
-/// Why the sending side of a session can't be ended alone. The session is unchanged.
+/// Errors of ending only the sending side of a session. The session is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HalfCloseError {
     /// The opening handshake is not done. Wait for [`Event::Open`](crate::Event::Open).
     #[error("the session is not open yet: wait until the handshake is done")]
     NotOpen,
-    /// The session is closing or closed: its sending side ends anyway.
+    /// The session is closing or closed, which ends its sending side anyway.
     #[error("the session is closing or closed")]
     Closed,
-    /// The protocol or the transport has no half-close: WebSocket and datagrams.
+    /// The protocol or the transport has no half-close (WebSocket, datagrams).
     #[error("WebSocket and datagrams have no half-close: close the session instead")]
     Unsupported,
 }
 
-/// An item turned out larger than a frame may be when it was encoded. See
+/// The encoded item exceeds the largest frame. See
+/// [`Encoder::encoded_len`](crate::codec::Encoder::encoded_len).
 /// [`Encoder::encoded_len`](crate::codec::Encoder::encoded_len).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -191,11 +194,11 @@ pub struct EncodedTooLarge {
     pub limit: usize,
 }
 
-/// Why a [`Config`](crate::Config) can't be.
+/// Errors of building a [`Config`](crate::Config).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A limit is 0, with which nothing would work.
+    /// A limit is 0, which would stop everything.
     #[error("{name} must be at least 1")]
     Zero {
         /// The setter's name.
@@ -213,12 +216,12 @@ pub enum ConfigError {
         /// The hard limit.
         hard_limit: usize,
     },
-    /// A period is shorter or longer than can be kept.
+    /// A period is too short or too long.
     #[error("{name} must be between 1 ms and 365 days, not {value:?}")]
     Period {
         /// The setter's name.
         name: &'static str,
-        /// What was given.
+        /// The given value.
         value: Duration,
     },
 }

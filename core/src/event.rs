@@ -1,4 +1,4 @@
-//! [`Event`]: what a session has to tell.
+//! [`Event`]: the events of a session.
 
 use std::net::SocketAddr;
 #[cfg(feature = "websocket")]
@@ -12,77 +12,78 @@ use crate::stats::Seq;
 #[cfg(feature = "websocket")]
 use crate::upgrade::{Request, Upgrade};
 
-/// What happened, as [`Session::poll_event`](crate::Session::poll_event) tells it. `T` is a received message.
+/// The events that [`Session::poll_event`](crate::Session::poll_event) returns. `T` is a received message.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<T> {
-    /// The session is open. The first event of a session that opens at all, but for a request that it answers.
+    /// The session is open. Always the first event, except that a WebSocket server sees `Request` before it.
     Open(Box<Opened>),
-    /// A WebSocket client asks to be let in; the session is not open yet. Answer with
+    /// A WebSocket client asks for a session, which is not open yet. Answer with
     /// [`Session::answer`](crate::Session::answer), now or later, within
     /// [`Config::handshake_timeout`](crate::Config::handshake_timeout).
     #[cfg(feature = "websocket")]
     Request(Arc<Request>),
-    /// A message came.
+    /// A message was received.
     Message(T),
     /// The peer answered the latest ping (WebSocket).
     Pong {
-        /// From when the ping was queued to when its answer was read.
+        /// Time from queueing the ping to reading its answer.
         rtt: Duration,
     },
-    /// Nothing moved for a while. Once per quiet period, measured on bytes of the wire.
+    /// Nothing moved for a period. Comes once per quiet period, measured on bytes of the wire.
     Idle(Idle),
-    /// Another [`Config::cron_period`](crate::Config::cron_period) is over. Periods that were missed, or not polled,
-    /// count as one; after a miss the next period begins when it was noticed.
+    /// A [`Config::cron_period`](crate::Config::cron_period) has passed. Missed or unpolled periods count as
+    /// one. After a miss, the next period begins when the miss was noticed.
     Cron,
-    /// The send queue is down to the low watermark. Comes once after a `send` was refused for lack of room.
+    /// The send queue has fallen to the low watermark. Comes once after a `send` was refused because the
+    /// queue was full.
     Writable,
-    /// Every message up to this one is with the transport, or, over datagrams, could not be sent. Comes only when asked for; when several were
-    /// asked for, the latest stands for all.
+    /// The transport has taken every message up to this one or, over datagrams, could not send it. Comes only
+    /// on request. The latest of several requests covers all.
     Flushed(Seq),
-    /// The peer ended its stream between two frames. It may still read: the session can go on sending, until it is
-    /// closed. Reading has no deadline any more, so nothing but `idle_write` or `idle_both` reminds of a session that
-    /// is forgotten here. A graceful close after this has the reason [`CloseReason::Eof`].
+    /// The peer ended its stream between two frames. It may still read: the session can go on sending until
+    /// it is closed. Reading no longer has a deadline, so only `idle_write` or `idle_both` reminds of a
+    /// session forgotten in this state. A graceful close after this has the reason [`CloseReason::Eof`].
     ReadEnd,
-    /// Datagrams came to nothing; what they were is told once a second at the most. Over datagrams only.
+    /// Datagrams were dropped or undeliverable. Comes at most once a second. Only over datagrams.
     Dropped(Box<Dropped>),
-    /// The session is over. Exactly once, and the last event.
+    /// The session is over. Comes exactly once, as the last event.
     Closed(Box<CloseReason>),
 }
 
-/// What is known of a session that has opened.
+/// Facts about a session that has opened.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Opened {
-    /// This end's address, where the transport has one.
+    /// This end's address, if the transport has one.
     pub local: Option<SocketAddr>,
-    /// The peer's address, where the transport has one.
+    /// The peer's address, if the transport has one.
     pub peer: Option<SocketAddr>,
-    /// What the two sides of a TLS connection agreed on.
+    /// The result of the TLS handshake.
     #[cfg(feature = "tls")]
     pub tls: Option<Box<TlsFacts>>,
-    /// What the two sides of a WebSocket agreed on.
+    /// The result of the WebSocket handshake.
     #[cfg(feature = "websocket")]
     pub upgrade: Option<Upgrade>,
 }
 
-/// What the two sides of a TLS connection agreed on.
+/// The result of a TLS handshake.
 #[cfg(feature = "tls")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsFacts {
-    /// The version of TLS.
+    /// The TLS version.
     pub version: Option<rustls::ProtocolVersion>,
-    /// How bytes are sealed.
+    /// The cipher suite.
     pub cipher_suite: Option<rustls::CipherSuite>,
-    /// The application protocol that was chosen (ALPN).
+    /// The chosen application protocol (ALPN).
     pub alpn: Option<Vec<u8>>,
-    /// The name that the client asked for (SNI); at the client's end, the name of the server where it is one.
+    /// The name that the client asked for (SNI). At the client's end, the server's name or address.
     pub server_name: Option<String>,
-    /// The peer's certificate, then those that lead to its issuer. They were verified, as far as the configuration asked
-    /// for that.
+    /// The peer's certificate, then its chain of issuers. They were verified as far as the configuration
+    /// requires.
     pub peer_certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
-    /// Whether an earlier session was taken up again.
+    /// Whether this connection resumed an earlier session.
     pub resumed: bool,
 }
 

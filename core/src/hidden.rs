@@ -1,8 +1,8 @@
-//! Stand-ins in `Debug` output for what does not belong in logs.
+//! Placeholders in `Debug` output for content that does not belong in logs.
 
 use std::fmt;
 
-/// Payload, of which only the size is shown.
+/// A payload, of which only the size is shown.
 pub(crate) struct HiddenBytes(pub(crate) usize);
 
 impl fmt::Debug for HiddenBytes {

@@ -1,11 +1,11 @@
-//! [`Messages`]: what an application receives and sends.
+//! [`Messages`]: the messages that an application receives and sends.
 
 use std::marker::PhantomData;
 
 /// The messages that an application receives and sends.
 ///
-/// Listeners and handles know this and never the wire: whatever serves [`Items<Request, Reply>`](Items) does
-/// so over every transport that carries these.
+/// Listeners and handles depend on this and never on the wire: a listener for [`Items<Request,
+/// Reply>`](Items) serves every transport that carries these.
 pub trait Messages {
     /// A received message.
     type In;
@@ -13,7 +13,7 @@ pub trait Messages {
     type Out;
 }
 
-/// Messages of type `I` in and of type `O` out. A name for types, never a value.
+/// Received messages of type `I`, sent messages of type `O`. Only used as a type, never as a value.
 #[derive(Debug)]
 pub struct Items<I, O = I>(PhantomData<fn(I) -> O>);
 

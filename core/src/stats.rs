@@ -35,11 +35,11 @@ impl fmt::Display for Seq {
     }
 }
 
-/// What [`Session::send`](crate::Session::send) says of a message that it took.
+/// A message accepted by [`Session::send`](crate::Session::send).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Accepted {
-    /// The message's number, by which its fate is told later.
+    /// The message's number, by which its outcome is reported later.
     pub seq: Seq,
     /// Its size on the wire, in bytes.
     pub bytes: usize,

@@ -86,7 +86,7 @@ impl Segments {
         n
     }
 
-    /// Where the queue ends now, to come back to.
+    /// Marks the end of the queue, to return to it.
     pub(crate) fn mark(&self) -> (usize, usize) {
         (self.gathered.len(), self.chained.len())
     }

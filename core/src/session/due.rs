@@ -1,6 +1,6 @@
-//! [`Due`]: what a protocol has to write.
+//! [`Due`]: the writes that a protocol owes.
 
-/// What a protocol has to write. The variants are in the order of writing.
+/// A write that a protocol owes its session. The variants are in the order of writing.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {

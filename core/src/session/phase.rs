@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   Opening (where there is an opening handshake)
-//!     │      close, codec error            all written           handle_shutdown      handle_eof
-//!   Open ───────┬──────────────▶ Flushing ──────────────▶ (wants_shutdown) ──▶ HalfClosed ──▶ Closed ──▶ Ended
-//!     │         │ drain            ▲                                               │           ▲
-//!     │         ▼                  │ inbox empty                                   └─ deadline ┤
-//!     │      Draining ─────────────┘                                                           │
-//!     └──────── I/O error: Draining, then ── abort, deadline ──────────────────────────────────┘
+//!     │      close, codec error          all written           handle_shutdown      handle_eof
+//!   Open ───────┬────────────▶ Flushing ──────────────▶ (wants_shutdown) ──▶ HalfClosed ──▶ Closed ──▶ Ended
+//!     │         │ drain          ▲                                               │           ▲
+//!     │         ▼                │ inbox empty                                   └─ deadline ┤
+//!     │      Draining ───────────┘                                                           │
+//!     └──────── I/O error: Draining, then ── abort, deadline ────────────────────────────────┘
 //! ```
 //! `Closed` holds the one [`Event::Closed`](crate::Event::Closed) to poll; in `Ended` it has been polled.
 

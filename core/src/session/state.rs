@@ -81,7 +81,7 @@ pub(super) struct State {
     pub(super) writable_wanted: bool,
     pub(super) read_ended: bool,
     pub(super) read_end_reported: bool,
-    /// What the protocol has to write.
+    /// The writes that the protocol owes.
     pub(super) dues: Dues,
     /// A pong waits for the queue to shrink.
     pub(super) pong_waits: bool,
