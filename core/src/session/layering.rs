@@ -130,7 +130,7 @@ impl State {
         self.layer_wants_write = !buffers.layer.wire.sealed.is_empty();
         if !layer.is_handshaking() && self.layer == LayerState::Opening {
             self.layer = LayerState::Open { costly: false };
-            self.open_without_handshake(); // what follows belongs to the session
+            self.open_without_handshake(); // the result below comes after the opening
         }
         match result {
             Err(error) => self.fail_layer(error),

@@ -42,13 +42,13 @@ use state::State;
 ///
 /// # The four kinds of calls
 ///
-/// * **What happened**: [`handle_input`](Self::handle_input) (or [`recv_buf`](Self::recv_buf), then
+/// * **Inputs**: [`handle_input`](Self::handle_input) (or [`recv_buf`](Self::recv_buf), then
 ///   [`handle_read`](Self::handle_read)), [`handle_eof`](Self::handle_eof),
 ///   [`handle_timeout`](Self::handle_timeout), [`handle_shutdown`](Self::handle_shutdown),
 ///   [`handle_io_error`](Self::handle_io_error).
 /// * **Commands**: [`send`](Self::send), [`pause`](Self::pause), [`resume`](Self::resume),
 ///   [`close`](Self::close), [`update_active`](Self::update_active).
-/// * **What to do**: [`poll_event`](Self::poll_event), [`outbound`](Self::outbound),
+/// * **Outputs**: [`poll_event`](Self::poll_event), [`outbound`](Self::outbound),
 ///   [`wants_shutdown`](Self::wants_shutdown), [`wants_read`](Self::wants_read),
 ///   [`poll_timeout`](Self::poll_timeout).
 /// * **Facts**: [`stats`](Self::stats), [`is_writable`](Self::is_writable),
@@ -205,8 +205,7 @@ impl<P> Session<P> {
         self.state.takes_messages()
     }
 
-    /// Whether the session has ended, even if [`Event::Closed`] has not been polled yet. No other event comes
-    /// any longer.
+    /// Whether the session has ended, even if [`Event::Closed`] has not been polled yet.
     pub fn is_over(&self) -> bool {
         matches!(self.state.phase, Phase::Closed | Phase::Ended)
     }

@@ -29,7 +29,7 @@ use crate::time::Timestamp;
 /// The smallest step by which a session's own receive buffer grows.
 pub(super) const READ_STEP: usize = 4 * 1024;
 
-/// Lateness beyond which a deadline was not checked in time: the machine slept or was busy.
+/// A deadline handled later than this was not checked in time: the machine slept or was busy.
 const LATE: Duration = Duration::from_millis(100);
 
 /// All of a session that does not depend on its protocol.
