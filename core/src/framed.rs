@@ -30,6 +30,16 @@ where
     }
 }
 
+/// Makes a function that makes codecs one that makes protocols, as servers and pools take it:
+/// `framed(LengthDelimited::new)`. Where a codec encodes several types of items and the listener does not say which is
+/// meant, name it: `framed::<_, Bytes>(..)`.
+pub fn framed<C, O>(codec: impl Fn() -> C + Clone) -> impl Fn() -> Framed<C, O> + Clone
+where
+    C: Decoder + Encoder<O>,
+{
+    move || Framed::new(codec())
+}
+
 impl<C, O> Sealed for Framed<C, O> {}
 
 impl<C, O> Protocol for Framed<C, O>

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_core::codec::LengthDelimited;
+use getty_core::framed;
 use killed_common::{Receiver, free_address, serve_until_killed};
 use tokio::sync::mpsc;
 
@@ -31,7 +32,8 @@ fn receiver() {
                 written.lock().unwrap().write_all(line.as_bytes()).unwrap();
             })
         };
-        let _server = getty_tokio::Server::builder().tcp(&address, LengthDelimited::new, desk).await.unwrap();
+        let _server =
+            getty_tokio::Server::builder().tcp(&address, framed(LengthDelimited::new), desk).await.unwrap();
         serve_until_killed().await;
     });
 }

@@ -19,7 +19,7 @@ use driver_common::runtimes::{TestRuntime, blocking, server, sleep, until, withi
 use driver_common::*;
 use futures::future::join_all;
 use getty_core::codec::LengthDelimited;
-use getty_core::{Close, Config, StreamProtocol};
+use getty_core::{Close, Config, Framed, StreamProtocol, framed};
 use getty_driver::tls::{ClientTls, Identity, ServerTls};
 use getty_driver::{Client, Connection, Server};
 use tls_common::World;
@@ -116,11 +116,11 @@ async fn listen<R: TestRuntime>(world: Option<&World>, log: &Log) -> Server<R> {
     let echo = move || Recorder::echo().0.log_to(&log);
     let (builder, address) = (server::<R>().config(patient()), "127.0.0.1:0");
     let Some(World { server, .. }) = world else {
-        return builder.tcp(address, LengthDelimited::new, echo).await.unwrap();
+        return builder.tcp(address, framed(LengthDelimited::new), echo).await.unwrap();
     };
     let identity = Identity::from_pem(server.certificate.as_bytes(), server.key.as_bytes()).unwrap();
     let builder = builder.tls(ServerTls::new(identity).unwrap());
-    builder.tcp(address, LengthDelimited::new, echo).await.unwrap()
+    builder.tcp(address, framed(LengthDelimited::new), echo).await.unwrap()
 }
 
 /// Connects them all, and holds them until the standard input ends.
@@ -128,13 +128,14 @@ async fn connect<R: TestRuntime>(clients: usize, address: &str) {
     // It may take them a while to be accepted, too.
     let builder = || Client::<R>::builder().config(patient()).connect_timeout(secs(300));
     let Ok(roots) = env::var(ROOTS) else {
-        let one = async || builder().tcp_connection(address, LengthDelimited::new()).await.unwrap();
+        let one =
+            async || builder().tcp_connection(address, Framed::new(LengthDelimited::new())).await.unwrap();
         return hold_all(clients, one).await;
     };
     let tls = ClientTls::builder().roots_pem(roots).server_name("localhost").build().unwrap();
     let one = async || {
         let builder = builder().tls(tls.clone());
-        builder.tcp_connection(address, LengthDelimited::new()).await.unwrap()
+        builder.tcp_connection(address, Framed::new(LengthDelimited::new())).await.unwrap()
     };
     hold_all(clients, one).await;
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use driver_common::recorder::{Happening, Recorder, Then};
 use driver_common::*;
-use getty_core::Config;
+use getty_core::{Config, Framed, framed};
 use getty_driver::{Server, ServerLimits};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tracing::field::{Field, Visit};
@@ -165,7 +165,7 @@ fn what_limits_refuse_and_what_fails_in_accepting() {
         runtime.block_on(async {
             let server = Server::<getty_tokio::Tokio>::builder()
                 .limits(ServerLimits::new().max_sessions(0))
-                .tcp("127.0.0.1:0", getty_core::codec::LengthDelimited::new, || Recorder::quiet().0)
+                .tcp("127.0.0.1:0", framed(getty_core::codec::LengthDelimited::new), || Recorder::quiet().0)
                 .await
                 .unwrap();
             let mut stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
@@ -197,7 +197,8 @@ fn a_connection_counts_from_when_it_has_a_task() {
             let address = listener.local_addr().unwrap().to_string();
             let builder = getty_tokio::Client::builder();
             let codec = getty_core::codec::LengthDelimited::new();
-            let mut connection = builder.tcp_connection::<_, bytes::Bytes>(&address, codec).await.unwrap();
+            let mut connection =
+                builder.tcp_connection(&address, Framed::<_, bytes::Bytes>::new(codec)).await.unwrap();
             connection.opened().await.unwrap();
             let (handle, _receiver) = connection.spawn(&getty_tokio::Spawner);
             handle.close(getty_core::Close::abort());

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use driver_common::descriptors::descriptors;
 use driver_common::runtimes::{TestRuntime, client, server, sleep, until};
-use getty_core::Backoff;
 use getty_core::codec::LengthDelimited;
+use getty_core::{Backoff, framed};
 use getty_driver::{Context, Handle, Items, Listener, NotFlushed, Pool, PoolOptions};
 use killed_common::{Receiver, Written, free_address, serve_until_killed};
 
@@ -39,7 +39,7 @@ fn receiver<R: TestRuntime>() {
     let Some((address, written)) = killed_common::role() else { return };
     R::run(async {
         let desk = move || Desk(written.clone());
-        let _server = server::<R>().tcp(&address, LengthDelimited::new, desk).await.unwrap();
+        let _server = server::<R>().tcp(&address, framed(LengthDelimited::new), desk).await.unwrap();
         serve_until_killed().await;
     });
 }
@@ -128,7 +128,7 @@ fn accounted_for<R: TestRuntime>() {
         let counted = acknowledged.clone();
         let listener = move || Acknowledged(counted.clone());
         let builder = client::<R>().pool(options);
-        let pool = builder.tcp([address.clone()], LengthDelimited::new, listener).unwrap();
+        let pool = builder.tcp([address.clone()], framed(LengthDelimited::new), listener).unwrap();
         pool.wait_all(Duration::from_secs(60)).await.unwrap();
         let (descriptors_before, threads_before) = (descriptors().unwrap(), threads());
         let (mut next, mut slowest) = (0, Duration::ZERO);

@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use getty_async_std::core::codec::LengthDelimited;
-//! use getty_async_std::{Context, Items, Listener, Server};
+//! use getty_async_std::{Context, Items, Listener, Server, framed};
 //! use bytes::Bytes;
 //!
 //! struct Echo;
@@ -19,7 +19,7 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     async_std::task::block_on(async {
-//!         let server = Server::builder().tcp("127.0.0.1:7000", LengthDelimited::new, || Echo).await?;
+//!         let server = Server::builder().tcp("127.0.0.1:7000", framed(LengthDelimited::new), || Echo).await?;
 //!         println!("listening on {}", server.local_addr());
 //!         std::future::pending().await
 //!     })
@@ -44,7 +44,7 @@ pub use drive::drive;
 pub use runtime::{AsyncStd, Spawner};
 
 /// A server on async-std. See [`getty_driver::Server`](getty_async_io::getty_driver::Server).
-pub type Server = getty_async_io::getty_driver::Server<AsyncStd>;
+pub type Server<A = std::net::SocketAddr> = getty_async_io::getty_driver::Server<AsyncStd, A>;
 
 /// A client on async-std. See [`getty_driver::Client`](getty_async_io::getty_driver::Client).
 pub type Client = getty_async_io::getty_driver::Client<AsyncStd>;
@@ -53,13 +53,6 @@ pub type Client = getty_async_io::getty_driver::Client<AsyncStd>;
 /// [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
 pub type Pool<O> = getty_async_io::getty_driver::Pool<AsyncStd, O>;
 
-/// A TCP session with codec `C` whose messages are pulled. See
+/// A session of protocol `P` over the stream `S` whose messages are pulled. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
-pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
-    getty_async_io::getty_driver::Connection<AsyncStd, TcpStream, core::Framed<C, O>>;
-
-/// A WebSocket session whose messages are pulled. See
-/// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
-#[cfg(feature = "websocket")]
-pub type WebSocketConnection =
-    getty_async_io::getty_driver::Connection<AsyncStd, TcpStream, core::websocket::WebSocket>;
+pub type Connection<P, S = TcpStream> = getty_async_io::getty_driver::Connection<AsyncStd, S, P>;

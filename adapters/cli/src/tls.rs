@@ -9,20 +9,6 @@ use getty_driver::tls::{ClientCertificates, ClientTls, Identity, ServerTls, TlsS
 
 use crate::url::Url;
 
-/// Evaluates an expression with a builder, configured for TLS or not: the two have different types.
-macro_rules! over {
-    ($tls:expr, $builder:ident, $work:expr) => {
-        match $tls {
-            None => $work,
-            Some(tls) => {
-                let $builder = $builder.tls(tls);
-                $work
-            }
-        }
-    };
-}
-pub(crate) use over;
-
 /// Files with this end's certificate and key.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "TLS options")]

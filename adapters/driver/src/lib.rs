@@ -14,6 +14,25 @@
 //!
 //! A [`Pool`] is a client with several sessions, to one address or more, that connects again whenever one ends.
 //!
+//! # Shapes of endpoints
+//!
+//! An endpoint is handed a protocol: [`Framed`] of a codec, `WebSocket`, or either on top of a layer. A server and a pool
+//! make many sessions, so they are given a function that makes protocols, [`framed`] of a function that makes codecs,
+//! `WebSocket::serving(options)`, or any closure ([`ProtocolFactory`]), and one that makes listeners. A client makes one
+//! session and is given one of each; without a listener, its messages are pulled. Datagrams have a codec instead. TLS is a
+//! setting of the builder.
+//!
+//! | | [server](ServerBuilder) | [pool](PoolBuilder) | [client](ClientBuilder), with a listener | client, pulled |
+//! |---|---|---|---|---|
+//! | TCP | `tcp(address, protocols, listeners)` | `tcp(addresses, protocols, listeners)` | `tcp(address, protocol, listener)` | `tcp_connection(address, protocol)` |
+//! | Unix socket | `unix(path, protocols, listeners)` | `unix(paths, protocols, listeners)` | `unix(path, protocol, listener)` | `unix_connection(path, protocol)` |
+//! | WebSocket, by URL | | `websocket(requests, forms, listeners)` | `websocket(request, form, listener)` | `websocket_connection(request, form)` |
+//! | UDP, one session | `udp(address, codec, listener)` | | `udp(address, codec, listener)` | `udp_receiver(address, codec)` |
+//! | UDP, one for each peer | `udp_peers(address, limits, codec, listeners)` | | | |
+//!
+//! A listener of one type of items says what a codec of several encodes. Where it does not, the protocol does:
+//! `framed::<_, String>(Lines::new)`, `Framed::<_, String>::new(Lines::new())`.
+//!
 //! # A stream of one's own
 //!
 //! Whatever implements [`Io`] can carry a session, and [`FuturesIo`] makes one of any stream of the `futures-io` traits:
@@ -69,19 +88,19 @@ mod session;
 mod socket;
 
 pub use getty_core as core;
-pub use getty_core::{Items, Messages};
+pub use getty_core::{Framed, Items, Messages, framed};
 
 pub use drive::connection::{Connection, FlushError, SinkError};
 pub use drive::driver::Driver;
 pub use drive::limits::{Refused, ServerLimits, ServerStats, SessionInfo};
 pub use drive::packet_driver::PacketDriver;
 pub use drive::peers_driver::PeersDriver;
-pub use endpoint::accept::AcceptTask;
+pub use endpoint::accept::{AcceptTask, SpawnServer};
 pub use endpoint::client::{Client, ClientBuilder};
 pub use endpoint::connect::ConnectTcp;
 #[cfg(unix)]
 pub use endpoint::connect::ConnectUnix;
-pub use endpoint::factory::{Covered, FramedBy, MakeProtocol};
+pub use endpoint::factory::{ListenerFactory, ListenerOf, MessagesOf, ProtocolFactory};
 pub use endpoint::incoming::TcpIncoming;
 #[cfg(unix)]
 pub use endpoint::incoming::UnixIncoming;
@@ -99,8 +118,6 @@ pub use endpoint::security::{Plaintext, Security};
 pub use endpoint::server::{Server, ServerBuilder, Shutdown};
 #[cfg(feature = "tls")]
 pub use endpoint::tls;
-#[cfg(feature = "websocket")]
-pub use endpoint::websocket::WebSockets;
 #[cfg(unix)]
 pub use runtime::UnixRuntime;
 pub use runtime::clock::now;

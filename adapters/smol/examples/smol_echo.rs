@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use getty_smol::core::codec::LengthDelimited;
-use getty_smol::{Context, Items, Listener, OnLocalExecutor, Server};
+use getty_smol::{Context, Items, Listener, OnLocalExecutor, Server, framed};
 
 struct Echo;
 
@@ -22,7 +22,7 @@ fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
     smol::block_on(executor.run(async {
         let builder = Server::builder().spawner(OnLocalExecutor::new(&executor));
-        let server = builder.tcp(&address, LengthDelimited::new, || Echo).await?;
+        let server = builder.tcp(&address, framed(LengthDelimited::new), || Echo).await?;
         println!("listening tcp://{}", server.local_addr());
         std::future::pending().await
     }))

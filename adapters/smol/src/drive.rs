@@ -4,7 +4,7 @@ use std::any::Any;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use getty_async_io::AnyIo;
-use getty_async_io::getty_driver::core::{Session, StreamProtocol};
+use getty_async_io::getty_driver::core::{Protocol, Session};
 use getty_async_io::getty_driver::{Driver, Listener};
 use smol::net::TcpStream;
 use socket2::SockRef;
@@ -53,7 +53,7 @@ use crate::Smol;
 pub fn drive<S, P, L>(session: Session<P>, stream: S, listener: L) -> Driver<Smol, AnyIo<S>, P, L>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
-    P: StreamProtocol,
+    P: Protocol,
     L: Listener<P::Messages>,
 {
     Driver::new(session, AnyIo::new(stream, find_socket), listener)

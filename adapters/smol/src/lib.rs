@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! use getty_smol::core::codec::LengthDelimited;
-//! use getty_smol::{Context, Items, Listener, Server};
+//! use getty_smol::{Context, Items, Listener, Server, framed};
 //! use bytes::Bytes;
 //!
 //! struct Echo;
@@ -15,7 +15,7 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     smol::block_on(async {
-//!         let server = Server::builder().tcp("127.0.0.1:7000", LengthDelimited::new, || Echo).await?;
+//!         let server = Server::builder().tcp("127.0.0.1:7000", framed(LengthDelimited::new), || Echo).await?;
 //!         println!("listening on {}", server.local_addr());
 //!         std::future::pending().await
 //!     })
@@ -40,7 +40,7 @@ pub use drive::drive;
 pub use runtime::{OnExecutor, OnLocalExecutor, Smol, Spawner};
 
 /// A server on smol. See [`getty_driver::Server`](getty_async_io::getty_driver::Server).
-pub type Server = getty_async_io::getty_driver::Server<Smol>;
+pub type Server<A = std::net::SocketAddr> = getty_async_io::getty_driver::Server<Smol, A>;
 
 /// A client on smol. See [`getty_driver::Client`](getty_async_io::getty_driver::Client).
 pub type Client = getty_async_io::getty_driver::Client<Smol>;
@@ -49,13 +49,6 @@ pub type Client = getty_async_io::getty_driver::Client<Smol>;
 /// [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
 pub type Pool<O> = getty_async_io::getty_driver::Pool<Smol, O>;
 
-/// A TCP session with codec `C` whose messages are pulled. See
+/// A session of protocol `P` over the stream `S` whose messages are pulled. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
-pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
-    getty_async_io::getty_driver::Connection<Smol, TcpStream, core::Framed<C, O>>;
-
-/// A WebSocket session whose messages are pulled. See
-/// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).
-#[cfg(feature = "websocket")]
-pub type WebSocketConnection =
-    getty_async_io::getty_driver::Connection<Smol, TcpStream, core::websocket::WebSocket>;
+pub type Connection<P, S = TcpStream> = getty_async_io::getty_driver::Connection<Smol, S, P>;

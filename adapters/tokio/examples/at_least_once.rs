@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use getty_tokio::core::codec::LengthDelimited;
 use getty_tokio::core::{Close, Progress, Seq};
-use getty_tokio::{Client, Connection, Context, Items, Listener, Server};
+use getty_tokio::{Client, Connection, Context, Framed, Items, Listener, Server, framed};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 
@@ -68,7 +68,8 @@ impl Courier {
     /// Delivers all messages from `orders`, until that is closed and everything is acknowledged.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Bytes>) -> Account {
         while !(orders.is_closed() && orders.is_empty() && self.kept.is_empty()) {
-            let connecting = Client::builder().tcp_connection(&self.address, LengthDelimited::new());
+            let connecting =
+                Client::builder().tcp_connection(&self.address, Framed::new(LengthDelimited::new()));
             match connecting.await {
                 Ok(mut connection) => {
                     self.deliver(&mut connection, &mut orders).await;
@@ -83,7 +84,7 @@ impl Courier {
     /// Sends over one connection, until it ends or everything is delivered.
     async fn deliver(
         &mut self,
-        connection: &mut Connection<LengthDelimited>,
+        connection: &mut Connection<Framed<LengthDelimited>>,
         orders: &mut mpsc::Receiver<Bytes>,
     ) {
         for parcel in &mut self.kept {
@@ -179,7 +180,7 @@ async fn main() -> std::io::Result<()> {
                     println!("{number}{again}: {}", message.escape_ascii());
                 })
             };
-            let server = Server::builder().tcp(address, LengthDelimited::new, desk).await?;
+            let server = Server::builder().tcp(address, framed(LengthDelimited::new), desk).await?;
             tokio::signal::ctrl_c().await?;
             server.shutdown(Duration::from_secs(1)).await;
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use getty_tokio::core::codec::Lines;
 use getty_tokio::core::{CloseReason, Opened};
-use getty_tokio::{Context, Handle, Items, Listener, Refuse, Server, SessionId};
+use getty_tokio::{Context, Handle, Items, Listener, Refuse, Server, SessionId, framed};
 
 /// Handles have the same type for every transport, so one room can hold sessions of all transports.
 #[derive(Clone, Default)]
@@ -54,7 +54,7 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
     let room = Room::default();
     let member = move || Member(room.clone());
-    let server = Server::builder().tcp(&address, Lines::new, member).await?;
+    let server = Server::builder().tcp(&address, framed(Lines::new), member).await?;
     println!("listening tcp://{}", server.local_addr());
     std::future::pending().await
 }

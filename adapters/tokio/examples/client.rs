@@ -5,15 +5,16 @@
 //! ```
 
 use bytes::Bytes;
-use getty_tokio::Client;
 use getty_tokio::core::Close;
 use getty_tokio::core::codec::LengthDelimited;
+use getty_tokio::{Client, Framed};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or("127.0.0.1:7000".to_owned());
-    let mut connection = Client::builder().tcp_connection(&address, LengthDelimited::new()).await?;
+    let mut connection =
+        Client::builder().tcp_connection(&address, Framed::new(LengthDelimited::new())).await?;
     let questions: Vec<String> = arguments.collect();
     for question in &questions {
         connection.feed(Bytes::from(question.clone())).await?; // queued; `recv` writes all of them at once

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use getty_tokio::core::codec::LengthDelimited;
-use getty_tokio::{Context, Items, Listener, Server};
+use getty_tokio::{Context, Items, Listener, Server, framed};
 
 struct Echo;
 
@@ -19,7 +19,7 @@ impl Listener<Items<Bytes>> for Echo {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
-    let server = Server::builder().tcp(&address, LengthDelimited::new, || Echo).await?;
+    let server = Server::builder().tcp(&address, framed(LengthDelimited::new), || Echo).await?;
     println!("listening tcp://{}", server.local_addr());
     std::future::pending().await
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 pub use getty_tokio::Server;
 use getty_tokio::core::codec::Lines;
-use getty_tokio::core::websocket::{Packages, ServerOptions};
-use getty_tokio::{Context, Items, Listener};
+use getty_tokio::core::websocket::{Packages, ServerOptions, WebSocket};
+use getty_tokio::{Context, Items, Listener, framed};
 
 struct Shout;
 
@@ -33,9 +33,9 @@ impl Listener<Items<String>> for Shout {
 /// Starts one server for each transport: TCP, WebSocket, UDP.
 pub async fn serve() -> std::io::Result<[Server; 3]> {
     let any = "127.0.0.1:0";
-    let packages = || Packages::new(Lines::new());
-    let tcp = Server::builder().tcp(any, Lines::new, || Shout).await?;
-    let ws = Server::builder().websocket_of(any, ServerOptions::new(), packages, || Shout).await?;
+    let packages = WebSocket::serving_of(|| Packages::new(Lines::new()), ServerOptions::new());
+    let tcp = Server::builder().tcp(any, framed(Lines::new), || Shout).await?;
+    let ws = Server::builder().tcp(any, packages, || Shout).await?;
     let udp = Server::builder().udp(any, Lines::new(), Shout).await?;
     Ok([tcp, ws, udp])
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_tokio::core::codec::LengthDelimited;
-use getty_tokio::{Context, Items, Listener, LocalSpawner, Server, TcpOptions};
+use getty_tokio::{Context, Items, Listener, LocalSpawner, Server, TcpOptions, framed};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -40,7 +40,7 @@ pub fn serve(address: SocketAddr, mut stop: watch::Receiver<bool>) -> io::Result
         let server = Server::builder()
             .spawner(LocalSpawner)
             .tcp_options(TcpOptions::new().reuse_port(true))
-            .tcp(&address.to_string(), LengthDelimited::new, move || Echo { answered: count.clone() })
+            .tcp(&address.to_string(), framed(LengthDelimited::new), move || Echo { answered: count.clone() })
             .await?;
         let _ = stop.wait_for(|stop| *stop).await; // or the sender is gone
         server.shutdown(Duration::from_secs(5)).await;

@@ -1,6 +1,6 @@
 //! [`drive`]: runs a session over an existing stream.
 
-use getty_driver::core::{Session, StreamProtocol};
+use getty_driver::core::{Protocol, Session};
 use getty_driver::{Driver, Listener};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -44,7 +44,7 @@ use crate::{Tokio, TokioIo};
 pub fn drive<S, P, L>(session: Session<P>, stream: S, listener: L) -> Driver<Tokio, TokioIo<S>, P, L>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
-    P: StreamProtocol,
+    P: Protocol,
     L: Listener<P::Messages>,
 {
     Driver::new(session, TokioIo::new(stream), listener)

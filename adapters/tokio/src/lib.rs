@@ -5,7 +5,7 @@
 //! ```no_run
 //! use bytes::Bytes;
 //! use getty_tokio::core::codec::LengthDelimited;
-//! use getty_tokio::{Context, Items, Listener, Server};
+//! use getty_tokio::{Context, Items, Listener, Server, framed};
 //!
 //! struct Echo;
 //!
@@ -17,7 +17,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> std::io::Result<()> {
-//!     let server = Server::builder().tcp("127.0.0.1:7000", LengthDelimited::new, || Echo).await?;
+//!     let server = Server::builder().tcp("127.0.0.1:7000", framed(LengthDelimited::new), || Echo).await?;
 //!     println!("listening on {}", server.local_addr());
 //!     tokio::signal::ctrl_c().await?;
 //!     server.shutdown(std::time::Duration::from_secs(5)).await;
@@ -30,10 +30,11 @@
 //! ```no_run
 //! # async fn client() -> Result<(), Box<dyn std::error::Error>> {
 //! use bytes::Bytes;
-//! use getty_tokio::Client;
 //! use getty_tokio::core::codec::LengthDelimited;
+//! use getty_tokio::{Client, Framed};
 //!
-//! let mut connection = Client::builder().tcp_connection("127.0.0.1:7000", LengthDelimited::new()).await?;
+//! let protocol = Framed::new(LengthDelimited::new());
+//! let mut connection = Client::builder().tcp_connection("127.0.0.1:7000", protocol).await?;
 //! connection.send(Bytes::from("hello")).await?;
 //! println!("{:?}", connection.recv().await?);
 //! # Ok(()) }
@@ -65,7 +66,7 @@ pub use timer::Timer;
 pub use udp::UdpSocket;
 
 /// A server on tokio. See [`getty_driver::Server`].
-pub type Server = getty_driver::Server<Tokio>;
+pub type Server<A = std::net::SocketAddr> = getty_driver::Server<Tokio, A>;
 
 /// A client on tokio. See [`getty_driver::Client`].
 pub type Client = getty_driver::Client<Tokio>;
@@ -73,10 +74,5 @@ pub type Client = getty_driver::Client<Tokio>;
 /// Client sessions on tokio that reconnect, sending messages `O`. See [`getty_driver::Pool`].
 pub type Pool<O> = getty_driver::Pool<Tokio, O>;
 
-/// A TCP session with codec `C` whose messages are pulled. See [`getty_driver::Connection`].
-pub type Connection<C, O = <C as core::codec::Decoder>::Item> =
-    getty_driver::Connection<Tokio, TcpStream, core::Framed<C, O>>;
-
-/// A WebSocket session whose messages are pulled. See [`getty_driver::Connection`].
-#[cfg(feature = "websocket")]
-pub type WebSocketConnection = getty_driver::Connection<Tokio, TcpStream, core::websocket::WebSocket>;
+/// A session of protocol `P` over the stream `S` whose messages are pulled. See [`getty_driver::Connection`].
+pub type Connection<P, S = TcpStream> = getty_driver::Connection<Tokio, S, P>;

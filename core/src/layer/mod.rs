@@ -97,16 +97,42 @@ pub trait Layer {
     }
 }
 
+/// No layer: what is sealed and unsealed stays as it is. A session with it works as if it had none.
+impl Layer for () {
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+        plain.put_slice(&wire.received);
+        wire.received.clear();
+        Ok(false)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        false
+    }
+
+    fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
+        wire.sealed.put_slice(plain);
+        Ok(())
+    }
+
+    fn close(&mut self, _: &mut WireBuffers) {}
+
+    fn handle_eof(&mut self) -> Result<(), LayerError> {
+        Ok(())
+    }
+
+    fn describe(&mut self, _: &mut Opened) {}
+
+    fn as_layer(&mut self) -> Option<&mut dyn Layer> {
+        None
+    }
+}
+
 /// An optional layer, for programs that choose at run time. With `None` no byte is copied.
 impl<L: Layer> Layer for Option<L> {
     fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
         match self {
             Some(layer) => layer.unseal(wire, plain),
-            None => {
-                plain.put_slice(&wire.received);
-                wire.received.clear();
-                Ok(false)
-            }
+            None => ().unseal(wire, plain),
         }
     }
 
@@ -117,10 +143,7 @@ impl<L: Layer> Layer for Option<L> {
     fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
         match self {
             Some(layer) => layer.seal(plain, wire),
-            None => {
-                wire.sealed.put_slice(plain);
-                Ok(())
-            }
+            None => ().seal(plain, wire),
         }
     }
 
@@ -146,5 +169,39 @@ impl<L: Layer> Layer for Option<L> {
 
     fn as_layer(&mut self) -> Option<&mut dyn Layer> {
         self.as_mut().and_then(L::as_layer)
+    }
+}
+
+impl<L: Layer> Layer for Box<L> {
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+        (**self).unseal(wire, plain)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        (**self).is_handshaking()
+    }
+
+    fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
+        (**self).seal(plain, wire)
+    }
+
+    fn close(&mut self, wire: &mut WireBuffers) {
+        (**self).close(wire);
+    }
+
+    fn handle_eof(&mut self) -> Result<(), LayerError> {
+        (**self).handle_eof()
+    }
+
+    fn describe(&mut self, opened: &mut Opened) {
+        (**self).describe(opened);
+    }
+
+    fn worked(&self) -> u64 {
+        (**self).worked()
+    }
+
+    fn as_layer(&mut self) -> Option<&mut dyn Layer> {
+        (**self).as_layer()
     }
 }

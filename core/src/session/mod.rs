@@ -15,7 +15,7 @@ mod state;
 pub use due::Due;
 pub use host::Host;
 pub use outbound::Outbound;
-pub use protocol::{Found, In, Out, Protocol, Sealed, Unfinished};
+pub use protocol::{Found, In, IntoProtocol, Out, Protocol, Sealed, Unfinished};
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! [`Protocol`]: the format of the application's messages on the wire.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
 use super::due::Due;
@@ -22,6 +23,10 @@ pub type Out<P> = <<P as Protocol>::Messages as Messages>::Out;
 
 /// The format of messages on a stream of bytes. Sealed: implemented for [`Framed`](crate::Framed), for
 /// `WebSocket` (feature `websocket`), and for [`Layered`](crate::Layered) over either.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol",
+    note = "`Framed::new` makes a protocol of a codec, and `framed` of a function that makes codecs"
+)]
 pub trait Protocol: Sealed + Sized {
     /// The application's messages.
     type Messages: Messages;
@@ -109,6 +114,34 @@ pub trait Protocol: Sealed + Sized {
     #[doc(hidden)]
     fn answer(&mut self, _host: &mut Host<'_>, _verdict: Verdict) -> Result<(), AnswerError> {
         Err(AnswerError::NotAsked)
+    }
+}
+
+/// What a function that makes protocols returns: a [`Protocol`], or an [`io::Result`] of one where that can fail.
+pub trait IntoProtocol {
+    /// The protocol.
+    type Protocol: Protocol;
+
+    /// The protocol.
+    ///
+    /// # Errors
+    /// The function could not make it.
+    fn into_protocol(self) -> io::Result<Self::Protocol>;
+}
+
+impl<P: Protocol> IntoProtocol for P {
+    type Protocol = P;
+
+    fn into_protocol(self) -> io::Result<P> {
+        Ok(self)
+    }
+}
+
+impl<P: Protocol> IntoProtocol for io::Result<P> {
+    type Protocol = P;
+
+    fn into_protocol(self) -> io::Result<P> {
+        self
     }
 }
 

@@ -219,6 +219,11 @@ impl WebSocket<Whole> {
         Self::server_of(Whole, options)
     }
 
+    /// Makes the server's side of each session of whole messages, as servers take it.
+    pub fn serving(options: impl Into<Arc<ServerOptions>>) -> impl Fn() -> Self + Clone {
+        Self::serving_of(|| Whole, options)
+    }
+
     /// Makes a client's side for whole messages, which begins with `request`.
     pub fn client(request: ClientRequest, random: impl FnMut(&mut [u8]) + Send + 'static) -> Self {
         Self::client_of(Whole, request, random)
@@ -229,6 +234,15 @@ impl<F: Form> WebSocket<F> {
     /// Makes a server's side for messages of `form`.
     pub fn server_of(form: F, options: impl Into<Arc<ServerOptions>>) -> Self {
         Self::new(form, Writer::new(None), Opening::server(options.into()))
+    }
+
+    /// Makes the server's side of each session, in the form that the function makes.
+    pub fn serving_of(
+        form: impl Fn() -> F + Clone,
+        options: impl Into<Arc<ServerOptions>>,
+    ) -> impl Fn() -> Self + Clone {
+        let options = options.into();
+        move || Self::server_of(form(), options.clone())
     }
 
     /// Makes a client's side for messages of `form`, which begins with `request`. `random` must be secure;

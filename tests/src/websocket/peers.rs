@@ -220,10 +220,7 @@ pub fn random(seed: u64) -> impl FnMut(&mut [u8]) + Send + 'static {
 }
 
 /// A session that a test drives call by call.
-pub struct Solo<F: Form = Whole>
-where
-    WebSocket<F>: StreamProtocol,
-{
+pub struct Solo<F: Form = Whole> {
     /// The session.
     pub session: Session<WebSocket<F>>,
     /// Its time.
@@ -264,7 +261,6 @@ impl Solo {
 
 impl<F: Form> Solo<F>
 where
-    WebSocket<F>: StreamProtocol,
     In<WebSocket<F>>: fmt::Debug,
 {
     /// Makes any WebSocket session before its handshake.

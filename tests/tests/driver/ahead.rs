@@ -519,7 +519,7 @@ fn two_tasks_send_and_receive_a_lot<R: TestRuntime>() {
         for limit in [1, 100_000, 10_000_000] {
             let client = Client::<R>::builder().config(config(|c| c.receive_ahead(limit)));
             let address = server.local_addr().to_string();
-            let client = client.tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+            let client = client.tcp_connection(&address, Framed::new(LengthDelimited::new())).await.unwrap();
             let (mut sink, mut stream) = client.split();
             R::spawn(async move {
                 for n in 0..MESSAGES {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use getty_core::codec::{LengthDelimited, Raw};
 use getty_core::datagram::{Path, PeerLimits};
 use getty_core::websocket::{ServerOptions, WebSocket};
-use getty_core::{Backoff, Event, Session};
+use getty_core::{Backoff, Event, Session, framed};
 use getty_driver::{Client, Driver, Pool, PoolOptions, Runtime, Server, ServerLimits};
 
 use crate::driver_common::fake::{self, Fake};
@@ -285,7 +285,7 @@ fn a_clock_that_goes_back_before_a_timer_is_looked_at_ends_nothing_early() {
 /// A server that accepts ten connections a second.
 fn limited() -> Server<Fake> {
     let builder = Server::<Fake>::builder().limits(ServerLimits::new().accepts_per_second(10));
-    let server = builder.tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0);
+    let server = builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0);
     let server = fake::block_on(server).unwrap();
     fake::run();
     server
@@ -329,7 +329,8 @@ fn pool() -> (Pool<Fake, Bytes>, Log) {
     let kept = log.clone();
     let options = PoolOptions::new().sessions(3).backoff(Backoff::new().first(secs(8)).cap(secs(8)));
     let listener = move || Recorder::quiet().0.log_to(&kept);
-    let pool = Client::builder().pool(options).tcp(["192.0.2.1:7"], LengthDelimited::new, listener).unwrap();
+    let pool =
+        Client::builder().pool(options).tcp(["192.0.2.1:7"], framed(LengthDelimited::new), listener).unwrap();
     fake::run();
     (pool, log)
 }

@@ -10,6 +10,7 @@ mod cancel;
 mod clock_jumps;
 mod connection;
 mod events;
+mod factories;
 mod handle;
 mod listener;
 mod own_turn;

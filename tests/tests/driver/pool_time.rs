@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_core::codec::LengthDelimited;
-use getty_core::{Backoff, Close, SendError};
+use getty_core::{Backoff, Close, SendError, framed};
 use getty_driver::{Client, NotReadyWhy, Pool, PoolOptions, Runtime, Select};
 
 use crate::driver_common::fake::{self, Fake};
@@ -33,7 +33,8 @@ fn pool_of(
     let log = Log::default();
     let kept = log.clone();
     let listener = move || Recorder::quiet().0.log_to(&kept);
-    let pool = client.pool(options).tcp(addresses.iter().copied(), LengthDelimited::new, listener).unwrap();
+    let pool =
+        client.pool(options).tcp(addresses.iter().copied(), framed(LengthDelimited::new), listener).unwrap();
     fake::run();
     (pool, log)
 }
@@ -483,6 +484,7 @@ fn a_backoff_of_nothing_does_not_keep_others_waiting() {
 fn a_pool_needs_an_address() {
     let none: [&str; 0] = [];
     let pool = Client::<Fake>::builder().pool(PoolOptions::new());
-    let error = pool.tcp(none, LengthDelimited::new, || Recorder::quiet().0).map(drop::<Pool<Fake, Bytes>>);
+    let error =
+        pool.tcp(none, framed(LengthDelimited::new), || Recorder::quiet().0).map(drop::<Pool<Fake, Bytes>>);
     assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -217,7 +217,7 @@ fn what_is_taken_back_does_not_arrive<R: TestRuntime>() {
         let options = config(|c| c.handle_queue(8).watermarks(500, 1000));
         let handle = client::<R>()
             .config(options)
-            .tcp(&address, LengthDelimited::new(), Recorder::quiet().0)
+            .tcp(&address, Framed::new(LengthDelimited::new()), Recorder::quiet().0)
             .await
             .unwrap();
         let sending = (0..ITEMS).map(|n| {

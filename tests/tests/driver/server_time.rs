@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use getty_core::codec::LengthDelimited;
-use getty_core::websocket::{Packages, ServerOptions, Verdict};
+use getty_core::websocket::{Packages, ServerOptions, Verdict, WebSocket};
 use getty_driver::tls::{Identity, ServerTls};
-use getty_driver::{Runtime, Server, ServerLimits, Spawn};
+use getty_driver::{Runtime, Server, ServerLimits, Spawn, framed};
 
 use crate::driver_common::fake::{self, Fake};
 use crate::driver_common::recorder::{Log, Recorder, Then};
@@ -19,7 +19,7 @@ use crate::driver_common::*;
 use crate::tls_common::World;
 
 async fn fake_server(listener: impl Fn() -> Recorder + 'static) -> Server<Fake> {
-    Server::<Fake>::builder().tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap()
+    Server::<Fake>::builder().tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap()
 }
 
 fn fake_client() -> Wire {
@@ -142,7 +142,7 @@ fn panics_end_their_session_and_nothing_else() {
                 assert!(id.get() > 0);
                 panic_quietly(); // a hook that panics itself changes nothing
             })
-            .tcp("127.0.0.1:0", LengthDelimited::new, move || {
+            .tcp("127.0.0.1:0", framed(LengthDelimited::new), move || {
                 count.set(count.get() + 1);
                 match count.get() {
                     1 => Recorder::echo().0,
@@ -204,7 +204,7 @@ fn a_listener_that_panics_when_it_is_dropped_ends_its_session_and_nothing_else()
         let count = told.clone();
         let server = Server::<Fake>::builder()
             .on_panic(move |_, _| *count.lock().unwrap() += 1)
-            .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0.panics_in("drop"))
+            .tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0.panics_in("drop"))
             .await
             .unwrap();
         for panics in 1..=3 {
@@ -226,7 +226,7 @@ fn connections_without_a_handshake_are_never_opening() {
     fake::block_on(async {
         let server = Server::<Fake>::builder()
             .limits(ServerLimits::new().max_opening(1))
-            .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0)
+            .tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0)
             .await
             .unwrap();
         let clients: Vec<Wire> = (0..3)
@@ -253,7 +253,13 @@ async fn websocket_server(limits: ServerLimits) -> (Server<Fake>, Log) {
     let listener = move || Recorder::echo().0.log_to(&kept);
     let form = || Packages::new(LengthDelimited::new());
     let builder = Server::<Fake>::builder().limits(limits);
-    (builder.websocket_of("127.0.0.1:0", ServerOptions::new(), form, listener).await.unwrap(), log)
+    (
+        builder
+            .tcp("127.0.0.1:0", WebSocket::serving_of(form, ServerOptions::new()), listener)
+            .await
+            .unwrap(),
+        log,
+    )
 }
 
 /// Whether the client is let in now, without a moment's wait.
@@ -377,7 +383,7 @@ fn as_many_are_accepted_at_once_as_in_a_second() {
         fake::block_on(async {
             let server = Server::<Fake>::builder()
                 .limits(ServerLimits::new().accepts_per_second(rate))
-                .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0)
+                .tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0)
                 .await
                 .unwrap();
             let _clients: Vec<Wire> = (0..rate + 3).map(|_| fake_client()).collect();
@@ -417,7 +423,8 @@ fn a_session_that_moved_to_another_task_still_hears_its_server() {
     fake::block_on(async {
         let spawned = ByHand::default();
         let server = Server::<Fake>::builder().spawner(spawned.clone());
-        let server = server.tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0).await.unwrap();
+        let server =
+            server.tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0).await.unwrap();
         let mut accepting = spawned.0.borrow_mut().remove(0);
         let (io, wire) = wire();
         fake::incoming(Ok(io));
@@ -462,7 +469,8 @@ fn a_shutdown_does_not_wait_for_handshakes_of_tls() {
     let tls = ServerTls::new(identity.unwrap()).unwrap();
     fake::block_on(async {
         let builder = Server::<Fake>::builder().tls(tls);
-        let server = builder.tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0).await.unwrap();
+        let server =
+            builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0).await.unwrap();
         let clients: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
         clients[1].send(&[22, 3, 1, 2, 0, 1, 0]); // how a client's first message begins
         clients[2].send(b"GET / HTTP/1.1\r\n\r\n");
@@ -482,7 +490,8 @@ fn a_session_that_is_not_open_says_its_last_word_at_a_shutdown() {
         fake::block_on(async {
             let builder = Server::<Fake>::builder();
             let listener = || Socket::new(&Log::default()).request(|_, _| Verdict::Later);
-            let server = builder.websocket("127.0.0.1:0", ServerOptions::new(), listener).await.unwrap();
+            let server =
+                builder.tcp("127.0.0.1:0", WebSocket::serving(ServerOptions::new()), listener).await.unwrap();
             let client = fake_client();
             client.room(room);
             client.send(UPGRADE);
@@ -503,7 +512,7 @@ fn sessions_that_end_with_the_grace_are_counted_whoever_is_first() {
         fake::block_on(async {
             let builder = Server::<Fake>::builder().config(config(|c| c.close_timeout(secs(2))));
             let listener = || Recorder::echo().0;
-            let server = builder.tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap();
+            let server = builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap();
             let clients: Vec<Wire> = (0..5).map(|_| fake_client()).collect();
             clients[0].eof();
             let mut shutdown = Task::new(server.shutdown(secs(2)));
@@ -537,7 +546,10 @@ fn idle_sessions_of_a_server_are_closed() {
         let listener = move || Recorder::echo().0.log_to(&kept);
         let form = || Packages::new(LengthDelimited::new());
         let builder = Server::<Fake>::builder().config(config(|c| c.idle_timeout(secs(60))));
-        let server = builder.websocket_of("127.0.0.1:0", ServerOptions::new(), form, listener).await.unwrap();
+        let server = builder
+            .tcp("127.0.0.1:0", WebSocket::serving_of(form, ServerOptions::new()), listener)
+            .await
+            .unwrap();
         let (idle, gone, busy) = (fake_client(), fake_client(), fake_client());
         assert!([&idle, &gone, &busy].into_iter().all(is_let_in));
         for _ in 0..2 {

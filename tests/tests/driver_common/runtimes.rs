@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use getty_core::codec::LengthDelimited;
 use getty_driver::{
-    Client, ClientBuilder, Connection, Runtime, Server, ServerBuilder, Spawn, Timer, UnixRuntime,
+    Client, ClientBuilder, Connection, Framed, Runtime, Server, ServerBuilder, Spawn, Timer, UnixRuntime,
+    framed,
 };
 
 use super::recorder::Recorder;
@@ -129,7 +130,7 @@ pub fn client<R: TestRuntime>() -> ClientBuilder<R, Own<R>> {
 
 /// Serves the plain codec on a free port.
 pub async fn serve<R: TestRuntime>(listeners: impl Fn() -> Recorder + Send + 'static) -> Server<R> {
-    server::<R>().tcp("127.0.0.1:0", LengthDelimited::new, listeners).await.unwrap()
+    server::<R>().tcp("127.0.0.1:0", framed(LengthDelimited::new), listeners).await.unwrap()
 }
 
 /// Makes a test of each function, on every runtime.
@@ -162,7 +163,7 @@ macro_rules! on_every_runtime {
 /// A connection to `address` of the plain codec.
 pub async fn connect<R: Runtime>(address: std::net::SocketAddr) -> Connection<R, R::TcpStream, Plain> {
     let client = Client::<R>::builder();
-    client.tcp_connection(&address.to_string(), LengthDelimited::new()).await.unwrap()
+    client.tcp_connection(&address.to_string(), Framed::new(LengthDelimited::new())).await.unwrap()
 }
 
 /// `future`, which must be done long before the end of the test run.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
 use getty_core::codec::{ByteOrder, LengthDelimited, LengthField};
-use getty_core::{CloseReason, Config, Deadline, Framed, Session};
+use getty_core::{CloseReason, Config, Deadline, Framed, Session, framed};
 use getty_driver::{Driver, Io, Listener};
 use testkit::alloc::measure;
 
@@ -86,7 +86,7 @@ fn allocations_on_tokio(depth: usize, wasteful: bool) -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = runtime.block_on(async {
         let server = getty_tokio::Server::builder();
-        server.tcp("127.0.0.1:0", LengthDelimited::new, move || Echo { wasteful }).await.unwrap()
+        server.tcp("127.0.0.1:0", framed(LengthDelimited::new), move || Echo { wasteful }).await.unwrap()
     });
     // The peer has a thread, and so a count, of its own. It rests while nothing is measured.
     let mut peer = TcpStream::connect(server.local_addr()).unwrap();

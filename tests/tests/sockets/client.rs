@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
-use getty_core::Close;
 use getty_core::codec::{LengthDelimited, Raw};
+use getty_core::{Close, Framed, framed};
 use getty_driver::tls::{ClientTls, Identity, ServerTls};
 use getty_driver::{Client, PoolOptions, Runtime, TcpOptions};
 
@@ -29,7 +29,8 @@ fn a_client_with_a_listener<R: TestRuntime>() {
         let server = serve::<R>(|| Recorder::echo().0).await;
         let (listener, log) = Recorder::quiet();
         let address = format!("localhost:{}", server.local_addr().port());
-        let handle = client::<R>().tcp(&address, LengthDelimited::new(), listener).await.unwrap();
+        let handle =
+            client::<R>().tcp(&address, Framed::new(LengthDelimited::new()), listener).await.unwrap();
         assert_eq!(handle.peer_addr(), Some(server.local_addr()));
         assert_eq!(handle.local_addr().unwrap().ip(), server.local_addr().ip());
         handle.send_flushed(Bytes::from("hello")).await.unwrap();
@@ -45,19 +46,19 @@ fn an_address_that_does_not_answer_is_named<R: TestRuntime>() {
         // A port that was just given back: nobody listens there.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = Client::<R>::builder()
-            .tcp_connection::<_, Bytes>(&free.to_string(), LengthDelimited::new())
+            .tcp_connection(&free.to_string(), Framed::<_, Bytes>::new(LengthDelimited::new()))
             .await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert!(error.to_string().starts_with(&format!("can't connect to {free}: ")), "{error}");
         let error = Client::<R>::builder()
-            .tcp_connection::<_, Bytes>("no such host.invalid:1", LengthDelimited::new())
+            .tcp_connection("no such host.invalid:1", Framed::<_, Bytes>::new(LengthDelimited::new()))
             .await;
         let error = error.unwrap_err();
         assert!(error.to_string().starts_with("can't connect to no such host.invalid:1: "), "{error}");
         // As a listener's session, the same.
         let error = client::<R>()
-            .tcp::<_, Bytes, _>(&free.to_string(), LengthDelimited::new(), Recorder::quiet().0)
+            .tcp(&free.to_string(), Framed::<_, Bytes>::new(LengthDelimited::new()), Recorder::quiet().0)
             .await
             .unwrap_err();
         assert!(error.to_string().contains(&free.to_string()), "{error}");
@@ -77,21 +78,22 @@ fn a_zone_says_which_interface_leads_to_an_address<R: TestRuntime>() {
         let theirs = ClientTls::builder().roots_pem(authority.pem()).build().unwrap();
         let echo = || Recorder::echo().0;
         for zone in ["lo", "1"] {
-            let codec = LengthDelimited::new;
-            let plain = server::<R>().tcp(&format!("[fe80::1%{zone}]:0"), codec, echo).await.unwrap();
+            let protocol = || Framed::<_, Bytes>::new(LengthDelimited::new());
+            let plain = server::<R>().tcp(&format!("[fe80::1%{zone}]:0"), protocol, echo).await.unwrap();
             let address = format!("[fe80::1%{zone}]:{}", plain.local_addr().port());
-            let mut one = client::<R>().tcp_connection(&address, codec()).await.unwrap();
+            let mut one = client::<R>().tcp_connection(&address, protocol()).await.unwrap();
             one.send(Bytes::from("hello")).await.unwrap();
             assert_eq!(one.recv().await.unwrap().unwrap(), "hello");
-            let pool = client::<R>().pool(PoolOptions::new()).tcp([&address], codec, || Recorder::quiet().0);
+            let pool =
+                client::<R>().pool(PoolOptions::new()).tcp([&address], protocol, || Recorder::quiet().0);
             pool.unwrap().wait_ready(secs(20)).await.unwrap();
 
-            let secure = server::<R>().tls(ours.clone()).tcp("[fe80::1%lo]:0", codec, echo).await.unwrap();
+            let secure = server::<R>().tls(ours.clone()).tcp("[fe80::1%lo]:0", protocol, echo).await.unwrap();
             let address = format!("[fe80::1%{zone}]:{}", secure.local_addr().port());
             let builder = client::<R>().tls(theirs.clone());
-            builder.tcp_connection::<_, Bytes>(&address, codec()).await.unwrap().opened().await.unwrap();
+            builder.tcp_connection(&address, protocol()).await.unwrap().opened().await.unwrap();
             let pool = client::<R>().tls(theirs.clone()).pool(PoolOptions::new());
-            let pool = pool.tcp([&address], codec, || Recorder::quiet().0).unwrap();
+            let pool = pool.tcp([&address], protocol, || Recorder::quiet().0).unwrap();
             pool.wait_ready(secs(20)).await.unwrap();
 
             let datagrams = server::<R>().udp(&format!("[fe80::1%{zone}]:0"), Raw, echo()).await.unwrap();
@@ -100,7 +102,8 @@ fn a_zone_says_which_interface_leads_to_an_address<R: TestRuntime>() {
             handle.send(Bytes::from("hello")).await.unwrap();
             assert_eq!(receiver.recv().await.unwrap().unwrap(), "hello");
         }
-        let nowhere = client::<R>().tcp_connection::<_, Bytes>("[fe80::1%nowhere]:7", LengthDelimited::new());
+        let nowhere = client::<R>()
+            .tcp_connection("[fe80::1%nowhere]:7", Framed::<_, Bytes>::new(LengthDelimited::new()));
         let error = nowhere.await.map(drop).unwrap_err().to_string();
         assert!(error.starts_with("can't connect to [fe80::1%nowhere]:7: "), "{error}");
     });
@@ -112,12 +115,14 @@ fn socket_options<R: TestRuntime>() {
             || TcpOptions::new().keepalive(secs(60)).send_buffer(8192).receive_buffer(8192).backlog(1);
         let server = server::<R>()
             .tcp_options(options())
-            .tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0)
+            .tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0)
             .await
             .unwrap();
         let client = Client::<R>::builder().tcp_options(options());
-        let mut client =
-            client.tcp_connection(&server.local_addr().to_string(), LengthDelimited::new()).await.unwrap();
+        let mut client = client
+            .tcp_connection(&server.local_addr().to_string(), Framed::new(LengthDelimited::new()))
+            .await
+            .unwrap();
         // Small buffers, large messages: writes and reads come in pieces.
         let large = Bytes::from(vec![7; 100_000]);
         let (sent, got) = futures::join!(connect::<R>(server.local_addr()), async {
@@ -135,8 +140,10 @@ fn connecting_gives_up_in_time() {
         for timeout in [Duration::from_millis(1500), secs(10)] {
             let start = Fake::now();
             let client = Client::<Fake>::builder().connect_timeout(timeout);
-            let error =
-                client.tcp_connection::<_, Bytes>("192.0.2.1:7", LengthDelimited::new()).await.unwrap_err();
+            let error = client
+                .tcp_connection("192.0.2.1:7", Framed::<_, Bytes>::new(LengthDelimited::new()))
+                .await
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             assert_eq!(
                 error.to_string(),
@@ -153,7 +160,7 @@ const NAME: &str = "192.0.2.1:7,192.0.2.2:7,[2001:db8::1]:7";
 async fn connect_to_name(timeout: Duration) -> (std::io::Result<()>, Vec<(String, Duration)>) {
     let start = Fake::now();
     let client = Client::<Fake>::builder().connect_timeout(timeout);
-    let result = client.tcp_connection::<_, Bytes>(NAME, LengthDelimited::new()).await;
+    let result = client.tcp_connection(NAME, Framed::<_, Bytes>::new(LengthDelimited::new())).await;
     let attempts = fake::take_attempts().into_iter();
     (result.map(drop), attempts.map(|(address, at)| (address.to_string(), at - start)).collect())
 }
@@ -192,7 +199,9 @@ fn nobody_talks_to_himself() {
     fake::block_on(async {
         let this = "127.0.0.1:40000";
         fake::connects(Ok(wire().0.with_addresses(this, this)));
-        let error = Client::<Fake>::builder().tcp_connection::<_, Bytes>(this, LengthDelimited::new()).await;
+        let error = Client::<Fake>::builder()
+            .tcp_connection(this, Framed::<_, Bytes>::new(LengthDelimited::new()))
+            .await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert_eq!(
@@ -200,7 +209,10 @@ fn nobody_talks_to_himself() {
             format!("can't connect to {this}: connected to itself: nobody listens there")
         );
         fake::connects(Ok(wire().0.with_addresses("127.0.0.1:40001", this)));
-        Client::<Fake>::builder().tcp_connection::<_, Bytes>(this, LengthDelimited::new()).await.unwrap();
+        Client::<Fake>::builder()
+            .tcp_connection(this, Framed::<_, Bytes>::new(LengthDelimited::new()))
+            .await
+            .unwrap();
     });
 }
 
@@ -219,7 +231,7 @@ fn connecting_may_take_for_ever() {
     fake::block_on(async {
         fake::connects(Ok(wire().0));
         let client = Client::<Fake>::builder().connect_timeout(Duration::MAX);
-        client.tcp_connection::<_, Bytes>("192.0.2.1:7", LengthDelimited::new()).await.unwrap();
+        client.tcp_connection("192.0.2.1:7", Framed::<_, Bytes>::new(LengthDelimited::new())).await.unwrap();
     });
 }
 
@@ -231,7 +243,7 @@ fn a_panic_of_a_clients_listener_is_told() {
         let (tell, told) = std::sync::mpsc::channel();
         let client = Client::<Fake>::builder().on_panic(move |id, _| tell.send(id).unwrap());
         let listener = Recorder::quiet().0.panics_in("on_message");
-        let handle = client.tcp("192.0.2.1:7", LengthDelimited::new(), listener).await.unwrap();
+        let handle = client.tcp("192.0.2.1:7", Framed::new(LengthDelimited::new()), listener).await.unwrap();
         wire.send_frame("hello");
         fake::run();
         assert_eq!(told.try_recv(), Ok(handle.id()));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use getty_core::Config;
 use getty_core::codec::LengthDelimited;
+use getty_core::{Config, framed};
 use getty_driver::{Handle, Receiver, Runtime, Server};
 use socket2::SockRef;
 use testkit::Rng;
@@ -150,7 +150,7 @@ fn a_dropped_executor_ends_its_sessions() {
         let spawner = getty_smol::OnExecutor::new(&executor);
         let builder = Server::<R>::builder().spawner(spawner.clone());
         let listeners = || Recorder::echo().0;
-        let server = builder.tcp("127.0.0.1:0", LengthDelimited::new, listeners).await.unwrap();
+        let server = builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), listeners).await.unwrap();
         let (handle, receiver) = connect::<R>(server.local_addr()).await.spawn(&spawner);
         handle.send(Bytes::from("hello")).await.unwrap();
         until::<R>("the session is there", || server.sessions() == 1).await;
@@ -175,7 +175,7 @@ async fn echo_server_with<R: TestRuntime>(config: Arc<Config>) -> (Server<R>, Lo
     let kept = log.clone();
     let builder = server::<R>().config(config);
     let listener = move || Recorder::echo().0.log_to(&kept);
-    (builder.tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap(), log)
+    (builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap(), log)
 }
 
 fn who_never_reads_is_cut_off<R: TestRuntime>() {

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use getty_core::codec::LengthDelimited;
-use getty_core::websocket::{ClientRequest, Message, ServerOptions};
-use getty_core::{Backoff, Close, Config, Idle, SendError};
+use getty_core::websocket::{ClientRequest, Message, ServerOptions, WebSocket, Whole};
+use getty_core::{Backoff, Close, Config, Framed, Idle, SendError, framed};
 use getty_driver::tls::{ClientTls, Identity, ServerTls};
 use getty_driver::{
     ClientBuilder, Handle, NotFlushed, Pool, PoolOptions, Server, ServerBuilder, ServerLimits, TcpOptions,
@@ -53,11 +53,11 @@ async fn serve<R: TestRuntime>(
 ) -> Server<R> {
     let address = "127.0.0.1:0";
     let Some(World { server, .. }) = world else {
-        return builder.tcp(address, LengthDelimited::new, listener).await.unwrap();
+        return builder.tcp(address, framed(LengthDelimited::new), listener).await.unwrap();
     };
     let identity = Identity::from_pem(server.certificate.as_bytes(), server.key.as_bytes()).unwrap();
     let builder = builder.tls(ServerTls::new(identity).unwrap());
-    builder.tcp(address, LengthDelimited::new, listener).await.unwrap()
+    builder.tcp(address, framed(LengthDelimited::new), listener).await.unwrap()
 }
 
 /// A client of it whose first message was answered: it is open, at both ends.
@@ -67,12 +67,12 @@ async fn connect<R: TestRuntime>(
     address: SocketAddr,
 ) -> (Handle<Bytes>, Log) {
     let (recorder, log) = Recorder::quiet();
-    let (address, codec) = (address.to_string(), LengthDelimited::new());
+    let (address, protocol) = (address.to_string(), Framed::new(LengthDelimited::new()));
     let connected = match world {
-        None => builder.tcp(&address, codec, recorder).await,
+        None => builder.tcp(&address, protocol, recorder).await,
         Some(world) => {
             let tls = ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost");
-            builder.tls(tls.build().unwrap()).tcp(&address, codec, recorder).await
+            builder.tls(tls.build().unwrap()).tcp(&address, protocol, recorder).await
         }
     };
     let handle = connected.unwrap();
@@ -131,7 +131,10 @@ fn heartbeats() -> Arc<Config> {
 
 async fn serve_websocket<R: TestRuntime>(builder: ServerBuilder<R, Own<R>>, log: &Log) -> Server<R> {
     let log = log.clone();
-    builder.websocket("127.0.0.1:0", ServerOptions::new(), move || Socket::echo(&log)).await.unwrap()
+    builder
+        .tcp("127.0.0.1:0", WebSocket::serving(ServerOptions::new()), move || Socket::echo(&log))
+        .await
+        .unwrap()
 }
 
 fn url(address: SocketAddr) -> ClientRequest {
@@ -145,7 +148,7 @@ fn both_ends_miss_the_pong<R: TestRuntime>() {
             let server = serve_websocket(server::<R>().config(heartbeats()), &served).await;
             let proxy = Proxy::to(server.local_addr());
             let client = client::<R>().config(heartbeats());
-            let handle = client.websocket(url(proxy.address()), Socket::new(&log)).await.unwrap();
+            let handle = client.websocket(url(proxy.address()), Whole, Socket::new(&log)).await.unwrap();
             let answered = || served.count("on_pong") >= 3 && log.count("on_pong") >= 3;
             until::<R>("pings are answered", answered).await;
             proxy.lose(loss);
@@ -192,7 +195,7 @@ fn pool<R: TestRuntime>(address: SocketAddr, log: &Log) -> Pool<R, Message> {
     let client = client::<R>().config(heartbeats()).connect_timeout(200 * MS);
     client
         .pool(PoolOptions::new().backoff(backoff))
-        .websocket([url(address)], move || Socket::new(&log))
+        .websocket([url(address)], || Whole, move || Socket::new(&log))
         .unwrap()
 }
 

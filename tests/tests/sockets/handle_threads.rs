@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use getty_core::Close;
 use getty_core::codec::LengthDelimited;
+use getty_core::{Close, Framed};
 use getty_driver::{Handle, Server};
 
 use crate::driver_common::recorder::{Happening, Log, Recorder, Then};
@@ -29,7 +29,7 @@ async fn pair<R: TestRuntime>() -> (Server<R>, Handle<Bytes>, Log) {
     let server = serve::<R>(move || Recorder::quiet().0.log_to(&server_log)).await;
     let client = client::<R>().config(config(|c| c.handle_queue(8).watermarks(500, 1000)));
     let handle = client
-        .tcp(&server.local_addr().to_string(), LengthDelimited::new(), Recorder::quiet().0)
+        .tcp(&server.local_addr().to_string(), Framed::new(LengthDelimited::new()), Recorder::quiet().0)
         .await
         .unwrap();
     (server, handle, log)

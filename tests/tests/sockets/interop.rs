@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use getty_core::Close;
 use getty_core::codec::LengthDelimited;
+use getty_core::{Close, Framed};
 use getty_tokio::Tokio;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed as TheirFramed, LengthDelimitedCodec};
@@ -73,7 +73,8 @@ fn our_client_and_their_server<R: TestRuntime>() {
             count
         });
         let conversation = async {
-            let connection = client::<R>().tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+            let connection =
+                client::<R>().tcp_connection(&address, Framed::new(LengthDelimited::new())).await.unwrap();
             let (handle, mut receiver) = connection.spawn(&Own::<R>::new());
             let send = async {
                 for item in items() {

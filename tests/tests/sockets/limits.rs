@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use bytes::Bytes;
 use getty_core::codec::{LengthDelimited, Raw};
 use getty_core::datagram::PeerLimits;
-use getty_core::{Close, Config};
+use getty_core::{Close, Config, Framed, framed};
 use getty_driver::tls::{ClientTls, Identity, ServerTls};
 use getty_driver::{Server, ServerLimits};
 use socket2::{Domain, Socket, Type};
@@ -31,7 +31,7 @@ on_every_runtime!(
 
 async fn limited<R: TestRuntime>(limits: ServerLimits) -> Server<R> {
     let listener = || Recorder::echo().0;
-    server::<R>().limits(limits).tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap()
+    server::<R>().limits(limits).tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap()
 }
 
 /// Connects from `source`, and says whether an echo came back.
@@ -88,7 +88,7 @@ async fn over_tls<R: TestRuntime>(world: &World, limits: ServerLimits) -> (Serve
         .limits(limits)
         .config(Config::builder().handshake_timeout(secs(60)).build().unwrap())
         .tls(ServerTls::new(identity.unwrap()).unwrap())
-        .tcp("127.0.0.1:0", LengthDelimited::new, move || Recorder::echo().0.log_to(&kept))
+        .tcp("127.0.0.1:0", framed(LengthDelimited::new), move || Recorder::echo().0.log_to(&kept))
         .await;
     (server.unwrap(), log)
 }
@@ -105,7 +105,7 @@ fn handshakes_under_way_make_room_for_new_ones<R: TestRuntime>() {
         }
         let tls = ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost").build();
         let (client, text) = (client::<R>().tls(tls.unwrap()), address.to_string());
-        let connecting = client.tcp_connection(&text, LengthDelimited::new());
+        let connecting = client.tcp_connection(&text, Framed::new(LengthDelimited::new()));
         let mut client = connecting.await.unwrap();
         client.send(Bytes::from("hello")).await.unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), "hello");
@@ -165,7 +165,7 @@ fn sessions_tell_of_themselves<R: TestRuntime>() {
         };
         let config = Config::builder().watermarks(1, 2).hard_limit(64 << 20).build().unwrap();
         let builder = server::<R>().config(config);
-        let server = builder.tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap();
+        let server = builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap();
         assert!(server.list().await.is_empty());
         let mut idle = connect::<R>(server.local_addr()).await;
         idle.opened().await.unwrap();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use getty_core::codec::{LengthDelimited, Raw};
 use getty_core::datagram::PeerLimits;
-use getty_driver::{Context, Listener};
+use getty_driver::{Context, Listener, framed};
 
 use crate::driver_common::runtimes::{TestRuntime, blocking, connect, server};
 use crate::driver_common::*;
@@ -51,7 +51,8 @@ impl Listener<Messages> for Slow {
 
 fn a_stream_is_answered_in_turns<R: TestRuntime>() {
     R::block_on(async {
-        let server = server::<R>().tcp("127.0.0.1:0", LengthDelimited::new, Slow::default).await.unwrap();
+        let server =
+            server::<R>().tcp("127.0.0.1:0", framed(LengthDelimited::new), Slow::default).await.unwrap();
         let mut client = connect::<R>(server.local_addr()).await;
         for _ in 0..5 {
             client.send(Bytes::from("hello")).await.unwrap();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, Sink, Source};
-use getty_core::websocket::{ClientRequest, Message, ServerOptions};
-use getty_core::{Backoff, Close};
+use getty_core::websocket::{ClientRequest, Message, ServerOptions, WebSocket, Whole};
+use getty_core::{Backoff, Close, framed};
 use getty_driver::tls::{ClientTls, Identity, ServerTls};
 use getty_driver::{Client, Pool, PoolOptions, Server, Spawn};
 
@@ -43,7 +43,7 @@ fn pool<R: TestRuntime>(addresses: &[SocketAddr], sessions: usize) -> (Pool<R, B
     let kept = log.clone();
     let listener = move || Recorder::quiet().0.log_to(&kept);
     let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
-    let pool = client::<R>().pool(options(sessions)).tcp(addresses, LengthDelimited::new, listener);
+    let pool = client::<R>().pool(options(sessions)).tcp(addresses, framed(LengthDelimited::new), listener);
     (pool.unwrap(), log)
 }
 
@@ -60,7 +60,7 @@ async fn mortal<R: TestRuntime>(address: &str) -> Server<R> {
         });
         mortal.0
     };
-    server::<R>().tcp(address, LengthDelimited::new, listener).await.unwrap()
+    server::<R>().tcp(address, framed(LengthDelimited::new), listener).await.unwrap()
 }
 
 /// An address on which nobody listens, and that nobody else is given.
@@ -185,7 +185,7 @@ fn nothing_is_left_of_a_pool<R: TestRuntime>() {
             Client::<R>::builder()
                 .spawner(spawner)
                 .pool(PoolOptions::new().sessions(3).backoff(hour))
-                .tcp([address.to_string()], LengthDelimited::new, || Recorder::quiet().0)
+                .tcp([address.to_string()], framed(LengthDelimited::new), || Recorder::quiet().0)
                 .unwrap()
         };
         for is_dropped in [false, true] {
@@ -263,7 +263,7 @@ fn panics_end_one_session<R: TestRuntime>() {
                 count.fetch_add(1, Ordering::SeqCst);
             })
             .pool(options(1))
-            .tcp([server.local_addr().to_string()], Fragile::default, listener)
+            .tcp([server.local_addr().to_string()], framed(Fragile::default), listener)
             .unwrap();
         for (round, poison) in ["panic", "!codec"].into_iter().enumerate() {
             pool.send(Bytes::from(poison)).await.unwrap();
@@ -286,7 +286,7 @@ fn client_tls(world: &World) -> ClientTls {
 
 async fn tls_echo<R: TestRuntime>(world: &World) -> Server<R> {
     let server = server::<R>().tls(server_tls(world));
-    server.tcp("127.0.0.1:0", LengthDelimited::new, || Recorder::echo().0).await.unwrap()
+    server.tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0).await.unwrap()
 }
 
 fn over_tls<R: TestRuntime>() {
@@ -298,7 +298,7 @@ fn over_tls<R: TestRuntime>() {
         let pool = client::<R>()
             .tls(tls)
             .pool(options(2))
-            .tcp([server.local_addr().to_string()], LengthDelimited::new, move || {
+            .tcp([server.local_addr().to_string()], framed(LengthDelimited::new), move || {
                 Recorder::quiet().0.log_to(&kept)
             })
             .unwrap();
@@ -317,7 +317,7 @@ fn a_handshake_that_fails_is_named<R: TestRuntime>() {
         let pool = client::<R>()
             .tls(client_tls(&somebody_else))
             .pool(options(2))
-            .tcp([server.local_addr().to_string()], LengthDelimited::new, || Recorder::quiet().0)
+            .tcp([server.local_addr().to_string()], framed(LengthDelimited::new), || Recorder::quiet().0)
             .unwrap();
         let failed = || pool.stats().addresses[0].failures >= 3;
         until::<R>("it has failed and tried again", failed).await;
@@ -337,13 +337,14 @@ fn over_unix_sockets<R: TestRuntime>() {
     R::block_on(async {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("getty-pool-{}-{number}", std::process::id()));
-        let serve = || server::<R>().unix(&path, LengthDelimited::new, || Recorder::echo().0).unwrap();
+        let serve =
+            || server::<R>().unix(&path, framed(LengthDelimited::new), || Recorder::echo().0).unwrap();
         let first = serve();
         let log = Log::default();
         let kept = log.clone();
         let pool = client::<R>()
             .pool(options(2))
-            .unix([&path], LengthDelimited::new, move || Recorder::quiet().0.log_to(&kept))
+            .unix([&path], framed(LengthDelimited::new), move || Recorder::quiet().0.log_to(&kept))
             .unwrap();
         pool.wait_all(secs(20)).await.unwrap();
         first.shutdown(secs(5)).await;
@@ -359,13 +360,16 @@ fn over_web_sockets<R: TestRuntime>() {
         let served = Log::default();
         let kept = served.clone();
         let server = server::<R>()
-            .websocket("127.0.0.1:0", ServerOptions::new(), move || Socket::echo(&kept))
+            .tcp("127.0.0.1:0", WebSocket::serving(ServerOptions::new()), move || Socket::echo(&kept))
             .await
             .unwrap();
         let log = Log::default();
         let kept = log.clone();
         let request = ClientRequest::new(&format!("ws://{}/", server.local_addr())).unwrap();
-        let pool = client::<R>().pool(options(2)).websocket([request], move || Socket::new(&kept)).unwrap();
+        let pool = client::<R>()
+            .pool(options(2))
+            .websocket([request], || Whole, move || Socket::new(&kept))
+            .unwrap();
         pool.wait_all(secs(20)).await.unwrap();
         pool.send(Message::from("framed")).await.unwrap();
         until::<R>("the echo", || log.count("on_message") == 1).await;

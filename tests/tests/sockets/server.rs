@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use getty_core::Close;
 use getty_core::codec::LengthDelimited;
+use getty_core::{Close, framed};
 use getty_driver::{Context, Listener, Server};
 
 use crate::driver_common::recorder::{Log, Recorder, Then};
@@ -117,7 +117,7 @@ fn an_address_that_can_not_be_is_named<R: TestRuntime>() {
         let (running, _) = echo_server::<R>().await;
         let taken = running.local_addr().to_string();
         for address in [taken.as_str(), "no such host.invalid:1", "127.0.0.1:notaport"] {
-            let serving = server::<R>().tcp(address, LengthDelimited::new, || Recorder::quiet().0);
+            let serving = server::<R>().tcp(address, framed(LengthDelimited::new), || Recorder::quiet().0);
             let error = serving.await.err().unwrap();
             assert!(error.to_string().starts_with(&format!("can't listen on {address}: ")), "{error}");
         }
@@ -142,7 +142,7 @@ fn a_local_spawner_takes_listeners_that_are_not_send() {
         let kept = Rc::clone(&seen);
         let server = getty_tokio::Server::builder()
             .spawner(getty_tokio::LocalSpawner)
-            .tcp("127.0.0.1:0", LengthDelimited::new, move || Local(kept.clone()))
+            .tcp("127.0.0.1:0", framed(LengthDelimited::new), move || Local(kept.clone()))
             .await
             .unwrap();
         let address = server.local_addr();
@@ -168,11 +168,11 @@ fn servers_may_share_a_port<R: TestRuntime>() {
         let options = || getty_driver::TcpOptions::new().reuse_port(true);
         let listener = || Recorder::echo().0;
         let one = server::<R>().tcp_options(options());
-        let one = one.tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap();
+        let one = one.tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap();
         let address = one.local_addr().to_string();
         let two = server::<R>().tcp_options(options());
-        let two = two.tcp(&address, LengthDelimited::new, listener).await.unwrap();
-        let without = server::<R>().tcp(&address, LengthDelimited::new, listener).await;
+        let two = two.tcp(&address, framed(LengthDelimited::new), listener).await.unwrap();
+        let without = server::<R>().tcp(&address, framed(LengthDelimited::new), listener).await;
         assert_eq!(without.unwrap_err().kind(), ErrorKind::AddrInUse, "all of them have to say so");
         let mut clients = Vec::new();
         while one.sessions() == 0 || two.sessions() == 0 {

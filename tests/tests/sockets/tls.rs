@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use getty_core::codec::{LengthDelimited, Lines};
 use getty_core::layer::tls::TlsError;
-use getty_core::websocket::{ClientRequest, Message, ServerOptions};
-use getty_core::{Close, CloseReason, Config, Deadline};
+use getty_core::websocket::{ClientRequest, Message, ServerOptions, WebSocket, Whole};
+use getty_core::{Close, CloseReason, Config, Deadline, Framed, framed};
 use getty_driver::tls::{ClientCertificates, ClientTls, Identity, ServerTls, TlsSetupError};
 use getty_driver::{Client, Server};
 use rustls::pki_types::ServerName;
@@ -28,6 +28,7 @@ on_every_runtime!(
     many_messages_are_sent_before_an_answer_is_received,
     over_unix_sockets_too,
     web_sockets_too,
+    tls_is_chosen_when_the_program_runs,
     a_client_of_rustls_is_served,
     a_client_of_tungstenite_is_served,
     a_client_of_openssl_is_served,
@@ -60,7 +61,7 @@ async fn echo<R: TestRuntime>(tls: ServerTls) -> (Server<R>, Log) {
     let log = Log::default();
     let kept = log.clone();
     let listener = move || Recorder::echo().0.log_to(&kept);
-    (server::<R>().tls(tls).tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap(), log)
+    (server::<R>().tls(tls).tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap(), log)
 }
 
 /// Why the one session of a server is over.
@@ -76,7 +77,7 @@ fn messages_go_both_ways_and_the_close_is_clean<R: TestRuntime>() {
         let address = server.local_addr().to_string();
         let mut client = Client::<R>::builder()
             .tls(client_tls(&world))
-            .tcp_connection(&address, LengthDelimited::new())
+            .tcp_connection(&address, Framed::new(LengthDelimited::new()))
             .await
             .unwrap();
         let opened = client.opened().await.unwrap();
@@ -99,7 +100,7 @@ fn many_messages_are_sent_before_an_answer_is_received<R: TestRuntime>() {
         let (server, _) = echo::<R>(server_tls(&world)).await;
         let client = Client::<R>::builder().tls(client_tls(&world));
         let address = server.local_addr().to_string();
-        let mut client = client.tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+        let mut client = client.tcp_connection(&address, Framed::new(LengthDelimited::new())).await.unwrap();
         let message = |n: u32| Bytes::from([&n.to_be_bytes()[..], &[b'x'; 8000]].concat());
         for n in 0..2000 {
             client.send(message(n)).await.unwrap();
@@ -121,11 +122,11 @@ fn over_unix_sockets_too<R: TestRuntime>() {
         let path = std::env::temp_dir().join(format!("getty-tls-{}-{}", std::process::id(), next()));
         let server = server::<R>()
             .tls(server_tls(&world))
-            .unix(&path, LengthDelimited::new, || Recorder::echo().0)
+            .unix(&path, framed(LengthDelimited::new), || Recorder::echo().0)
             .unwrap();
         let mut client = Client::<R>::builder()
             .tls(client_tls(&world))
-            .unix_connection(server.path(), LengthDelimited::new())
+            .unix_connection(server.path(), Framed::new(LengthDelimited::new()))
             .await
             .unwrap();
         client.send(Bytes::from("hello")).await.unwrap();
@@ -142,7 +143,10 @@ fn next() -> usize {
 async fn echo_websocket<R: TestRuntime>(world: &World) -> Server<R> {
     let log = Log::default();
     let builder = server::<R>().tls(server_tls(world));
-    builder.websocket("127.0.0.1:0", ServerOptions::new(), move || Socket::echo(&log)).await.unwrap()
+    builder
+        .tcp("127.0.0.1:0", WebSocket::serving(ServerOptions::new()), move || Socket::echo(&log))
+        .await
+        .unwrap()
 }
 
 fn web_sockets_too<R: TestRuntime>() {
@@ -150,15 +154,18 @@ fn web_sockets_too<R: TestRuntime>() {
         let world = World::new();
         let server = echo_websocket::<R>(&world).await;
         let request = ClientRequest::new(&format!("wss://{}/", server.local_addr())).unwrap();
-        let mut client =
-            Client::<R>::builder().tls(client_tls(&world)).websocket_connection(request).await.unwrap();
+        let mut client = Client::<R>::builder()
+            .tls(client_tls(&world))
+            .websocket_connection(request, Whole)
+            .await
+            .unwrap();
         let opened = client.opened().await.unwrap();
         assert!(opened.tls.is_some() && opened.upgrade.is_some());
         client.send(Message::text("hello")).await.unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), Message::text("hello"));
 
         let request = ClientRequest::new(&format!("ws://{}/", server.local_addr())).unwrap();
-        let plain = Client::<R>::builder().tls(client_tls(&world)).websocket_connection(request).await;
+        let plain = Client::<R>::builder().tls(client_tls(&world)).websocket_connection(request, Whole).await;
         assert_eq!(plain.unwrap_err().kind(), ErrorKind::InvalidInput);
     });
 }
@@ -168,6 +175,49 @@ fn rustls_client(world: &World, address: SocketAddr) -> StreamOwned<ClientConnec
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(world.client_config()), name).unwrap();
     StreamOwned::new(connection, TcpStream::connect(address).unwrap())
+}
+
+fn tls_is_chosen_when_the_program_runs<R: TestRuntime>() {
+    R::block_on(async {
+        let world = World::new();
+        for secure in [false, true] {
+            let (ours, theirs) = (secure.then(|| server_tls(&world)), secure.then(|| client_tls(&world)));
+            let builder = server::<R>().maybe_tls(ours.clone());
+            let protocol = framed(LengthDelimited::new);
+            let lengths = builder.tcp("127.0.0.1:0", protocol, || Recorder::echo().0).await.unwrap();
+            let builder = Client::<R>::builder().maybe_tls(theirs.clone());
+            let protocol = Framed::new(LengthDelimited::new());
+            let mut client =
+                builder.tcp_connection(&lengths.local_addr().to_string(), protocol).await.unwrap();
+            assert_eq!(client.opened().await.unwrap().tls.is_some(), secure);
+            client.send(Bytes::from("hello")).await.unwrap();
+            assert_eq!(client.recv().await.unwrap().unwrap(), "hello");
+            let (reason, stats) = (client.close(Close::graceful()).await, client.stats());
+            assert!(reason.is_clean(), "{reason}");
+            assert_eq!(stats.received.bytes > 2 * 9, secure, "the length, the payload, and what TLS adds");
+
+            let log = Log::default();
+            let builder = server::<R>().maybe_tls(ours);
+            let protocol = WebSocket::serving(ServerOptions::new());
+            let socket = builder.tcp("127.0.0.1:0", protocol, move || Socket::echo(&log)).await.unwrap();
+            for (scheme, fits) in [("ws", !secure), ("wss", secure)] {
+                let url = format!("{scheme}://{}/", socket.local_addr());
+                let request = ClientRequest::new(&url).unwrap();
+                let builder = Client::<R>::builder().maybe_tls(theirs.clone());
+                let connected = builder.websocket_connection(request, Whole).await;
+                let mut client = match connected {
+                    Ok(client) => client,
+                    Err(error) => {
+                        assert_eq!((error.kind(), fits), (ErrorKind::InvalidInput, false));
+                        continue;
+                    }
+                };
+                assert!(fits);
+                client.send(Message::text("hello")).await.unwrap();
+                assert_eq!(client.recv().await.unwrap().unwrap(), Message::text("hello"));
+            }
+        }
+    });
 }
 
 fn a_client_of_rustls_is_served<R: TestRuntime>() {
@@ -318,8 +368,11 @@ fn a_server_of_openssl_serves<R: TestRuntime>() {
         .await;
         let tls =
             ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost").build().unwrap();
-        let mut client =
-            Client::<R>::builder().tls(tls).tcp_connection(&address, Lines::new()).await.unwrap();
+        let mut client = Client::<R>::builder()
+            .tls(tls)
+            .tcp_connection(&address, Framed::new(Lines::new()))
+            .await
+            .unwrap();
         client.send("desrever".to_owned()).await.unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), "reversed");
         client.close(Close::graceful()).await;
@@ -329,8 +382,11 @@ fn a_server_of_openssl_serves<R: TestRuntime>() {
 /// Why a client's session with a server is over before it was open.
 async fn refused<R: TestRuntime>(server: &Server<R>, tls: ClientTls) -> CloseReason {
     let address = server.local_addr().to_string();
-    let mut client =
-        Client::<R>::builder().tls(tls).tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+    let mut client = Client::<R>::builder()
+        .tls(tls)
+        .tcp_connection(&address, Framed::new(LengthDelimited::new()))
+        .await
+        .unwrap();
     // With TLS 1.3, what the server thinks of a client's certificate comes after the client is done.
     match client.opened().await {
         Err(reason) => reason,
@@ -372,8 +428,11 @@ fn who_is_not_to_be_trusted_is_named<R: TestRuntime>() {
         }
         let tls = ClientTls::builder().dangerously_trust_anybody().build().unwrap();
         let address = server.local_addr().to_string();
-        let mut client =
-            Client::<R>::builder().tls(tls).tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+        let mut client = Client::<R>::builder()
+            .tls(tls)
+            .tcp_connection(&address, Framed::new(LengthDelimited::new()))
+            .await
+            .unwrap();
         client.opened().await.unwrap();
     });
 }
@@ -413,7 +472,7 @@ fn certificates_of_clients_are_asked_for<R: TestRuntime>() {
             for tls in clients {
                 let mut client = Client::<R>::builder()
                     .tls(tls)
-                    .tcp_connection(&address, LengthDelimited::new())
+                    .tcp_connection(&address, Framed::new(LengthDelimited::new()))
                     .await
                     .unwrap();
                 client.send(Bytes::from("hello")).await.unwrap();
@@ -431,7 +490,9 @@ fn a_certificate_is_replaced_while_the_server_runs<R: TestRuntime>() {
         let (server, _) = echo::<R>(tls.clone()).await;
         let address = server.local_addr().to_string();
         let connect = |world: &World| {
-            Client::<R>::builder().tls(client_tls(world)).tcp_connection(&address, LengthDelimited::new())
+            Client::<R>::builder()
+                .tls(client_tls(world))
+                .tcp_connection(&address, Framed::new(LengthDelimited::new()))
         };
         let mut before = connect(&old).await.unwrap();
         before.opened().await.unwrap();
@@ -459,7 +520,8 @@ fn tickets_end_with_the_certificate() {
                 tls.replace_identity(identity(&world.server)).unwrap();
             }
             let builder = getty_tokio::Client::builder().tls(ours.clone());
-            let mut client = builder.tcp_connection(&address, LengthDelimited::new()).await.unwrap();
+            let mut client =
+                builder.tcp_connection(&address, Framed::new(LengthDelimited::new())).await.unwrap();
             resumed.push(client.opened().await.unwrap().tls.as_ref().unwrap().resumed);
             client.send(Bytes::from("tickets come before this")).await.unwrap();
             client.recv().await.unwrap();
@@ -496,7 +558,7 @@ fn a_client_that_does_not_begin_is_timed_out<R: TestRuntime>() {
         let config = Config::builder().handshake_timeout(50 * MS).build().unwrap();
         let listener = move || Recorder::quiet().0.log_to(&kept);
         let builder = server::<R>().config(config).tls(server_tls(&world));
-        let server = builder.tcp("127.0.0.1:0", LengthDelimited::new, listener).await.unwrap();
+        let server = builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap();
         let stream = TcpStream::connect(server.local_addr()).unwrap();
         let reason = CloseReason::Timeout(Deadline::Handshake);
         assert_eq!(closed::<R>(&log).await, format!("on_close: {reason}"));
@@ -546,7 +608,8 @@ fn a_name_is_needed_for_the_certificate<R: TestRuntime>() {
         let world = World::new();
         let tls = ClientTls::builder().roots_pem(world.authority.pem()).build().unwrap();
         let builder = Client::<R>::builder().tls(tls);
-        let error = builder.tcp_connection("not a name:1", LengthDelimited::new()).await.unwrap_err();
+        let error =
+            builder.tcp_connection("not a name:1", Framed::new(LengthDelimited::new())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("with_server_name"), "{error}");
         // `localhost` is a name, and has the address of a listening socket.
@@ -554,7 +617,7 @@ fn a_name_is_needed_for_the_certificate<R: TestRuntime>() {
         let address = format!("localhost:{}", listener.local_addr().unwrap().port());
         let builder = client::<R>().tls(client_tls(&world));
         let (recorder, log) = Recorder::new(|_, _| Then::Default);
-        let handle = builder.tcp(&address, LengthDelimited::new(), recorder).await.unwrap();
+        let handle = builder.tcp(&address, Framed::new(LengthDelimited::new()), recorder).await.unwrap();
         drop(listener);
         handle.close(Close::abort());
         until::<R>("the session is over", || log.count("on_close") == 1).await;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use getty_core::codec::{LengthDelimited, Raw};
 use getty_core::datagram::{PacketOptions, Packets, Path, PeerLimits};
-use getty_core::websocket::{ClientRequest, Packages, ServerOptions};
-use getty_core::{Close, CloseReason, Config, SendError};
+use getty_core::websocket::{ClientRequest, Packages, ServerOptions, WebSocket};
+use getty_core::{Close, CloseReason, Config, Framed, SendError, framed};
 use getty_driver::{Client, Handle, Listener, NotFlushed, PacketDriver, Server};
 
 use crate::driver_common::fake::{self, Fake};
@@ -76,20 +76,23 @@ fn keeping_its_handle() -> (Recorder, Log, Arc<Mutex<Option<Handle<Bytes>>>>) {
 fn one_listener_serves_every_transport<R: TestRuntime>() {
     R::block_on(async {
         let any = "127.0.0.1:0";
-        let tcp = server::<R>().tcp(any, LengthDelimited::new, || Echo).await.unwrap();
+        let tcp = server::<R>().tcp(any, framed(LengthDelimited::new), || Echo).await.unwrap();
         let packages = || Packages::new(LengthDelimited::new());
-        let ws = server::<R>().websocket_of(any, ServerOptions::new(), packages, || Echo).await.unwrap();
+        let ws = server::<R>()
+            .tcp(any, WebSocket::serving_of(packages, ServerOptions::new()), || Echo)
+            .await
+            .unwrap();
         let udp = server::<R>().udp(any, LengthDelimited::new(), Echo).await.unwrap();
 
         let hello = Bytes::from("hello");
         let mut over_tcp = client::<R>()
-            .tcp_connection(&tcp.local_addr().to_string(), LengthDelimited::new())
+            .tcp_connection(&tcp.local_addr().to_string(), Framed::new(LengthDelimited::new()))
             .await
             .unwrap();
         over_tcp.send(hello.clone()).await.unwrap();
         assert_eq!(over_tcp.recv().await.unwrap().unwrap(), hello);
         let request = ClientRequest::new(&format!("ws://{}/", ws.local_addr())).unwrap();
-        let mut over_ws = client::<R>().websocket_connection_of(request, packages()).await.unwrap();
+        let mut over_ws = client::<R>().websocket_connection(request, packages()).await.unwrap();
         over_ws.send(hello.clone()).await.unwrap();
         assert_eq!(over_ws.recv().await.unwrap().unwrap(), hello);
         let address = udp.local_addr();

@@ -11,7 +11,7 @@ use std::{env, thread};
 use bytes::Bytes;
 use getty_core::codec::Raw;
 use getty_core::datagram::{PacketOptions, Packets, Path, PeerLimits, RecvBatch};
-use getty_core::{Close, CloseReason, Event};
+use getty_core::{Close, CloseReason, Event, framed};
 use getty_driver::{PacketIo, Server, UdpOptions};
 
 use crate::driver_common::fake::{self, Fake};
@@ -350,7 +350,7 @@ fn a_server_that_works_has_not_ended() {
     });
     let udp = fake::block_on(Server::<Fake>::builder().udp("127.0.0.1:0", Raw, listener)).unwrap();
     let wire = fake::udp_wire();
-    let tcp = Server::<Fake>::builder().tcp("127.0.0.1:0", || Raw, || Recorder::quiet().0);
+    let tcp = Server::<Fake>::builder().tcp("127.0.0.1:0", framed(|| Raw), || Recorder::quiet().0);
     let tcp = fake::block_on(tcp).unwrap();
     let (mut udp_ended, mut tcp_ended) = (Task::new(udp.ended()), Task::new(tcp.ended()));
     for text in ["hello", "end"] {

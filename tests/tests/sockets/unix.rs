@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use getty_core::Close;
 use getty_core::codec::LengthDelimited;
+use getty_core::{Close, Framed, framed};
 use getty_driver::{PoolOptions, Server, UnixOptions};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -64,7 +64,7 @@ fn echo_server<R: TestRuntime>(path: &Path) -> (Server<R, PathBuf>, Log) {
     let log = Log::default();
     let kept = log.clone();
     let listener = move || Recorder::echo().0.log_to(&kept);
-    (server::<R>().unix(path, LengthDelimited::new, listener).unwrap(), log)
+    (server::<R>().unix(path, framed(LengthDelimited::new), listener).unwrap(), log)
 }
 
 /// Whether a message to `path` comes back, by a socket of the standard library.
@@ -80,8 +80,10 @@ fn messages_go_both_ways<R: TestRuntime>() {
     let directory = Directory::new();
     R::block_on(async {
         let (server, log) = echo_server::<R>(&directory.socket());
-        let mut client =
-            client::<R>().unix_connection(directory.socket(), LengthDelimited::new()).await.unwrap();
+        let mut client = client::<R>()
+            .unix_connection(directory.socket(), Framed::new(LengthDelimited::new()))
+            .await
+            .unwrap();
         for size in [0, 1, 1000, 65_536, 1 << 20] {
             client.feed(Bytes::from(vec![7; size])).await.unwrap();
             assert_eq!(client.recv().await.unwrap().unwrap(), vec![7; size]);
@@ -97,7 +99,8 @@ fn listeners_are_served_through_handles<R: TestRuntime>() {
     R::block_on(async {
         let (server, _) = echo_server::<R>(&directory.socket());
         let (listener, log) = Recorder::quiet();
-        let handle = client::<R>().unix(server.path(), LengthDelimited::new(), listener).await.unwrap();
+        let handle =
+            client::<R>().unix(server.path(), Framed::new(LengthDelimited::new()), listener).await.unwrap();
         assert_eq!((handle.local_addr(), handle.peer_addr()), (None, None));
         handle.send_flushed(Bytes::from("hello")).await.unwrap();
         until::<R>("the echo", || log.count("on_message: hello") == 1).await;
@@ -165,7 +168,7 @@ fn a_file_that_is_in_use_is_an_error<R: TestRuntime>() {
     let path = directory.socket();
     R::block_on(async {
         let (_server, _) = echo_server::<R>(&path);
-        let second = server::<R>().unix(&path, LengthDelimited::new, || Recorder::echo().0);
+        let second = server::<R>().unix(&path, framed(LengthDelimited::new), || Recorder::echo().0);
         assert_eq!(second.unwrap_err().kind(), ErrorKind::AddrInUse);
         let asked = path.clone();
         assert!(blocking(move || echoes(&asked)).await, "the first is as it was");
@@ -202,7 +205,7 @@ fn a_file_that_is_no_socket_is_named_as_one<R: TestRuntime>() {
     let directory = Directory::new();
     let path = directory.socket();
     let refused = |path: &Path| {
-        let serving = server::<R>().unix(path, LengthDelimited::new, || Recorder::echo().0);
+        let serving = server::<R>().unix(path, framed(LengthDelimited::new), || Recorder::echo().0);
         let error = serving.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         let text = format!("can't listen on {}: the file exists and is no socket", path.display());
@@ -248,14 +251,14 @@ fn a_name_after_a_nul_is_abstract_on_linux<R: TestRuntime>() {
         assert_eq!(second.kind(), ErrorKind::AddrInUse);
         assert!(second.to_string().starts_with("can't listen on @getty-abstract-"), "{second}");
 
-        let connecting = client::<R>().unix_connection(&path, LengthDelimited::new());
+        let connecting = client::<R>().unix_connection(&path, Framed::new(LengthDelimited::new()));
         let mut connection = connecting.await.unwrap();
         connection.send(Bytes::from("hello")).await.unwrap();
         assert_eq!(connection.recv().await.unwrap().unwrap(), "hello");
         assert!(connection.close(Close::graceful()).await.is_clean());
 
         let pool = client::<R>().pool(PoolOptions::new());
-        let pool = pool.unix([&path], LengthDelimited::new, || Recorder::quiet().0).unwrap();
+        let pool = pool.unix([&path], framed(LengthDelimited::new), || Recorder::quiet().0).unwrap();
         pool.wait_ready(secs(20)).await.unwrap();
         assert!(pool.stats().addresses[0].address.starts_with("@getty-abstract-"));
         pool.close(secs(10)).await;
@@ -278,8 +281,9 @@ fn a_name_after_a_nul_is_abstract_on_linux<R: TestRuntime>() {
 fn an_abstract_name_has_no_file_whose_mode_could_be_set<R: TestRuntime>() {
     R::block_on(async {
         let builder = server::<R>().unix_options(UnixOptions::new().mode(0o600));
-        let error =
-            builder.unix(path_of::<R>("\0"), LengthDelimited::new, || Recorder::echo().0).unwrap_err();
+        let error = builder
+            .unix(path_of::<R>("\0"), framed(LengthDelimited::new), || Recorder::echo().0)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     });
 }
@@ -289,13 +293,13 @@ fn any_other_nul_is_an_error_at_both_ends<R: TestRuntime>() {
     R::block_on(async {
         let paths = ["a\0b", "a\0", "/a\0", "\0a\0b", "\0"].map(PathBuf::from);
         for path in paths.into_iter().chain([directory.0.join("a\0b")]) {
-            let codec = LengthDelimited::new;
+            let protocol = || Framed::<_, Bytes>::new(LengthDelimited::new());
             let quiet = || Recorder::quiet().0;
             let errors = [
                 server_of::<R>(&path).unwrap_err(),
-                client::<R>().unix(&path, codec(), quiet()).await.map(drop).unwrap_err(),
-                client::<R>().unix_connection::<_, Bytes>(&path, codec()).await.map(drop).unwrap_err(),
-                client::<R>().pool(PoolOptions::new()).unix([&path], codec, quiet).map(drop).unwrap_err(),
+                client::<R>().unix(&path, protocol(), quiet()).await.map(drop).unwrap_err(),
+                client::<R>().unix_connection(&path, protocol()).await.map(drop).unwrap_err(),
+                client::<R>().pool(PoolOptions::new()).unix([&path], protocol, quiet).map(drop).unwrap_err(),
             ];
             for error in errors {
                 assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
@@ -309,7 +313,7 @@ fn any_other_nul_is_an_error_at_both_ends<R: TestRuntime>() {
 }
 
 fn server_of<R: TestRuntime>(path: &Path) -> std::io::Result<Server<R, PathBuf>> {
-    server::<R>().unix(path, LengthDelimited::new, || Recorder::echo().0)
+    server::<R>().unix(path, framed(LengthDelimited::new), || Recorder::echo().0)
 }
 
 fn the_mode_is_what_was_asked_for<R: TestRuntime>() {
@@ -318,7 +322,7 @@ fn the_mode_is_what_was_asked_for<R: TestRuntime>() {
     R::block_on(async {
         for mode in [0o600, 0o666] {
             let builder = server::<R>().unix_options(UnixOptions::new().mode(mode));
-            let server = builder.unix(&path, LengthDelimited::new, || Recorder::echo().0).unwrap();
+            let server = builder.unix(&path, framed(LengthDelimited::new), || Recorder::echo().0).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
             server.shutdown(secs(10)).await;
         }
@@ -332,11 +336,12 @@ fn errors_name_the_path<R: TestRuntime>() {
     R::block_on(async {
         for path in [&nowhere, &too_long] {
             let error = server::<R>()
-                .unix(path, LengthDelimited::new, || Recorder::echo().0)
+                .unix(path, framed(LengthDelimited::new), || Recorder::echo().0)
                 .unwrap_err()
                 .to_string();
             assert!(error.starts_with(&format!("can't listen on {}: ", path.display())), "{error}");
-            let connecting = client::<R>().unix_connection::<_, Bytes>(path, LengthDelimited::new());
+            let connecting =
+                client::<R>().unix_connection(path, Framed::<_, Bytes>::new(LengthDelimited::new()));
             let error = connecting.await.unwrap_err().to_string();
             assert!(error.starts_with(&format!("can't connect to {}: ", path.display())), "{error}");
         }
@@ -367,7 +372,8 @@ fn a_full_queue_is_waited_for<R: TestRuntime>() {
     let directory = Directory::new();
     let (listener, waiting) = full_queue(&directory.socket());
     R::block_on(async {
-        let connecting = client::<R>().unix_connection(directory.socket(), LengthDelimited::new());
+        let connecting =
+            client::<R>().unix_connection(directory.socket(), Framed::new(LengthDelimited::new()));
         let accepting = blocking(move || {
             for _ in waiting {
                 listener.accept().unwrap();
@@ -388,7 +394,8 @@ fn a_full_queue_is_waited_for_in_time_only<R: TestRuntime>() {
     let (_listener, _waiting) = full_queue(&directory.socket());
     R::block_on(async {
         let client = client::<R>().connect_timeout(Duration::from_millis(20));
-        let connecting = client.unix_connection::<_, Bytes>(directory.socket(), LengthDelimited::new());
+        let connecting =
+            client.unix_connection(directory.socket(), Framed::<_, Bytes>::new(LengthDelimited::new()));
         let error = connecting.await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().ends_with("no connection within 20ms"), "{error}");

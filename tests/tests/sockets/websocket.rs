@@ -8,7 +8,7 @@ use bytes::Bytes;
 use getty_core::codec::LengthDelimited;
 use getty_core::websocket::{
     Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Message, MessageKind, Packages, Part,
-    Parts, Response, ServerOptions, Verdict, WebSocket,
+    Parts, Response, ServerOptions, Verdict, WebSocket, Whole,
 };
 use getty_core::{Close, CloseReason, Config, Deadline};
 use getty_driver::{Client, Connection, Handle, Paths, Server};
@@ -42,7 +42,10 @@ on_every_runtime!(
 );
 
 async fn serve<R: TestRuntime>(paths: Paths<getty_core::Items<Message>>) -> Server<R> {
-    server::<R>().websocket("127.0.0.1:0", ServerOptions::new(), paths.into_listeners()).await.unwrap()
+    server::<R>()
+        .tcp("127.0.0.1:0", WebSocket::serving(ServerOptions::new()), paths.into_listeners())
+        .await
+        .unwrap()
 }
 
 async fn echo_server<R: TestRuntime>() -> (Server<R>, Log) {
@@ -57,11 +60,11 @@ fn url(address: SocketAddr, path: &str) -> ClientRequest {
 
 async fn connect<R: TestRuntime>(server: &Server<R>, path: &str, listener: Socket) -> Handle<Message> {
     let request = url(server.local_addr(), path);
-    client::<R>().websocket(request, listener).await.unwrap()
+    client::<R>().websocket(request, Whole, listener).await.unwrap()
 }
 
 async fn pull<R: TestRuntime>(request: ClientRequest) -> Connection<R, R::TcpStream, WebSocket> {
-    Client::<R>::builder().websocket_connection(request).await.unwrap()
+    Client::<R>::builder().websocket_connection(request, Whole).await.unwrap()
 }
 
 fn messages_go_both_ways_and_the_close_is_clean<R: TestRuntime>() {
@@ -165,8 +168,10 @@ fn a_verdict_that_never_comes_is_a_timeout<R: TestRuntime>() {
         let paths = Paths::new().path("/", move || Socket::new(&made).request(|_, _| Verdict::Later));
         let config = Config::builder().handshake_timeout(50 * MS).build().unwrap();
         let builder = server::<R>().config(config);
-        let server =
-            builder.websocket("127.0.0.1:0", ServerOptions::new(), paths.into_listeners()).await.unwrap();
+        let server = builder
+            .tcp("127.0.0.1:0", WebSocket::serving(ServerOptions::new()), paths.into_listeners())
+            .await
+            .unwrap();
         let mut client = pull::<R>(url(server.local_addr(), "/")).await;
         assert!(!client.opened().await.unwrap_err().is_clean());
         let reason = CloseReason::Timeout(Deadline::Handshake);
@@ -292,11 +297,13 @@ fn packages_of_a_codec_need_no_other_listener<R: TestRuntime>() {
         let kept = log.clone();
         let echo = move || Recorder::echo().0.log_to(&kept);
         let form = || Packages::new(LengthDelimited::new());
-        let server =
-            server::<R>().websocket_of("127.0.0.1:0", ServerOptions::new(), form, echo).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", WebSocket::serving_of(form, ServerOptions::new()), echo)
+            .await
+            .unwrap();
         let (listener, heard) = Recorder::quiet();
         let request = url(server.local_addr(), "/");
-        let client = client::<R>().websocket_of(request, form(), listener).await.unwrap();
+        let client = client::<R>().websocket(request, form(), listener).await.unwrap();
         for size in [0, 1, 200, 70_000] {
             client.send(Bytes::from(vec![1; size])).await.unwrap();
         }
@@ -314,7 +321,7 @@ fn heartbeats_measure_the_round_trip<R: TestRuntime>() {
         let config = Config::builder().heartbeat_period(20 * MS).build().unwrap();
         let client = client::<R>().config(config);
         let request = url(server.local_addr(), "/");
-        let _client = client.websocket(request, Socket::new(&log)).await.unwrap();
+        let _client = client.websocket(request, Whole, Socket::new(&log)).await.unwrap();
         until::<R>("pongs", || log.count("on_pong") >= 3).await;
     });
 }
@@ -348,7 +355,7 @@ fn large_messages_come_and_go_in_parts<R: TestRuntime>() {
     R::block_on(async {
         let (server, _log) = echo_server::<R>().await;
         let request = url(server.local_addr(), "/");
-        let client = Client::<R>::builder().websocket_connection_of(request, Parts);
+        let client = Client::<R>::builder().websocket_connection(request, Parts);
         let mut client = client.await.unwrap();
         for n in 0..10 {
             client.feed(Part::new(MessageKind::Binary, vec![n; 50_000], n == 0, n == 9)).await.unwrap();
@@ -378,7 +385,10 @@ fn a_plain_request_gets_its_page<R: TestRuntime>() {
             })
         });
         let options = ServerOptions::new().plain_requests(true);
-        let server = server::<R>().websocket("127.0.0.1:0", options, paths.into_listeners()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", WebSocket::serving(options), paths.into_listeners())
+            .await
+            .unwrap();
         let address = server.local_addr();
         let page = blocking(move || {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -398,7 +408,10 @@ fn compression_is_agreed_on<R: TestRuntime>() {
         let made = log.clone();
         let options = ServerOptions::new().deflate(Default::default());
         let paths = Paths::new().path("/", move || Socket::echo(&made));
-        let server = server::<R>().websocket("127.0.0.1:0", options, paths.into_listeners()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", WebSocket::serving(options), paths.into_listeners())
+            .await
+            .unwrap();
         let mut client = pull::<R>(url(server.local_addr(), "/").deflate(Default::default())).await;
         assert!(client.opened().await.unwrap().upgrade.unwrap().deflate().is_some());
         let text = "again and ".repeat(10_000);
@@ -412,7 +425,7 @@ fn compression_is_agreed_on<R: TestRuntime>() {
 fn wss_needs_tls<R: TestRuntime>() {
     R::block_on(async {
         let request = ClientRequest::new("wss://127.0.0.1:1/").unwrap();
-        let error = Client::<R>::builder().websocket_connection(request).await.unwrap_err();
+        let error = Client::<R>::builder().websocket_connection(request, Whole).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("ClientBuilder::tls"), "{error}");
     });

@@ -30,7 +30,6 @@ fn noise(len: usize) -> Bytes {
 fn compressing<F>(form: impl Fn() -> F, config: &Arc<Config>) -> [Session<WebSocket<F>>; 2]
 where
     F: Form,
-    WebSocket<F>: StreamProtocol,
 {
     let deflate = || Deflate::new().server_no_context_takeover(false).client_no_context_takeover(false);
     let client = WebSocket::client_of(form(), client_request().deflate(deflate()), random(1));
@@ -97,7 +96,6 @@ impl Encoder<Bytes> for Blind {
 fn sends_on<P>(form: P, refused: Out<WebSocket<P>>, next: Out<WebSocket<P>>) -> Option<In<WebSocket<P>>>
 where
     P: Form + Clone,
-    WebSocket<P>: StreamProtocol,
     Out<WebSocket<P>>: std::fmt::Debug,
 {
     let [mut client, mut server] = compressing(|| form.clone(), &limited(4096));
@@ -173,7 +171,6 @@ fn a_frame_in_parts_that_comes_byte_by_byte_meets_its_deadline() {
 /// Nothing is told until `at`; then that something stayed incomplete.
 fn ends_incomplete<F: Form>(solo: &mut Solo<F>, at: Duration)
 where
-    WebSocket<F>: StreamProtocol,
     In<WebSocket<F>>: std::fmt::Debug,
 {
     assert_eq!(solo.at(at - Duration::from_nanos(1)), [""; 0]);
@@ -184,7 +181,6 @@ where
 /// Fragments of a message that never ends, from 1 s on: whatever else comes, its 30 s are over at 31 s.
 fn never_finishes<F: Form>(mut solo: Solo<F>, first: Frame, mut between: impl FnMut(u64) -> Vec<Frame>)
 where
-    WebSocket<F>: StreamProtocol,
     In<WebSocket<F>>: std::fmt::Debug,
 {
     assert_eq!(solo.at(Duration::from_secs(1)), [""; 0]);

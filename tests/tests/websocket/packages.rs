@@ -299,10 +299,7 @@ impl Encoder<Bytes> for Unable {
 
 #[test]
 fn what_can_not_be_encoded_leaves_nothing_behind() {
-    fn check<F: Form<Messages = getty_core::Items<Bytes>>>(mut solo: Solo<F>)
-    where
-        WebSocket<F>: StreamProtocol<Messages = getty_core::Items<Bytes>>,
-    {
+    fn check<F: Form<Messages = getty_core::Items<Bytes>>>(mut solo: Solo<F>) {
         for size in [1, 100_000] {
             let sent = solo.session.send(vec![1; size].into());
             assert!(matches!(sent, Err(SendError::Encode(error)) if error.is::<No>()));

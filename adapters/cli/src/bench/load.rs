@@ -12,7 +12,7 @@ use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::Packages;
 use getty_driver::core::{Close, CloseReason, Config, Opened};
 use getty_driver::tls::ClientTls;
-use getty_driver::{Context, Handle, Items, Listener, Refuse};
+use getty_driver::{Context, Framed, Handle, Items, Listener, Refuse};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
@@ -22,7 +22,6 @@ use super::probe::{Echo, Framing, Probe};
 use super::window::{Echoed, Window};
 use crate::explain::{explain_at_client, explain_dropped, explain_unopened};
 use crate::runtime::{BuiltIn, RuntimeName, local_client, on_runtime, sleep_until};
-use crate::tls::over;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 
@@ -283,16 +282,16 @@ async fn open<R: BuiltIn>(
     codec: Probe,
     listener: Pump,
 ) -> anyhow::Result<Handle<()>> {
-    let client = local_client::<R>().config(config);
-    let (address, tls) = (plan.url.address(), plan.tls.clone());
+    let client = local_client::<R>().config(config).maybe_tls(plan.tls.clone());
+    let address = plan.url.address();
     Ok(match plan.url.transport {
-        Transport::Tcp | Transport::Tls => over!(tls, client, client.tcp(address, codec, listener).await?),
+        Transport::Tcp | Transport::Tls => client.tcp(address, Framed::new(codec), listener).await?,
         #[cfg(unix)]
-        Transport::Unix => client.unix(address, codec, listener).await?,
+        Transport::Unix => client.unix(address, Framed::new(codec), listener).await?,
         Transport::Udp => client.udp(address, codec, listener).await?,
         Transport::WebSocket | Transport::SecureWebSocket => {
-            let (request, codec) = (plan.websocket.request(&plan.url)?, Packages::new(codec));
-            over!(tls, client, client.websocket_of(request, codec, listener).await?)
+            let request = plan.websocket.request(&plan.url)?;
+            client.websocket(request, Packages::new(codec), listener).await?
         }
     })
 }

@@ -12,7 +12,7 @@ use futures_sink::Sink;
 use getty_driver::core::codec::{Decoder, Encoder};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::{Close, CloseReason, SendError, Stats};
-use getty_driver::{ClientBuilder, Context, Handle, Items, Listener};
+use getty_driver::{ClientBuilder, Context, Handle, Items, Listener, Security};
 use tokio::sync::mpsc;
 
 use super::peer::Peer;
@@ -35,7 +35,7 @@ pub struct Datagrams {
 
 impl Datagrams {
     pub async fn connect<R, C>(
-        client: ClientBuilder<R, Spawner<R>>,
+        client: ClientBuilder<R, Spawner<R>, impl Security>,
         url: &Url,
         codec: C,
     ) -> std::io::Result<Self>

@@ -11,15 +11,16 @@ use bytes::Bytes;
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
-use getty_driver::core::websocket::Packages;
-use getty_driver::core::{CloseReason, StreamProtocol};
-use getty_driver::{ClientBuilder, Connection, Io, Items};
+use getty_driver::core::websocket::{Packages, Whole};
+use getty_driver::core::{CloseReason, Protocol};
+use getty_driver::tls::ClientTls;
+use getty_driver::{ClientBuilder, Connection, Framed, Io, Items};
 
 use crate::codec::{Codec, CodecOptions, Lines};
 use crate::explain::{explain_at_client, explain_unopened};
 use crate::payload::Payload;
 use crate::runtime::{BuiltIn, RuntimeName, Spawner, client, on_runtime};
-use crate::tls::{ClientTlsOptions, over};
+use crate::tls::ClientTlsOptions;
 use crate::units;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
@@ -97,10 +98,8 @@ fn run_on<R: BuiltIn>(options: &Options) -> anyhow::Result<()> {
 async fn connect<R: BuiltIn>(options: &Options) -> anyhow::Result<()> {
     match options.codec.codec(options.url.transport) {
         None => {
-            let (request, tls) =
-                (options.websocket.request(&options.url)?, options.tls.client(&options.url)?);
-            let client = options.client::<R>()?;
-            over!(tls, client, converse(options, client.websocket_connection(request).await?).await)
+            let (client, request) = (options.client::<R>()?, options.websocket.request(&options.url)?);
+            converse(options, client.websocket_connection(request, Whole).await?).await
         }
         Some(Codec::Length) => connect_with::<R, _>(options, LengthDelimited::new()).await,
         Some(Codec::Lines) => connect_with::<R, _>(options, Lines::new(options.codec.size.limit())).await,
@@ -113,32 +112,34 @@ where
     R: BuiltIn,
     C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
 {
-    let (client, tls) = (options.client::<R>()?, options.tls.client(&options.url)?);
+    let client = options.client::<R>()?;
     let address = options.url.address();
     match options.url.transport {
         Transport::Tcp | Transport::Tls => {
-            over!(tls, client, converse(options, client.tcp_connection(address, codec).await?).await)
+            converse(options, client.tcp_connection(address, Framed::new(codec)).await?).await
         }
         #[cfg(unix)]
-        Transport::Unix => converse(options, client.unix_connection(address, codec).await?).await,
+        Transport::Unix => {
+            converse(options, client.unix_connection(address, Framed::new(codec)).await?).await
+        }
         Transport::Udp => {
             converse_with::<R, _>(options, Datagrams::connect(client, &options.url, codec).await?).await
         }
         Transport::WebSocket | Transport::SecureWebSocket => {
-            let (request, codec) = (options.websocket.request(&options.url)?, Packages::new(codec));
-            over!(tls, client, converse(options, client.websocket_connection_of(request, codec).await?).await)
+            let request = options.websocket.request(&options.url)?;
+            converse(options, client.websocket_connection(request, Packages::new(codec)).await?).await
         }
     }
 }
 
 impl Options {
-    fn client<R: BuiltIn>(&self) -> anyhow::Result<ClientBuilder<R, Spawner<R>>> {
+    fn client<R: BuiltIn>(&self) -> anyhow::Result<ClientBuilder<R, Spawner<R>, Option<ClientTls>>> {
         let mut config = self.codec.config(self.url.transport).heartbeat_period(self.websocket.ping);
         if !self.echo {
             // Receiving goes on while there is room to print; messages beyond that should wait at the peer.
             config = config.receive_ahead(UNPRINTED);
         }
-        Ok(client::<R>().config(config.build()?))
+        Ok(client::<R>().config(config.build()?).maybe_tls(self.tls.client(&self.url)?))
     }
 }
 
@@ -146,7 +147,7 @@ async fn converse<R, I, P, M>(options: &Options, mut connection: Connection<R, I
 where
     R: BuiltIn,
     I: Io,
-    P: StreamProtocol<Messages = Items<M>>,
+    P: Protocol<Messages = Items<M>>,
     M: Payload,
 {
     let transport = options.url.transport;

@@ -2,7 +2,7 @@
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use getty_driver::core::{Close, CloseReason, Stats, StreamProtocol};
+use getty_driver::core::{Close, CloseReason, Protocol, Stats};
 use getty_driver::{Connection, Io, Items, Runtime, SinkError};
 
 /// The other end of a conversation.
@@ -22,7 +22,7 @@ impl<R, I, P, M> Peer<M> for Connection<R, I, P>
 where
     R: Runtime,
     I: Io,
-    P: StreamProtocol<Messages = Items<M>>,
+    P: Protocol<Messages = Items<M>>,
 {
     fn stats(&self) -> Stats {
         Connection::stats(self)

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures_util::future::{join_all, select_all};
 use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
 use getty_driver::core::datagram::Dropped;
-use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict};
+use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict, WebSocket};
 use getty_driver::core::{Close, CloseReason, Config, Idle, Opened};
 use getty_driver::tls::ServerTls;
-use getty_driver::{Context, Items, Listener, Refuse, ServerBuilder, SessionInfo, TcpOptions};
+use getty_driver::{Context, Items, Listener, Refuse, ServerBuilder, SessionInfo, TcpOptions, framed};
 
 use super::limits::LimitOptions;
 use super::page::Site;
@@ -21,7 +21,6 @@ use super::udp::{self, UdpOptions};
 use crate::codec::{Codec, CodecOptions, Lines};
 use crate::payload::Payload;
 use crate::runtime::{BuiltIn, Spawner, server};
-use crate::tls::over;
 use crate::url::{Transport, Url};
 use crate::websocket::WebSocketOptions;
 
@@ -49,14 +48,10 @@ impl EchoServer {
         let limit = self.codec.size.limit();
         match self.codec.codec(self.url.transport) {
             None => {
-                let (options, echo) = (self.websocket.server(self.origin.clone()), self.echo()?);
-                let builder = self.builder::<R>();
-                let (address, listener) = (self.url.address(), move || echo.clone());
-                Ok(Server::Port(over!(
-                    self.tls,
-                    builder,
-                    builder.websocket(address, options, listener).await?
-                )))
+                let protocol = WebSocket::serving(self.websocket.server(self.origin.clone()));
+                let echo = self.echo()?;
+                let starting = self.builder::<R>().tcp(self.url.address(), protocol, move || echo.clone());
+                Ok(Server::Port(starting.await?))
             }
             Some(Codec::Length) => self.start_with(LengthDelimited::new).await,
             Some(Codec::Lines) => self.start_with(move || Lines::new(limit)).await,
@@ -64,7 +59,10 @@ impl EchoServer {
         }
     }
 
-    async fn start_with<R, C>(self, codec: impl Fn() -> C + Send + 'static) -> anyhow::Result<Server<R>>
+    async fn start_with<R, C>(
+        self,
+        codec: impl Fn() -> C + Clone + Send + 'static,
+    ) -> anyhow::Result<Server<R>>
     where
         R: BuiltIn,
         C: Decoder<Item = Bytes> + Encoder<Bytes> + Send + 'static,
@@ -75,10 +73,10 @@ impl EchoServer {
         let address = self.url.address();
         Ok(match self.url.transport {
             Transport::Tcp | Transport::Tls => {
-                Server::Port(over!(self.tls, builder, builder.tcp(address, codec, listener).await?))
+                Server::Port(builder.tcp(address, framed(codec), listener).await?)
             }
             #[cfg(unix)]
-            Transport::Unix => Server::Path(builder.unix(address, codec, listener)?),
+            Transport::Unix => Server::Path(builder.unix(address, framed(codec), listener)?),
             Transport::Udp => {
                 let starting =
                     self.udp.start(&self.url, self.threads, self.config, self.totals, codec, listener);
@@ -86,21 +84,18 @@ impl EchoServer {
             }
             Transport::WebSocket | Transport::SecureWebSocket => {
                 let options = self.websocket.server(self.origin);
-                let codec = move || Packages::new(codec());
-                Server::Port(over!(
-                    self.tls,
-                    builder,
-                    builder.websocket_of(address, options, codec, listener).await?
-                ))
+                let protocol = WebSocket::serving_of(move || Packages::new(codec()), options);
+                Server::Port(builder.tcp(address, protocol, listener).await?)
             }
         })
     }
 
-    fn builder<R: BuiltIn>(&self) -> ServerBuilder<R, Spawner<R>> {
+    fn builder<R: BuiltIn>(&self) -> ServerBuilder<R, Spawner<R>, Option<ServerTls>> {
         let options = TcpOptions::new();
         #[cfg(target_os = "linux")]
         let options = options.reuse_port(self.shares_port);
-        server::<R>().config(self.config.clone()).limits(self.limits.limits()).tcp_options(options)
+        let builder = server::<R>().config(self.config.clone()).limits(self.limits.limits());
+        builder.tcp_options(options).maybe_tls(self.tls.clone())
     }
 
     fn echo(&self) -> anyhow::Result<Echo> {

@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
-use getty_core::{Config, Protocol, Session};
+use getty_core::Session;
 
-use crate::drive::actor::{self, OnPanic};
+use crate::drive::actor;
 use crate::drive::driver::Driver;
 use crate::drive::limits::ServerLimits;
 use crate::drive::members::{Endpoint, Member, Phase};
 use crate::drive::slots::Role;
-use crate::endpoint::factory::MakeProtocol;
+use crate::endpoint::factory::{ListenerFactory, ListenerOf, MessagesOf, ProtocolFactory};
+use crate::endpoint::security::Security;
+use crate::endpoint::settings::Settings;
 use crate::runtime::io::{Io, Timer};
 use crate::runtime::{Accept, Runtime, Spawn, clock};
 use crate::session::id::SessionId;
-use crate::session::listener::Listener;
 
 /// How many connections are accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -30,20 +31,47 @@ const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration
 /// The task of a [`Server`](crate::Server) that accepts connections. It appears in bounds of
 /// [`ServerBuilder`](crate::ServerBuilder)'s methods only.
 #[must_use = "futures do nothing unless polled"]
-pub struct AcceptTask<R: Runtime, I, S, M, ML> {
+pub struct AcceptTask<R: Runtime, I, S, T, F, K> {
     incoming: I,
-    config: Arc<Config>,
-    spawner: S,
+    settings: Settings<S, T>,
     limits: ServerLimits,
     accepts: Option<Accepts>,
-    on_panic: Option<OnPanic>,
-    protocol: M,
-    listener: ML,
+    protocol: F,
+    listener: K,
     endpoint: Arc<Endpoint>,
     member: Member,
     backoff: Duration,
     /// Accepting failed, or is too fast: it goes on when this fires.
     resting: Option<R::Timer>,
+}
+
+/// A spawner for all that a server runs: the task that accepts from `I`, and its sessions on top of `T`, with the
+/// protocols of `F` and the listeners of `K`. It is the one bound that a function needs which starts servers on any
+/// spawner; every spawner of these tasks implements it.
+pub trait SpawnServer<R, I, T, F, K>:
+    Spawn<AcceptTask<R, I, Self, T, F, K>>
+    + Spawn<Driver<R, I::Stream, T::Wrapped<F::Protocol>, ListenerOf<F, K>>>
+    + Clone
+where
+    R: Runtime,
+    I: Accept,
+    T: Security,
+    F: ProtocolFactory,
+    K: ListenerFactory<MessagesOf<F>>,
+{
+}
+
+impl<R, I, T, F, K, S> SpawnServer<R, I, T, F, K> for S
+where
+    R: Runtime,
+    I: Accept,
+    T: Security,
+    F: ProtocolFactory,
+    K: ListenerFactory<MessagesOf<F>>,
+    S: Spawn<AcceptTask<R, I, S, T, F, K>>
+        + Spawn<Driver<R, I::Stream, T::Wrapped<F::Protocol>, ListenerOf<F, K>>>
+        + Clone,
+{
 }
 
 /// How many connections may be accepted now: so many a second, and as many at once.
@@ -76,27 +104,24 @@ impl Accepts {
 }
 
 // No field is ever pinned.
-impl<R: Runtime, I, S, M, ML> Unpin for AcceptTask<R, I, S, M, ML> {}
+impl<R: Runtime, I, S, T, F, K> Unpin for AcceptTask<R, I, S, T, F, K> {}
 
-impl<R: Runtime, I, S, M, ML> AcceptTask<R, I, S, M, ML> {
+impl<R: Runtime, I, S, T, F, K> AcceptTask<R, I, S, T, F, K> {
     /// Accepts from `incoming` for `endpoint`, whose member it becomes. `make` makes the protocol and the listener of each
     /// session.
     pub(crate) fn new(
         incoming: I,
-        make: (M, ML),
+        make: (F, K),
         endpoint: Arc<Endpoint>,
-        spawner: S,
-        config: Arc<Config>,
+        settings: Settings<S, T>,
         limits: ServerLimits,
     ) -> Self {
         let (protocol, listener) = make;
         AcceptTask {
             incoming,
-            config,
-            spawner,
+            settings,
             accepts: limits.accepts_per_second.map(|rate| Accepts::new(rate, R::now())),
             limits,
-            on_panic: None,
             protocol,
             listener,
             member: endpoint.join(Role::Acceptor),
@@ -105,38 +130,39 @@ impl<R: Runtime, I, S, M, ML> AcceptTask<R, I, S, M, ML> {
             resting: None,
         }
     }
-
-    pub(crate) fn set_on_panic(&mut self, on_panic: Option<OnPanic>) {
-        self.on_panic = on_panic;
-    }
 }
 
-impl<R, I, S, M, ML, L> AcceptTask<R, I, S, M, ML>
+impl<R, I, S, T, F, K> AcceptTask<R, I, S, T, F, K>
 where
     R: Runtime,
     I: Accept,
-    M: MakeProtocol,
-    ML: Fn() -> L,
-    L: Listener<<M::Protocol as Protocol>::Messages>,
-    S: Spawn<Driver<R, I::Stream, M::Protocol, L>>,
+    T: Security,
+    F: ProtocolFactory,
+    K: ListenerFactory<MessagesOf<F>>,
+    S: Spawn<Driver<R, I::Stream, T::Wrapped<F::Protocol>, ListenerOf<F, K>>>,
 {
     fn begin(&self, stream: I::Stream) {
         // One that is refused is closed here, and never becomes a task.
         let Some(mut member) = self.endpoint.admit(&self.limits, || stream.peer_addr()) else { return };
-        let make = || self.protocol.make().map(|protocol| (protocol, (self.listener)()));
+        let settings = &self.settings;
+        let make = || {
+            let protocol = self.protocol.make()?;
+            let protocol = T::wrap(settings.security.layer("")?, protocol);
+            Ok((protocol, self.listener.make()))
+        };
         let (protocol, listener) = match catch_unwind(AssertUnwindSafe(make)) {
             Ok(Ok(both)) => both,
             Ok(Err(error)) => return self.endpoint.accept_failed(&error),
-            Err(panic) => return actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic),
+            Err(panic) => return actor::tell_panic(settings.on_panic.as_ref(), SessionId::next(), &*panic),
         };
-        let session = Session::new(protocol, self.config.clone(), clock::timestamp(R::now()));
+        let session = Session::new(protocol, settings.config.clone(), clock::timestamp(R::now()));
         if !session.is_opening() {
             member.open(); // without a handshake, it must not wait for its first turn
         }
         let mut driver = Driver::new(session, stream, listener);
         driver.task().set_member(member);
-        driver.task().set_on_panic(self.on_panic.clone());
-        self.spawner.spawn(driver);
+        driver.task().set_on_panic(settings.on_panic.clone());
+        settings.spawner.spawn(driver);
     }
 
     /// Rests before the next try, longer each time, so that a lack of descriptors does not become a busy loop.
@@ -146,14 +172,14 @@ where
     }
 }
 
-impl<R, I, S, M, ML, L> Future for AcceptTask<R, I, S, M, ML>
+impl<R, I, S, T, F, K> Future for AcceptTask<R, I, S, T, F, K>
 where
     R: Runtime,
     I: Accept,
-    M: MakeProtocol,
-    ML: Fn() -> L,
-    L: Listener<<M::Protocol as Protocol>::Messages>,
-    S: Spawn<Driver<R, I::Stream, M::Protocol, L>>,
+    T: Security,
+    F: ProtocolFactory,
+    K: ListenerFactory<MessagesOf<F>>,
+    S: Spawn<Driver<R, I::Stream, T::Wrapped<F::Protocol>, ListenerOf<F, K>>>,
 {
     type Output = ();
 

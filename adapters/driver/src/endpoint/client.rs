@@ -1,6 +1,5 @@
 //! [`Client`]: connects, and gives the connection a session.
 
-use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -8,15 +7,13 @@ use std::marker::PhantomData;
 #[cfg(unix)]
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{PacketOptions, Packets};
-use getty_core::{Config, Framed, Items, Out, Session, StreamProtocol};
+use getty_core::{Items, Out, Protocol, Session};
 
-use crate::drive::actor::OnPanic;
 use crate::drive::connection::Connection;
 use crate::drive::driver::Driver;
 use crate::drive::packet_driver::PacketDriver;
@@ -25,17 +22,15 @@ use crate::endpoint::connect::ConnectTcp;
 use crate::endpoint::connect::ConnectUnix;
 use crate::endpoint::resolve::{first_good, host, resolve};
 use crate::endpoint::security::{Plaintext, Security};
+use crate::endpoint::settings::{Settings, shared_setters};
 #[cfg(unix)]
 use crate::runtime::UnixRuntime;
 use crate::runtime::io::{Io, Timer};
 use crate::runtime::{Runtime, Spawn, clock};
 use crate::session::handle::Handle;
-use crate::session::id::SessionId;
 use crate::session::listener::Listener;
 use crate::session::receiver::{Forward, Receiver};
 use crate::socket::address::AddressError;
-use crate::socket::tcp::TcpOptions;
-use crate::socket::udp::UdpOptions;
 #[cfg(unix)]
 use crate::socket::unix;
 
@@ -47,14 +42,8 @@ impl<R: Runtime> Client<R> {
     /// Starts from the defaults.
     pub fn builder() -> ClientBuilder<R> {
         ClientBuilder {
-            config: Arc::new(Config::default()),
-            tcp: TcpOptions::default(),
-            udp: UdpOptions::default(),
-            packets: PacketOptions::connected(),
-            connect_timeout: Duration::from_secs(10),
-            spawner: R::Spawner::default(),
-            on_panic: None,
-            security: Plaintext,
+            settings: Settings::new(PacketOptions::connected()),
+            own: Own { connect_timeout: Duration::from_secs(10) },
             runtime: PhantomData,
         }
     }
@@ -63,55 +52,25 @@ impl<R: Runtime> Client<R> {
 /// Makes client sessions.
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext> {
-    pub(crate) config: Arc<Config>,
-    pub(crate) tcp: TcpOptions,
-    udp: UdpOptions,
-    packets: PacketOptions,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) spawner: S,
-    pub(crate) on_panic: Option<OnPanic>,
-    pub(crate) security: T,
+    pub(crate) settings: Settings<S, T>,
+    pub(crate) own: Own,
     runtime: PhantomData<fn(R)>,
 }
 
+/// What a client has that servers do not.
+pub(crate) struct Own {
+    pub(crate) connect_timeout: Duration,
+}
+
+shared_setters!(ClientBuilder);
+
 impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
-    /// Limits and periods of the session. Default: [`Config::default`].
-    pub fn config(mut self, config: Arc<Config>) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Options of TCP sockets.
-    pub fn tcp_options(mut self, options: TcpOptions) -> Self {
-        self.tcp = options;
-        self
-    }
-
-    /// Options of UDP sockets.
-    pub fn udp_options(mut self, options: UdpOptions) -> Self {
-        self.udp = options;
-        self
-    }
-
-    /// How datagrams are taken. Whether the socket is connected is not asked here.
-    pub fn packet_options(mut self, options: PacketOptions) -> Self {
-        self.packets = options;
-        self
-    }
-
     /// How long resolving the name and connecting may take together, with all the addresses that the name has: over TCP,
     /// the next one is tried beside the others when one has failed or has not answered within 250 ms (RFC 8305, "Happy
     /// Eyeballs"). Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.own.connect_timeout = timeout;
         self
-    }
-
-    /// What runs the session's task. By default the runtime's own; another one may be local to a thread.
-    pub fn spawner<N>(self, spawner: N) -> ClientBuilder<R, N, T> {
-        let ClientBuilder { config, tcp, udp, packets, connect_timeout, on_panic, security, runtime, .. } =
-            self;
-        ClientBuilder { config, tcp, udp, packets, connect_timeout, spawner, on_panic, security, runtime }
     }
 
     /// Speaks TLS with the server, over TCP, Unix sockets and WebSocket (with a `wss` URL). The server's certificate must
@@ -119,28 +78,21 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     /// ([`ClientTlsBuilder::server_name`](crate::tls::ClientTlsBuilder::server_name)). Datagrams stay as they are.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: crate::tls::ClientTls) -> ClientBuilder<R, S, crate::tls::ClientTls> {
-        let ClientBuilder { config, tcp, udp, packets, connect_timeout, spawner, on_panic, runtime, .. } =
-            self;
-        ClientBuilder {
-            config,
-            tcp,
-            udp,
-            packets,
-            connect_timeout,
-            spawner,
-            on_panic,
-            security: tls,
-            runtime,
-        }
+        self.with_security(tls)
     }
 
-    /// Is told when a callback of the listener panics. The session is ended in any case.
-    pub fn on_panic(mut self, hook: impl Fn(SessionId, &(dyn Any + Send)) + Send + Sync + 'static) -> Self {
-        self.on_panic = Some(Arc::new(hook));
-        self
+    /// Speaks TLS if there is a [`ClientTls`](crate::tls::ClientTls), as [`tls`](Self::tls) does, and else does not: for
+    /// programs that choose when they run.
+    #[cfg(feature = "tls")]
+    pub fn maybe_tls(
+        self,
+        tls: Option<crate::tls::ClientTls>,
+    ) -> ClientBuilder<R, S, Option<crate::tls::ClientTls>> {
+        self.with_security(tls)
     }
 
-    /// Connects to `address` (`HOST:PORT`) and spawns a session with `listener`. The session lives until it
+    /// Connects to `address` (`HOST:PORT`) and spawns a session of `protocol`, such as
+    /// `Framed::new(LengthDelimited::new())`, with `listener`. The session lives until it
     /// is closed, with or without handles. An IPv6 address goes in brackets, with its zone where it needs
     /// one: `[fe80::1%eth0]:7000`.
     ///
@@ -149,13 +101,13 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.
-    pub async fn tcp<C, O, L>(self, address: &str, codec: C, listener: L) -> io::Result<Handle<O>>
+    pub async fn tcp<P, L>(self, address: &str, protocol: P, listener: L) -> io::Result<Handle<Out<P>>>
     where
-        C: Decoder + Encoder<O>,
-        L: Listener<Items<C::Item, O>>,
-        S: Spawn<Driver<R, R::TcpStream, T::Over<Framed<C, O>>, L>>,
+        P: Protocol,
+        L: Listener<P::Messages>,
+        S: Spawn<Driver<R, R::TcpStream, T::Wrapped<P>, L>>,
     {
-        let protocol = self.security.cover(host(address), Framed::new(codec))?;
+        let protocol = self.wrap(host(address), protocol)?;
         let stream = self.connect_tcp(address).await?;
         Ok(self.spawn(stream, protocol, listener))
     }
@@ -168,15 +120,12 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.
-    pub async fn tcp_connection<C, O>(
+    pub async fn tcp_connection<P: Protocol>(
         self,
         address: &str,
-        codec: C,
-    ) -> io::Result<Connection<R, R::TcpStream, T::Over<Framed<C, O>>>>
-    where
-        C: Decoder + Encoder<O>,
-    {
-        let protocol = self.security.cover(host(address), Framed::new(codec))?;
+        protocol: P,
+    ) -> io::Result<Connection<R, R::TcpStream, T::Wrapped<P>>> {
+        let protocol = self.wrap(host(address), protocol)?;
         let stream = self.connect_tcp(address).await?;
         Ok(self.connection(stream, protocol))
     }
@@ -191,14 +140,19 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     /// # Cancel safety
     /// Dropping the future gives up connecting.
     #[cfg(unix)]
-    pub async fn unix<C, O, L>(self, path: impl AsRef<Path>, codec: C, listener: L) -> io::Result<Handle<O>>
+    pub async fn unix<P, L>(
+        self,
+        path: impl AsRef<Path>,
+        protocol: P,
+        listener: L,
+    ) -> io::Result<Handle<Out<P>>>
     where
         R: UnixRuntime,
-        C: Decoder + Encoder<O>,
-        L: Listener<Items<C::Item, O>>,
-        S: Spawn<Driver<R, R::UnixStream, T::Over<Framed<C, O>>, L>>,
+        P: Protocol,
+        L: Listener<P::Messages>,
+        S: Spawn<Driver<R, R::UnixStream, T::Wrapped<P>, L>>,
     {
-        let protocol = self.security.cover("", Framed::new(codec))?;
+        let protocol = self.wrap("", protocol)?;
         let stream = self.connect_unix(path.as_ref()).await?;
         Ok(self.spawn(stream, protocol, listener))
     }
@@ -212,16 +166,15 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     /// # Cancel safety
     /// Dropping the future gives up connecting.
     #[cfg(unix)]
-    pub async fn unix_connection<C, O>(
+    pub async fn unix_connection<P: Protocol>(
         self,
         path: impl AsRef<Path>,
-        codec: C,
-    ) -> io::Result<Connection<R, R::UnixStream, T::Over<Framed<C, O>>>>
+        protocol: P,
+    ) -> io::Result<Connection<R, R::UnixStream, T::Wrapped<P>>>
     where
         R: UnixRuntime,
-        C: Decoder + Encoder<O>,
     {
-        let protocol = self.security.cover("", Framed::new(codec))?;
+        let protocol = self.wrap("", protocol)?;
         let stream = self.connect_unix(path.as_ref()).await?;
         Ok(self.connection(stream, protocol))
     }
@@ -244,15 +197,16 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     {
         let connecting = self.in_time(async {
             let resolved = resolve::<R>(address).await?;
-            R::udp_socket(first_good(&resolved, |address| self.udp.connect(address))?)
+            R::udp_socket(first_good(&resolved, |address| self.settings.udp.connect(address))?)
         });
         let socket = connecting.await.map_err(|error| AddressError::wrap("connect to", address, error))?;
-        let options = self.packets.with_connected(true);
-        let packets = Packets::new(codec, options, self.config, clock::timestamp(R::now()));
+        let settings = self.settings;
+        let options = settings.packets.with_connected(true);
+        let packets = Packets::new(codec, options, settings.config, clock::timestamp(R::now()));
         let mut driver = PacketDriver::new(packets, socket, listener);
-        driver.task().set_on_panic(self.on_panic);
+        driver.task().set_on_panic(settings.on_panic);
         let handle = driver.handle();
-        self.spawner.spawn(driver);
+        settings.spawner.spawn(driver);
         Ok(handle)
     }
 
@@ -275,34 +229,40 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         C::Item: 'static,
         S: Spawn<PacketDriver<R, R::UdpSocket, C, O, Forward<C::Item>>>,
     {
-        let (forward, queue) = Forward::new(&self.config, false);
+        let (forward, queue) = Forward::new(&self.settings.config, false);
         let handle = self.udp(address, codec, forward).await?;
         Ok((handle.clone(), Receiver::new(queue, handle, R::yield_now)))
+    }
+
+    /// Puts the layer of the endpoint below a protocol.
+    pub(crate) fn wrap<P: Protocol>(&self, host: &str, protocol: P) -> io::Result<T::Wrapped<P>> {
+        Ok(T::wrap(self.settings.security.layer(host)?, protocol))
     }
 
     /// Spawns a session of `protocol`.
     pub(crate) fn spawn<I, P, L>(self, stream: I, protocol: P, listener: L) -> Handle<Out<P>>
     where
         I: Io,
-        P: StreamProtocol,
+        P: Protocol,
         L: Listener<P::Messages>,
         S: Spawn<Driver<R, I, P, L>>,
     {
-        let session = Session::new(protocol, self.config, clock::timestamp(R::now()));
+        let settings = self.settings;
+        let session = Session::new(protocol, settings.config, clock::timestamp(R::now()));
         let mut driver = Driver::new(session, stream, listener);
-        driver.task().set_on_panic(self.on_panic);
+        driver.task().set_on_panic(settings.on_panic);
         let handle = driver.handle();
-        self.spawner.spawn(driver);
+        settings.spawner.spawn(driver);
         handle
     }
 
     /// A connection of `protocol`.
-    pub(crate) fn connection<I: Io, P: StreamProtocol>(self, stream: I, protocol: P) -> Connection<R, I, P> {
-        Connection::new(Session::new(protocol, self.config, clock::timestamp(R::now())), stream)
+    pub(crate) fn connection<I: Io, P: Protocol>(self, stream: I, protocol: P) -> Connection<R, I, P> {
+        Connection::new(Session::new(protocol, self.settings.config, clock::timestamp(R::now())), stream)
     }
 
     pub(crate) async fn connect_tcp(&self, address: &str) -> io::Result<R::TcpStream> {
-        let connecting = ConnectTcp::<R>::new(address, self.connect_timeout, self.tcp.clone());
+        let connecting = ConnectTcp::<R>::new(address, self.own.connect_timeout, self.settings.tcp.clone());
         connecting.await.map_err(|error| AddressError::wrap("connect to", address, error))
     }
 
@@ -311,20 +271,20 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     where
         R: UnixRuntime,
     {
-        let connecting = ConnectUnix::<R>::new(path, self.connect_timeout);
+        let connecting = ConnectUnix::<R>::new(path, self.own.connect_timeout);
         connecting.await.map_err(|error| AddressError::wrap("connect to", unix::shown(path), error))
     }
 
     /// The result of `connecting`, unless it takes longer than connecting may.
     async fn in_time<N>(&self, connecting: impl Future<Output = io::Result<N>>) -> io::Result<N> {
         let mut connecting = pin!(connecting);
-        let mut timer = R::timer(clock::after::<R>(self.connect_timeout));
+        let mut timer = R::timer(clock::after::<R>(self.own.connect_timeout));
         poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
             timer.poll(cx).map(|()| {
-                let text = format!("no connection within {:?}", self.connect_timeout);
+                let text = format!("no connection within {:?}", self.own.connect_timeout);
                 Err(io::Error::new(io::ErrorKind::TimedOut, text))
             })
         })
@@ -335,9 +295,9 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
 impl<R: Runtime, S, T> fmt::Debug for ClientBuilder<R, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
-            .field("config", &self.config)
-            .field("tcp", &self.tcp)
-            .field("connect_timeout", &self.connect_timeout)
+            .field("config", &self.settings.config)
+            .field("tcp", &self.settings.tcp)
+            .field("connect_timeout", &self.own.connect_timeout)
             .finish_non_exhaustive()
     }
 }

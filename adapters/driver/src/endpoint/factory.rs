@@ -1,57 +1,62 @@
-//! [`MakeProtocol`]: what makes the protocols of an endpoint's sessions.
+//! [`ProtocolFactory`] and [`ListenerFactory`]: what makes the parts of an endpoint's sessions.
 
 use std::io;
-use std::marker::PhantomData;
 
-use getty_core::codec::{Decoder, Encoder};
-use getty_core::{Framed, StreamProtocol};
+use getty_core::{IntoProtocol, Messages, Protocol};
 
-use crate::endpoint::security::Security;
+use crate::session::listener::Listener;
 
-/// Makes the protocol of each session of a [`Server`](crate::Server) or a [`Pool`](crate::Pool). It appears in
-/// bounds only.
-pub trait MakeProtocol {
-    /// What the sessions speak.
-    type Protocol: StreamProtocol;
+/// A function that makes the protocol of each session of a [`Server`](crate::Server) or a [`Pool`](crate::Pool):
+/// `Fn() -> P`, or `Fn() -> io::Result<P>` where that can fail. [`framed`](getty_core::framed) and `WebSocket::serving`
+/// return such functions.
+pub trait ProtocolFactory {
+    /// The protocol of the sessions.
+    type Protocol: Protocol;
 
-    /// The protocol of the next session.
+    /// Makes the protocol of the next session.
     ///
     /// # Errors
-    /// There can be none: the connection is given up.
+    /// There is none: the connection is given up.
     fn make(&self) -> io::Result<Self::Protocol>;
 }
 
-/// Makes sessions of what `M` makes, on top of what lies below. It appears in bounds of
-/// [`ServerBuilder`](crate::ServerBuilder)'s methods only.
-#[derive(Debug)]
-pub struct Covered<T, M> {
-    pub(crate) security: T,
-    pub(crate) protocol: M,
-}
-
-impl<T: Security, M: MakeProtocol> MakeProtocol for Covered<T, M> {
-    type Protocol = T::Over<M::Protocol>;
-
-    fn make(&self) -> io::Result<Self::Protocol> {
-        self.security.cover("", self.protocol.make()?)
-    }
-}
-
-/// Makes sessions of a codec. It appears in bounds of builders' methods only.
-#[derive(Debug)]
-pub struct FramedBy<MC, O> {
-    pub(crate) codec: MC,
-    pub(crate) out: PhantomData<fn(O)>,
-}
-
-impl<MC, C, O> MakeProtocol for FramedBy<MC, O>
+impl<F, N> ProtocolFactory for F
 where
-    MC: Fn() -> C,
-    C: Decoder + Encoder<O>,
+    F: Fn() -> N,
+    N: IntoProtocol,
 {
-    type Protocol = Framed<C, O>;
+    type Protocol = N::Protocol;
 
-    fn make(&self) -> io::Result<Framed<C, O>> {
-        Ok(Framed::new((self.codec)()))
+    fn make(&self) -> io::Result<N::Protocol> {
+        self().into_protocol()
     }
 }
+
+/// A function that makes the listener of each session of a [`Server`](crate::Server) or a [`Pool`](crate::Pool):
+/// `Fn() -> L`.
+pub trait ListenerFactory<M: Messages> {
+    /// The listener of a session.
+    type Listener: Listener<M>;
+
+    /// Makes the listener of the next session.
+    fn make(&self) -> Self::Listener;
+}
+
+impl<F, L, M> ListenerFactory<M> for F
+where
+    F: Fn() -> L,
+    L: Listener<M>,
+    M: Messages,
+{
+    type Listener = L;
+
+    fn make(&self) -> L {
+        self()
+    }
+}
+
+/// The messages of the protocols that `F` makes.
+pub type MessagesOf<F> = <<F as ProtocolFactory>::Protocol as Protocol>::Messages;
+
+/// The listeners that `K` makes for the protocols that `F` makes.
+pub type ListenerOf<F, K> = <K as ListenerFactory<MessagesOf<F>>>::Listener;

@@ -11,6 +11,7 @@ pub(crate) mod pool;
 mod resolve;
 pub(crate) mod security;
 pub(crate) mod server;
+mod settings;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "websocket")]

@@ -16,7 +16,7 @@ use crate::session::listener::{Listener, Refuse};
 ///
 /// ```no_run
 /// # use std::sync::Arc;
-/// # use getty_driver::{Context, Items, Listener, Paths, Runtime, Server, ServerBuilder, core::websocket::*};
+/// # use getty_driver::{Context, Items, Listener, Paths, core::websocket::*};
 /// # struct Echo;
 /// # impl Listener<Items<Message>> for Echo {
 /// #     fn on_message(&mut self, _: &mut Context<'_, Items<Message>>, _: Message) {}
@@ -27,7 +27,7 @@ use crate::session::listener::{Listener, Refuse};
 /// # }
 /// let room: Arc<str> = "lobby".into();
 /// let paths = Paths::new().path("/echo", || Echo).path("/chat", move || Chat(room.clone()));
-/// let listeners = paths.into_listeners(); // for ServerBuilder::websocket
+/// let listeners = paths.into_listeners(); // for ServerBuilder::tcp, beside WebSocket::serving
 /// # let _ = listeners();
 /// ```
 pub struct Paths<M>(Vec<(String, MakeListener<M>)>);

@@ -2,22 +2,29 @@
 
 use std::io;
 
-use getty_core::StreamProtocol;
+use getty_core::Protocol;
+use getty_core::layer::Layer;
 
-/// Nothing, or TLS. It appears in bounds of [`ServerBuilder`](crate::ServerBuilder)'s and
-/// [`ClientBuilder`](crate::ClientBuilder)'s methods only; `tls` of either sets it.
+/// The layer below the protocols of an endpoint: nothing, TLS, or an [`Option`] of it, chosen when the program runs. It
+/// appears in bounds only; `tls` and `maybe_tls` of the builders set it.
 pub trait Security {
-    /// What a session of `P` speaks then.
-    type Over<P: StreamProtocol>: StreamProtocol<Messages = P::Messages>;
+    /// The layer of one session.
+    type Layer: Layer;
+
+    /// The protocol `P` on top of the layer: `P` itself where there is never one.
+    type Wrapped<P: Protocol>: Protocol<Messages = P::Messages>;
 
     /// Whether it is what `wss` and `tls` in a URL ask for.
-    const IS_SECURE: bool;
+    fn is_secure(&self) -> bool;
 
-    /// Puts a session's protocol on top. `host` is the server's name, at the client's end.
+    /// The layer of the next session. `host` is the server's name, at the client's end.
     ///
     /// # Errors
     /// The host is no name that a certificate could be for.
-    fn cover<P: StreamProtocol>(&self, host: &str, protocol: P) -> io::Result<Self::Over<P>>;
+    fn layer(&self, host: &str) -> io::Result<Self::Layer>;
+
+    /// Puts `layer` below `protocol`.
+    fn wrap<P: Protocol>(layer: Self::Layer, protocol: P) -> Self::Wrapped<P>;
 }
 
 /// Nothing: what can read the network can read the messages.
@@ -25,11 +32,36 @@ pub trait Security {
 pub struct Plaintext;
 
 impl Security for Plaintext {
-    type Over<P: StreamProtocol> = P;
+    type Layer = ();
+    type Wrapped<P: Protocol> = P;
 
-    const IS_SECURE: bool = false;
+    fn is_secure(&self) -> bool {
+        false
+    }
 
-    fn cover<P: StreamProtocol>(&self, _host: &str, protocol: P) -> io::Result<P> {
-        Ok(protocol)
+    fn layer(&self, _host: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wrap<P: Protocol>((): (), protocol: P) -> P {
+        protocol
+    }
+}
+
+/// The layer is boxed: a session without it is larger by one pointer, and copies nothing.
+impl<T: Security> Security for Option<T> {
+    type Layer = Option<Box<T::Layer>>;
+    type Wrapped<P: Protocol> = P::Under<Self::Layer>;
+
+    fn is_secure(&self) -> bool {
+        self.as_ref().is_some_and(T::is_secure)
+    }
+
+    fn layer(&self, host: &str) -> io::Result<Self::Layer> {
+        self.as_ref().map(|security| security.layer(host).map(Box::new)).transpose()
+    }
+
+    fn wrap<P: Protocol>(layer: Self::Layer, protocol: P) -> Self::Wrapped<P> {
+        protocol.under(layer)
     }
 }

@@ -1,6 +1,5 @@
 //! [`Server`]: accepts connections and gives each a session.
 
-use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -13,30 +12,26 @@ use std::time::Duration;
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Dropped, PacketOptions, Packets, Path as PacketPath, PeerLimits, Peers};
-use getty_core::{CloseReason, Config, Framed, Items, Protocol};
+use getty_core::{CloseReason, Items};
 
-use crate::drive::actor::OnPanic;
-use crate::drive::driver::Driver;
 use crate::drive::limits::{ServerLimits, ServerStats, SessionInfo};
 use crate::drive::members::{Endpoint, Phase};
 use crate::drive::packet_driver::PacketDriver;
 use crate::drive::peers_driver::{OnDropped, PeersDriver};
 use crate::drive::slots::Role;
-use crate::endpoint::accept::AcceptTask;
-use crate::endpoint::factory::{Covered, FramedBy, MakeProtocol};
+use crate::endpoint::accept::{AcceptTask, SpawnServer};
+use crate::endpoint::factory::{ListenerFactory, MessagesOf, ProtocolFactory};
 use crate::endpoint::incoming::TcpIncoming;
 #[cfg(unix)]
 use crate::endpoint::incoming::UnixIncoming;
 use crate::endpoint::resolve::{first_good, resolve};
 use crate::endpoint::security::{Plaintext, Security};
+use crate::endpoint::settings::{Settings, shared_setters};
 #[cfg(unix)]
 use crate::runtime::UnixRuntime;
 use crate::runtime::{Accept, Runtime, Spawn, clock};
-use crate::session::id::SessionId;
 use crate::session::listener::Listener;
 use crate::socket::address::AddressError;
-use crate::socket::tcp::TcpOptions;
-use crate::socket::udp::UdpOptions;
 #[cfg(unix)]
 use crate::socket::unix::{self, UnixOptions};
 
@@ -53,17 +48,8 @@ impl<R: Runtime> Server<R> {
     /// Starts from the defaults.
     pub fn builder() -> ServerBuilder<R> {
         ServerBuilder {
-            config: Arc::new(Config::default()),
-            tcp: TcpOptions::default(),
-            #[cfg(unix)]
-            unix: UnixOptions::default(),
-            udp: UdpOptions::default(),
-            packets: PacketOptions::unconnected(),
-            spawner: R::Spawner::default(),
-            limits: ServerLimits::default(),
-            on_panic: None,
-            on_dropped: None,
-            security: Plaintext,
+            settings: Settings::new(PacketOptions::unconnected()),
+            own: Own::default(),
             runtime: PhantomData,
         }
     }
@@ -146,7 +132,7 @@ impl<R, A: fmt::Debug> fmt::Debug for Server<R, A> {
 #[non_exhaustive]
 pub struct Shutdown {
     /// How many sessions had to be aborted because they were not over in time. This includes sessions whose
-    /// own [`close_timeout`](Config::close_timeout) passed just as the grace ended, as it does if both are
+    /// own [`close_timeout`](getty_core::Config::close_timeout) passed just as the grace ended, as it does if both are
     /// equal.
     pub aborted: usize,
 }
@@ -154,106 +140,64 @@ pub struct Shutdown {
 /// Makes a [`Server`].
 #[must_use = "a builder does nothing until it is bound"]
 pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext> {
-    config: Arc<Config>,
-    tcp: TcpOptions,
-    #[cfg(unix)]
-    unix: UnixOptions,
-    udp: UdpOptions,
-    packets: PacketOptions,
-    spawner: S,
-    limits: ServerLimits,
-    on_panic: Option<OnPanic>,
-    on_dropped: Option<OnDropped>,
-    security: T,
+    settings: Settings<S, T>,
+    own: Own,
     runtime: PhantomData<fn(R)>,
 }
 
-impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
-    /// Limits and periods of every session. Default: [`Config::default`].
-    pub fn config(mut self, config: Arc<Config>) -> Self {
-        self.config = config;
-        self
-    }
+/// What a server has that clients do not.
+#[derive(Default)]
+struct Own {
+    #[cfg(unix)]
+    unix: UnixOptions,
+    limits: ServerLimits,
+    on_dropped: Option<OnDropped>,
+}
 
+shared_setters!(ServerBuilder);
+
+impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// How many connections are taken, over TCP and Unix sockets. For datagrams, see
     /// [`PeerLimits`].
     pub fn limits(mut self, limits: ServerLimits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Options of TCP sockets.
-    pub fn tcp_options(mut self, options: TcpOptions) -> Self {
-        self.tcp = options;
+        self.own.limits = limits;
         self
     }
 
     /// Options of Unix sockets.
     #[cfg(unix)]
     pub fn unix_options(mut self, options: UnixOptions) -> Self {
-        self.unix = options;
+        self.own.unix = options;
         self
     }
 
-    /// Options of UDP sockets.
-    pub fn udp_options(mut self, options: UdpOptions) -> Self {
-        self.udp = options;
-        self
-    }
-
-    /// How datagrams are taken. Whether the socket is connected is not asked here.
-    pub fn packet_options(mut self, options: PacketOptions) -> Self {
-        self.packets = options;
-        self
-    }
-
-    /// What runs the tasks. By default the runtime's own; another one may be local to a thread.
-    pub fn spawner<N>(self, spawner: N) -> ServerBuilder<R, N, T> {
-        self.exchange(|_, security| (spawner, security))
-    }
-
-    /// Speaks TLS with whoever connects, over TCP, Unix sockets and WebSocket (then `wss`). Datagrams stay as they are.
+    /// Speaks TLS with whoever connects over TCP or a Unix socket; WebSocket is `wss` then. Datagrams stay as they are.
     /// The [`ServerTls`](crate::tls::ServerTls) may be kept, to replace its certificate while the server runs.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: crate::tls::ServerTls) -> ServerBuilder<R, S, crate::tls::ServerTls> {
-        self.exchange(|spawner, _| (spawner, tls))
+        self.with_security(tls)
     }
 
-    /// The same with another spawner, or with something else between sockets and protocols.
-    fn exchange<N, U>(self, exchange: impl FnOnce(S, T) -> (N, U)) -> ServerBuilder<R, N, U> {
-        let (spawner, security) = exchange(self.spawner, self.security);
-        ServerBuilder {
-            config: self.config,
-            tcp: self.tcp,
-            #[cfg(unix)]
-            unix: self.unix,
-            udp: self.udp,
-            packets: self.packets,
-            spawner,
-            limits: self.limits,
-            on_panic: self.on_panic,
-            on_dropped: self.on_dropped,
-            security,
-            runtime: self.runtime,
-        }
-    }
-
-    /// Is told when a callback of a listener panics, or a function that makes codecs or listeners. The session is
-    /// ended in any case.
-    pub fn on_panic(mut self, hook: impl Fn(SessionId, &(dyn Any + Send)) + Send + Sync + 'static) -> Self {
-        self.on_panic = Some(Arc::new(hook));
-        self
+    /// Speaks TLS if there is a [`ServerTls`](crate::tls::ServerTls), as [`tls`](Self::tls) does, and else does not: for
+    /// programs that choose when they run.
+    #[cfg(feature = "tls")]
+    pub fn maybe_tls(
+        self,
+        tls: Option<crate::tls::ServerTls>,
+    ) -> ServerBuilder<R, S, Option<crate::tls::ServerTls>> {
+        self.with_security(tls)
     }
 
     /// Is told, once a second at the most, of datagrams that came to nothing at a socket whose peers have sessions of their
     /// own; where there is one session for all, its listener is told.
     pub fn on_dropped(mut self, hook: impl Fn(&Dropped) + Send + Sync + 'static) -> Self {
-        self.on_dropped = Some(Arc::new(hook));
+        self.own.on_dropped = Some(Arc::new(hook));
         self
     }
 
     /// Listens on `address` (`HOST:PORT`; port 0 takes a free one) and gives each connection a session with
-    /// the codec and the listener that the two functions make.
+    /// the protocol and the listener that the two functions make: `framed(LengthDelimited::new)`, or
+    /// `WebSocket::serving(options)`, or any closure.
     ///
     /// If the host is a name with several addresses, this listens on the first that works and on no other:
     /// `localhost` is `127.0.0.1` or `::1`, and clients of the other are refused. `0.0.0.0` is every IPv4
@@ -262,21 +206,21 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     ///
     /// # Errors
     /// The address can't be resolved, or not be listened on; the error names it.
-    pub async fn tcp<C, O, L, MC, ML>(self, address: &str, codec: MC, listener: ML) -> io::Result<Server<R>>
+    pub async fn tcp<F, K>(self, address: &str, protocol: F, listener: K) -> io::Result<Server<R>>
     where
-        MC: Fn() -> C,
-        ML: Fn() -> L,
-        C: Decoder + Encoder<O>,
-        L: Listener<Items<C::Item, O>>,
-        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, Covered<T, FramedBy<MC, O>>, ML>>
-            + Spawn<Driver<R, R::TcpStream, T::Over<Framed<C, O>>, L>>
-            + Clone,
+        F: ProtocolFactory,
+        K: ListenerFactory<MessagesOf<F>>,
+        S: SpawnServer<R, TcpIncoming<R>, T, F, K>,
     {
-        self.serve_tcp(address, FramedBy { codec, out: PhantomData }, listener).await
+        let named = |error| AddressError::wrap("listen on", address, error);
+        let resolved = resolve::<R>(address).await.map_err(named)?;
+        let tcp = &self.settings.tcp;
+        let listening = first_good(&resolved, |address| TcpIncoming::listen(address, tcp.clone()));
+        let (incoming, local) = listening.map_err(named)?;
+        Ok(self.start(incoming, local, protocol, listener))
     }
 
-    /// Listens on a Unix socket at `path` and gives each connection a session with the codec and the listener that the
-    /// two functions make.
+    /// Listens on a Unix socket at `path` and gives each connection a session, as [`tcp`](Self::tcp) does.
     ///
     /// The file is removed when the server ends. One that a killed process left behind, on which nobody listens any
     /// more, is replaced; any other file at `path` is an error. Two servers that find such a file at the same moment
@@ -290,26 +234,22 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// The path can't be listened on, or has a NUL in any other place ([`io::ErrorKind::InvalidInput`]); the
     /// error names it.
     #[cfg(unix)]
-    pub fn unix<C, O, L, MC, ML>(
+    pub fn unix<F, K>(
         self,
         path: impl AsRef<Path>,
-        codec: MC,
-        listener: ML,
+        protocol: F,
+        listener: K,
     ) -> io::Result<Server<R, PathBuf>>
     where
         R: UnixRuntime,
-        MC: Fn() -> C,
-        ML: Fn() -> L,
-        C: Decoder + Encoder<O>,
-        L: Listener<Items<C::Item, O>>,
-        S: Spawn<AcceptTask<R, UnixIncoming<R>, S, Covered<T, FramedBy<MC, O>>, ML>>
-            + Spawn<Driver<R, R::UnixStream, T::Over<Framed<C, O>>, L>>
-            + Clone,
+        F: ProtocolFactory,
+        K: ListenerFactory<MessagesOf<F>>,
+        S: SpawnServer<R, UnixIncoming<R>, T, F, K>,
     {
         let path = path.as_ref();
-        let (incoming, path) = UnixIncoming::listen(path, &self.unix)
+        let (incoming, path) = UnixIncoming::listen(path, &self.own.unix)
             .map_err(|error| AddressError::wrap("listen on", unix::shown(path), error))?;
-        Ok(self.start(incoming, path, FramedBy { codec, out: PhantomData }, listener))
+        Ok(self.start(incoming, path, protocol, listener))
     }
 
     /// Takes datagrams of any peer at `address` (`HOST:PORT`; port 0 takes a free one), in one session for
@@ -329,15 +269,16 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         S: Spawn<PacketDriver<R, R::UdpSocket, C, O, L>>,
     {
         let (socket, local) = self.bind_udp(address).await?;
-        let options = self.packets.with_connected(false);
-        let packets = Packets::new(codec, options, self.config, clock::timestamp(R::now()));
+        let settings = self.settings;
+        let options = settings.packets.with_connected(false);
+        let packets = Packets::new(codec, options, settings.config, clock::timestamp(R::now()));
         let mut driver = PacketDriver::new(packets, socket, listener);
         let endpoint = Arc::new(Endpoint::default());
         let mut member = endpoint.join(Role::Sole);
         member.open(); // there is nobody to shake hands with
         driver.task().set_member(member);
-        driver.task().set_on_panic(self.on_panic);
-        self.spawner.spawn(driver);
+        driver.task().set_on_panic(settings.on_panic);
+        settings.spawner.spawn(driver);
         Ok(Server { address: local, endpoint, runtime: PhantomData })
     }
 
@@ -367,61 +308,37 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         let (socket, local) = self.bind_udp(address).await?;
         // Seeds of the standard library's hash tables come from the system.
         let seed = [RandomState::new(), RandomState::new()].map(|state| state.hash_one(0));
-        let peers = Peers::new(codec, self.packets, limits, self.config, seed, clock::timestamp(R::now()));
+        let ServerBuilder { settings, own, .. } = self;
+        let now = clock::timestamp(R::now());
+        let peers = Peers::new(codec, settings.packets, limits, settings.config, seed, now);
         let endpoint = Arc::new(Endpoint::default());
         let mut driver = PeersDriver::new(peers, socket, listener, endpoint.clone());
-        driver.set_hooks(self.on_panic, self.on_dropped);
-        self.spawner.spawn(driver);
+        driver.set_hooks(settings.on_panic, own.on_dropped);
+        settings.spawner.spawn(driver);
         Ok(Server { address: local, endpoint, runtime: PhantomData })
     }
 
     async fn bind_udp(&self, address: &str) -> io::Result<(R::UdpSocket, SocketAddr)> {
         let named = |error| AddressError::wrap("listen on", address, error);
         let resolved = resolve::<R>(address).await.map_err(named)?;
-        let socket = first_good(&resolved, |address| self.udp.bind(address)).map_err(named)?;
+        let socket = first_good(&resolved, |address| self.settings.udp.bind(address)).map_err(named)?;
         let local = socket.local_addr().map_err(named)?;
         Ok((R::udp_socket(socket).map_err(named)?, local))
     }
 
-    /// Listens on `address` and gives each connection a session of the protocol and the listener that are made for it.
-    pub(crate) async fn serve_tcp<M, L, ML>(
-        self,
-        address: &str,
-        protocol: M,
-        listener: ML,
-    ) -> io::Result<Server<R>>
-    where
-        M: MakeProtocol,
-        ML: Fn() -> L,
-        L: Listener<<M::Protocol as Protocol>::Messages>,
-        S: Spawn<AcceptTask<R, TcpIncoming<R>, S, Covered<T, M>, ML>>
-            + Spawn<Driver<R, R::TcpStream, T::Over<M::Protocol>, L>>
-            + Clone,
-    {
-        let named = |error| AddressError::wrap("listen on", address, error);
-        let resolved = resolve::<R>(address).await.map_err(named)?;
-        let listening = first_good(&resolved, |address| TcpIncoming::listen(address, self.tcp.clone()));
-        let (incoming, local) = listening.map_err(named)?;
-        Ok(self.start(incoming, local, protocol, listener))
-    }
-
     /// Spawns the task that accepts.
-    fn start<I, A, M, L, ML>(self, incoming: I, address: A, protocol: M, listener: ML) -> Server<R, A>
+    fn start<I, A, F, K>(self, incoming: I, address: A, protocol: F, listener: K) -> Server<R, A>
     where
         I: Accept,
-        M: MakeProtocol,
-        ML: Fn() -> L,
-        L: Listener<<M::Protocol as Protocol>::Messages>,
-        S: Spawn<AcceptTask<R, I, S, Covered<T, M>, ML>>
-            + Spawn<Driver<R, I::Stream, T::Over<M::Protocol>, L>>
-            + Clone,
+        F: ProtocolFactory,
+        K: ListenerFactory<MessagesOf<F>>,
+        S: SpawnServer<R, I, T, F, K>,
     {
         let endpoint = Arc::new(Endpoint::default());
-        let protocol = Covered { security: self.security, protocol };
-        let (spawner, make) = (self.spawner.clone(), (protocol, listener));
-        let mut task = AcceptTask::new(incoming, make, endpoint.clone(), spawner, self.config, self.limits);
-        task.set_on_panic(self.on_panic);
-        Spawn::<AcceptTask<R, I, S, Covered<T, M>, ML>>::spawn(&self.spawner, task);
+        let spawner = self.settings.spawner.clone();
+        let make = (protocol, listener);
+        let task = AcceptTask::new(incoming, make, endpoint.clone(), self.settings, self.own.limits);
+        Spawn::<AcceptTask<R, I, S, T, F, K>>::spawn(&spawner, task);
         Server { address, endpoint, runtime: PhantomData }
     }
 }
@@ -429,8 +346,8 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
 impl<R: Runtime, S, T> fmt::Debug for ServerBuilder<R, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
-            .field("config", &self.config)
-            .field("tcp", &self.tcp)
+            .field("config", &self.settings.config)
+            .field("tcp", &self.settings.tcp)
             .finish_non_exhaustive()
     }
 }

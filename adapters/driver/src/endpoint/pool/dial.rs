@@ -7,14 +7,14 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use getty_core::StreamProtocol;
+use getty_core::Protocol;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{ClientRequest, Form, WebSocket};
 
 use crate::endpoint::connect::ConnectTcp;
 #[cfg(unix)]
 use crate::endpoint::connect::ConnectUnix;
-use crate::endpoint::factory::MakeProtocol;
+use crate::endpoint::factory::ProtocolFactory;
 use crate::endpoint::resolve::host;
 use crate::endpoint::security::Security;
 use crate::runtime::Runtime;
@@ -31,7 +31,7 @@ pub trait Dial {
     /// A connection.
     type Stream: Io;
     /// What is spoken over it.
-    type Protocol: StreamProtocol;
+    type Protocol: Protocol;
     /// A connection under way.
     type Connecting: Future<Output = io::Result<Self::Stream>> + Unpin;
 
@@ -47,18 +47,18 @@ pub trait Dial {
 
 /// Connects over TCP. It appears in bounds only.
 #[derive(Debug)]
-pub struct DialTcp<R, T, M> {
+pub struct DialTcp<R, T, F> {
     pub(super) timeout: Duration,
     pub(super) options: TcpOptions,
     pub(super) security: T,
-    pub(super) protocol: M,
+    pub(super) protocol: F,
     pub(super) runtime: PhantomData<fn(R)>,
 }
 
-impl<R: Runtime, T: Security, M: MakeProtocol> Dial for DialTcp<R, T, M> {
+impl<R: Runtime, T: Security, F: ProtocolFactory> Dial for DialTcp<R, T, F> {
     type Address = String;
     type Stream = R::TcpStream;
-    type Protocol = T::Over<M::Protocol>;
+    type Protocol = T::Wrapped<F::Protocol>;
     type Connecting = ConnectTcp<R>;
 
     fn connect(&self, address: &String) -> ConnectTcp<R> {
@@ -66,25 +66,25 @@ impl<R: Runtime, T: Security, M: MakeProtocol> Dial for DialTcp<R, T, M> {
     }
 
     fn protocol(&self, address: &String) -> io::Result<Self::Protocol> {
-        self.security.cover(host(address), self.protocol.make()?)
+        Ok(T::wrap(self.security.layer(host(address))?, self.protocol.make()?))
     }
 }
 
 /// Connects to Unix sockets. It appears in bounds only.
 #[cfg(unix)]
 #[derive(Debug)]
-pub struct DialUnix<R, T, M> {
+pub struct DialUnix<R, T, F> {
     pub(super) timeout: Duration,
     pub(super) security: T,
-    pub(super) protocol: M,
+    pub(super) protocol: F,
     pub(super) runtime: PhantomData<fn(R)>,
 }
 
 #[cfg(unix)]
-impl<R: UnixRuntime, T: Security, M: MakeProtocol> Dial for DialUnix<R, T, M> {
+impl<R: UnixRuntime, T: Security, F: ProtocolFactory> Dial for DialUnix<R, T, F> {
     type Address = PathBuf;
     type Stream = R::UnixStream;
-    type Protocol = T::Over<M::Protocol>;
+    type Protocol = T::Wrapped<F::Protocol>;
     type Connecting = ConnectUnix<R>;
 
     fn connect(&self, path: &PathBuf) -> ConnectUnix<R> {
@@ -92,7 +92,7 @@ impl<R: UnixRuntime, T: Security, M: MakeProtocol> Dial for DialUnix<R, T, M> {
     }
 
     fn protocol(&self, _path: &PathBuf) -> io::Result<Self::Protocol> {
-        self.security.cover("", self.protocol.make()?)
+        Ok(T::wrap(self.security.layer("")?, self.protocol.make()?))
     }
 }
 
@@ -114,12 +114,11 @@ where
     T: Security,
     MF: Fn() -> F,
     F: Form,
-    WebSocket<F>: StreamProtocol<Messages = F::Messages>,
 {
     /// The request, and `HOST:PORT` of it.
     type Address = (ClientRequest, String);
     type Stream = R::TcpStream;
-    type Protocol = T::Over<WebSocket<F>>;
+    type Protocol = T::Wrapped<WebSocket<F>>;
     type Connecting = ConnectTcp<R>;
 
     fn connect(&self, (_, address): &Self::Address) -> ConnectTcp<R> {
@@ -128,6 +127,6 @@ where
 
     fn protocol(&self, (request, _): &Self::Address) -> io::Result<Self::Protocol> {
         let protocol = WebSocket::client_of((self.form)(), request.clone(), crate::system_random);
-        self.security.cover(request.host(), protocol)
+        Ok(T::wrap(self.security.layer(request.host())?, protocol))
     }
 }

@@ -21,17 +21,15 @@ use std::time::Duration;
 
 use event_listener::EventListener;
 #[cfg(feature = "websocket")]
-use getty_core::StreamProtocol;
-use getty_core::codec::{Decoder, Encoder, Raw};
-#[cfg(feature = "websocket")]
-use getty_core::websocket::{ClientRequest, Form, Message, WebSocket, Whole};
-use getty_core::{Backoff, Framed, Items, Out, Protocol, SendError};
+use getty_core::websocket::{ClientRequest, Form, WebSocket};
+use getty_core::{Backoff, Out, Protocol, SendError};
 
 use crate::drive::members::Phase;
 use crate::endpoint::client::ClientBuilder;
-use crate::endpoint::factory::FramedBy;
+use crate::endpoint::factory::{ListenerFactory, MessagesOf, ProtocolFactory};
 use crate::endpoint::resolve::host;
 use crate::endpoint::security::Security;
+use crate::endpoint::settings::Settings;
 #[cfg(feature = "websocket")]
 use crate::endpoint::websocket;
 #[cfg(unix)]
@@ -39,7 +37,6 @@ use crate::runtime::UnixRuntime;
 use crate::runtime::io::Timer;
 use crate::runtime::{Runtime, Spawn, clock};
 use crate::session::handle::Handle;
-use crate::session::listener::Listener;
 #[cfg(unix)]
 use crate::socket::address::AddressError;
 use crate::socket::tcp::TcpOptions;
@@ -108,19 +105,18 @@ impl PoolOptions {
 /// ```no_run
 /// # use std::time::Duration;
 /// # use bytes::Bytes;
-/// # use getty_driver::core::codec::LengthDelimited;
-/// # use getty_driver::*;
-/// # struct Printer;
-/// # impl Listener<Items<Bytes>> for Printer {
-/// #     fn on_message(&mut self, _: &mut Context<'_, Items<Bytes>>, _: Bytes) {}
-/// # }
-/// # type Task<R> = PoolTask<R, DialTcp<R, Plaintext, FramedBy<fn() -> LengthDelimited, Bytes>>, fn() -> Printer, Printer>;
-/// # async fn example<R: Runtime<Spawner: Spawn<Task<R>>>>() -> Result<(), Box<dyn std::error::Error>> {
-/// # let codec: fn() -> LengthDelimited = LengthDelimited::new;
-/// # let listener: fn() -> Printer = || Printer;
+/// # use getty_driver::core::{Framed, codec::LengthDelimited};
+/// # use getty_driver::{Client, DialTcp, Items, ListenerFactory, Plaintext, PoolOptions, PoolTask, Runtime, Spawn};
+/// # async fn example<R, K>(printer: K) -> Result<(), Box<dyn std::error::Error>>
+/// # where
+/// #     R: Runtime,
+/// #     K: ListenerFactory<Items<Bytes>>,
+/// #     R::Spawner: Spawn<PoolTask<R, DialTcp<R, Plaintext, fn() -> Framed<LengthDelimited>>, K>>,
+/// # {
+/// # let protocol: fn() -> Framed<LengthDelimited> = || Framed::new(LengthDelimited::new());
 /// let options = PoolOptions::new().sessions(4);
-/// // With an adapter: Client::builder().pool(options).tcp(addresses, LengthDelimited::new, || Printer)
-/// let pool = Client::<R>::builder().pool(options).tcp(["one.example:7000", "two.example:7000"], codec, listener)?;
+/// // With an adapter: Client::builder().pool(options).tcp(addresses, framed(LengthDelimited::new), || Printer)
+/// let pool = Client::<R>::builder().pool(options).tcp(["one.example:7000", "two.example:7000"], protocol, printer)?;
 /// pool.wait_ready(Duration::from_secs(5)).await?; // one session is enough; the others come meanwhile
 /// pool.send(Bytes::from("hello")).await?;
 /// pool.close(Duration::from_secs(5)).await;
@@ -128,8 +124,8 @@ impl PoolOptions {
 /// ```
 ///
 /// # Sessions
-/// Each has a codec and a listener of its own, and a task that connects, drives it to its end, and connects again. Nothing of
-/// the dead session waits for the next one: its [`on_close`](Listener::on_close) comes at once, and before anything is
+/// Each has a protocol and a listener of its own, and a task that connects, drives it to its end, and connects again. Nothing of
+/// the dead session waits for the next one: its [`on_close`](crate::Listener::on_close) comes at once, and before anything is
 /// connected. It does not matter who ended it, or why: a session that was closed through its [`Handle`] or refused by its
 /// listener is replaced too, after a pause. To end them all, [`close`](Self::close) the pool.
 ///
@@ -259,7 +255,7 @@ impl<R: Runtime, O> Pool<R, O> {
         self.roster.stats(clock::timestamp(R::now()))
     }
 
-    /// Stops connecting, tells every listener ([`on_shutdown`](Listener::on_shutdown), which by default closes gracefully
+    /// Stops connecting, tells every listener ([`on_shutdown`](crate::Listener::on_shutdown), which by default closes gracefully
     /// after the messages that are already here), waits up to `grace`, then aborts what is left. Gives back the items that no
     /// session took.
     ///
@@ -295,7 +291,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
 
 /// Makes a [`Pool`].
 ///
-/// The functions that make codecs and listeners are shared by the pool's tasks: where the spawner asks for `Send`, as those of
+/// The functions that make protocols and listeners are shared by the pool's tasks: where the spawner asks for `Send`, as those of
 /// the runtimes do, they must be `Send + Sync`.
 #[must_use = "a builder does nothing until it is told where to connect"]
 pub struct PoolBuilder<R: Runtime, S, T> {
@@ -304,36 +300,34 @@ pub struct PoolBuilder<R: Runtime, S, T> {
 }
 
 impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
-    /// Connects to `addresses` (each `HOST:PORT`), with the codec and the listener that the two functions make for each
+    /// Connects to `addresses` (each `HOST:PORT`), with the protocol and the listener that the two functions make for each
     /// session. It returns at once; see [`Pool::wait_ready`].
     ///
     /// # Errors
     /// There is no address, or, with TLS, the host of one is no name that a certificate could be for. Whether the addresses
     /// answer is not known yet.
-    pub fn tcp<A, C, O, L, MC, ML>(
+    pub fn tcp<A, F, K>(
         self,
         addresses: impl IntoIterator<Item = A>,
-        codec: MC,
-        listener: ML,
-    ) -> io::Result<Pool<R, O>>
+        protocol: F,
+        listener: K,
+    ) -> io::Result<Pool<R, Out<F::Protocol>>>
     where
         A: Into<String>,
-        MC: Fn() -> C,
-        ML: Fn() -> L,
-        C: Decoder + Encoder<O>,
-        L: Listener<Items<C::Item, O>>,
-        S: Spawn<PoolTask<R, DialTcp<R, T, FramedBy<MC, O>>, ML, L>>,
+        F: ProtocolFactory,
+        K: ListenerFactory<MessagesOf<F>>,
+        S: Spawn<PoolTask<R, DialTcp<R, T, F>, K>>,
     {
         let addresses: Vec<String> = addresses.into_iter().map(Into::into).collect();
         for address in &addresses {
-            self.client.security.cover(host(address), Framed::<Raw>::new(Raw))?;
+            self.client.settings.security.layer(host(address))?;
         }
         let names = addresses.clone();
-        self.start(names, addresses, listener, |client| DialTcp {
-            timeout: client.connect_timeout,
-            options: client.tcp,
-            security: client.security,
-            protocol: FramedBy { codec, out: PhantomData },
+        self.start(names, addresses, listener, |timeout, options, security| DialTcp {
+            timeout,
+            options,
+            security,
+            protocol,
             runtime: PhantomData,
         })
     }
@@ -345,112 +339,91 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
     /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a path has a NUL in any other
     /// place.
     #[cfg(unix)]
-    pub fn unix<A, C, O, L, MC, ML>(
+    pub fn unix<A, F, K>(
         self,
         paths: impl IntoIterator<Item = A>,
-        codec: MC,
-        listener: ML,
-    ) -> io::Result<Pool<R, O>>
+        protocol: F,
+        listener: K,
+    ) -> io::Result<Pool<R, Out<F::Protocol>>>
     where
         R: UnixRuntime,
         A: AsRef<Path>,
-        MC: Fn() -> C,
-        ML: Fn() -> L,
-        C: Decoder + Encoder<O>,
-        L: Listener<Items<C::Item, O>>,
-        S: Spawn<PoolTask<R, DialUnix<R, T, FramedBy<MC, O>>, ML, L>>,
+        F: ProtocolFactory,
+        K: ListenerFactory<MessagesOf<F>>,
+        S: Spawn<PoolTask<R, DialUnix<R, T, F>, K>>,
     {
-        self.client.security.cover("", Framed::<Raw>::new(Raw))?;
+        self.client.settings.security.layer("")?;
         let paths: Vec<_> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
         for path in &paths {
             unix::Kind::of(path)
                 .map_err(|error| AddressError::wrap("connect to", unix::shown(path), error))?;
         }
         let names = paths.iter().map(|path| unix::shown(path)).collect();
-        self.start(names, paths, listener, |client| DialUnix {
-            timeout: client.connect_timeout,
-            security: client.security,
-            protocol: FramedBy { codec, out: PhantomData },
+        self.start(names, paths, listener, |timeout, _, security| DialUnix {
+            timeout,
+            security,
+            protocol,
             runtime: PhantomData,
         })
     }
 
-    /// The same as [`tcp`](Self::tcp) over WebSocket, with a session of whole messages for each of `requests`, which are
-    /// used again for every session that goes there.
+    /// The same as [`tcp`](Self::tcp) over WebSocket, to where each of `requests` says. A request is used again for every
+    /// session that goes there; messages have the form that the function makes: `|| Whole`, `|| Packages::new(codec)` or
+    /// `|| Parts`.
     ///
     /// # Errors
     /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a request is a `wss` one and there is no
     /// `ClientBuilder::tls`, or the other way round.
     #[cfg(feature = "websocket")]
-    pub fn websocket<L, ML>(
-        self,
-        requests: impl IntoIterator<Item = ClientRequest>,
-        listener: ML,
-    ) -> io::Result<Pool<R, Message>>
-    where
-        ML: Fn() -> L,
-        L: Listener<Items<Message>>,
-        S: Spawn<PoolTask<R, DialWebSocket<R, T, fn() -> Whole>, ML, L>>,
-    {
-        let form: fn() -> Whole = || Whole;
-        self.websocket_of(requests, form, listener)
-    }
-
-    /// The same for messages of another form: `|| Packages::new(codec)`, or `|| Parts`.
-    ///
-    /// # Errors
-    /// As for [`websocket`](Self::websocket).
-    #[cfg(feature = "websocket")]
-    pub fn websocket_of<F, L, MF, ML>(
+    pub fn websocket<MF, F, K>(
         self,
         requests: impl IntoIterator<Item = ClientRequest>,
         form: MF,
-        listener: ML,
+        listener: K,
     ) -> io::Result<Pool<R, Out<WebSocket<F>>>>
     where
         MF: Fn() -> F,
-        ML: Fn() -> L,
         F: Form,
-        WebSocket<F>: StreamProtocol<Messages = F::Messages>,
-        L: Listener<F::Messages>,
-        S: Spawn<PoolTask<R, DialWebSocket<R, T, MF>, ML, L>>,
+        K: ListenerFactory<F::Messages>,
+        S: Spawn<PoolTask<R, DialWebSocket<R, T, MF>, K>>,
     {
+        let security = &self.client.settings.security;
         let mut addresses = Vec::new();
         for request in requests {
-            let address = websocket::address::<T>(&request)?;
-            self.client.security.cover(request.host(), Framed::<Raw>::new(Raw))?;
+            let address = websocket::address(&request, security.is_secure())?;
+            security.layer(request.host())?;
             addresses.push((request, address));
         }
         let names = addresses.iter().map(|(_, address)| address.clone()).collect();
-        self.start(names, addresses, listener, |client| DialWebSocket {
-            timeout: client.connect_timeout,
-            options: client.tcp,
-            security: client.security,
+        self.start(names, addresses, listener, |timeout, options, security| DialWebSocket {
+            timeout,
+            options,
+            security,
             form,
             runtime: PhantomData,
         })
     }
 
     /// Spawns the tasks.
-    fn start<D, L, ML>(
+    fn start<D, K>(
         self,
         names: Vec<String>,
         addresses: Vec<D::Address>,
-        listener: ML,
-        dial: impl FnOnce(Dialling<T>) -> D,
+        listener: K,
+        dial: impl FnOnce(Duration, TcpOptions, T) -> D,
     ) -> io::Result<Pool<R, Out<D::Protocol>>>
     where
         D: Dial,
-        ML: Fn() -> L,
-        L: Listener<<D::Protocol as Protocol>::Messages>,
-        S: Spawn<PoolTask<R, D, ML, L>>,
+        K: ListenerFactory<<D::Protocol as Protocol>::Messages>,
+        S: Spawn<PoolTask<R, D, K>>,
     {
         if addresses.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool needs an address to connect to"));
         }
         let PoolOptions { sessions, backoff, select } = self.options;
-        let ClientBuilder { config, tcp, connect_timeout, spawner, on_panic, security, .. } = self.client;
-        let dial = dial(Dialling { connect_timeout, tcp, security });
+        let ClientBuilder { settings, own, .. } = self.client;
+        let Settings { config, tcp, on_panic, spawner, security, .. } = settings;
+        let dial = dial(own.connect_timeout, tcp, security);
         let plan = Arc::new(Plan { dial, addresses, listener, config, on_panic });
         // Seeds of the standard library's hash tables come from the system.
         let seed = RandomState::new().hash_one(0);
@@ -461,13 +434,6 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         }
         Ok(pool)
     }
-}
-
-/// What dialling takes from a client.
-struct Dialling<T> {
-    connect_timeout: Duration,
-    tcp: TcpOptions,
-    security: T,
 }
 
 impl<R: Runtime, S, T> fmt::Debug for PoolBuilder<R, S, T> {

@@ -16,20 +16,23 @@ use crate::drive::actor::{self, OnPanic};
 use crate::drive::driver::Driver;
 use crate::drive::members::{Membership, Phase};
 use crate::drive::slots::Role;
+use crate::endpoint::factory::ListenerFactory;
 use crate::runtime::io::Timer;
 use crate::runtime::{Runtime, clock};
 use crate::session::handle::Handle;
 use crate::session::id::SessionId;
-use crate::session::listener::Listener;
+
+/// The messages of a pool's sessions.
+type Messages<D> = <<D as Dial>::Protocol as Protocol>::Messages;
 
 /// How many states a task goes through before others have their turn.
 const TURN_STEPS: u32 = 16;
 
 /// What the tasks of one pool have in common and never change.
-pub(super) struct Plan<D: Dial, ML> {
+pub(super) struct Plan<D: Dial, K> {
     pub(super) dial: D,
     pub(super) addresses: Vec<D::Address>,
-    pub(super) listener: ML,
+    pub(super) listener: K,
     pub(super) config: Arc<Config>,
     pub(super) on_panic: Option<OnPanic>,
 }
@@ -37,9 +40,9 @@ pub(super) struct Plan<D: Dial, ML> {
 /// One of the tasks of a [`Pool`](crate::Pool): it connects, drives the session to its end, waits as long as it must, and
 /// connects again. It appears in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods only.
 #[must_use = "futures do nothing unless polled"]
-pub struct PoolTask<R: Runtime, D: Dial, ML, L> {
-    state: State<R, D, L>,
-    plan: Arc<Plan<D, ML>>,
+pub struct PoolTask<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> {
+    state: State<R, D, K::Listener>,
+    plan: Arc<Plan<D, K>>,
     roster: Arc<Roster<Out<D::Protocol>>>,
     /// Dropped after the stream and the listener: whoever waits for the members waits for those.
     membership: Membership,
@@ -62,16 +65,10 @@ struct Driving<R: Runtime, D: Dial, L> {
 }
 
 // No field is ever pinned.
-impl<R: Runtime, D: Dial, ML, L> Unpin for PoolTask<R, D, ML, L> {}
+impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Unpin for PoolTask<R, D, K> {}
 
-impl<R, D, ML, L> PoolTask<R, D, ML, L>
-where
-    R: Runtime,
-    D: Dial,
-    ML: Fn() -> L,
-    L: Listener<<D::Protocol as Protocol>::Messages>,
-{
-    pub(super) fn new(plan: Arc<Plan<D, ML>>, roster: Arc<Roster<Out<D::Protocol>>>) -> Self {
+impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
+    pub(super) fn new(plan: Arc<Plan<D, K>>, roster: Arc<Roster<Out<D::Protocol>>>) -> Self {
         let mut membership = Membership::none();
         membership.set(roster.endpoint.join(Role::Acceptor));
         PoolTask { state: State::Choosing, plan, roster, membership }
@@ -153,14 +150,14 @@ where
         &self,
         attempt: &Attempt,
         stream: D::Stream,
-    ) -> Result<(Driver<R, D::Stream, D::Protocol, L>, Handle<Out<D::Protocol>>), String> {
+    ) -> Result<(Driver<R, D::Stream, D::Protocol, K::Listener>, Handle<Out<D::Protocol>>), String> {
         let plan = &self.plan;
-        let make = || (plan.dial.protocol(&plan.addresses[attempt.address]), (plan.listener)());
+        let make = || (plan.dial.protocol(&plan.addresses[attempt.address]), plan.listener.make());
         let (protocol, listener) = match catch_unwind(AssertUnwindSafe(make)) {
             Ok((protocol, listener)) => (protocol.map_err(|error| error.to_string())?, listener),
             Err(panic) => {
                 actor::tell_panic(plan.on_panic.as_ref(), SessionId::next(), &*panic);
-                return Err("the function that makes codecs or listeners panicked".to_owned());
+                return Err("the function that makes protocols or listeners panicked".to_owned());
             }
         };
         let session = Session::new(protocol, plan.config.clone(), clock::timestamp(R::now()));
@@ -186,7 +183,7 @@ where
     }
 }
 
-impl<R: Runtime, D: Dial, ML, L> PoolTask<R, D, ML, L> {
+impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
     /// Ends the session, if there is one, and finds another for what it did not take.
     fn end_session(&mut self) -> Option<Attempt> {
         let State::Driving(_) = &self.state else { return None };
@@ -216,13 +213,7 @@ impl<R: Runtime, D: Dial, ML, L> PoolTask<R, D, ML, L> {
     }
 }
 
-impl<R, D, ML, L> Future for PoolTask<R, D, ML, L>
-where
-    R: Runtime,
-    D: Dial,
-    ML: Fn() -> L,
-    L: Listener<<D::Protocol as Protocol>::Messages>,
-{
+impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Future for PoolTask<R, D, K> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
@@ -243,7 +234,7 @@ where
     }
 }
 
-impl<R: Runtime, D: Dial, ML, L> Drop for PoolTask<R, D, ML, L> {
+impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Drop for PoolTask<R, D, K> {
     /// A task that is dropped before its pool is closed leaves nothing behind.
     fn drop(&mut self) {
         self.leave();

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use getty_core::StreamProtocol;
+use getty_core::Protocol;
 use getty_core::layer::tls::Tls;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -66,17 +66,23 @@ impl ClientTls {
 }
 
 impl Security for ClientTls {
-    type Over<P: StreamProtocol> = P::Under<Tls>;
+    type Layer = Tls;
+    type Wrapped<P: Protocol> = P::Under<Tls>;
 
-    const IS_SECURE: bool = true;
+    fn is_secure(&self) -> bool {
+        true
+    }
 
-    fn cover<P: StreamProtocol>(&self, host: &str, protocol: P) -> io::Result<P::Under<Tls>> {
+    fn layer(&self, host: &str) -> io::Result<Tls> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
-        let tls = Tls::client(self.config.clone(), name).map_err(io::Error::other)?;
-        Ok(protocol.under(tls))
+        Tls::client(self.config.clone(), name).map_err(io::Error::other)
+    }
+
+    fn wrap<P: Protocol>(layer: Tls, protocol: P) -> P::Under<Tls> {
+        protocol.under(layer)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use getty_core::StreamProtocol;
+use getty_core::Protocol;
 use getty_core::layer::tls::Tls;
 use rustls::crypto::ring::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
@@ -67,13 +67,19 @@ impl ServerTls {
 }
 
 impl Security for ServerTls {
-    type Over<P: StreamProtocol> = P::Under<Tls>;
+    type Layer = Tls;
+    type Wrapped<P: Protocol> = P::Under<Tls>;
 
-    const IS_SECURE: bool = true;
+    fn is_secure(&self) -> bool {
+        true
+    }
 
-    fn cover<P: StreamProtocol>(&self, _host: &str, protocol: P) -> io::Result<P::Under<Tls>> {
-        let tls = Tls::server(&self.config).map_err(io::Error::other)?;
-        Ok(protocol.under(tls))
+    fn layer(&self, _host: &str) -> io::Result<Tls> {
+        Tls::server(&self.config).map_err(io::Error::other)
+    }
+
+    fn wrap<P: Protocol>(layer: Tls, protocol: P) -> P::Under<Tls> {
+        protocol.under(layer)
     }
 }
 
