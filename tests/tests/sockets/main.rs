@@ -7,6 +7,7 @@ mod tls_common;
 
 mod client;
 mod faults;
+mod half_close;
 mod half_open;
 mod handle_threads;
 mod interop;

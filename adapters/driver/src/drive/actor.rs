@@ -49,6 +49,8 @@ pub(crate) struct Actor<L, M: Messages> {
     backlog: bool,
     /// A close that a handle asked for, and that waits for the backlog.
     close_asked: Option<Box<Close>>,
+    /// A handle asked to end the sending side, once its items are sent.
+    half_close_asked: bool,
     /// [`Listener::on_turn`] was not called since this turn began, or since the last other callback.
     owes_turn: bool,
     /// When the listener wants its next turn at the latest, or wanted one before.
@@ -91,6 +93,7 @@ where
             posts: 0,
             backlog: false,
             close_asked: None,
+            half_close_asked: false,
             owes_turn: false,
             turn_at: None,
             observed: false,
@@ -199,9 +202,14 @@ where
         if let Some(abort) = self.close_asked.take_if(|close| !close.is_graceful()) {
             session.close(now, *abort);
         }
-        // Items wait until the listener has had its say, and go before a graceful close.
+        self.half_close_asked |= asked.half_close;
+        // Items wait until the listener has had its say, and go before a graceful close or a half-close.
         let waits = !self.side.opened && (self.close_asked.is_none() || !session.is_opening());
         self.backlog = waits || !self.send_posted(session, &shared, now, self.close_asked.is_some());
+        if self.half_close_asked && !self.backlog {
+            self.half_close_asked = false;
+            shared.half_closed(session.half_close(now));
+        }
         if let Some(close) = self.close_asked.take_if(|_| !self.backlog) {
             session.close(now, *close);
         }

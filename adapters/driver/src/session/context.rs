@@ -9,7 +9,8 @@ use getty_core::datagram::Path;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{AnswerError, Verdict};
 use getty_core::{
-    Accepted, Close, In, Messages, Out, Protocol, SendError, Seq, Session, Stats, StreamProtocol, Timestamp,
+    Accepted, Close, HalfCloseError, In, Messages, Out, Protocol, SendError, Seq, Session, Stats,
+    StreamProtocol, Timestamp,
 };
 
 use crate::runtime::clock;
@@ -119,6 +120,15 @@ impl<'a, M: Messages> Context<'a, M> {
     /// Ends the session. `on_close` comes when it is done.
     pub fn close(&mut self, how: Close) {
         self.session.close(self.now, how);
+    }
+
+    /// Ends the sending side and goes on reading: "send, end, read the answer". See
+    /// [`Session::half_close`](getty_core::Session::half_close).
+    ///
+    /// # Errors
+    /// [`HalfCloseError`]: the session is not open, or it is a WebSocket or of datagrams, which have no half-close.
+    pub fn half_close(&mut self) -> Result<(), HalfCloseError> {
+        self.session.half_close(self.now)
     }
 
     /// Stops delivering messages, and so stops reading, until [`resume`](Self::resume).
@@ -275,6 +285,9 @@ pub(crate) trait Commands<M: Messages> {
     }
     fn end_answer(&mut self);
     fn close(&mut self, now: Timestamp, how: Close);
+    fn half_close(&mut self, _now: Timestamp) -> Result<(), HalfCloseError> {
+        Err(HalfCloseError::Unsupported)
+    }
     fn pause(&mut self);
     fn resume(&mut self, now: Timestamp);
     fn is_opening(&self) -> bool {
@@ -327,6 +340,10 @@ impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
 
     fn close(&mut self, now: Timestamp, how: Close) {
         Session::close(self, now, how);
+    }
+
+    fn half_close(&mut self, now: Timestamp) -> Result<(), HalfCloseError> {
+        Session::half_close(self, now)
     }
 
     fn pause(&mut self) {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use event_listener::EventListener;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::Verdict;
-use getty_core::{Close, CloseReason, IoFailure, SendError, Seq, Stats};
+use getty_core::{Close, CloseReason, HalfCloseError, IoFailure, SendError, Seq, Stats};
 
 use crate::session::id::SessionId;
 use crate::session::outcome::{Fate, fate};
@@ -183,6 +183,19 @@ impl<T> Handle<T> {
     /// [`take_unsent`](Self::take_unsent).
     pub fn close(&self, how: Close) {
         self.shared.close(how);
+    }
+
+    /// Ends the sending side of the session, which goes on reading: "send, end, read the answer". What was posted
+    /// before is sent first; nothing can be posted after. See [`Session::half_close`](getty_core::Session::half_close).
+    ///
+    /// # Errors
+    /// [`HalfCloseError`]: the session is closing or closed, or it is a WebSocket or of datagrams, which have no half-close.
+    /// Those go on.
+    ///
+    /// # Cancel safety
+    /// The request stands if the future is dropped.
+    pub async fn half_close(&self) -> Result<(), HalfCloseError> {
+        self.shared.half_close().await
     }
 
     /// Answers a WebSocket client that asked to be let in, after the listener said [`Verdict::Later`]. The first answer

@@ -11,7 +11,7 @@ use std::time::Instant;
 use event_listener::{Event, EventListener};
 #[cfg(feature = "websocket")]
 use getty_core::websocket::Verdict;
-use getty_core::{Close, CloseReason, IoFailure, SendError, Seq, Stats, Timestamp};
+use getty_core::{Close, CloseReason, HalfCloseError, IoFailure, SendError, Seq, Stats, Timestamp};
 
 use crate::runtime::clock;
 use crate::session::id::SessionId;
@@ -42,9 +42,19 @@ struct State<T> {
     /// A handle has asked to close, or the session is closing already.
     closing: bool,
     closed: Option<Box<CloseReason>>,
+    half_close: HalfClose,
     /// Those whose item the session has taken.
     tellers: VecDeque<(Seq, Teller)>,
     extras: Option<Box<Extras>>,
+}
+
+/// The end of the sending side alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HalfClose {
+    NotAsked,
+    /// Comes after the items that were posted before.
+    Asked,
+    Done(Result<(), HalfCloseError>),
 }
 
 /// Why an item was not posted.
@@ -83,6 +93,7 @@ pub(crate) struct Asked {
     /// A receiver's queue has room again.
     pub(crate) release: bool,
     pub(crate) close: Option<Box<Close>>,
+    pub(crate) half_close: bool,
     #[cfg(feature = "websocket")]
     pub(crate) verdict: Option<Box<Verdict>>,
 }
@@ -109,6 +120,7 @@ impl<T> Shared<T> {
                 asked: Asked::default(),
                 closing: false,
                 closed: None,
+                half_close: HalfClose::NotAsked,
                 tellers: VecDeque::new(),
                 extras: None,
             }),
@@ -133,7 +145,8 @@ impl<T> Shared<T> {
     /// The same; gives all of it back if it can't be.
     pub(crate) fn post(&self, entry: Entry<T>) -> Result<(), (Entry<T>, NotPosted)> {
         let mut state = self.lock();
-        if state.closing || state.closed.is_some() {
+        let half_closed = matches!(state.half_close, HalfClose::Asked | HalfClose::Done(Ok(())));
+        if state.closing || half_closed || state.closed.is_some() {
             return Err((entry, NotPosted::Closed));
         }
         if state.above_high || state.items.len() >= self.queue_limit {
@@ -185,6 +198,32 @@ impl<T> Shared<T> {
             self.wake(state);
         }
         self.room.notify(usize::MAX); // who waits for room learns that there will be none
+    }
+
+    /// For handles: ends the sending side alone, and waits until the session has agreed or refused.
+    pub(crate) async fn half_close(&self) -> Result<(), HalfCloseError> {
+        loop {
+            let listener = self.room.listen();
+            let mut state = self.lock();
+            match state.half_close {
+                HalfClose::Done(result) => return result,
+                _ if state.closed.is_some() => return Err(HalfCloseError::Closed),
+                HalfClose::Asked => drop(state),
+                HalfClose::NotAsked if state.closing => return Err(HalfCloseError::Closed),
+                HalfClose::NotAsked => {
+                    state.half_close = HalfClose::Asked;
+                    state.asked.half_close = true;
+                    self.wake(state);
+                }
+            }
+            listener.await;
+        }
+    }
+
+    /// For the driver: reports the result of a half-close.
+    pub(crate) fn half_closed(&self, result: Result<(), HalfCloseError>) {
+        self.lock().half_close = HalfClose::Done(result);
+        self.room.notify(usize::MAX);
     }
 
     /// For handles: waits until the session is over.

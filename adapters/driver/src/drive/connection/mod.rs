@@ -16,8 +16,8 @@ use std::task::{Context as TaskContext, Poll, ready};
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{Accept, AnswerError, Verdict};
 use getty_core::{
-    Accepted, Close, CloseReason, Event, In, Opened, Out, SendError, Session, Stats, StreamProtocol,
-    Timestamp,
+    Accepted, Close, CloseReason, Event, HalfCloseError, In, Opened, Out, SendError, Session, Stats,
+    StreamProtocol, Timestamp,
 };
 
 use crate::drive::driver::Driver;
@@ -260,6 +260,16 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
             Some(reason) => drop(driver.task().finish(clock::timestamp(R::now()), reason)),
         }
         (handle.clone(), Receiver::new(queue, handle, R::yield_now))
+    }
+
+    /// Ends the sending side and goes on receiving: "send, end, receive the answer". What was sent before is still
+    /// written, by the calls that follow ([`recv`](Self::recv), [`flush`](Self::flush)); nothing can be sent after. See
+    /// [`Session::half_close`].
+    ///
+    /// # Errors
+    /// [`HalfCloseError`]: the session is not open, or it is a WebSocket, which has no half-close.
+    pub fn half_close(&mut self) -> Result<(), HalfCloseError> {
+        self.engine.session.half_close(clock::timestamp(R::now()))
     }
 
     /// Waits for the next event of any kind; `None` after [`Event::Closed`].
