@@ -1,6 +1,7 @@
-//! Rules of the house that no compiler knows: which room may import which.
+//! Rules of the house that no compiler knows: which room may import which, and how comments read.
 
 mod arrows;
+mod comments;
 mod paths;
 
 use std::path::{Path, PathBuf};
