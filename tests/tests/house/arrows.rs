@@ -28,7 +28,7 @@ const CORE: Floors = Floors {
         ("session", "codec memory close event layer upgrade{Request,Verdict,AnswerError}"),
         (
             "framed layered websocket",
-            "session{Host,Protocol,Sealed,Due,Found,Unfinished} codec layer event close http upgrade deflate",
+            "session{Host,Protocol,In,Out,Sealed,Due,Found,Unfinished} codec layer event close http upgrade deflate",
         ),
         ("datagram", "codec close event wheel ring"),
         ("rpc", "codec close wheel deflate"),
@@ -43,7 +43,7 @@ const DRIVER: Floors = Floors {
         ("socket", ""),
         ("runtime", "socket"),
         ("session", "runtime"),
-        ("drive", "session runtime"),
+        ("drive", "session runtime socket{errors}"),
         ("endpoint", "drive session runtime socket"),
         ("discovery", "endpoint"),
         ("rpc", "endpoint session drive discovery"),

@@ -23,6 +23,8 @@ use crate::endpoint::connect::ConnectUnix;
 use crate::endpoint::resolve::{first_good, host, resolve};
 use crate::endpoint::security::{Plaintext, Security};
 use crate::endpoint::settings::{Settings, shared_setters};
+#[cfg(feature = "tls")]
+use crate::endpoint::tls::ClientTls;
 #[cfg(unix)]
 use crate::runtime::UnixRuntime;
 use crate::runtime::io::{Io, Timer};
@@ -77,17 +79,14 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     /// be for the host of the address that is connected to; over a Unix socket, name it
     /// ([`ClientTlsBuilder::server_name`](crate::tls::ClientTlsBuilder::server_name)). Datagrams stay as they are.
     #[cfg(feature = "tls")]
-    pub fn tls(self, tls: crate::tls::ClientTls) -> ClientBuilder<R, S, crate::tls::ClientTls> {
+    pub fn tls(self, tls: ClientTls) -> ClientBuilder<R, S, ClientTls> {
         self.with_security(tls)
     }
 
     /// Speaks TLS if there is a [`ClientTls`](crate::tls::ClientTls), as [`tls`](Self::tls) does, and else does not: for
     /// programs that choose when they run.
     #[cfg(feature = "tls")]
-    pub fn maybe_tls(
-        self,
-        tls: Option<crate::tls::ClientTls>,
-    ) -> ClientBuilder<R, S, Option<crate::tls::ClientTls>> {
+    pub fn maybe_tls(self, tls: Option<ClientTls>) -> ClientBuilder<R, S, Option<ClientTls>> {
         self.with_security(tls)
     }
 

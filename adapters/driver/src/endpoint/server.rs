@@ -27,6 +27,8 @@ use crate::endpoint::incoming::UnixIncoming;
 use crate::endpoint::resolve::{first_good, resolve};
 use crate::endpoint::security::{Plaintext, Security};
 use crate::endpoint::settings::{Settings, shared_setters};
+#[cfg(feature = "tls")]
+use crate::endpoint::tls::ServerTls;
 #[cfg(unix)]
 use crate::runtime::UnixRuntime;
 use crate::runtime::{Accept, Runtime, Spawn, clock};
@@ -174,17 +176,14 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
     /// Speaks TLS with whoever connects over TCP or a Unix socket; WebSocket is `wss` then. Datagrams stay as they are.
     /// The [`ServerTls`](crate::tls::ServerTls) may be kept, to replace its certificate while the server runs.
     #[cfg(feature = "tls")]
-    pub fn tls(self, tls: crate::tls::ServerTls) -> ServerBuilder<R, S, crate::tls::ServerTls> {
+    pub fn tls(self, tls: ServerTls) -> ServerBuilder<R, S, ServerTls> {
         self.with_security(tls)
     }
 
     /// Speaks TLS if there is a [`ServerTls`](crate::tls::ServerTls), as [`tls`](Self::tls) does, and else does not: for
     /// programs that choose when they run.
     #[cfg(feature = "tls")]
-    pub fn maybe_tls(
-        self,
-        tls: Option<crate::tls::ServerTls>,
-    ) -> ServerBuilder<R, S, Option<crate::tls::ServerTls>> {
+    pub fn maybe_tls(self, tls: Option<ServerTls>) -> ServerBuilder<R, S, Option<ServerTls>> {
         self.with_security(tls)
     }
 

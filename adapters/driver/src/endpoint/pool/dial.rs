@@ -126,7 +126,8 @@ where
     }
 
     fn protocol(&self, (request, _): &Self::Address) -> io::Result<Self::Protocol> {
-        let protocol = WebSocket::client_of((self.form)(), request.clone(), crate::system_random);
+        let protocol =
+            WebSocket::client_of((self.form)(), request.clone(), crate::runtime::random::system_random);
         Ok(T::wrap(self.security.layer(request.host())?, protocol))
     }
 }
