@@ -31,8 +31,8 @@ where
 }
 
 /// Makes a function that makes codecs one that makes protocols, as servers and pools take it:
-/// `framed(LengthDelimited::new)`. Where a codec encodes several types of items and the listener does not say which is
-/// meant, name it: `framed::<_, Bytes>(..)`.
+/// `framed(LengthDelimited::new)`. Where a codec encodes several types of items and the listener does not say
+/// which is meant, name it: `framed::<_, Bytes>(..)`.
 pub fn framed<C, O>(codec: impl Fn() -> C + Clone) -> impl Fn() -> Framed<C, O> + Clone
 where
     C: Decoder + Encoder<O>,

@@ -1,9 +1,9 @@
-//! The peer table of a datagram socket in memory: what an echoed datagram costs, and what a peer takes, by how many there
-//! are.
+//! The peer table of a datagram socket in memory: what an echoed datagram costs, and what a peer takes, by
+//! how many there are.
 //!
-//! `cargo bench -p getty-tests --bench peers` prints nanoseconds per datagram, the best of several rounds, and bytes of the
-//! heap per peer. Datagrams of 16 B come in batches of 32 from peers in random order, each is answered, and the answers are
-//! taken as a socket would.
+//! `cargo bench -p getty-tests --bench peers` prints nanoseconds per datagram, the best of several rounds,
+//! and bytes of the heap per peer. Datagrams of 16 B come in batches of 32 from peers in random order, each
+//! is answered, and the answers are taken as a socket would.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};

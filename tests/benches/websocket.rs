@@ -1,10 +1,10 @@
 //! WebSocket frames in memory: what decoding and encoding one costs, beside tungstenite and fastwebsockets.
 //!
-//! `cargo bench -p getty-tests --bench websocket` prints nanoseconds per frame, the best of several rounds that the
-//! libraries take turns in. Each library reads from one slice and writes to one buffer, so that a copy of every byte is
-//! in all figures, as it is with a socket. Getty works as its driver does: in lent memory, 128 KiB a read, and each
-//! frame is polled as an event. Masks come from what each library uses; getty has no source of randomness of its own,
-//! and is given a cheap one.
+//! `cargo bench -p getty-tests --bench websocket` prints nanoseconds per frame, the best of several rounds
+//! that the libraries take turns in. Each library reads from one slice and writes to one buffer, so that a
+//! copy of every byte is in all figures, as it is with a socket. Getty works as its driver does: in lent
+//! memory, 128 KiB a read, and each frame is polled as an event. Masks come from what each library uses;
+//! getty has no source of randomness of its own, and is given a cheap one.
 
 use std::hint::black_box;
 use std::io::{self, IoSlice, Read, Write};
@@ -82,7 +82,7 @@ fn nanoseconds(batch: &mut Batch) -> f64 {
     start.elapsed().as_nanos() as f64 / frames as f64
 }
 
-/// So many frames make a batch: as many as fit the socket, and one if none does.
+/// The frames in a batch: as many as fit the socket, and one if none does.
 fn count(size: usize) -> usize {
     (SOCKET / (size + 14)).clamp(1, 1000)
 }
@@ -193,7 +193,8 @@ fn tungstenite(role: Role, wire: Vec<u8>) -> tungstenite::WebSocket<Pipe> {
 
 fn fast_decode(size: usize, role: Role) -> Batch {
     let mut socket = fast(role, wire(size, role));
-    // Its reader is not to be had back, so it begins again by itself; what it has read ahead is of the same frames.
+    // Its reader is not to be had back, so it begins again by itself; what it has read ahead is of the same
+    // frames.
     Box::new(move || {
         for _ in 0..count(size) {
             black_box(at_once(socket.read_frame()).unwrap().payload.len());

@@ -27,7 +27,7 @@ use testkit::websocket::peers::{Frame, REQUEST};
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
-/// What the others do, until they are told to stop.
+/// What the others do, until asked to stop.
 #[derive(Clone, Copy)]
 enum Kind {
     /// Send these bytes without end, and take what comes back.

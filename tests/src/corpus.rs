@@ -1,9 +1,9 @@
 //! Inputs of getty's own fuzz targets: replayed by the tests, and packed for git.
 //!
 //! `cargo fuzz` works in `fuzz/corpus/TARGET`, a folder with a file per input, which git ignores. The inputs
-//! to keep are packed in one file per target, `fuzz/packed/TARGET`: a [`LengthDelimited`] frame for each input,
-//! sorted, none twice. So the same inputs always give the same file. The program `corpus` of this crate packs
-//! and unpacks.
+//! to keep are packed in one file per target, `fuzz/packed/TARGET`: a [`LengthDelimited`] frame for each
+//! input, sorted, none twice. So the same inputs always give the same file. The program `corpus` of this
+//! crate packs and unpacks.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;

@@ -1,7 +1,7 @@
 //! A thousand clients that connect at once; `GETTY_CONNECTS=10000` in the environment makes it ten thousand.
 //!
-//! Limits of descriptors are those of a process, and what is counted at the end is to be of nobody else. So a test runs once
-//! more in a process of the server's own, which runs it once more in one of the clients' own.
+//! Limits of descriptors are those of a process, and what is counted at the end is to be of nobody else. So a
+//! test runs once more in a process of the server's own, which runs it once more in one of the clients' own.
 
 mod driver_common;
 mod tls_common;
@@ -26,7 +26,7 @@ use tls_common::World;
 
 on_every_runtime!(all_are_served, all_are_served_over_tls);
 
-/// What a process is: `server`, or a client of the address that is told.
+/// What a process is: `server`, or a client of the given address.
 const ROLE: &str = "GETTY_TEST_CONNECTS_ROLE";
 
 /// Whom clients trust, in PEM, if they are to speak TLS.

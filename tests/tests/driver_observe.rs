@@ -1,4 +1,4 @@
-//! What is told of sessions by `tracing` and `metrics`.
+//! What `tracing` and `metrics` report of sessions.
 
 mod driver_common;
 

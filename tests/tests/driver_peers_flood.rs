@@ -1,7 +1,8 @@
-//! A flood of datagrams from ever new addresses at a server on UDP with a session for each peer, over real sockets.
+//! A flood of datagrams from ever new addresses at a server on UDP with a session for each peer, over real
+//! sockets.
 //!
-//! `GETTY_FLOOD=1000000 cargo test --release -p getty-tests --test driver_peers_flood -- --nocapture` is a longer one, and
-//! tells what it took.
+//! `GETTY_FLOOD=1000000 cargo test --release -p getty-tests --test driver_peers_flood -- --nocapture` is a
+//! longer one, and tells what it took.
 
 mod driver_common;
 
@@ -34,7 +35,8 @@ const MAX: usize = 10_000;
 /// What they may take: 1 KiB each, everything included, and what two threads receive to.
 const BOUND: i64 = MAX as i64 * 1024 + 2 * (2 << 20) + (1 << 18);
 
-/// How many datagrams of strangers come between two of the peer that is known: so few that they are all received.
+/// How many datagrams of strangers come between two of the peer that is known: so few that they are all
+/// received.
 const BETWEEN: u32 = 200;
 
 /// Echoes, and counts sessions.

@@ -67,7 +67,8 @@ impl Account {
     }
 }
 
-/// Sends by one session after the other, each message as a task of its own, for `time`. Ends when all fates are known.
+/// Sends by one session after the other, each message as a task of its own, for `time`. Ends when all fates
+/// are known.
 async fn load<R: TestRuntime>(
     pool: &Pool<R, Bytes>,
     next: &mut u64,
@@ -98,8 +99,8 @@ async fn send(handle: Handle<Bytes>, number: u64, account: Arc<Mutex<Account>>) 
     }
 }
 
-/// How many threads there are, but for those of smol's and async-std's pool for calls that block, which resolve names: it
-/// grows when many sessions connect at once, up to a limit of its own, and keeps them.
+/// How many threads there are, but for those of smol's and async-std's pool for calls that block, which
+/// resolve names: it grows when many sessions connect at once, up to a limit of its own, and keeps them.
 fn threads() -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     // One that has just ended has no name.

@@ -137,9 +137,9 @@ pub trait Decoder {
     /// By default does nothing, which is right for decoders without such state.
     fn reset(&mut self) {}
 
-    /// Accepts or refuses a WebSocket message whose payload is the next frame. Called before [`decode`](Self::decode)
-    /// by `Packages` (feature `websocket`), so that one codec can read both kinds; never over streams and datagrams. A refused
-    /// message ends the session with the close code 1003.
+    /// Accepts or refuses a WebSocket message whose payload is the next frame. Called before
+    /// [`decode`](Self::decode) by `Packages` (feature `websocket`), so that one codec can read both kinds;
+    /// never over streams and datagrams. A refused message ends the session with the close code 1003.
     ///
     /// By default, accepts binary messages only.
     fn accept_kind(&mut self, kind: MessageKind) -> bool {
@@ -168,8 +168,8 @@ pub trait Encoder<T> {
         None
     }
 
-    /// The kind of WebSocket message that carries `item`. Asked by `Packages` (feature `websocket`). What is encoded for a
-    /// text message must be UTF-8; otherwise the item is refused.
+    /// The kind of WebSocket message that carries `item`. Asked by `Packages` (feature `websocket`). What is
+    /// encoded for a text message must be UTF-8; otherwise the item is refused.
     ///
     /// By default, binary.
     fn kind(&self, _item: &T) -> MessageKind {

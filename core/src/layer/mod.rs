@@ -64,7 +64,7 @@ pub trait Layer {
     /// Seals all of `plain`, at most 64 KiB.
     ///
     /// # Errors
-    /// The layer can't seal any more bytes. It is not called again.
+    /// The layer can't seal further bytes. It is not called again.
     fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError>;
 
     /// Queues the layer's end, after which nothing is sealed. Called at most once. The peer may go on

@@ -117,7 +117,8 @@ pub trait Protocol: Sealed + Sized {
     }
 }
 
-/// What a function that makes protocols returns: a [`Protocol`], or an [`io::Result`] of one where that can fail.
+/// What a function that makes protocols returns: a [`Protocol`], or an [`io::Result`] of one where that can
+/// fail.
 pub trait IntoProtocol {
     /// The protocol.
     type Protocol: Protocol;

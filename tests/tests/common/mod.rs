@@ -94,7 +94,7 @@ impl Solo {
         self.session.handle_eof(self.clock.now());
     }
 
-    /// Nothing more is told, wanted or taken, whatever happens.
+    /// Nothing more is reported, wanted or taken, whatever happens.
     pub fn assert_over(&mut self) {
         let now = self.clock.advance(secs(1));
         assert!(self.session.is_closed());

@@ -17,8 +17,8 @@ use crate::driver_common::wire::{Answer, Op};
 use crate::driver_common::*;
 use crate::on_every_runtime;
 
-/// Polls `future` until it has waited `waits` times, each time with something happening in between, then drops it.
-/// Says whether it was done before.
+/// Polls `future` until it has waited `waits` times, each time with something happening in between, then
+/// drops it. Says whether it was done before.
 fn dropped_after<F: Future>(future: F, waits: usize, mut between: impl FnMut()) -> Option<F::Output> {
     let mut task = Task::new(future);
     for _ in 0..=waits {

@@ -1,7 +1,8 @@
-//! Clocks that jump: forward, as when a machine slept for hours or a process was stopped; or back, which no clock of a
-//! runtime should do, and which is to harm nothing all the same.
+//! Clocks that jump: forward, as when a machine slept for hours or a process was stopped; or back, which no
+//! clock of a runtime should do, and which is to harm nothing all the same.
 //!
-//! What a session makes of it alone is in `session/deadlines.rs`; here it is drivers, servers, pools and tables of peers.
+//! What a session makes of it alone is in `session/deadlines.rs`; here it is drivers, servers, pools and
+//! tables of peers.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -212,7 +213,8 @@ fn a_pong_that_came_before_the_sleep_counts() {
     assert_eq!(log.count("on_close: timed out: the peer did not answer a ping"), 1);
 }
 
-/// The late turn yields, and in the next one there is nothing overdue any longer: the deadlines after it count as ever.
+/// The late turn yields, and in the next one there is nothing overdue any longer: the deadlines after it
+/// count as ever.
 #[test]
 fn a_late_turn_does_not_forget_the_next_deadline() {
     let log = Log::default();
@@ -291,7 +293,7 @@ fn limited() -> Server<Fake> {
     server
 }
 
-/// So many connections come; how many of all are accepted by now.
+/// Brings `n` connections; returns how many of all are accepted by now.
 fn accepted(server: &Server<Fake>, incoming: usize) -> u64 {
     (0..incoming).for_each(|_| fake::incoming(Ok(wire().0)));
     fake::run();
@@ -464,8 +466,8 @@ fn datagrams_that_the_runtime_learns_of_late_count() {
     assert_eq!(log.take(), ["on_open", "on_message: hello"]);
 }
 
-/// As for a session, time stands still for a table of peers: those that it knows are served, and it lets in as many as it
-/// would in that moment.
+/// As for a session, time stands still for a table of peers: those that it knows are served, and it lets in
+/// as many as it would in that moment.
 #[test]
 fn a_clock_that_goes_back_harms_no_peer() {
     let log = Log::default();

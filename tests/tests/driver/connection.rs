@@ -221,7 +221,8 @@ fn two_tasks_wait_at_once() {
             send.settle();
             recv.settle();
         }
-        // The sender's progress must not need the receiver, nor the other way round: each is polled when woken only.
+        // The sender's progress must not need the receiver, nor the other way round: each is polled when
+        // woken only.
         if round % 4 < 2 {
             wire.room(None);
             assert!(send.is_woken());

@@ -1,4 +1,4 @@
-//! What a listener is told, in which order, on every path to the end of a session.
+//! The callbacks of a listener, in their order, on every path to the end of a session.
 
 use std::io::ErrorKind;
 

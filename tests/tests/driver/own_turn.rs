@@ -274,8 +274,8 @@ fn a_session_that_has_ended_its_sending_side_has_turns() {
     assert!(wire.is_shut_down());
 }
 
-/// Replies have room of their own beside what else is sent. What is sent in `on_turn` is none, also if the turn's
-/// budget ended with a message.
+/// Replies have room of their own beside what else is sent. What is sent in `on_turn` is none, also if the
+/// turn's budget ended with a message.
 #[test]
 fn what_is_sent_in_a_turn_is_no_reply() {
     let (log, results) = (Log::default(), Arc::new(Mutex::new(Vec::new())));

@@ -59,7 +59,7 @@ fn what_was_posted_before_the_opening_comes_after_what_the_listener_sends_then()
     assert!(told[0].starts_with("on_open") && told[1].starts_with("on_send_error"), "{told:?}");
 }
 
-/// A peer that takes a byte now and then must not keep a session open for ever.
+/// A peer that takes a byte now and then must not keep a session open forever.
 #[test]
 fn a_graceful_close_by_a_handle_has_its_deadline_from_the_start() {
     let (listener, _) = Recorder::quiet();
@@ -96,7 +96,7 @@ fn sending_from_a_handle_needs_no_listening_while_there_is_room() {
     }
 }
 
-/// Panics on what it is told to.
+/// Panics where the test says.
 struct Fragile;
 
 impl Decoder for Fragile {
@@ -216,7 +216,7 @@ fn a_receiver_with_room_does_not_end_the_users_pause() {
     assert_eq!(next.finish().unwrap().unwrap(), "c");
 }
 
-/// An attribute that holds a handle of its own session would keep both for ever.
+/// An attribute that holds a handle of its own session would keep both forever.
 #[test]
 fn attributes_are_gone_when_the_session_is_over() {
     let (listener, _) = Recorder::quiet();

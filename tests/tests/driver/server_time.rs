@@ -537,7 +537,7 @@ fn sessions_that_end_with_the_grace_are_counted_whoever_is_first() {
     }
 }
 
-/// One setting closes what is idle, whatever the listener does; who is there still is told so.
+/// One setting closes what is idle, whatever the listener does; who is still there gets the reason.
 #[test]
 fn idle_sessions_of_a_server_are_closed() {
     fake::block_on(async {

@@ -241,7 +241,8 @@ fn posting_without_end_does_not_hold_a_poll() {
     let (mut task, wire) = driver(Config::default().into(), listener);
     let handle = task.get_mut().handle();
     task.settle();
-    // Another thread that posts whenever there is room, seen from here: one more item for each that is written.
+    // Another thread that posts whenever there is room, seen from here: one more item for each that is
+    // written.
     let poster = handle.clone();
     let left = Arc::new(Mutex::new(100_000));
     let count = left.clone();

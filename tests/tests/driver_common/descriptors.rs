@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// How many there are but for files and folders, where that can be told. Threads open some of those for a moment: this one to
-/// list the descriptors, others when their allocator counts the processors.
+/// How many there are but for files and folders, where that can be told. Threads open some of those for a
+/// moment: this one to list the descriptors, others when their allocator counts the processors.
 pub fn descriptors() -> Option<usize> {
     let descriptors = fs::read_dir("/proc/self/fd").ok()?;
     // A descriptor may be gone by the time it is looked at.

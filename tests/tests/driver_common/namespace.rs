@@ -9,8 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Set in the process that is in a namespace.
 const INSIDE: &str = "GETTY_TEST_NAMESPACE";
 
-/// Whether this process has a network of its own, set up by the shell command `setup`. If not, runs the test that
-/// calls it once more in a process that has; where that can't be had, nothing is tested.
+/// Whether this process has a network of its own, set up by the shell command `setup`. If not, runs the test
+/// that calls it once more in a process that has; where that can't be had, nothing is tested.
 pub fn is_inside(setup: &str) -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;

@@ -56,7 +56,7 @@ impl PacketWire {
         self.0.lock().unwrap()
     }
 
-    /// One receive brings these datagrams, 32 at the most.
+    /// One receive brings these datagrams, at most 32.
     pub fn receives(&self, datagrams: impl IntoIterator<Item = (Path, Vec<u8>)>) {
         self.push(Ok(datagrams.into_iter().collect()));
     }

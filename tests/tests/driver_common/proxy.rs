@@ -73,7 +73,8 @@ impl Proxy {
         self.links.clone()
     }
 
-    /// From now on the ends of every connection that there is have lost each other; later ones are forwarded as ever.
+    /// From now on the ends of every connection that there is have lost each other; later ones are forwarded
+    /// as ever.
     pub fn lose(&self, loss: Loss) {
         self.links.lose(loss);
     }

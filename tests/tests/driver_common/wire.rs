@@ -33,7 +33,7 @@ pub enum Answer {
 #[derive(Default)]
 struct State {
     input: VecDeque<Result<Vec<u8>, io::ErrorKind>>,
-    /// What is read for ever once the input is used up.
+    /// What is read forever once the input is used up.
     endless: Option<Vec<u8>>,
     eof: bool,
     written: Vec<u8>,
@@ -92,7 +92,7 @@ impl Wire {
         self.send(&super::frame(payload.as_ref()));
     }
 
-    /// `bytes` come for ever; `None` ends that.
+    /// `bytes` come forever; `None` ends that.
     pub fn endless(&self, bytes: Option<Vec<u8>>) {
         self.change(|state| state.endless = bytes);
     }
@@ -107,12 +107,12 @@ impl Wire {
         self.change(|state| state.eof = true);
     }
 
-    /// The peer takes so many bytes more; `None` is all that come.
+    /// The peer takes `n` bytes more; `None` is all that come.
     pub fn room(&self, bytes: impl Into<Option<usize>>) {
         self.change(|state| state.room = bytes.into());
     }
 
-    /// One write takes so many bytes.
+    /// One write takes `n` bytes.
     pub fn at_once(&self, bytes: usize) {
         self.change(|state| state.at_once = Some(bytes));
     }

@@ -1,4 +1,5 @@
-//! The examples of embedding the core, against tokio-util's codec as the other end and against peers that misbehave.
+//! The examples of embedding the core, against tokio-util's codec as the other end and against peers that
+//! misbehave.
 
 use std::io::{self, BufRead, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -316,8 +317,8 @@ fn who_is_quiet_is_let_go<E: Example>() {
     until("the session ends", || example.server().sessions() == 0);
 }
 
-/// As when the machine sleeps: a limit passes, and what the peer sent in time waits to be read. The example runs in a process
-/// of its own.
+/// As when the machine sleeps: a limit passes, and what the peer sent in time waits to be read. The example
+/// runs in a process of its own.
 fn what_came_while_the_process_was_stopped_counts<E: Example>() {
     const STOPPED: &str = "GETTY_TEST_STOPPED";
     const IDLE: Duration = Duration::from_millis(400);

@@ -1,5 +1,5 @@
-//! The example of one listener over TCP, WebSocket and UDP, against clients of others: sockets of the standard library and
-//! tungstenite.
+//! The example of one listener over TCP, WebSocket and UDP, against clients of others: sockets of the
+//! standard library and tungstenite.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

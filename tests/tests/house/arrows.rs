@@ -1,13 +1,13 @@
-//! The floors of a crate: each room of its `src`, a file or a folder, imports only what stands below it, and from where
-//! it is defined rather than through `lib.rs`, so that the imports show the floor.
+//! The floors of a crate: each room of its `src`, a file or a folder, imports only what stands below it, and
+//! from where it is defined rather than through `lib.rs`, so that the imports show the floor.
 
 use std::collections::BTreeSet;
 
 use crate::at;
 use crate::paths::{self, Imports};
 
-/// Rooms, and what each of them may import beside [`Floors::ground`] and those it shares a row with. Of a room with
-/// names in braces, only those.
+/// Rooms, and what each of them may import beside [`Floors::ground`] and those it shares a row with. Of a
+/// room with names in braces, only those.
 struct Floors {
     ground: &'static str,
     rows: &'static [(&'static str, &'static str)],

@@ -1,5 +1,5 @@
-//! The paths of a crate that begin at `crate`, `super` or `self`: imports, those written out in code, and those in the
-//! tokens of macros. What is only there for tests does not count, nor do attributes.
+//! The paths of a crate that begin at `crate`, `super` or `self`: imports, those written out in code, and
+//! those in the tokens of macros. What is only there for tests does not count, nor do attributes.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! A server in a process of its own, to be killed: the test binary runs itself, with only the test that is the server.
+//! A server in a process of its own, to be killed: the test binary runs itself, with only the test that is
+//! the server.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,7 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// With this in the environment, a test that can be a receiver is one: it has the address, and the file for what came.
+/// With this in the environment, a test that can be a receiver is one: it has the address, and the file for
+/// what came.
 const ROLE: &str = "GETTY_TEST_RECEIVER";
 
 /// Where to write what comes, one write for each line: what is written is there, whenever this is killed.

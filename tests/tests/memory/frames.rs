@@ -45,8 +45,8 @@ fn send(session: &mut Session<WebSocket>, memory: &mut Option<Memory>, message: 
     *memory = Some(session.take_back());
 }
 
-/// Small messages are copied to a block that they share, large ones are slices of what was read, and what is sent goes
-/// to a buffer that stays.
+/// Small messages are copied to a block that they share, large ones are slices of what was read, and what is
+/// sent goes to a buffer that stays.
 #[test]
 fn the_steady_path_allocates_nothing_per_frame() {
     let config = Config::builder().watermarks(1 << 20, 1 << 20).build().unwrap();

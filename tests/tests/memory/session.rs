@@ -30,7 +30,8 @@ impl Thread {
         thread
     }
 
-    /// A turn as a driver does it: reads `input` straight into the session, echoes, and writes what `takes` says.
+    /// A turn as a driver does it: reads `input` straight into the session, echoes, and writes what `takes`
+    /// says.
     fn echo(&mut self, session: &mut Session<Plain>, input: &[u8], mut takes: usize) {
         let now = Clock::new().now();
         session.lend(self.memory.take().unwrap());

@@ -32,8 +32,8 @@ impl Thread {
         thread
     }
 
-    /// A turn as a driver does it: reads `input` straight into the session, lets in and echoes, and writes what
-    /// `takes` says.
+    /// A turn as a driver does it: reads `input` straight into the session, lets in and echoes, and writes
+    /// what `takes` says.
     fn echo(&mut self, session: &mut Session<WebSocket>, input: &[u8], mut takes: usize) {
         let now = Clock::new().now();
         session.lend(self.memory.take().unwrap());

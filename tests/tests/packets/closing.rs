@@ -9,7 +9,7 @@ use getty_core::{Close, Idle, SendError};
 
 use crate::packets_common::{NONE, NS, Solo, batch, bytes, peer, secs};
 
-/// Nothing more is told, wanted or taken, whatever happens.
+/// Nothing more is reported, wanted or taken, whatever happens.
 fn assert_over(solo: &mut Solo) {
     let now = solo.clock.advance(secs(1));
     let packets = &mut solo.packets;

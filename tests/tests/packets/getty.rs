@@ -6,8 +6,8 @@ use getty_core::datagram::PacketOptions;
 
 use crate::packets_common::{NONE, Solo, bytes, peer, secs};
 
-/// The package of getty's echo examples: a header of 32 bytes, little-endian, then a byte of length and the text. The
-/// item is the package as it is, so that an echo is the same bytes.
+/// The package of getty's echo examples: a header of 32 bytes, little-endian, then a byte of length and the
+/// text. The item is the package as it is, so that an echo is the same bytes.
 #[derive(Debug, Clone, Copy)]
 struct EchoPackage;
 

@@ -220,7 +220,8 @@ fn decoders_begin_each_datagram_afresh() {
     assert_eq!(solo.packets.dropped().undecodable, 2);
 }
 
-/// Takes a header at once and remembers it: a frame is a byte of length, then as many bytes. Counts its resets.
+/// Takes a header at once and remembers it: a frame is a byte of length, then as many bytes. Counts its
+/// resets.
 #[derive(Debug, Clone, Default)]
 struct Stateful {
     length: Option<usize>,

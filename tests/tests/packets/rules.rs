@@ -161,7 +161,8 @@ fn a_copy_never_goes_over_what_a_slot_holds() {
     assert_eq!(solo.poll(), ["Message aa", "Message bb"]);
 }
 
-/// Says at the end of the datagram what it counted, and does not reset itself: over a stream nothing comes after the end.
+/// Says at the end of the datagram what it counted, and does not reset itself: over a stream nothing comes
+/// after the end.
 #[derive(Debug, Default)]
 struct Counting {
     seen: usize,

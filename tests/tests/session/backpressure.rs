@@ -127,7 +127,7 @@ fn an_answer_is_not_refused_because_of_what_was_sent_unasked() {
 }
 
 /// If a client's own messages stopped it from reading, the server could not get rid of its echoes, would stop
-/// reading too, and both would wait for ever.
+/// reading too, and both would wait forever.
 #[test]
 fn a_client_that_streams_to_an_echo_server_does_not_jam() {
     for size in [100, 1000, 100_000, 1_000_000] {

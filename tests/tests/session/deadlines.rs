@@ -441,7 +441,8 @@ fn of_many_deadlines_that_passed_one_ends_the_session() {
     solo.assert_over();
 }
 
-/// Between any two steps of the clock, forward or back, a deadline comes when the latest time that was seen says so.
+/// Between any two steps of the clock, forward or back, a deadline comes when the latest time that was seen
+/// says so.
 #[test]
 fn a_clock_that_goes_to_and_fro() {
     let mut solo = Solo::with(|c| c.cron_period(secs(2)).idle_read(secs(5)));

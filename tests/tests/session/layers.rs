@@ -255,7 +255,8 @@ impl Layer for Zeros {
     fn describe(&mut self, _: &mut Opened) {}
 }
 
-/// Feeds a layer that expands what it receives: as a session's only one, next to the wire, and next to the protocol.
+/// Feeds a layer that expands what it receives: as a session's only one, next to the wire, and next to the
+/// protocol.
 fn expand<L: Layer>(layer: L, zeros: impl Fn(&L) -> &Zeros) {
     const BYTES: usize = 4000;
     let mut session = Session::new(layered(layer), Arc::default(), Timestamp::ORIGIN);

@@ -193,7 +193,8 @@ fn an_address_that_does_not_answer_is_not_waited_for() {
     });
 }
 
-/// Whoever connects to a free port of those from which the system takes ports for connections may be given that very one.
+/// Whoever connects to a free port of those from which the system takes ports for connections may be given
+/// that very one.
 #[test]
 fn nobody_talks_to_himself() {
     fake::block_on(async {

@@ -87,7 +87,8 @@ fn resets_leave_nothing_behind<R: TestRuntime>() {
             }
         })
         .await;
-        // A connection that was reset before it was accepted may never become a session, and some are accepted late.
+        // A connection that was reset before it was accepted may never become a session, and some are
+        // accepted late.
         let each_ended_once = || log.count("on_close") == log.count("on_open") - 1;
         until::<R>("every session ends, once", || server.sessions() == 1 && each_ended_once()).await;
         steady.send(Bytes::from("still here")).await.unwrap();

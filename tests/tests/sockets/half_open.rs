@@ -1,7 +1,8 @@
-//! Peers that vanish without a FIN or a reset: their host lost its power, or the network between. Nothing tells an end of
-//! it but its own deadlines.
+//! Peers that vanish without a FIN or a reset: their host lost its power, or the network between. Nothing
+//! tells an end of it but its own deadlines.
 //!
-//! A proxy loses the connection, in two ways: what is written still goes somewhere, or nowhere. One test does it in earnest.
+//! A proxy loses the connection, in two ways: what is written still goes somewhere, or nowhere. One test does
+//! it in earnest.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -81,8 +82,8 @@ async fn connect<R: TestRuntime>(
     (handle, log)
 }
 
-/// An idle session is the listener's to end. This one does once its peer is lost, which a message asks for, so that it is
-/// not a matter of time whether there was silence before.
+/// An idle session is the listener's to end. This one does once its peer is lost, which a message asks for,
+/// so that it is not a matter of time whether there was silence before.
 fn who_vanished_is_let_go_and_leaves_a_free_place<R: TestRuntime>() {
     R::block_on(async {
         for (loss, world) in all_ways() {

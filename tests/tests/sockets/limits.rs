@@ -1,4 +1,4 @@
-//! What a server takes at the most, and what it tells of itself.
+//! The most that a server takes, and what it reports of itself.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -144,7 +144,8 @@ fn more_connections_than_may_be_accepted_at_once_wait<R: TestRuntime>() {
         let served: Vec<_> =
             blocking(move || (0..30).filter_map(|_| is_served("127.0.0.1", address)).collect()).await;
         assert_eq!(served.len(), 30, "nobody is refused");
-        // 20 come at once, and the last of 10 more 450 ms later: that is the least, whatever the machine does.
+        // 20 come at once, and the last of 10 more 450 ms later: that is the least, whatever the machine
+        // does.
         assert!(began.elapsed() >= 400 * MS, "{:?}", began.elapsed());
     });
 }

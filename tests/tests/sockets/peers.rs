@@ -281,8 +281,8 @@ const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9));
 const HOLD_UP: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1)), IpAddr::V4(Ipv4Addr::new(127, 2, 0, 2))];
 
-/// A turn has so many events, and a peer that is let in makes several of them: with some of those that are not let in, the
-/// turn ends between its being let in and its opening.
+/// A turn is limited in events, and a peer that is let in makes several of them: with some that are refused,
+/// the turn ends between its being let in and its opening.
 fn who_opens_while_the_server_shuts_down_is_told_too<R: TestRuntime>() {
     if UdpSocket::bind("127.1.0.1:0").is_err() {
         return eprintln!("not tested: the loopback interface has one address");

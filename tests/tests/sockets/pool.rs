@@ -47,7 +47,7 @@ fn pool<R: TestRuntime>(addresses: &[SocketAddr], sessions: usize) -> (Pool<R, B
     (pool.unwrap(), log)
 }
 
-/// A server whose sessions end when they are told to.
+/// A server whose sessions end on request.
 async fn mortal<R: TestRuntime>(address: &str) -> Server<R> {
     let listener = || {
         let mortal = Recorder::new(|cx, happening| {

@@ -1,5 +1,5 @@
-//! Sessions over streams of one's own, by `drive` or as an `Io`: of the `futures-io` traits, of tokio's traits, and sockets
-//! in a reactor.
+//! Sessions over streams of one's own, by `drive` or as an `Io`: of the `futures-io` traits, of tokio's
+//! traits, and sockets in a reactor.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;

@@ -51,7 +51,8 @@ fn server_tls(world: &World) -> ServerTls {
     ServerTls::new(identity(&world.server)).unwrap()
 }
 
-/// Trusts the world's authority. The servers of these tests have addresses, and a certificate for `localhost`.
+/// Trusts the world's authority. The servers of these tests have addresses, and a certificate for
+/// `localhost`.
 fn client_tls(world: &World) -> ClientTls {
     ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost").build().unwrap()
 }

@@ -413,8 +413,8 @@ fn a_full_socket_makes_senders_wait() {
     let late = handle.clone();
     let mut waiting = Task::new(async move { late.send_to(address(2), Bytes::from("late")).await });
     waiting.settle();
-    // A session whose queue is full of its own accord still receives. Its listener is refused at the hard limit, and
-    // told when there is room.
+    // A session whose queue is full of its own accord still receives. Its listener is refused at the hard
+    // limit, and told when there is room.
     wire.receives([text(path(2), "fill up")]);
     task.settle();
     assert_eq!(log.take(), ["on_open", "on_message: fill up"]);

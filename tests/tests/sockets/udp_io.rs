@@ -561,8 +561,8 @@ fn a_burst_waits_in_the_receive_buffer<R: TestRuntime>() {
     assert!(size(UdpOptions::new().receive_buffer(20_000)) < of_the_system);
 }
 
-/// What the system takes while a buffer is small depends on the interface; over loopback it passes each datagram on at
-/// once, so that the buffer may hold up sending or not. Nothing is lost in either case.
+/// What the system takes while a buffer is small depends on the interface; over loopback it passes each
+/// datagram on at once, so that the buffer may hold up sending or not. Nothing is lost in either case.
 fn a_small_send_buffer_loses_nothing<R: TestRuntime>() {
     R::block_on(async {
         let peer = Peer::bind("127.0.0.1");

@@ -1,5 +1,6 @@
-//! UDP servers on a network that is slower than they are, so that the socket's send buffer is full: it is the loopback
-//! interface of a network namespace of the test's own, slowed down. Where that can't be had, nothing is tested.
+//! UDP servers on a network that is slower than they are, so that the socket's send buffer is full: it is the
+//! loopback interface of a network namespace of the test's own, slowed down. Where that can't be had, nothing
+//! is tested.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -175,8 +176,8 @@ fn a_burst_to_a_peer_with_a_session_waits_for_the_socket_and_arrives<R: TestRunt
     });
 }
 
-/// A listener that answers each message with one of like size is never refused: what is not answered yet waits in the
-/// system's receive buffer.
+/// A listener that answers each message with one of like size is never refused: what is not answered yet
+/// waits in the system's receive buffer.
 fn answers_to_many_questions_arrive<R: TestRuntime>() {
     if !is_slow() {
         return;

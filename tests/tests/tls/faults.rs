@@ -21,7 +21,8 @@ const GARBAGE: &[u8] = &[99; 40];
 
 const ENDED: &str = "Closed: TLS: the peer ended the stream during the handshake: does it speak TLS?";
 
-/// What was sealed is written all the same, since the alert comes behind it: nobody knows what the peer makes of it.
+/// What was sealed is written all the same, since the alert comes behind it: nobody knows what the peer makes
+/// of it.
 #[test]
 fn what_was_sealed_before_a_fault_is_not_told_as_unsent() {
     let world = World::new();

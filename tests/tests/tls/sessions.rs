@@ -395,7 +395,8 @@ fn idle_sessions_hold_no_buffer_after_any_record() {
     }
 }
 
-/// rustls remembers where in the received bytes a handshake message began, and must be shown them whenever it is asked.
+/// rustls remembers where in the received bytes a handshake message began, and must be shown them whenever it
+/// is asked.
 #[test]
 fn messages_go_out_while_a_handshake_message_has_come_in_part() {
     let world = World::new();
@@ -550,7 +551,8 @@ impl TimeProvider for WallClock {
     }
 }
 
-/// A certificate is looked at when a session begins, by the clock that was passed in; nothing else asks what day it is.
+/// A certificate is looked at when a session begins, by the clock that was passed in; nothing else asks what
+/// day it is.
 #[test]
 fn a_wall_clock_that_jumps_matters_to_new_sessions_only() {
     const YEAR: u64 = 365 * 86_400;

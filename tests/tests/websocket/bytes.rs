@@ -9,8 +9,8 @@ fn any_bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..most)
 }
 
-/// Three bytes for each frame, as [`frames::spell`](testkit::websocket::frames::spell) has them: most are good, and many
-/// of a size at some border.
+/// Three bytes for each frame, as [`frames::spell`](testkit::websocket::frames::spell) has them: most are
+/// good, and many of a size at some border.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let what =
         prop_oneof![10 => (0u8..12, 0u8..16).prop_map(|(what, more)| what | more << 4), 1 => any::<u8>()];

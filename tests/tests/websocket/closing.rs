@@ -200,7 +200,7 @@ fn two_sessions_close_with_each_other() {
     }
 }
 
-/// Data that crosses a close frame is dropped, pings are not answered any more, and the peer's answer is found.
+/// Data that crosses a close frame is dropped, pings are no longer answered, and the peer's answer is found.
 #[test]
 fn data_that_crosses_a_close_is_dropped() {
     for cut in 0..60 {
@@ -252,7 +252,8 @@ fn a_close_within_a_frame_still_finds_the_peers_close_frame() {
     }
 }
 
-/// What the peer breaks after this end's close frame ends the wait for its answer: nothing more of it is read.
+/// What the peer breaks after this end's close frame ends the wait for its answer: nothing more of it is
+/// read.
 #[test]
 fn a_fault_while_closing_ends_the_wait() {
     for fault in [Frame::new(3, ""), Frame::text([0xff]), Frame::close(1005, ""), Frame::continuation("a")] {
@@ -538,7 +539,7 @@ fn closing_again_changes_nothing() {
 #[derive(Debug, Clone)]
 enum Op {
     Peer(Frame),
-    /// The rest of what the peer has said is handed in up to so many bytes.
+    /// The rest of what the peer has said is handed in, up to a number of bytes.
     HandIn(usize),
     Garbage(Vec<u8>),
     Send(usize),

@@ -1,4 +1,4 @@
-//! Frames and messages: what is right is understood however it is cut, what is wrong is told with the right code.
+//! Frames and messages: what is right is understood however it is cut, what is wrong gets the right code.
 
 use std::time::Duration;
 

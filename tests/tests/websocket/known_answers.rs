@@ -114,7 +114,8 @@ fn compressing() -> ServerOptions {
     ServerOptions::new().deflate(Deflate::new())
 }
 
-/// Our server hears what a Go client said, and answers as the Go server did. Only the bytes of DEFLATE may differ.
+/// Our server hears what a Go client said, and answers as the Go server did. Only the bytes of DEFLATE may
+/// differ.
 #[test]
 fn a_go_client_is_served() {
     for recording in EXCHANGES {
@@ -195,8 +196,8 @@ fn base64(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Our client hears what a Go server said. v1.2.6 closes with the text "bye-bye!!!" where a code should be: "by" is
-/// 25209, which is not allowed in a frame.
+/// Our client hears what a Go server said. v1.2.6 closes with the text "bye-bye!!!" where a code should be:
+/// "by" is 25209, which is not allowed in a frame.
 #[test]
 fn a_go_server_is_understood_until_its_malformed_close_frame() {
     for recording in EXCHANGES {

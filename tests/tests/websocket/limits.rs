@@ -168,7 +168,7 @@ fn a_frame_in_parts_that_comes_byte_by_byte_meets_its_deadline() {
     ends_incomplete(&mut server, Duration::from_secs(30));
 }
 
-/// Nothing is told until `at`; then that something stayed incomplete.
+/// Nothing is reported until `at`; then that something stayed incomplete.
 fn ends_incomplete<F: Form>(solo: &mut Solo<F>, at: Duration)
 where
     In<WebSocket<F>>: std::fmt::Debug,

@@ -230,7 +230,8 @@ fn a_close_cuts_off_the_message_that_is_being_sent() {
     }
 }
 
-/// A close in the midst of a received frame: the rest of it is dropped, and the peer's close frame is found behind it.
+/// A close in the midst of a received frame: the rest of it is dropped, and the peer's close frame is found
+/// behind it.
 #[test]
 fn a_close_while_a_part_is_coming_finds_the_peers_close_frame_behind_it() {
     for mut solo in [server(), client()] {

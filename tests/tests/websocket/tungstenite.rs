@@ -1,5 +1,5 @@
-//! tungstenite on the other end: a WebSocket implementation that shares no code with this one, in both roles, over a
-//! pipe in memory and in virtual time.
+//! tungstenite on the other end: a WebSocket implementation that shares no code with this one, in both roles,
+//! over a pipe in memory and in virtual time.
 #![expect(clippy::result_large_err, reason = "tungstenite's")]
 
 use std::cell::RefCell;
@@ -479,7 +479,7 @@ fn closes_that_cross_end_both_sides() {
     }
 }
 
-/// tungstenite sends what it is told to, so it can break the protocol.
+/// tungstenite sends what the test asks for, so it can break the protocol.
 #[test]
 fn a_broken_protocol_is_told_by_its_code() {
     type Breach = (Vec<Theirs>, u16);

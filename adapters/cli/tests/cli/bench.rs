@@ -73,7 +73,7 @@ fn the_load_may_be_on_another_runtime() {
     assert!(plot.contains(">tcp on smol<") && plot.contains(">ws on tokio, load on smol<"), "{plot}");
 }
 
-/// Checks what was measured of 5 connections to a server in the same process, in so many seconds, with 64
+/// Checks what was measured of 5 connections to a server in the same process, in `seconds`, with 64
 /// bytes.
 fn check_run(run: &serde_json::Value, transport: &str, [server, load]: [&str; 2], seconds: f64) {
     assert_eq!(

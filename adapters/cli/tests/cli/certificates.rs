@@ -9,8 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 /// How many authorities were made.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
-/// Files in a folder that is removed with it: an authority (`ca.pem`), what it signed for a server at `localhost`
-/// (`cert.pem`, `key.pem`) and for a client (`client.pem`, `client-key.pem`).
+/// Files in a folder that is removed with it: an authority (`ca.pem`), what it signed for a server at
+/// `localhost` (`cert.pem`, `key.pem`) and for a client (`client.pem`, `client-key.pem`).
 pub struct Certificates {
     folder: PathBuf,
     pub ca: String,

@@ -1,4 +1,5 @@
-//! Many clients at once: more than the server takes, more than it has descriptors for, and a shutdown with all of them.
+//! Many clients at once: more than the server takes, more than it has descriptors for, and a shutdown with
+//! all of them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -70,7 +71,8 @@ fn a_server_without_descriptors_recovers() {
     }
 }
 
-/// Sends without end and reads what comes. Gives how many bytes were sent and came back, and whether the end was clean.
+/// Sends without end and reads what comes. Gives how many bytes were sent and came back, and whether the end
+/// was clean.
 fn busy(mut stream: TcpStream, started: &AtomicBool) -> (usize, usize, bool) {
     let mut reader = stream.try_clone().unwrap();
     let message = frame(&[7; 1000]);
@@ -106,7 +108,8 @@ fn busy(mut stream: TcpStream, started: &AtomicBool) -> (usize, usize, bool) {
     (writer.unwrap().join().unwrap(), came, clean)
 }
 
-/// So many clients do `work`; when each of them has got something back, the server is told to end. What each made of it.
+/// `clients` clients do `work`; once each of them got something back, the server is asked to end. Returns
+/// what each made of it.
 fn busy_until_shutdown<T: Send>(
     server: &Server,
     clients: usize,
@@ -129,7 +132,8 @@ fn busy_until_shutdown<T: Send>(
     })
 }
 
-/// Each client gets the echoes of the beginning of what it sent, whole, and then the end of the stream: not a reset.
+/// Each client gets the echoes of the beginning of what it sent, whole, and then the end of the stream: not a
+/// reset.
 #[test]
 fn a_shutdown_of_busy_sessions_is_clean_for_each() {
     let clients: usize = std::env::var("GETTY_CLIENTS").map_or(200, |n| n.parse().unwrap());
@@ -151,8 +155,8 @@ fn numbered(number: u64) -> Vec<u8> {
     [&number.to_be_bytes()[..], &[7; 992]].concat()
 }
 
-/// Keeps messages under way over WebSocket and checks what comes, up to the close frame, to which it answers. Gives how
-/// many messages were sent and came back, and whether the end was clean.
+/// Keeps messages under way over WebSocket and checks what comes, up to the close frame, to which it answers.
+/// Gives how many messages were sent and came back, and whether the end was clean.
 fn busy_socket(mut stream: TcpStream, started: &AtomicBool) -> (u64, u64, bool) {
     let mut writer = stream.try_clone().unwrap();
     let (room, has_room) = mpsc::channel();
@@ -184,7 +188,8 @@ fn busy_socket(mut stream: TcpStream, started: &AtomicBool) -> (u64, u64, bool) 
     (sent, came, rest(&mut stream).is_empty())
 }
 
-/// Each client gets the echoes of the beginning of what it sent, then a close frame, and the end of the stream: no reset.
+/// Each client gets the echoes of the beginning of what it sent, then a close frame, and the end of the
+/// stream: no reset.
 #[test]
 fn a_shutdown_of_busy_web_sockets_is_clean_for_each() {
     let clients: usize = std::env::var("GETTY_CLIENTS").map_or(200, |n| n.parse().unwrap());

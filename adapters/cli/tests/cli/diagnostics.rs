@@ -19,7 +19,7 @@ fn closed() -> Stdio {
     write.into()
 }
 
-/// A pipe with no room, and its reader, which has so many bytes to read before what comes now.
+/// A pipe with no room, and its reader, with the number of bytes to read before what comes now.
 fn full() -> (Stdio, File, usize) {
     const SIZE: usize = 4096;
     let (read, write) = pipe();
@@ -29,7 +29,7 @@ fn full() -> (Stdio, File, usize) {
     (write.into(), read.into(), size)
 }
 
-/// A server of TLS and of TCP that does all that is told of on standard error.
+/// A server of TLS and of TCP that does everything it reports on standard error.
 struct Talkative {
     running: Running,
     tls: String,
@@ -125,7 +125,7 @@ fn a_server_whose_standard_error_is_not_read() {
     });
 }
 
-/// Each datagram is told of that nobody is there for.
+/// Every datagram without a receiver is reported.
 #[test]
 fn a_client_whose_standard_error_is_not_read() {
     thread::scope(|scope| {

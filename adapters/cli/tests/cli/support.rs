@@ -72,14 +72,14 @@ pub fn comes_back(args: &[&str], input: impl Into<Vec<u8>>, expected: &[u8]) {
     assert!(done == expected, "{:?}", String::from_utf8_lossy(&done));
 }
 
-/// Runs `getty bench` for so many seconds, and for longer if nothing came back in these.
+/// Runs `getty bench` for `seconds`, and for longer if nothing came back in these.
 pub fn load(seconds: f64, args: &[&str]) -> Done {
     let attempt = |seconds: f64| run(&[&["bench", "--duration", &seconds.to_string()], args].concat(), "");
     let is_enough = |done: &Done| !done.err.contains("no message came back within the measurement");
     longer_and_longer(seconds, attempt, is_enough)
 }
 
-/// What `measure` gives for so many seconds, or for more of them if that is not enough: on a busy machine
+/// What `measure` gives for `seconds`, or for more of them if that is not enough: on a busy machine
 /// little may happen in a short time.
 pub fn longer_and_longer<T>(seconds: f64, measure: impl Fn(f64) -> T, is_enough: impl Fn(&T) -> bool) -> T {
     let short = measure(seconds);
@@ -117,7 +117,8 @@ impl Running {
         })
     }
 
-    /// Writes `input`, reads as much of standard output, however long that takes, and only then ends standard input.
+    /// Writes `input`, reads as much of standard output, however long that takes, and only then ends standard
+    /// input.
     pub fn exchange(&mut self, input: Vec<u8>) -> Vec<u8> {
         let mut output = vec![0; input.len()];
         let mut stdin = self.child.stdin.take().unwrap();

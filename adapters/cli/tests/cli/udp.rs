@@ -1,5 +1,5 @@
-//! udp URLs. The peers of these tests send few datagrams at a time, which a socket's buffer holds: none is lost but on
-//! purpose.
+//! udp URLs. The peers of these tests send few datagrams at a time, which a socket's buffer holds: none is
+//! lost but on purpose.
 
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -281,8 +281,8 @@ fn addresses_that_can_not_be() {
     run(&["connect", "--deflate", "udp://h:1"], "").failed(2, "--deflate needs a ws or wss URL");
 }
 
-/// Measures a peer that answers every datagram with as many as `answers` makes of it and its number: for so
-/// many seconds, and for longer, with a new peer, until there is enough to look at.
+/// Measures a peer that answers every datagram with as many as `answers` makes of it and its number: for
+/// `seconds`, and for longer, with a new peer, until there is enough to look at.
 fn bench<A>(
     name: &str,
     seconds: f64,
@@ -318,7 +318,7 @@ where
     longer_and_longer(seconds, measure, |(_, run)| run.is_object() && is_enough(run))
 }
 
-/// So many messages came back.
+/// The number of messages that came back.
 fn messages(number: u64) -> impl Fn(&Value) -> bool {
     move |run| counts(run)[0] >= number
 }
@@ -382,7 +382,8 @@ fn what_is_lost_is_told_and_no_error() {
             done.succeeded();
             let [messages, lost, late, _, doubled, errors] = counts(&run);
             assert_eq!([doubled, errors], [0; 2], "{run}");
-            // A third of all that are sent, which is half of those that come back; the last ones may be cut off.
+            // A third of all that are sent, which is half of those that come back; the last ones may be cut
+            // off.
             assert!(messages > 20 && lost.saturating_sub(late).abs_diff((messages + late) / 2) <= 8, "{run}");
         }
     }

@@ -40,7 +40,8 @@ pub fn open(server: &Server) -> TcpStream {
     stream
 }
 
-/// A server that lets its one client in and then does `work`, which is given the head of the request; gives its URL.
+/// A server that lets its one client in and then does `work`, which is given the head of the request; gives
+/// its URL.
 pub fn ws_peer<T: Send + 'static>(
     work: impl FnOnce(String, TcpStream) -> T + Send + 'static,
 ) -> (String, JoinHandle<T>) {

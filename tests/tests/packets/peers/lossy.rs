@@ -30,7 +30,8 @@ struct Server {
     messages: BTreeMap<SocketAddr, Vec<Bytes>>,
 }
 
-/// A server that echoes, as end 0, and the clients. A session that takes everything stands for the server's socket.
+/// A server that echoes, as end 0, and the clients. A session that takes everything stands for the server's
+/// socket.
 fn network(link: Link) -> (Network<Raw>, Rc<RefCell<Server>>) {
     let config = Config::builder().idle_read(Duration::from_secs(5)).build().unwrap();
     let mut network = Network::new(link);

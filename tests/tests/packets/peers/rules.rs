@@ -1,4 +1,5 @@
-//! Rules of peer tables that are easily broken: what happens between two calls that are rarely made in that order.
+//! Rules of peer tables that are easily broken: what happens between two calls that are rarely made in that
+//! order.
 
 use std::io;
 
