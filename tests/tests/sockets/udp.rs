@@ -503,7 +503,7 @@ fn who_waits_for_a_datagram_that_can_not_be_sent_is_told() {
     let error = two.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "not sent: the socket did not take the datagram of message 2: permission denied"
+        "not sent: the socket refused the datagram of message 2: permission denied"
     );
     assert!(
         matches!(error, NotFlushed::Unsent(seq, failure) if seq.get() == 2 && failure.kind == ErrorKind::PermissionDenied),

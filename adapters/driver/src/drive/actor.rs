@@ -1,4 +1,4 @@
-//! [`Actor`]: the listener of a session, and what handles ask of it.
+//! [`Actor`]: the listener of a session with the requests of its handles.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -14,50 +14,50 @@ use crate::drive::limits::SessionInfo;
 use crate::drive::members::Phase;
 use crate::drive::observe;
 use crate::runtime::clock;
-use crate::session::context::{Commands, Context, Holds, Side, TURN_MESSAGES};
+use crate::session::context::{AnySession, Context, Holds, SessionData, TURN_MESSAGES};
 use crate::session::handle::Handle;
 use crate::session::id::SessionId;
 use crate::session::listener::{self, Listener, Refuse};
 use crate::session::shared::{Entry, Shared};
 
-/// How many items of handles are sent in one turn. They have a bound of their own, so that whoever posts without
-/// end does not keep what is received from being delivered.
+/// Items of handles sent in one turn. They have their own limit, so that a caller that posts endlessly does
+/// not keep received messages from being delivered.
 const TURN_POSTS: u32 = 1024;
 
-/// What an endpoint wants to know of panics: the session's number and what was said.
+/// An endpoint's callback for panics: the session's number and the panic's payload.
 pub(crate) type OnPanic = Arc<dyn Fn(SessionId, &(dyn Any + Send)) + Send + Sync>;
 
-/// Tells an endpoint of a panic. Who is told may panic too; that ends nothing more.
+/// Reports a panic to an endpoint. A panic in that callback is ignored.
 pub(crate) fn tell_panic(on_panic: Option<&OnPanic>, id: SessionId, panic: &(dyn Any + Send)) {
     if let Some(on_panic) = on_panic {
         let _ = catch_unwind(AssertUnwindSafe(|| on_panic(id, panic)));
     }
 }
 
-/// The listener of one session and what its handles asked for: all of a session's task that is the same over every
-/// transport. The session itself is an argument, as [`Commands`].
+/// The listener of one session with the requests of its handles: the part of a session's task that is the
+/// same over every transport. The session itself is an argument, as [`AnySession`].
 pub(crate) struct Actor<L, M: Messages> {
-    /// Until the session is over.
+    /// `Some` until the session is over.
     listener: Option<L>,
-    side: Side<M::Out>,
+    side: SessionData<M::Out>,
     on_panic: Option<OnPanic>,
-    /// Since when there is the session.
+    /// The time at which the session began.
     since: Timestamp,
-    /// How many more items of handles may be sent in this turn.
+    /// Items of handles that may still be sent in this turn.
     posts: u32,
     /// Items of handles wait for room in the session.
     backlog: bool,
-    /// A close that a handle asked for, and that waits for the backlog.
+    /// A close requested by a handle, waiting for the backlog.
     close_asked: Option<Box<Close>>,
     /// A handle asked to end the sending side, once its items are sent.
     half_close_asked: bool,
-    /// [`Listener::on_turn`] was not called since this turn began, or since the last other callback.
+    /// [`Listener::on_turn`] has not been called since this turn began, or since the last other callback.
     owes_turn: bool,
-    /// When the listener wants its next turn at the latest, or wanted one before.
+    /// The latest time of the listener's next turn, or an earlier time that it wanted before.
     turn_at: Option<Timestamp>,
-    /// The outside was told of the opening, and not of the end.
+    /// The opening was reported to the outside, and the end was not.
     observed: bool,
-    shutdown_told: bool,
+    shutdown_reported: bool,
     panicked: bool,
 }
 
@@ -66,7 +66,7 @@ where
     M: Messages,
     L: Listener<M>,
 {
-    /// `opened` says that nobody waits for the session's opening any more.
+    /// `opened` means that no caller waits for the session's opening any longer.
     pub(crate) fn new(
         listener: L,
         [local, peer]: [Option<SocketAddr>; 2],
@@ -74,7 +74,7 @@ where
         since: Timestamp,
         opened: bool,
     ) -> Self {
-        let side = Side {
+        let side = SessionData {
             id: SessionId::next(),
             local,
             peer,
@@ -97,7 +97,7 @@ where
             owes_turn: false,
             turn_at: None,
             observed: false,
-            shutdown_told: false,
+            shutdown_reported: false,
             panicked: false,
         }
     }
@@ -110,8 +110,8 @@ where
         self.on_panic = on_panic;
     }
 
-    /// A handle to the session, which wakes `waker` unless a turn comes to leave another one.
-    pub(crate) fn handle(&mut self, session: &impl Commands<M>, waker: Option<&Waker>) -> Handle<M::Out> {
+    /// A handle to the session. It wakes `waker` unless a turn is coming that will register another one.
+    pub(crate) fn handle(&mut self, session: &impl AnySession<M>, waker: Option<&Waker>) -> Handle<M::Out> {
         let shared = self.side.shared();
         shared.publish(session.last_active(), session.stats());
         if let Some(waker) = waker {
@@ -120,15 +120,15 @@ where
         Handle::new(shared.clone())
     }
 
-    /// The queue of a receiver is full: nothing is delivered until it has room.
-    pub(crate) fn hold(&mut self, session: &mut impl Commands<M>) {
+    /// Pauses because a receiver's queue is full.
+    pub(crate) fn hold(&mut self, session: &mut impl AnySession<M>) {
         self.side.holds.queue = true;
         if session.is_open() {
-            session.pause(); // one that has ended would drop what it still has to deliver
+            session.pause(); // pausing an ended one would drop its undelivered messages
         }
     }
 
-    /// A turn begins: what may be done in it is counted from here.
+    /// Begins a turn with a full budget.
     pub(crate) fn begin_turn(&mut self) {
         self.side.budget = TURN_MESSAGES;
         self.side.work_limit = u64::MAX;
@@ -136,7 +136,7 @@ where
         self.owes_turn = true;
     }
 
-    /// Whether the turn has done as much as it may.
+    /// Whether the turn's budget is used up.
     pub(crate) fn is_spent(&self) -> bool {
         self.side.budget == 0 || self.posts == 0
     }
@@ -155,7 +155,7 @@ where
         spends
     }
 
-    /// Whether anybody has a handle to it, or had one.
+    /// Whether the session has, or had, a handle.
     pub(crate) fn has_handles(&self) -> bool {
         self.side.shared.is_some()
     }
@@ -165,18 +165,18 @@ where
         self.backlog
     }
 
-    /// Whether handles posted anything that was not taken up.
+    /// Whether handles posted anything not yet taken.
     pub(crate) fn has_posts(&self) -> bool {
         self.backlog || self.side.shared.as_ref().is_some_and(|shared| shared.was_posted())
     }
 
-    /// Whether the listener was told of the opening.
+    /// Whether `on_open` was called.
     pub(crate) fn is_opened(&self) -> bool {
         self.side.opened
     }
 
-    /// Does what handles asked for.
-    pub(crate) fn take_posted(&mut self, session: &mut impl Commands<M>, now: Timestamp) {
+    /// Carries out the requests of handles.
+    pub(crate) fn take_posted(&mut self, session: &mut impl AnySession<M>, now: Timestamp) {
         let shared = match &self.side.shared {
             Some(shared) if self.backlog || shared.was_posted() => shared.clone(),
             _ => return,
@@ -203,7 +203,7 @@ where
             session.close(now, *abort);
         }
         self.half_close_asked |= asked.half_close;
-        // Items wait until the listener has had its say, and go before a graceful close or a half-close.
+        // Items wait until `on_open` was called, and go before a graceful close or a half-close.
         let waits = !self.side.opened && (self.close_asked.is_none() || !session.is_opening());
         self.backlog = waits || !self.send_posted(session, &shared, now, self.close_asked.is_some());
         if self.half_close_asked && !self.backlog {
@@ -215,11 +215,11 @@ where
         }
     }
 
-    /// Sends items of handles while the session is writable, or as long as it takes them if they are the `last`;
-    /// says whether nothing is left to be done.
+    /// Sends items of handles while the session is writable, or for as long as it takes them if they are
+    /// the `last`. Returns whether nothing is left to do.
     fn send_posted(
         &mut self,
-        session: &mut impl Commands<M>,
+        session: &mut impl AnySession<M>,
         shared: &Shared<M::Out>,
         now: Timestamp,
         last: bool,
@@ -230,23 +230,23 @@ where
                 return false;
             }
             self.posts -= 1;
-            let Some(Entry { item, to, teller, pooled }) = shared.pop() else { return true };
+            let Some(Entry { item, to, reporter, pooled }) = shared.pop() else { return true };
             let sent = match to {
                 None => session.send(item),
                 Some(peer) => session.send_to(peer.into(), item),
             };
             match sent {
                 Ok(accepted) => {
-                    if let Some(teller) = teller {
-                        shared.taken(teller, accepted.seq);
+                    if let Some(reporter) = reporter {
+                        shared.taken(reporter, accepted.seq);
                     }
                 }
                 Err(SendError::Blocked(item) | SendError::Closed(item) | SendError::NotOpen(item)) => {
-                    shared.put_back(Entry { item, to, teller, pooled });
-                    return true; // what is left is for `take_unsent`
+                    shared.put_back(Entry { item, to, reporter, pooled });
+                    return true; // `take_unsent` returns the rest
                 }
                 Err(error) => {
-                    drop(teller); // which tells the sender so
+                    drop(reporter); // reports `NotTaken`
                     self.call(session, now, |listener, cx| listener.on_send_error(cx, error));
                 }
             }
@@ -254,10 +254,10 @@ where
         !session.is_open()
     }
 
-    /// Calls the listener for an event; the close reason if that was the last.
+    /// Calls the listener for an event; returns the close reason if it was the last.
     pub(crate) fn handle_event(
         &mut self,
-        session: &mut impl Commands<M>,
+        session: &mut impl AnySession<M>,
         now: Timestamp,
         event: Event<M::In>,
     ) -> Option<Box<CloseReason>> {
@@ -281,7 +281,7 @@ where
         None
     }
 
-    fn deliver_messages(&mut self, session: &mut impl Commands<M>, now: Timestamp, message: M::In) {
+    fn deliver_messages(&mut self, session: &mut impl AnySession<M>, now: Timestamp, message: M::In) {
         let mut first = Some(message);
         self.call_with(session, now, &mut first, |listener, cx| listener.on_messages(cx));
         if let Some(message) = first {
@@ -289,21 +289,21 @@ where
         }
     }
 
-    /// Asks the listener whether to let a client in.
+    /// Asks the listener whether to accept a client.
     #[cfg(feature = "websocket")]
-    fn ask(&mut self, session: &mut impl Commands<M>, now: Timestamp, request: &Request) {
+    fn ask(&mut self, session: &mut impl AnySession<M>, now: Timestamp, request: &Request) {
         let mut verdict = Verdict::Later;
         self.call(session, now, |listener, cx| verdict = listener.on_request(cx, request));
         answer(session, now, verdict);
     }
 
-    /// Tells the outside that the session is open.
+    /// Reports to the outside that the session is open.
     pub(crate) fn observe_opened(&mut self) {
         self.observed = true;
         observe::opened(self.side.id, self.side.local, self.side.peer);
     }
 
-    fn open(&mut self, session: &mut impl Commands<M>, now: Timestamp, mut opened: Box<Opened>) {
+    fn open(&mut self, session: &mut impl AnySession<M>, now: Timestamp, mut opened: Box<Opened>) {
         opened.local = self.side.local;
         opened.peer = self.side.peer;
         self.observe_opened();
@@ -315,16 +315,16 @@ where
         }
     }
 
-    /// Follows the endpoint that this session belongs to; says whether there was something to follow.
-    pub(crate) fn obey(&mut self, session: &mut impl Commands<M>, now: Timestamp, phase: Phase) -> bool {
+    /// Follows the endpoint of this session; returns whether there was anything to follow.
+    pub(crate) fn obey(&mut self, session: &mut impl AnySession<M>, now: Timestamp, phase: Phase) -> bool {
         match phase {
-            Phase::ShuttingDown if !self.shutdown_told && session.is_opening() => {
-                self.shutdown_told = true;
+            Phase::ShuttingDown if !self.shutdown_reported && session.is_opening() => {
+                self.shutdown_reported = true;
                 session.close(now, listener::going_away());
                 true
             }
-            Phase::ShuttingDown if self.side.opened && !self.shutdown_told => {
-                self.shutdown_told = true;
+            Phase::ShuttingDown if self.side.opened && !self.shutdown_reported => {
+                self.shutdown_reported = true;
                 self.call(session, now, |listener, cx| listener.on_shutdown(cx));
                 true
             }
@@ -339,7 +339,7 @@ where
 
     fn call(
         &mut self,
-        session: &mut impl Commands<M>,
+        session: &mut impl AnySession<M>,
         now: Timestamp,
         callback: impl FnOnce(&mut L, &mut Context<'_, M>),
     ) {
@@ -349,7 +349,7 @@ where
     /// Calls the listener, unless it has panicked.
     fn call_with(
         &mut self,
-        session: &mut impl Commands<M>,
+        session: &mut impl AnySession<M>,
         now: Timestamp,
         first: &mut Option<M::In>,
         callback: impl FnOnce(&mut L, &mut Context<'_, M>),
@@ -369,10 +369,11 @@ where
         }
     }
 
-    /// Calls [`Listener::on_turn`] if it is owed and the session is open; says whether it did. `task` is woken for another.
+    /// Calls [`Listener::on_turn`] if a call is owed and the session is open; returns whether it did.
+    /// `task` is woken for the next turn.
     pub(crate) fn take_turn(
         &mut self,
-        session: &mut impl Commands<M>,
+        session: &mut impl AnySession<M>,
         now: Timestamp,
         task: &mut task::Context<'_>,
     ) -> bool {
@@ -388,22 +389,22 @@ where
         self.call(session, now, |listener, cx| at = listener.on_turn(cx, task));
         self.owes_turn = false;
         self.side.budget = self.side.budget.saturating_sub(1);
-        // The timer is not touched for what is later: when it fires, there is a turn that sets it anew.
+        // The timer is not moved to a later time: the turn that comes when it fires sets it again.
         let at = at.map(clock::timestamp);
         let before = self.turn_at.filter(|&before| before > now);
         self.turn_at = before.into_iter().chain(at).min();
         true
     }
 
-    /// When the listener wants its next turn at the latest.
+    /// The latest time of the listener's next turn.
     pub(crate) fn turn_at(&self) -> Option<Timestamp> {
         self.turn_at
     }
 
-    /// The session is over: tells the listener and the handles.
+    /// Ends the session and reports it to the listener and the handles.
     pub(crate) fn finish(
         &mut self,
-        session: &mut impl Commands<M>,
+        session: &mut impl AnySession<M>,
         now: Timestamp,
         reason: Box<CloseReason>,
     ) -> Box<CloseReason> {
@@ -419,16 +420,16 @@ where
         reason
     }
 
-    /// The socket could not send the datagram of this message.
+    /// Reports that the socket could not send the datagram of message `seq`.
     #[cold]
-    pub(crate) fn tell_unsent(&self, seq: Seq, failure: IoFailure) {
+    pub(crate) fn report_unsent(&self, seq: Seq, failure: IoFailure) {
         if let Some(shared) = &self.side.shared {
             shared.unsent(seq, failure);
         }
     }
 
-    /// The session, as the endpoint tells of it.
-    pub(crate) fn info(&self, session: &impl Commands<M>) -> SessionInfo {
+    /// The description of the session for the endpoint.
+    pub(crate) fn info(&self, session: &impl AnySession<M>) -> SessionInfo {
         SessionInfo {
             id: self.side.id,
             local: self.side.local,
@@ -440,11 +441,11 @@ where
         }
     }
 
-    /// Makes facts known to handles, and sees to it that they wake `waker`. Gives false if something was posted meanwhile,
-    /// which calls for another turn.
-    pub(crate) fn end_turn(&self, session: &impl Commands<M>, waker: &Waker) -> bool {
+    /// Publishes facts for handles and registers `waker` with them. Returns false if something was posted
+    /// meanwhile, which requires another turn.
+    pub(crate) fn end_turn(&self, session: &impl AnySession<M>, waker: &Waker) -> bool {
         let Some(shared) = &self.side.shared else { return true };
-        // What is posted while the session opens waits in the queue.
+        // Items posted while the session opens wait in the queue.
         let opening = session.is_opening();
         let (writable, open) = (session.is_writable() || opening, session.is_open() || opening);
         shared.end_turn(session.last_active(), session.stats(), writable, open, waker)
@@ -452,8 +453,8 @@ where
 }
 
 impl<L, M: Messages> Actor<L, M> {
-    /// The task is dropped: tells the handles.
-    pub(crate) fn abandon(&mut self, session: &impl Commands<M>) {
+    /// Reports to the handles that the task is dropped.
+    pub(crate) fn abandon(&mut self, session: &impl AnySession<M>) {
         let reason = if std::thread::panicking() {
             CloseReason::Panicked
         } else {
@@ -469,13 +470,14 @@ impl<L, M: Messages> Actor<L, M> {
         self.discard_listener();
     }
 
-    /// Executors end the process when a task panics while it is dropped, so a listener that does is dropped before.
+    /// Executors abort the process when a task panics while it is dropped. So a listener that may panic on
+    /// drop is dropped here, earlier.
     fn discard_listener(&mut self) {
         let listener = self.listener.take();
         self.discard(listener);
     }
 
-    /// Drops what is the user's, which may panic in that.
+    /// Drops a user's value, whose destructor may panic.
     fn discard<T>(&mut self, left: T) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(left))) {
             self.panic(&*panic);
@@ -488,21 +490,22 @@ impl<L, M: Messages> Actor<L, M> {
         self.tell_panic(panic);
     }
 
-    /// Tells the endpoint of a panic that was none of the listener.
+    /// Reports a panic outside the listener to the endpoint.
     pub(crate) fn tell_panic(&self, panic: &(dyn Any + Send)) {
         tell_panic(self.on_panic.as_ref(), self.side.id, panic);
     }
 }
 
-/// Answers a client; one that can't be answered so learns that it is not its fault.
+/// Responds to a client. If the verdict does not fit, the client gets an error status that puts the fault
+/// on the server.
 #[cfg(feature = "websocket")]
-fn answer<M: Messages>(session: &mut impl Commands<M>, now: Timestamp, verdict: Verdict) {
+fn answer<M: Messages>(session: &mut impl AnySession<M>, now: Timestamp, verdict: Verdict) {
     let status = match session.answer(now, verdict) {
         Ok(()) | Err(AnswerError::NotAsked) => return,
         Err(AnswerError::Accept(AcceptError::NotUpgrade)) => 426,
         Err(_) => 500,
     };
     if let Ok(response) = Response::new(status) {
-        let _ = session.answer(now, Verdict::Respond(response)); // it waits still, so it can be answered
+        let _ = session.answer(now, Verdict::Respond(response)); // the client still waits, so this succeeds
     }
 }

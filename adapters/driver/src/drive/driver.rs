@@ -18,12 +18,12 @@ use crate::session::listener::Listener;
 /// The task of one session: a future that drives it over a stream and calls its listener, and that is ready
 /// when the session is over.
 ///
-/// One turn (one poll): the clock once, what handles posted; then read and call the listener for all that
-/// came, until there is no more or the turn has done enough: 128 events, 1024 posted items, 4096 frames of
-/// any kind, or 1 MiB either way, what is decompressed included; then deadlines, [`Listener::on_turn`],
-/// and one write. If there is
-/// more to do, the task [yields](Runtime::yield_now) to others. Of more than 64 KiB to write, a part goes out
-/// before the input is exhausted.
+/// One turn (one poll): read the clock once, take what handles posted; then read and call the listener for
+/// everything received, until there is no more input or the budget is used up: 128 events, 1024 posted
+/// items, 4096 frames of any kind, or 1 MiB in either direction, decompressed bytes included; then
+/// deadlines, [`Listener::on_turn`], and one write. If more work remains, the task
+/// [yields](Runtime::yield_now) to others. If more than 64 KiB wait to be written, a part goes out before
+/// the input is exhausted.
 ///
 /// # Cancel safety
 /// Dropping the future ends the session at once without a callback: the stream is dropped with it, and
@@ -43,7 +43,7 @@ where
         Self::from_engine(StreamEngine::new(session, io), listener, false)
     }
 
-    /// Goes on with a session; `opened` says that nobody waits for its opening any more.
+    /// Continues a session; `opened` means that no caller waits for its opening any longer.
     pub(crate) fn from_engine(engine: StreamEngine<I, P>, listener: L, opened: bool) -> Self {
         let StreamEngine { session, io, .. } = &engine;
         let addresses = [io.local_addr(), io.peer_addr()];
@@ -54,8 +54,8 @@ where
         Driver(Task::new(engine, actor))
     }
 
-    /// Tells the listener and the handles where the two ends are, if the stream does not know: over TLS of another
-    /// library, say. Comes before [`handle`](Self::handle) and before the first poll.
+    /// Gives the listener and the handles the two addresses, if the stream does not know them: over the TLS
+    /// of another library, for example. Call it before [`handle`](Self::handle) and before the first poll.
     pub fn with_addresses(mut self, local: Option<SocketAddr>, peer: Option<SocketAddr>) -> Self {
         self.0.actor().set_addresses(local, peer);
         self
@@ -66,7 +66,7 @@ where
         self.0.handle()
     }
 
-    /// The task, for what endpoints ask of it.
+    /// The task, for endpoints.
     pub(crate) fn task(&mut self) -> &mut Task<R, StreamEngine<I, P>, L> {
         &mut self.0
     }

@@ -1,25 +1,24 @@
-//! [`Engine`]: a session and its transport.
+//! [`Engine`]: a session with its transport.
 
 use std::task::{Context, Poll};
 
 use getty_core::{Event, IoFailure, Messages, Seq, Timestamp, Work};
 
-use crate::session::context::Commands;
+use crate::session::context::AnySession;
 
-/// A session and its transport, as a [`Task`](crate::drive::task::Task) drives them: moves bytes or datagrams between the
-/// two. Knows nothing of listeners, handles and timers.
+/// A session with its transport, driven by a [`Task`](crate::drive::task::Task): moves bytes or datagrams
+/// between the two. Does not depend on listeners, handles or timers.
 pub(crate) trait Engine {
     type Messages: Messages;
-    /// The session.
-    type Session: Commands<Self::Messages>;
+    type Session: AnySession<Self::Messages>;
 
-    /// How many reads a turn takes, however little they bring.
+    /// Reads allowed in one turn, however little they return.
     const TURN_READS: u32;
 
-    /// A turn begins.
+    /// Begins a turn.
     fn begin_turn(&mut self);
 
-    /// A turn is over: what the thread has lent goes back to it.
+    /// Ends a turn and returns borrowed memory to the thread.
     fn end_turn(&mut self);
 
     fn session(&mut self) -> &mut Self::Session;
@@ -36,18 +35,19 @@ pub(crate) trait Engine {
     /// Whether the session wants to read.
     fn wants_read(&self) -> bool;
 
-    /// Reads once. Gives the number of bytes where they count; 0 if the transport ended or failed, which the session knows
-    /// then.
+    /// Reads once. Returns the number of bytes, where they count; 0 if the transport ended or failed, which
+    /// the session then knows.
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize>;
 
-    /// Whether there is something to write, or to end.
+    /// Whether there is something to write, or our side of the stream to end.
     fn wants_write(&self) -> bool;
 
-    /// Whether enough is queued to be worth a write although there may be more to read.
+    /// Whether enough is queued to justify a write although there may be more to read.
     fn has_much_to_write(&self) -> bool;
 
-    /// Writes what is queued, as far as the transport takes it. Returns the number of bytes written, where they count, if
-    /// anything changed for the session. `unsent` hears of each message that the transport refused.
+    /// Writes what is queued, as far as the transport takes it. If anything changed for the session,
+    /// returns the number of bytes written, where they count. Calls `unsent` for each message that the
+    /// transport refused.
     fn write(
         &mut self,
         cx: &mut Context<'_>,
@@ -55,15 +55,15 @@ pub(crate) trait Engine {
         unsent: impl FnMut(Seq, IoFailure),
     ) -> Option<usize>;
 
-    /// Whether the session is open, and no more is queued than its high watermark.
+    /// Whether the session is open and its queue is at or below the high watermark.
     fn is_writable(&self) -> bool;
 
-    /// Whether the session is closing, and not over yet.
+    /// Whether the session is closing, but not over yet.
     fn is_closing(&self) -> bool;
 
     /// The next deadline.
     fn next_deadline(&self) -> Option<Timestamp>;
 
-    /// Lets deadlines that have passed take effect.
+    /// Applies deadlines that have passed.
     fn handle_timeout(&mut self, now: Timestamp);
 }

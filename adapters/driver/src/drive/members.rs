@@ -1,4 +1,4 @@
-//! [`Endpoint`]: what the sessions of one server or client have in common.
+//! [`Endpoint`]: the common state of the sessions of one server or client.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -19,21 +19,21 @@ use crate::drive::slots::{Grace, Members, Place, Role, Slot};
 use crate::runtime::io::Timer;
 use crate::runtime::{Runtime, clock};
 
-/// The most tasks that are woken at once to describe their sessions: a turn of each takes some 10 us.
+/// Maximum number of tasks woken at once to describe their sessions: a turn of each takes some 10 us.
 const LIST_BATCH: usize = 64;
 
-/// Where an endpoint is in its life.
+/// Stage in the life of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Running,
-    /// Nothing new; sessions are asked to close.
+    /// No new sessions; existing ones are asked to close.
     ShuttingDown,
     /// Sessions end at once.
     Aborting,
 }
 
-/// The word that tells the tasks of an endpoint what is wanted of them: a [`Phase`], and how often they were asked about
-/// themselves.
+/// Requests of an endpoint to its tasks, in one word: a [`Phase`], and the number of the last round of
+/// questions about their sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Wanted(u32);
 
@@ -53,14 +53,14 @@ impl Wanted {
     }
 }
 
-/// What the tasks of one endpoint have in common: they can be told to end, asked about themselves, and waited for.
+/// The common state of the tasks of one endpoint: it can end them, list their sessions, and wait for them.
 #[derive(Default)]
 pub(crate) struct Endpoint {
     wanted: AtomicU32,
     members: Mutex<Members>,
     /// The last task has left.
     empty: Event,
-    /// A session has answered, or left.
+    /// A task has answered, or left.
     answered: Event,
     /// The last source of sessions has left.
     ended: Event,
@@ -72,8 +72,8 @@ impl Endpoint {
         self.insert(&mut self.lock(), role, None)
     }
 
-    /// Makes the session of an accepted connection a member, if the limits allow one more. A session that is
-    /// not open yet makes room for it, the oldest first: silent connections must not keep others out.
+    /// Makes the session of an accepted connection a member, if the limits allow one more. Sessions that
+    /// are not open yet make room for it, the oldest first: silent connections must not keep others out.
     pub(crate) fn admit(
         self: &Arc<Self>,
         limits: &ServerLimits,
@@ -83,7 +83,7 @@ impl Endpoint {
         let mut members = self.lock();
         members.counted.accepted += 1;
         let of_address = address.and_then(|address| members.by_address.get(&address)).copied().unwrap_or(0);
-        // An address that has its share displaces no others.
+        // An address at its limit displaces no others.
         if limits.max_sessions_per_address.is_some_and(|max| of_address >= max) {
             members.counted.refused.too_many_of_address += 1;
             drop(members);
@@ -112,7 +112,7 @@ impl Endpoint {
         if let Some(address) = address {
             *members.by_address.entry(address).or_default() += 1;
         }
-        let joined = self.wanted().round(); // who comes later than a question is not asked it
+        let joined = self.wanted().round(); // a task that joins after a question is not asked
         let key = members.slots.insert(Slot {
             waker: None,
             role,
@@ -125,8 +125,8 @@ impl Endpoint {
         Member { endpoint: self.clone(), key, role, opening: is_session, address, joined }
     }
 
-    /// Accepting failed, and not because of one connection. If descriptors are all in use, the oldest session
-    /// that is not open gives up its own.
+    /// Handles an accept error that does not concern a single connection. If all descriptors are in use,
+    /// the oldest session that is not open gives up its own.
     pub(crate) fn accept_failed(&self, error: &io::Error) {
         let mut members = self.lock();
         members.counted.failures += 1;
@@ -136,7 +136,7 @@ impl Endpoint {
         observe::accept_failed(error);
     }
 
-    /// Goes on to a later phase and wakes every task, so that each sees it.
+    /// Enters a later phase and wakes every task, so that each sees it.
     pub(crate) fn enter(&self, phase: Phase) {
         let _ = self.wanted.fetch_update(Ordering::AcqRel, Ordering::Acquire, |wanted| {
             (Wanted(wanted).phase() < phase)
@@ -151,7 +151,7 @@ impl Endpoint {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     pub(crate) fn sessions(&self) -> usize {
         self.lock().sessions
     }
@@ -163,8 +163,8 @@ impl Endpoint {
         ServerStats { sessions, opening, accepted, refused, displaced, failures }
     }
 
-    /// Asks every session about itself, and waits until each has answered or is over. They are woken in
-    /// batches, so that between them others of their threads have their turns.
+    /// Asks every task about its sessions, and waits until each has answered or left. Tasks are woken in
+    /// batches, so that others on their threads get turns in between.
     pub(crate) async fn list(&self) -> Vec<SessionInfo> {
         let _listing = Listing::begin(self);
         let one = 1 << Wanted::PHASE_BITS;
@@ -186,7 +186,7 @@ impl Endpoint {
         all
     }
 
-    /// Waits until there will be no more sessions; gives why.
+    /// Waits until there can be no more sessions; returns the reason.
     pub(crate) async fn ended(&self) -> CloseReason {
         loop {
             let listener = self.ended.listen();
@@ -209,9 +209,9 @@ impl Endpoint {
         }
     }
 
-    /// Asks all tasks to end, waits up to `grace`, then aborts what is left. Returns how many sessions were
-    /// not over in time, including those whose own deadline passes as the grace ends: which of the two timers
-    /// is seen first is chance.
+    /// Asks all tasks to end, waits up to `grace`, then aborts the rest. Returns the number of sessions
+    /// that were not over in time. That includes those whose own deadline passes just as the grace ends:
+    /// which of the two timers is seen first is chance.
     pub(crate) async fn shut_down<R: Runtime>(&self, grace: Duration) -> usize {
         let ends = clock::after::<R>(grace);
         {
@@ -255,7 +255,7 @@ impl Endpoint {
     }
 }
 
-/// Somebody waits for what sessions say of themselves: until they have all been told, that is kept.
+/// A call of `list` in progress. When the last one ends, the answers are dropped.
 struct Listing<'a>(&'a Endpoint);
 
 impl<'a> Listing<'a> {
@@ -275,12 +275,13 @@ impl Drop for Listing<'_> {
     }
 }
 
-/// `EMFILE`, `ENFILE`, and what Windows has for them.
+/// `EMFILE`, `ENFILE`, and their Windows equivalent.
 fn is_lack_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24 | 10_024))
 }
 
-/// The part of an address by which its sessions are counted: all of IPv4, the /64 of IPv6, which one host may have to itself.
+/// The part of an address that per-address limits count: all of IPv4; the /64 of IPv6, which a single host
+/// may own.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -301,11 +302,11 @@ pub(crate) struct Member {
     endpoint: Arc<Endpoint>,
     key: usize,
     role: Role,
-    /// It counts among the sessions that are not open yet.
+    /// The session counts among those that are not open yet.
     opening: bool,
-    /// The address that it is counted by.
+    /// The address for which the session counts.
     address: Option<IpAddr>,
-    /// The round in which it came.
+    /// The round in which the task joined.
     joined: u32,
 }
 
@@ -314,18 +315,18 @@ impl Member {
         self.endpoint.phase()
     }
 
-    /// The session is open.
+    /// Marks the session as open.
     pub(crate) fn open(&mut self) {
-        // One that was displaced meanwhile has yet to see that.
+        // A session displaced meanwhile still has to see that.
         self.opening = self.opening && !self.endpoint.lock().end_opening(self.key);
     }
 
-    /// Whether a newer session has taken its place.
+    /// Whether a newer session has displaced this one.
     fn is_displaced(&self) -> bool {
         self.opening && self.endpoint.lock().slots[self.key].place == Place::Displaced
     }
 
-    /// Leaves a waker for when something is wanted. Returns whether the session was displaced before.
+    /// Registers a waker for requests. Returns whether the session was already displaced.
     pub(crate) fn register(&self, waker: &Waker) -> bool {
         let mut members = self.endpoint.lock();
         let slot = &mut members.slots[self.key];
@@ -338,7 +339,7 @@ impl Member {
 
     fn answer(&self, round: u32, told: Vec<SessionInfo>) {
         let mut members = self.endpoint.lock();
-        // The list may have been given up meanwhile: then nothing would clear the answer again.
+        // The list may have been abandoned meanwhile: then nothing would clear the answer again.
         let told = if members.listing > 0 { told } else { Vec::new() };
         let before = std::mem::replace(&mut members.slots[self.key].answer, (round, told));
         drop(members);
@@ -381,13 +382,13 @@ impl Drop for Member {
     }
 }
 
-/// A task's place in its endpoint, if it has one, and what it last saw there.
+/// A task's place in its endpoint, if it has one, and the last state that it saw there.
 pub(crate) struct Membership {
     member: Option<Member>,
     seen: Wanted,
-    /// The last round in which it has told of itself.
+    /// The last round that the task has answered.
     answered: u32,
-    /// Whom the endpoint wakes.
+    /// The waker registered with the endpoint.
     waker: Option<Waker>,
 }
 
@@ -401,42 +402,42 @@ impl Membership {
         self.member = Some(member);
     }
 
-    /// Where the endpoint is in its life.
+    /// The phase of the endpoint, which counts as seen from now on.
     pub(crate) fn look(&mut self) -> Phase {
         self.seen = self.member.as_ref().map_or(Wanted::default(), |member| member.endpoint.wanted());
         self.seen.phase()
     }
 
-    /// Whether the endpoint asked for nothing when it was last looked at.
+    /// Whether the endpoint requested nothing when it was last checked.
     pub(crate) fn is_running(&self) -> bool {
         self.seen.phase() == Phase::Running
     }
 
-    /// The session is open.
+    /// Marks the session as open.
     pub(crate) fn open(&mut self) {
         if let Some(member) = &mut self.member {
             member.open();
         }
     }
 
-    /// Whether a newer session has taken the place of this one, which is not open.
+    /// Whether a newer session has displaced this one, which is not open.
     pub(crate) fn is_displaced(&self) -> bool {
         self.member.as_ref().is_some_and(Member::is_displaced)
     }
 
-    /// Notes why the task is done. Reported once it has left.
+    /// Records the reason why the task is done. Reported once it has left.
     pub(crate) fn end(&self, reason: &CloseReason) {
         if let Some(member) = self.member.as_ref().filter(|member| member.role.is_source()) {
             member.endpoint.lock().end = Some(reason.clone());
         }
     }
 
-    /// The waker of the task, once it was polled.
+    /// The waker of the task, once it has been polled.
     pub(crate) fn waker(&self) -> Option<&Waker> {
         self.waker.as_ref()
     }
 
-    /// Answers the endpoint if it asks, and sees to it that the task is woken when something is wanted.
+    /// Answers the endpoint if it asks, and registers `waker` for its requests.
     pub(crate) fn end_turn(&mut self, waker: &Waker, told: impl FnOnce() -> Vec<SessionInfo>) {
         let round = self.seen.round();
         if let Some(member) = self.member.as_ref().filter(|_| round != self.answered) {
@@ -467,7 +468,7 @@ mod tests {
     use super::*;
     use crate::session::id::SessionId;
 
-    /// The tasks that were woken, in order.
+    /// The woken tasks, in order.
     #[derive(Default)]
     struct Woken(Mutex<VecDeque<usize>>);
 
@@ -529,12 +530,12 @@ mod tests {
                 break all;
             }
             peak = peak.max(woken.0.lock().unwrap().len());
-            assert!(turns < TASKS, "everybody has answered");
-            let number = woken.0.lock().unwrap().pop_front().expect("somebody is asked");
+            assert!(turns < TASKS, "all have answered");
+            let number = woken.0.lock().unwrap().pop_front().expect("a task is asked");
             let task = &mut tasks[number];
             turns += 1;
             if number % 100 == 99 {
-                *task = None; // over, and another one comes in its place
+                *task = None; // over: another one takes its place
                 tasks.push(None);
                 let mut other = Membership::none();
                 other.set(endpoint.join(Role::Session));
@@ -544,10 +545,10 @@ mod tests {
                 membership.end_turn(&waker(number), || vec![info(number)]);
             }
         };
-        assert!(peak <= LIST_BATCH, "{peak} are woken at once");
+        assert!(peak <= LIST_BATCH, "{peak} were woken at once");
         let mut ports: Vec<usize> = all.iter().map(|info| usize::from(info.peer.unwrap().port())).collect();
         ports.sort_unstable();
         let expected: Vec<usize> = (0..TASKS).filter(|number| number % 100 != 99).collect();
-        assert!(ports == expected, "each is told of once: {ports:?}");
+        assert!(ports == expected, "each is listed once: {ports:?}");
     }
 }

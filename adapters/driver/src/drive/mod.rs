@@ -1,4 +1,4 @@
-//! The tasks of sessions: what moves bytes, calls listeners, and follows an endpoint.
+//! The tasks of sessions: they move bytes, call listeners, and follow an endpoint.
 
 pub(crate) mod actor;
 pub(crate) mod connection;

@@ -1,11 +1,12 @@
-//! What endpoints tell the outside of sessions that begin and end, and of limits: events of [`tracing`] and counters of
-//! [`metrics`], each with a feature of that name. Without them this is nothing. Payloads are never told.
+//! Reports of an endpoint about sessions that begin and end, and about limits: events of [`tracing`] and
+//! counters of [`metrics`], each behind the feature of that name. Without them, this module does nothing.
+//! Payloads are never reported.
 //!
 //! | event (target `getty`) | level | fields |
 //! |---|---|---|
 //! | session open | debug | id, local, peer |
-//! | session closed | debug; info if it did not end cleanly | id, peer, reason, received and sent messages and bytes |
-//! | connection refused | debug, since whoever floods a server would flood its log | limit |
+//! | session closed | debug; info unless it ended cleanly | id, peer, reason, messages and bytes each way |
+//! | connection refused | debug, since a flood of connections would flood the log | limit |
 //! | accepting failed | warn | error |
 //!
 //! | metric | kind | labels |
@@ -13,12 +14,13 @@
 //! | `getty_sessions` | gauge | - |
 //! | `getty_sessions_opened_total` | counter | - |
 //! | `getty_sessions_closed_total` | counter | `reason`: the kind of [`CloseReason`] |
-//! | `getty_received_messages_total`, `getty_received_bytes_total`, and the same with `sent` | counter, when a session ends | - |
+//! | `getty_received_messages_total`, `getty_sent_messages_total` | counter, when a session ends | - |
+//! | `getty_received_bytes_total`, `getty_sent_bytes_total` | counter, when a session ends | - |
 //! | `getty_connections_refused_total` | counter | `limit`: which of [`ServerLimits`](crate::ServerLimits) |
 //! | `getty_accept_failures_total` | counter | - |
 //!
-//! Callbacks of listeners run within a span `session` (debug) with the fields id and peer, so that events of the
-//! application tell whose they are.
+//! Listener callbacks run in a span `session` (debug) with the fields id and peer, so that the
+//! application's own events show their session.
 #![cfg_attr(not(all(feature = "tracing", feature = "metrics")), allow(unused_variables))]
 
 use std::io;
@@ -28,7 +30,7 @@ use getty_core::{CloseReason, Stats};
 
 use crate::session::id::SessionId;
 
-/// A session is open.
+/// Reports that a session is open.
 pub(crate) fn opened(id: SessionId, local: Option<SocketAddr>, peer: Option<SocketAddr>) {
     #[cfg(feature = "tracing")]
     tracing::debug!(target: "getty", %id, local = local.map(display), peer = peer.map(display), "session open");
@@ -39,7 +41,7 @@ pub(crate) fn opened(id: SessionId, local: Option<SocketAddr>, peer: Option<Sock
     }
 }
 
-/// A session is over; `opened` says whether its opening was told.
+/// Reports that a session is over; `opened` says whether its opening was reported.
 pub(crate) fn closed(
     id: SessionId,
     peer: Option<SocketAddr>,
@@ -84,7 +86,7 @@ pub(crate) fn closed(
     }
 }
 
-/// A connection was closed at once, because of `limit`.
+/// Reports a connection that was closed at once because of `limit`.
 pub(crate) fn refused(limit: &'static str) {
     #[cfg(feature = "tracing")]
     tracing::debug!(target: "getty", limit, "connection refused");
@@ -92,7 +94,7 @@ pub(crate) fn refused(limit: &'static str) {
     metrics::counter!("getty_connections_refused_total", "limit" => limit).increment(1);
 }
 
-/// Accepting failed, and is tried again later.
+/// Reports that accepting failed and will be retried.
 pub(crate) fn accept_failed(error: &io::Error) {
     #[cfg(feature = "tracing")]
     tracing::warn!(target: "getty", %error, "accepting failed");
@@ -100,14 +102,14 @@ pub(crate) fn accept_failed(error: &io::Error) {
     metrics::counter!("getty_accept_failures_total").increment(1);
 }
 
-/// Runs `callback` of a session in its span.
+/// Runs a session's `callback` in its span.
 pub(crate) fn in_session<T>(id: SessionId, peer: Option<SocketAddr>, callback: impl FnOnce() -> T) -> T {
     #[cfg(feature = "tracing")]
     let _entered = tracing::debug_span!(target: "getty", "session", %id, peer = peer.map(display)).entered();
     callback()
 }
 
-/// The kind of a reason, as a label: few and fixed.
+/// The kind of a reason, as a label: few and fixed values.
 #[cfg(feature = "metrics")]
 fn kind(reason: &CloseReason) -> &'static str {
     match reason {

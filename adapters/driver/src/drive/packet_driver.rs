@@ -13,17 +13,17 @@ use crate::drive::packet_engine::PacketEngine;
 use crate::drive::task::Task;
 use crate::runtime::Runtime;
 use crate::runtime::io::PacketIo;
-use crate::session::context::Commands;
+use crate::session::context::AnySession;
 use crate::session::handle::Handle;
 use crate::session::listener::Listener;
 
-/// The task of one session over a datagram socket: a future that drives it and calls its listener, and that is ready when
-/// the session is over.
+/// The task of one session over a datagram socket: a future that drives the socket and calls the listener,
+/// and that is ready when the session is over.
 ///
-/// One turn (one poll): the clock once, what handles posted; then receive batches and call the listener for all that came,
-/// until there is no more or the turn has done enough: 128 events, 1024 posted items, or 16 batches; then deadlines,
-/// [`Listener::on_turn`], and all answers are sent in as few calls as the system allows. If there is more to do, the task
-/// [yields](Runtime::yield_now) to others.
+/// One turn (one poll): read the clock once, take what handles posted; then receive batches and call the
+/// listener for everything received, until there is no more input or the budget is used up: 128 events,
+/// 1024 posted items, or 16 batches; then deadlines, [`Listener::on_turn`], and all replies are sent in as
+/// few calls as the system allows. If more work remains, the task [yields](Runtime::yield_now) to others.
 ///
 /// # Cancel safety
 /// Dropping the future ends the session at once without a callback, as for [`Driver`](crate::Driver).
@@ -51,7 +51,7 @@ where
         self.0.handle()
     }
 
-    /// The task, for what endpoints ask of it.
+    /// The task, for endpoints.
     pub(crate) fn task(&mut self) -> &mut Task<R, PacketEngine<I, Packets<C, O>>, L> {
         &mut self.0
     }
@@ -71,8 +71,8 @@ where
     }
 }
 
-impl<C: Decoder + Encoder<O>, O> Commands<Items<C::Item, O>> for Packets<C, O> {
-    /// To the peer of a connected socket, or of the message that is being handled.
+impl<C: Decoder + Encoder<O>, O> AnySession<Items<C::Item, O>> for Packets<C, O> {
+    /// Sends to the peer of a connected socket, or of the message being handled.
     #[inline]
     fn send(&mut self, item: O) -> Result<Accepted, SendError<O>> {
         self.reply(item)

@@ -1,4 +1,4 @@
-//! [`PacketEngine`]: moves datagrams between a socket and what knows its sessions.
+//! [`PacketEngine`]: moves datagrams between a socket and the machine of its sessions.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use crate::runtime::io::PacketIo;
 use crate::runtime::thread_memory;
 use crate::socket::udp::errors;
 
-/// A socket, and the machine that knows its sessions. Knows nothing of listeners and handles.
+/// A socket with the machine of its sessions. Does not depend on listeners and handles.
 pub(crate) struct PacketEngine<I, D> {
     pub(crate) machine: D,
     pub(crate) io: I,
     trouble: Trouble,
 }
 
-/// What both machines over datagrams have in common.
+/// The common interface of the two datagram machines.
 pub(crate) trait Datagrams {
-    /// Names a message that was accepted for sending.
+    /// Identifies a message accepted for sending.
     type Sent;
 
     fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch>;
@@ -35,7 +35,7 @@ pub(crate) trait Datagrams {
     fn take_batch(&mut self) -> Option<RecvBatch>;
     fn wants_read(&self) -> bool;
     fn wants_write(&self) -> bool;
-    /// How many datagrams wait to be sent.
+    /// Datagrams waiting to be sent.
     fn outgoing_len(&self) -> usize;
     fn poll_timeout(&self) -> Option<Timestamp>;
 }
@@ -45,14 +45,14 @@ impl<I: PacketIo, D: Datagrams> PacketEngine<I, D> {
         PacketEngine { machine, io, trouble: Trouble::default() }
     }
 
-    /// Receives once, unless receiving rests. Ready if anything came, be it an error.
+    /// Receives once, unless receiving rests. Ready if there was a datagram or an error.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
         if self.trouble.is_resting(now) {
             return Poll::Pending;
         }
         let mut batch = self.machine.take_batch().unwrap_or_else(thread_memory::take_batch);
         let received = self.io.poll_recv(cx, &mut batch);
-        // Also when it is empty: answers that wait to be sent lie in memory that goes back with it.
+        // Also when the batch is empty: replies waiting to be sent lie in memory that is returned with it.
         if let Err(batch) = self.machine.handle_datagrams(now, batch) {
             thread_memory::give_batch_back(batch);
         }
@@ -77,14 +77,15 @@ impl<I: PacketIo, D: Datagrams> PacketEngine<I, D> {
         Poll::Ready(())
     }
 
-    /// Whether enough waits to be sent although there may be more to receive. To gather more would save little, and the
-    /// answers to a longer burst overflow the receive buffers on the way: those of 1 KiB lost 1 % before.
+    /// Whether enough waits to be sent although there may be more to receive. Gathering more would save
+    /// little, and replies to a longer burst overflow the receive buffers on the way: 1 % of 1 KiB replies
+    /// were lost before.
     pub(crate) fn is_send_due(&self) -> bool {
         self.machine.outgoing_len() >= RecvBatch::SLOTS
     }
 
-    /// Sends what waits, as far as the socket takes it; says whether that was anything. `unsent` is told of each message that
-    /// could not be sent.
+    /// Sends waiting datagrams, as far as the socket takes them; returns whether it sent any. Calls
+    /// `unsent` for each message that could not be sent.
     pub(crate) fn send(
         &mut self,
         cx: &mut Context<'_>,
@@ -92,13 +93,13 @@ impl<I: PacketIo, D: Datagrams> PacketEngine<I, D> {
         mut unsent: impl FnMut(D::Sent, IoFailure),
     ) -> bool {
         let mut sent = false;
-        // An error that may be about an earlier datagram: the first one is tried once more.
+        // The error may be about an earlier datagram: try the first one once more.
         let mut earlier = None;
         while self.machine.wants_write() {
             match self.io.poll_send(cx, self.machine.outgoing(now)) {
                 Poll::Ready(Ok(n)) => {
                     self.machine.handle_sent(now, n.max(1));
-                    self.tell_earlier(now, earlier.take());
+                    self.report_earlier(now, earlier.take());
                 }
                 Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => {
@@ -109,7 +110,7 @@ impl<I: PacketIo, D: Datagrams> PacketEngine<I, D> {
                     } else if peer.is_some() && earlier.is_none() && errors::may_be_of_earlier(failure) {
                         earlier = Some(failure);
                     } else {
-                        self.tell_earlier(now, earlier.take().filter(|earlier| *earlier != failure));
+                        self.report_earlier(now, earlier.take().filter(|earlier| *earlier != failure));
                         if let Some(message) = self.machine.handle_unsent(now, failure) {
                             unsent(message, failure);
                         }
@@ -119,24 +120,24 @@ impl<I: PacketIo, D: Datagrams> PacketEngine<I, D> {
             }
             sent = true;
         }
-        self.tell_earlier(now, earlier);
+        self.report_earlier(now, earlier);
         sent
     }
 
-    /// Takes a report that a datagram sent before did not arrive, if there is one.
-    fn tell_earlier(&mut self, now: Timestamp, failure: Option<IoFailure>) {
+    /// Reports that a datagram sent earlier was not delivered, if there is such a report.
+    fn report_earlier(&mut self, now: Timestamp, failure: Option<IoFailure>) {
         if let Some(failure) = failure {
             self.machine.handle_unreachable(now, self.io.peer_addr(), failure);
         }
     }
 
-    /// When the machine or the socket has something to do, if nothing happens before.
+    /// The time at which the machine or the socket has work, unless something happens earlier.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let rested = self.trouble.rests_until().filter(|_| self.machine.wants_read());
         [self.machine.poll_timeout(), rested].into_iter().flatten().min()
     }
 
-    /// Gives the batch back to the thread.
+    /// Returns the batch to the thread.
     pub(crate) fn give_back(&mut self) {
         if let Some(batch) = self.machine.take_batch() {
             thread_memory::give_batch_back(batch);
@@ -152,7 +153,7 @@ where
     type Messages = Items<C::Item, O>;
     type Session = Packets<C, O>;
 
-    /// Each may bring many datagrams.
+    /// Each read may return many datagrams.
     const TURN_READS: u32 = 16;
 
     fn begin_turn(&mut self) {}
@@ -173,7 +174,7 @@ where
         self.machine.poll_event()
     }
 
-    /// None: what datagrams bring is bounded by their number.
+    /// None: the number of datagrams bounds their work.
     fn work(&self) -> Work {
         Work::default()
     }
@@ -220,7 +221,7 @@ where
     }
 }
 
-/// The same functions of either machine.
+/// Implements [`Datagrams`] for a machine by its own methods.
 macro_rules! datagrams {
     ($machine:ident, $sent:ty) => {
         impl<C: Decoder + Encoder<O>, O> Datagrams for $machine<C, O> {

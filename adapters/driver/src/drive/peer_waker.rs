@@ -1,4 +1,4 @@
-//! [`Woken`]: the sessions of one task that were woken, and their wakers.
+//! [`Woken`]: the woken sessions of one task, and their wakers.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 
 use getty_core::datagram::PeerKey;
 
-/// Sessions that were woken, each once, and the task to wake for them.
+/// Woken sessions, each listed once, and the task to wake for them.
 #[derive(Default)]
 pub(super) struct Woken(Mutex<Inbox>);
 
@@ -18,7 +18,7 @@ struct Inbox {
 }
 
 impl Woken {
-    /// Takes the sessions that were woken since the last time.
+    /// Takes the sessions woken since the last call.
     pub(super) fn take(&self) -> impl Iterator<Item = PeerKey> {
         let wakers = mem::take(&mut self.lock().wakers);
         wakers.into_iter().map(|waker| {
@@ -31,7 +31,7 @@ impl Woken {
         self.lock().wakers.is_empty()
     }
 
-    /// Wakes `task` for what is woken from now on.
+    /// Sets the task that later wakes reach.
     pub(super) fn set_task(&self, task: &Waker) {
         let before = self.lock().task.replace(task.clone());
         drop(before);
@@ -50,9 +50,9 @@ impl Woken {
 /// Wakes the task on behalf of one session.
 struct PeerWaker {
     key: PeerKey,
-    /// The task may have ended.
+    /// Weak because the task may have ended.
     woken: Weak<Woken>,
-    /// It is in the inbox.
+    /// The session is in the inbox.
     is_woken: AtomicBool,
 }
 
@@ -78,13 +78,13 @@ impl Wake for PeerWaker {
     }
 }
 
-/// A waker that is lent to one session after the other, so that only those that use it have one of their own.
+/// A waker lent to one session after the other, so that only sessions that use it have their own.
 #[derive(Default)]
 pub(super) struct SpareWaker(Option<Arc<PeerWaker>>);
 
 impl SpareWaker {
-    /// Does `work` with a waker of the session `key`. Also returns the waker if the work has kept or woken it: it is that
-    /// session's own then.
+    /// Calls `work` with a waker of the session `key`. If the work has cloned or woken the waker, it now
+    /// belongs to that session and is returned too.
     pub(super) fn lend<T>(
         &mut self,
         woken: &Arc<Woken>,
@@ -99,7 +99,7 @@ impl SpareWaker {
         }
         let waker = Waker::from(spare.clone());
         let result = work(&waker);
-        let is_used = Arc::strong_count(&spare) > 2; // beside the two here
+        let is_used = Arc::strong_count(&spare) > 2; // more than the two held here
         self.0 = Some(spare);
         (result, is_used.then_some(waker))
     }

@@ -1,7 +1,8 @@
 //! [`PeersDriver`]: the task of a datagram socket with a session for each peer.
 //!
-//! It takes its turns as every task does ([`Turns`]), but is no [`Task`](crate::drive::task::Task) of one session: it holds
-//! up to 100 000 of them, of which a turn must touch only those that have something to do, and one budget is for all.
+//! It takes turns as every task does ([`Turns`]), but is not a [`Task`](crate::drive::task::Task) of one
+//! session: it holds up to 100 000 sessions, a turn must touch only those with work to do, and all share
+//! one budget.
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -28,21 +29,22 @@ use crate::drive::timing::Timing;
 use crate::drive::turn::{Flow, Turn, Turns};
 use crate::runtime::Runtime;
 use crate::runtime::io::PacketIo;
-use crate::session::context::Commands;
+use crate::session::context::AnySession;
 use crate::session::id::SessionId;
 use crate::session::listener::Listener;
 
-/// How many times a turn receives; each may bring many datagrams.
+/// Receives per turn; each may return many datagrams.
 const TURN_READS: u32 = 16;
 
-/// How many events are delivered in one turn, to all peers together, and how many listeners have a turn of their own.
+/// Events delivered in one turn, to all peers together, and listeners that get their own turn in it.
 const TURN_EVENTS: u32 = 1024;
 
-/// What an endpoint wants to know of datagrams that came to nothing.
+/// An endpoint's callback for dropped or undeliverable datagrams.
 pub(crate) type OnDropped = Arc<dyn Fn(&Dropped) + Send + Sync>;
 
-/// The task of a datagram socket whose peers each have a session with a listener of its own: a future that is ready when
-/// the socket's work is over. `ML` makes the listener of a new peer, or says by `None` that it is not let in.
+/// The task of a datagram socket whose peers each have a session with its own listener: a future that is
+/// ready when the socket's work is over. `ML` makes the listener of a new peer, or rejects the peer with
+/// `None`.
 ///
 /// # Cancel safety
 /// Dropping the future ends all sessions at once without a callback, as for [`Driver`](crate::Driver).
@@ -53,42 +55,43 @@ pub struct PeersDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> {
     make: ML,
     /// The sessions, by the index of their keys.
     tended: Sessions<L, Items<C::Item, O>>,
-    /// How many of them there are.
+    /// Number of sessions.
     live: usize,
-    /// Sessions that need a look in the next turn, whatever happens: something of theirs waits.
+    /// Sessions that must be visited in the next turn in any case, because something of theirs waits.
     waiting: Vec<PeerKey>,
-    /// Sessions that were looked at in this turn.
+    /// Sessions visited in this turn.
     touched: Vec<PeerKey>,
     /// Sessions whose listeners are owed a turn.
     owed: VecDeque<PeerKey>,
-    /// When listeners want a turn at the latest, and the indices of their sessions. A tree and not the wheel of the
-    /// sessions' own deadlines, whose ticks are parts of the configuration's periods: they may be seconds.
+    /// The latest turn times of listeners, with the indices of their sessions. A tree, because the ticks of
+    /// the wheel for the sessions' own deadlines are fractions of the configured periods: they may be
+    /// seconds.
     turns_at: BTreeSet<(Timestamp, usize)>,
     woken: Arc<Woken>,
-    /// The waker of listeners that have not kept one so far.
+    /// The waker for listeners that have not kept one so far.
     spare: SpareWaker,
-    /// How many more events may be delivered in this turn, and how many more listeners may have theirs.
+    /// Events that may still be delivered in this turn, and likewise turns of listeners.
     events: u32,
     turns: u32,
     on_panic: Option<OnPanic>,
     on_dropped: Option<OnDropped>,
-    /// The endpoint asked to shut down: nobody new is let in.
+    /// The endpoint is shutting down: no new peers are accepted.
     closing: bool,
     /// The socket's work was ended.
     closed: bool,
     endpoint: Arc<Endpoint>,
-    /// Dropped after the socket and the listeners: whoever waits for the members waits for those.
+    /// Dropped after the socket and the listeners: a caller that waits for the members waits for those.
     membership: Membership,
 }
 
-/// A place for each index; empty ones are used again.
+/// One place per index; empty ones are reused.
 type Sessions<L, M> = Vec<Option<Tended<L, M>>>;
 
-/// A session of a peer.
+/// The session of one peer.
 struct Tended<L, M: Messages> {
     key: PeerKey,
     actor: Actor<L, M>,
-    /// What its handles wake, and its listener. Made when it is first needed.
+    /// The waker for its handles and its listener. Created when first needed.
     waker: Option<Waker>,
     touched: bool,
     waits: bool,
@@ -138,7 +141,7 @@ where
         (self.on_panic, self.on_dropped) = (on_panic, on_dropped);
     }
 
-    /// Calls the listeners for every event there is; the close reason when all is over.
+    /// Calls the listeners for every available event; returns the close reason when all is over.
     fn deliver_events(&mut self, now: Timestamp) -> Flow {
         while self.events > 0 && self.engine.machine.wants_poll() {
             self.events -= 1;
@@ -158,7 +161,7 @@ where
         ControlFlow::Continue(())
     }
 
-    /// Somebody unknown: asks whether to let them in.
+    /// Asks whether to accept an unknown peer.
     fn meet(&mut self, now: Timestamp, path: Path) {
         let made = if self.closing { Ok(None) } else { catch_unwind(AssertUnwindSafe(|| (self.make)(path))) };
         let listener = made.unwrap_or_else(|panic| {
@@ -175,7 +178,7 @@ where
             self.tended.resize_with(key.index() + 1, || None);
         }
         let mut _member = self.endpoint.join(Role::Guest);
-        _member.open(); // there is nobody to shake hands with
+        _member.open(); // there is no handshake
         self.tended[key.index()] =
             Some(Tended { key, actor, waker: None, touched: false, waits: false, owed: false, _member });
         self.live += 1;
@@ -187,7 +190,7 @@ where
         touch(tended, &mut self.touched, &mut self.owed);
         let mut session = PeerSession { peers: &mut self.engine.machine, key };
         if tended.actor.is_spent() {
-            tended.actor.begin_turn(); // the turn's own budget bounds what all of them do
+            tended.actor.begin_turn(); // the task's own budget covers all sessions
         }
         if let Some(reason) = tended.actor.handle_event(&mut session, now, event) {
             tended.actor.finish(&mut session, now, reason);
@@ -197,15 +200,15 @@ where
             *slot = None;
             self.live -= 1;
         } else if self.closing {
-            // It may have opened only now, after the others were told.
+            // The session may have opened only after the others saw the shutdown.
             tended.actor.obey(&mut session, now, Phase::ShuttingDown);
         }
     }
 
-    /// Does what handles asked for, and goes on with what had to wait.
+    /// Carries out the requests of handles, and continues what had to wait.
     fn take_posted(&mut self, now: Timestamp) {
         let mut keys = mem::take(&mut self.waiting);
-        // The first may take all the room there is; when there is some again, it is the last.
+        // The first may take all the room. Once there is room again, it goes last.
         if keys.first().is_some_and(|&first| self.engine.machine.is_writable(first)) {
             keys.rotate_left(1);
         }
@@ -247,12 +250,12 @@ where
     }
 }
 
-/// The session of a peer, if it has one still.
+/// The session `key`, if it still exists.
 fn tended<L, M: Messages>(all: &mut [Option<Tended<L, M>>], key: PeerKey) -> Option<&mut Tended<L, M>> {
     all.get_mut(key.index())?.as_mut().filter(|tended| tended.key == key)
 }
 
-/// Notes that a session was looked at in this turn, and that its listener is owed one.
+/// Marks a session as visited in this turn, with a turn owed to its listener.
 fn touch<L, M: Messages>(
     tended: &mut Tended<L, M>,
     touched: &mut Vec<PeerKey>,
@@ -312,20 +315,20 @@ where
     }
 
     fn holds_back(&self) -> bool {
-        true // what one peer is sent may hold back what another has sent
+        true // messages queued for one peer may hold back those from another
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize> {
         let sessions = &mut self.tended;
         let unsent = |(key, seq), failure| {
             if let Some(tended) = tended(sessions, key) {
-                tended.actor.tell_unsent(seq, failure);
+                tended.actor.report_unsent(seq, failure);
             }
         };
         self.engine.send(cx, now, unsent).then_some(0)
     }
 
-    /// Those of sessions that were looked at in this turn, woken, or due.
+    /// Calls the listeners of sessions that were visited in this turn, woken, or due.
     fn call_turns(&mut self, _cx: &mut Context<'_>, now: Timestamp) -> bool {
         let mut called = false;
         while self.turns > 0 {
@@ -463,7 +466,7 @@ struct PeerSession<'a, C, O> {
     key: PeerKey,
 }
 
-impl<C: Decoder + Encoder<O>, O> Commands<Items<C::Item, O>> for PeerSession<'_, C, O> {
+impl<C: Decoder + Encoder<O>, O> AnySession<Items<C::Item, O>> for PeerSession<'_, C, O> {
     #[inline]
     fn send(&mut self, item: O) -> Result<Accepted, SendError<O>> {
         self.peers.send(self.key, item)

@@ -1,4 +1,4 @@
-//! [`Members`]: the slots of an endpoint's tasks, and the order in which those came that are not open yet.
+//! [`Members`]: the slots of an endpoint's tasks, and the order of the sessions that are not open yet.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,18 +10,18 @@ use slab::Slab;
 
 use crate::drive::limits::{Counted, SessionInfo};
 
-/// What a task does for its endpoint.
+/// The role of a task in its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Brings sessions into being.
+    /// Creates sessions.
     Acceptor,
     /// Is a session.
     Session,
-    /// Is the one session that there will ever be.
+    /// Is the only session that the endpoint will ever have.
     Sole,
     /// Drives sessions that are not tasks themselves.
     Host,
-    /// Is a session that a host drives, and tells of.
+    /// Is a session that a host drives and reports.
     Guest,
 }
 
@@ -30,12 +30,12 @@ impl Role {
         matches!(self, Role::Session | Role::Sole | Role::Guest)
     }
 
-    /// Whether there will be no more sessions when it has left.
+    /// Whether no more sessions can come once the last task of this role has left.
     pub(super) fn is_source(self) -> bool {
         matches!(self, Role::Acceptor | Role::Sole | Role::Host)
     }
 
-    /// Whether it tells of sessions when it is asked.
+    /// Whether the task reports sessions when asked.
     pub(super) fn answers(self) -> bool {
         matches!(self, Role::Session | Role::Sole | Role::Host)
     }
@@ -43,27 +43,28 @@ impl Role {
 
 pub(super) struct Members {
     pub(super) slots: Slab<Slot>,
-    /// How many of them are sessions.
+    /// Number of sessions.
     pub(super) sessions: usize,
-    /// Those of them that are not open yet, and the keys of the oldest and the newest of these.
+    /// Number of sessions that are not open yet, and the keys of the oldest and the newest of them.
     pub(super) opening: usize,
     pub(super) oldest: usize,
     pub(super) newest: usize,
-    /// Sessions that have lost their place, and are about to leave.
+    /// Sessions that have lost their place and are about to leave.
     pub(super) displaced: usize,
-    /// While the endpoint shuts down: when the grace ends, and how many sessions ended only after that.
+    /// While the endpoint shuts down: the end of the grace, and the number of sessions that ended only
+    /// after it.
     pub(super) grace: Option<Grace>,
     pub(super) late: usize,
-    /// How many wait for what sessions say of themselves.
+    /// Calls of `list` in progress.
     pub(super) listing: usize,
-    /// Why there will be no more sessions, once that is so.
+    /// The reason why there can be no more sessions, once that is so.
     pub(super) end: Option<CloseReason>,
-    /// How many sessions each address has, where that is limited.
+    /// Sessions per address, if limited.
     pub(super) by_address: HashMap<IpAddr, u32>,
     pub(super) counted: Counted,
 }
 
-/// When the grace of a shutdown ends, and how to know the time.
+/// The end of a shutdown's grace, and its clock.
 pub(super) struct Grace {
     pub(super) ends: Instant,
     pub(super) now: fn() -> Instant,
@@ -74,23 +75,23 @@ pub(super) struct Slot {
     pub(super) waker: Option<Waker>,
     pub(super) role: Role,
     pub(super) place: Place,
-    /// What it says of itself, and in which round it was asked.
+    /// The round of the last question and the task's answer to it.
     pub(super) answer: (u32, Vec<SessionInfo>),
 }
 
-/// A session's place among those that are not open yet: a linked list through the slots, so that each may
-/// leave at any time at no cost.
+/// A session's place among those that are not open yet: a linked list through the slots, so that leaving
+/// costs the same at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It is open, or no session.
+    /// Open, or not a session.
     None,
-    /// The neighbours' keys, or [`NOBODY`].
+    /// The keys of the neighbours, or [`NOBODY`].
     Opening { older: usize, newer: usize },
-    /// A newer session has taken its place.
+    /// Displaced by a newer session.
     Displaced,
 }
 
-/// No slot has this key.
+/// The key of no slot.
 pub(super) const NOBODY: usize = usize::MAX;
 
 impl Default for Members {
@@ -113,7 +114,7 @@ impl Default for Members {
 }
 
 impl Members {
-    /// The session is the newest of those that are not open.
+    /// Adds the session as the newest of those that are not open.
     pub(super) fn begin_opening(&mut self, key: usize) {
         self.opening += 1;
         let older = std::mem::replace(&mut self.newest, key);
@@ -121,8 +122,8 @@ impl Members {
         self.link(older, key);
     }
 
-    /// The session is no longer one of those that are not open. Gives false if it was not, because it was
-    /// displaced.
+    /// Removes the session from those that are not open. Returns false if it was not among them, because it
+    /// was displaced.
     pub(super) fn end_opening(&mut self, key: usize) -> bool {
         let Place::Opening { older, newer } = self.slots[key].place else { return false };
         self.opening -= 1;
@@ -146,7 +147,7 @@ impl Members {
     }
 
     /// Displaces the oldest session that is not open; returns the waker of its task, if it has been polled.
-    /// If all are open, nothing happens.
+    /// Does nothing if all are open.
     pub(super) fn displace_oldest(&mut self) -> Option<Waker> {
         let key = Some(self.oldest).filter(|&oldest| oldest != NOBODY)?;
         self.end_opening(key);
@@ -166,12 +167,12 @@ impl Members {
         keys.iter().filter_map(|&key| self.slots.get(key)?.waker.clone()).collect()
     }
 
-    /// Adds the answers of the slots `keys`, unless one has yet to answer in this round or a later one.
-    /// Returns whether it did. A slot may be free by now, or belong to another task that came after the
+    /// Adds the answers of the slots `keys`, unless one has not answered in this round or a later one.
+    /// Returns whether it did. A slot may be free by now, or belong to another task that joined after the
     /// question.
     pub(super) fn add_answers(&self, keys: &[usize], round: u32, all: &mut Vec<SessionInfo>) -> bool {
         let slots = || keys.iter().filter_map(|&key| self.slots.get(key)).filter(|slot| slot.role.answers());
-        // Rounds wrap around, but there are never so many while a caller waits.
+        // Rounds wrap around, but never this far while a caller waits.
         if slots().any(|slot| slot.answer.0.wrapping_sub(round) >= u32::MAX / 8) {
             return false;
         }

@@ -10,23 +10,23 @@ use crate::drive::engine::Engine;
 use crate::runtime::io::Io;
 use crate::runtime::thread_memory;
 
-/// How many pieces one vectored write takes at the most.
+/// Maximum number of pieces in one vectored write.
 const PIECES: usize = 64;
 
-/// How many queued bytes are worth a write before the input is exhausted.
+/// Queued bytes that justify a write before the input is exhausted.
 pub(crate) const WRITE_AT: usize = 64 * 1024;
 
 /// A session and its stream.
 pub(crate) struct StreamEngine<I, P> {
     pub(crate) session: Session<P>,
     pub(crate) io: I,
-    /// Bytes were written that the stream may keep back.
+    /// The stream may hold back written bytes.
     unflushed: bool,
-    /// How the stream failed, if that was before it had taken everything.
+    /// The failure of the stream, if it failed before taking everything.
     unwritten: Option<IoFailure>,
 }
 
-/// The stream has failed; the session knows.
+/// The stream has failed, and the session knows.
 pub(crate) struct Failed;
 
 impl<I: Io, P: StreamProtocol> StreamEngine<I, P> {
@@ -34,12 +34,13 @@ impl<I: Io, P: StreamProtocol> StreamEngine<I, P> {
         StreamEngine { session, io, unflushed: false, unwritten: None }
     }
 
-    /// Whether a deadline of the session has come.
+    /// Whether a deadline of the session has passed.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         self.session.poll_timeout().is_some_and(|at| at <= now)
     }
 
-    /// Reads once; returns the number of bytes. After 0, the stream ended or failed, and the session knows.
+    /// Reads once; returns the number of bytes. 0 means that the stream ended or failed, and that the
+    /// session knows.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
         if let Err(error) = ready!(self.io.poll_readable(cx)) {
             return self.failed(cx, now, &error).map(|Failed| 0);
@@ -55,17 +56,17 @@ impl<I: Io, P: StreamProtocol> StreamEngine<I, P> {
         Poll::Ready(0)
     }
 
-    /// Whether there is something to write, or written bytes to hand on.
+    /// Whether there is something to write, or written bytes to flush.
     pub(crate) fn has_bytes_to_write(&self) -> bool {
         self.unflushed || self.session.wants_write()
     }
 
-    /// How the stream failed, if that was before it had taken everything that was accepted.
+    /// The failure of the stream, if it failed before taking everything accepted.
     pub(crate) fn unwritten(&self) -> Option<IoFailure> {
         self.unwritten
     }
 
-    /// Writes until nothing is left, or the stream is full.
+    /// Writes until the queue is empty or the stream is full.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<Result<(), Failed>> {
         loop {
             let mut outbound = self.session.outbound(now);
@@ -106,11 +107,11 @@ impl<I: Io, P: StreamProtocol> StreamEngine<I, P> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends our side of the stream. Ready when the session has been told.
+    /// Ends our side of the stream. Ready when the session knows.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
         match ready!(self.io.poll_shutdown(cx)) {
             Ok(()) => self.session.handle_shutdown(now),
-            // The peer has gone altogether: there is nothing left to end.
+            // The peer is gone altogether: there is nothing left to end.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 self.session.handle_shutdown(now);
                 self.session.handle_eof(now);
@@ -120,7 +121,7 @@ impl<I: Io, P: StreamProtocol> StreamEngine<I, P> {
         Poll::Ready(())
     }
 
-    /// The stream has failed, unless it only wants to be asked again.
+    /// Reports the failure of the stream, unless the error only asks for a retry.
     fn failed(&mut self, cx: &mut Context<'_>, now: Timestamp, error: &io::Error) -> Poll<Failed> {
         if error.kind() == io::ErrorKind::Interrupted {
             cx.waker().wake_by_ref();
@@ -195,7 +196,7 @@ impl<I: Io, P: StreamProtocol> Engine for StreamEngine<I, P> {
         self.session.is_writable()
     }
 
-    /// Also ends this side of the stream when that is due. A stream never refuses a message.
+    /// Also ends our side of the stream when that is due. A stream never refuses a message.
     fn write(
         &mut self,
         cx: &mut Context<'_>,

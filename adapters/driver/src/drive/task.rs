@@ -14,7 +14,7 @@ use crate::drive::members::{Member, Membership, Phase};
 use crate::drive::timing::Timing;
 use crate::drive::turn::{Flow, Turn, Turns};
 use crate::runtime::Runtime;
-use crate::session::context::Commands;
+use crate::session::context::AnySession;
 use crate::session::handle::Handle;
 use crate::session::listener::Listener;
 
@@ -44,12 +44,12 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
         &mut self.actor
     }
 
-    /// The session begins with a full queue of a receiver.
+    /// Pauses a session that begins with a receiver's queue already full.
     pub(crate) fn hold(&mut self) {
         self.actor.hold(self.engine.session());
     }
 
-    /// Whether the listener was told of the opening, and the session takes messages.
+    /// Whether `on_open` was called and the session takes messages.
     pub(crate) fn is_open(&mut self) -> bool {
         self.actor.is_opened() && self.engine.session().is_open()
     }
@@ -62,12 +62,12 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
         self.actor.set_on_panic(on_panic);
     }
 
-    /// The session is over: tells the listener, the handles and the endpoint.
+    /// Ends the session and reports it to the listener, the handles and the endpoint.
     pub(crate) fn finish(&mut self, now: Timestamp, reason: Box<CloseReason>) -> Box<CloseReason> {
         self.actor.finish(self.engine.session(), now, reason)
     }
 
-    /// Calls the listener for every event there is; the close reason when the session is over.
+    /// Calls the listener for every available event; returns the close reason when the session is over.
     fn deliver_events(&mut self, now: Timestamp) -> Flow {
         while self.engine.wants_poll() && self.actor.spend(self.engine.work().bytes) {
             let Some(event) = self.engine.poll_event() else { break };
@@ -78,7 +78,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
         ControlFlow::Continue(())
     }
 
-    /// Follows the endpoint that this session belongs to; says whether there was something to follow.
+    /// Follows the endpoint of this session; returns whether there was anything to follow.
     fn obey_endpoint(&mut self, now: Timestamp) -> bool {
         let phase = self.membership.look();
         if self.membership.is_displaced() && !self.engine.session().is_over() {
@@ -92,8 +92,8 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
         self.actor.obey(self.engine.session(), now, phase)
     }
 
-    /// Whether the session never opened, has said what it had to say, and waits for nothing but the peer's
-    /// end of the stream.
+    /// Whether the session never opened, has sent everything it had to send, and waits only for the peer to
+    /// end the stream.
     fn awaits_end_unopened(&self) -> bool {
         let engine = &self.engine;
         engine.is_closing() && !engine.wants_poll() && !engine.wants_write() && !self.actor.is_opened()
@@ -126,7 +126,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
             if self.actor.is_opened() != was_opened {
                 self.membership.open();
                 if self.actor.has_backlog() {
-                    continue; // what was posted meanwhile comes after what the listener sent when it opened
+                    continue; // posted items go after what the listener sent on opening
                 }
             }
             if !self.obey_endpoint(now) {
@@ -153,7 +153,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
             return None;
         }
         let actor = &self.actor;
-        self.engine.write(cx, now, |seq, failure| actor.tell_unsent(seq, failure))
+        self.engine.write(cx, now, |seq, failure| actor.report_unsent(seq, failure))
     }
 
     fn call_turns(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {

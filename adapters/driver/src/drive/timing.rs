@@ -11,24 +11,24 @@ use crate::runtime::alarm::Alarm;
 /// A turn that comes this long after a deadline is late.
 const LATE: Duration = Duration::from_millis(100);
 
-/// The timer of a task. If the task is late, it puts deadlines off by one turn: the machine slept, the process was stopped
-/// or the thread was busy.
+/// The timer of a task. If the task is late (the machine slept, the process was stopped or the thread was
+/// busy), it postpones deadlines by one turn.
 ///
-/// What the peer sent in time may then be waiting in the socket without the runtime knowing: it checks timers
-/// and sockets in turn, and remembers the last state of each socket. Once the task has yielded, the runtime
-/// has looked again.
+/// Input that the peer sent in time may then wait in the socket without the runtime knowing: the runtime
+/// checks timers and sockets in turn, and remembers the last state of each socket. Once the task has
+/// yielded, the runtime has looked again.
 pub(crate) struct Timing<R: Runtime> {
     alarm: Alarm<R>,
-    /// The deadlines of this turn were put off.
+    /// The deadlines of this turn were postponed.
     put_off: bool,
 }
 
-/// What to do about deadlines.
+/// Verdict on the next deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// None has passed.
+    /// It has not passed.
     NotYet,
-    /// Act on those that have passed.
+    /// It has passed: act now.
     Now,
     /// The task is late and has yielded: act in the next turn.
     PutOff,
@@ -39,8 +39,7 @@ impl<R: Runtime> Timing<R> {
         Timing { alarm: Alarm::new(), put_off: false }
     }
 
-    /// What to do about the next deadline, which is `next`. If it has passed and the turn is late, yields first,
-    /// once.
+    /// Judges the next deadline, `next`. If it has passed and the turn is late, yields first, once.
     pub(crate) fn look(&mut self, cx: &mut Context<'_>, next: Option<Timestamp>, now: Timestamp) -> Due {
         let Some(at) = next.filter(|&at| at <= now) else {
             self.end_wait();
@@ -54,15 +53,15 @@ impl<R: Runtime> Timing<R> {
         Due::Now
     }
 
-    /// The wait is over: the next deadline begins afresh.
+    /// Ends the wait: the next deadline starts afresh.
     pub(crate) fn end_wait(&mut self) {
         self.put_off = false;
     }
 
-    /// Arranges for the task to be woken at `next`. Ready if that has come.
+    /// Arranges for the task to be woken at `next`. Ready if that time has come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, next: Option<Timestamp>) -> Poll<()> {
         if self.put_off {
-            return Poll::Pending; // the deadline has passed: the task would wake itself at once
+            return Poll::Pending; // the deadline has passed: the timer would wake the task at once
         }
         self.alarm.poll(cx, next)
     }

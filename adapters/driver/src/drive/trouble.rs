@@ -1,25 +1,25 @@
-//! [`Trouble`]: errors of receiving that stay.
+//! [`Trouble`]: persistent receive errors.
 
 use std::time::Duration;
 
 use getty_core::{IoFailure, Timestamp};
 
-/// The first rest of receiving; each further one is twice as long.
+/// First rest from receiving; each further one is twice as long.
 const FIRST_REST: Duration = Duration::from_millis(10);
 
-/// Rests before the socket counts as dead, which is after 5.11 s: long enough for a lack of memory to pass,
-/// short enough that a server that no longer listens is noticed.
+/// Rests before the socket counts as dead: 5.11 s in total. Long enough for a memory shortage to pass,
+/// short enough to notice a server that no longer listens.
 const RESTS: u32 = 9;
 
-/// Errors, each different from the one before, that are taken for those of datagrams.
+/// Errors in a row, each different from the one before, that still count as errors of datagrams.
 const CHANGES: u32 = 256;
 
-/// Errors that receiving gives one after the other.
+/// A series of receive errors.
 ///
-/// An error about a datagram comes once: the next try receives something, or finds nothing to receive. If the
-/// same error comes again instead, it is not about a datagram. Receiving then rests, so as not to be a busy
+/// An error about a datagram occurs once: the next attempt receives something, or finds nothing to receive.
+/// If the same error recurs instead, it is not about a datagram. Receiving then rests, to avoid a busy
 /// loop, and tries again; twice after each rest, since the network may have reported a datagram meanwhile.
-/// When all rests are used up, the error is the socket's.
+/// After the last rest, the error is the socket's.
 #[derive(Debug, Default)]
 pub(crate) struct Trouble(Option<Streak>);
 
@@ -28,27 +28,27 @@ struct Streak {
     failure: IoFailure,
     changes: u32,
     rests: u32,
-    /// The last rest is, or was, until then.
+    /// End of the last rest, past or future.
     until: Option<Timestamp>,
     /// Receiving has been tried since the last rest.
     tried: bool,
 }
 
-/// The meaning of an error.
+/// Meaning of a receive error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// It is about a datagram.
     New,
-    /// It is to be seen whether it stays.
+    /// Not decided yet: another attempt shows whether it persists.
     TryAgain,
     /// Receiving rests.
     Rest,
-    /// The socket is dead.
+    /// The error persists: the socket is dead.
     Stays,
 }
 
 impl Trouble {
-    /// Receiving gave an error.
+    /// Classifies an error of receiving.
     #[cold]
     pub(crate) fn find(&mut self, failure: IoFailure, now: Timestamp) -> Finding {
         let Some(streak) = &mut self.0 else {
@@ -73,7 +73,7 @@ impl Trouble {
         Finding::Rest
     }
 
-    /// Something was received, or there is nothing to receive and no error either.
+    /// Ends the series: something was received, or there is neither input nor an error.
     #[inline]
     pub(crate) fn end(&mut self) {
         self.0 = None;
@@ -84,7 +84,7 @@ impl Trouble {
         self.rests_until().is_some_and(|until| until > now)
     }
 
-    /// When to try again, if that was not done yet.
+    /// The time of the next attempt, if it has not been made yet.
     #[inline]
     pub(crate) fn rests_until(&self) -> Option<Timestamp> {
         self.0.as_ref().filter(|streak| !streak.tried).and_then(|streak| streak.until)

@@ -1,4 +1,4 @@
-//! [`Turns`]: the order of a turn, which is the same for every task.
+//! [`Turns`]: the order of a turn, the same for every task.
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -11,45 +11,44 @@ use crate::drive::members::Membership;
 use crate::drive::timing::{Due, Timing};
 use crate::runtime::{Runtime, clock};
 
-/// How many bytes are read, and how many are written, in one turn; what is decompressed and compressed counts
-/// with what is read. Going on with one session while its data is in the caches is what makes large messages
-/// cheap: with 256 KiB, echoing 16 KiB messages took a fifth more CPU. One MiB takes well under a
-/// millisecond.
+/// Bytes read, and bytes written, in one turn; decompressed and compressed bytes count with those read.
+/// Staying with one session while its data is in the caches makes large messages cheap: with 256 KiB,
+/// echoing 16 KiB messages took a fifth more CPU. One MiB takes well under a millisecond.
 pub(crate) const TURN_BYTES: usize = 1024 * 1024;
 
-/// How many frames are decoded in one turn, those included that are not for the listener. Checked between
-/// reads: one read of 128 KiB may bring 21 000 empty pings, which take a millisecond.
+/// Frames decoded in one turn, including those that are not for the listener. Checked between reads: one
+/// read of 128 KiB may bring 21 000 empty pings, which take a millisecond.
 pub(crate) const TURN_FRAMES: u64 = 4096;
 
-/// What a turn has done, and what it may still do.
+/// Progress and remaining budget of a turn.
 pub(crate) struct Turn {
-    /// How many more reads there may be.
+    /// Reads left.
     reads: u32,
-    /// Bytes that were read, and written.
+    /// Bytes read and written.
     read: usize,
     written: usize,
-    /// The session's work when the turn began.
+    /// The session's work at the start of the turn.
     work: Work,
-    /// There is no more input for now; the task is woken when some comes.
+    /// There is no more input for now; new input wakes the task.
     exhausted: bool,
-    /// The turn has used up its budget.
+    /// The budget is used up.
     spent: bool,
 }
 
 impl Turn {
-    /// A turn of at most `reads` reads, with the session's work at `work`.
+    /// Starts a turn of at most `reads` reads, with the session's work at `work`.
     pub(crate) fn new(reads: u32, work: Work) -> Self {
         Turn { reads, read: 0, written: 0, work, exhausted: false, spent: false }
     }
 
-    /// The most that [`Work::bytes`] may come to in this turn. What was read is always delivered if that adds
+    /// Upper bound of [`Work::bytes`] in this turn. Bytes that were read are always delivered if that adds
     /// nothing to it.
     pub(crate) fn work_limit(&self) -> u64 {
         self.work.bytes + TURN_BYTES.saturating_sub(self.read).max(1) as u64
     }
 
-    /// Notes whether the budget is used up, with the session's work at `work`. `spent` says whether a budget is that the
-    /// turn does not know.
+    /// Records whether the budget is used up, with the session's work at `work`. `spent` reports a budget
+    /// that the turn does not know.
     pub(crate) fn check(&mut self, work: Work, spent: bool) {
         self.spent = spent
             || self.reads == 0
@@ -59,13 +58,13 @@ impl Turn {
     }
 }
 
-/// What comes of a part of a turn: the close reason if the task is done.
+/// Result of a part of a turn: breaks with the close reason when the task is done.
 pub(crate) type Flow = ControlFlow<Box<CloseReason>>;
 
-/// A task that takes turns: what handles posted, then everything that can be read, with the listener called for it, then
-/// deadlines, [`Listener::on_turn`](crate::Listener::on_turn), and at last a write. One poll is one turn. Where the write
-/// brings more to deliver, that, another `on_turn` and another write are a turn in the same poll, without reads, as far as
-/// the budget goes.
+/// A task that takes turns. A turn takes what handles posted; reads everything available and calls the
+/// listener for it; then come deadlines, [`Listener::on_turn`](crate::Listener::on_turn), and one write.
+/// One poll is one turn. If the write makes more deliverable, then that, another `on_turn` and another
+/// write form a turn in the same poll, without reads, as far as the budget allows.
 pub(crate) trait Turns {
     type Runtime: Runtime;
 
@@ -73,26 +72,27 @@ pub(crate) trait Turns {
 
     fn membership(&mut self) -> &mut Membership;
 
-    /// A turn begins.
+    /// Begins a turn.
     fn begin_turn(&mut self, now: Timestamp) -> Turn;
 
-    /// Calls listeners for every event there is, as far as the turn's budget goes, and follows handles and the endpoint.
+    /// Calls listeners for every available event, as far as the turn's budget allows, and follows handles
+    /// and the endpoint.
     fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow;
 
-    /// Whether there may be something to deliver, now that something was written or a listener had its turn. `false` is
-    /// certain.
+    /// Whether there may be something to deliver after a write or a listener's turn. `false` is certain.
     fn has_more(&self) -> bool;
 
-    /// Whether enough is queued to be worth a write although there may be more to read.
+    /// Whether enough is queued to justify a write although there may be more to read.
     fn has_much_to_write(&self) -> bool;
 
-    /// Whether messages may be held back until what is queued was written.
+    /// Whether messages may be held back until the queue has been written.
     fn holds_back(&self) -> bool;
 
-    /// Writes what is queued; returns the number of bytes, where they count, if anything changed.
+    /// Writes what is queued. If anything changed, returns the number of bytes, where they count.
     fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize>;
 
-    /// Calls [`Listener::on_turn`](crate::Listener::on_turn) for each session that it is owed; returns whether there was one.
+    /// Calls [`Listener::on_turn`](crate::Listener::on_turn) for each session that is owed a call; returns
+    /// whether there was one.
     fn call_turns(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool;
 
     fn wants_read(&self) -> bool;
@@ -104,10 +104,10 @@ pub(crate) trait Turns {
 
     fn handle_timeout(&mut self, now: Timestamp);
 
-    /// Something other than a callback panicked, a codec as a rule: ends what the task drives.
+    /// Ends what the task drives after a panic outside the callbacks, typically in a codec.
     fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Box<CloseReason>;
 
-    /// The turn is over: what the thread has lent goes back to it.
+    /// Ends the turn and returns borrowed memory to the thread.
     fn give_back(&mut self);
 
     /// Arranges for the task to be woken by handles and the endpoint.
@@ -135,12 +135,13 @@ pub(crate) trait Turns {
         }
     }
 
-    /// Everything that can be done now.
+    /// Does everything that can be done now.
     fn turn(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Flow {
         let mut turn = self.begin_turn(now);
         self.receive(cx, now, &mut turn)?;
-        // Deadlines come last: a task that had no turn for long, since the machine slept or was busy, must not take its own
-        // lateness for the peer's. What that did in time was waiting in the transport.
+        // Deadlines come last: a task that had no turn for long, because the machine slept or was busy,
+        // must not mistake its own lateness for the peer's. Input that the peer sent in time was waiting in
+        // the transport.
         let next = self.next_deadline();
         let due = self.timing().look(cx, next, now);
         if due == Due::Now {
@@ -149,9 +150,9 @@ pub(crate) trait Turns {
             self.deliver(now, &mut turn)?;
         }
         loop {
-            // Listeners judge their deadlines in their turns: these are put off with the deadlines.
+            // Listeners judge their own deadlines in `on_turn`: those are postponed with the session's.
             let has_called = due != Due::PutOff && self.call_turns(cx, now);
-            // A write may make room for messages that were held back, or be the end.
+            // A write may make room for messages held back, or end the session.
             let has_written = self.count_write(cx, now, &mut turn);
             if turn.spent || !(has_called || has_written) || !self.has_more() {
                 break;
@@ -164,7 +165,7 @@ pub(crate) trait Turns {
         ControlFlow::Continue(())
     }
 
-    /// Reads and delivers until there is no more input, or the budget is used up.
+    /// Reads and delivers until the input is exhausted or the budget is used up.
     fn receive(&mut self, cx: &mut Context<'_>, now: Timestamp, turn: &mut Turn) -> Flow {
         loop {
             self.deliver(now, turn)?;

@@ -1,4 +1,4 @@
-//! [`Context`]: what a callback can do with its session.
+//! [`Context`]: the session as its listener's callbacks see it.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -18,39 +18,39 @@ use crate::session::handle::Handle;
 use crate::session::id::SessionId;
 use crate::session::shared::Shared;
 
-/// How many messages and other events are delivered in one turn.
+/// Messages and other events delivered in one turn.
 pub(crate) const TURN_MESSAGES: u32 = 128;
 
-/// The session of a callback: commands and facts. The same type over every transport.
+/// The session in a callback: commands and facts. One type for every transport.
 pub struct Context<'a, M: Messages> {
-    session: &'a mut dyn Commands<M>,
-    side: &'a mut Side<M::Out>,
+    session: &'a mut dyn AnySession<M>,
+    side: &'a mut SessionData<M::Out>,
     first: &'a mut Option<M::In>,
     now: Timestamp,
 }
 
-/// What a driver knows of its session besides the session.
-pub(crate) struct Side<T> {
+/// The driver's own data about a session.
+pub(crate) struct SessionData<T> {
     pub(crate) id: SessionId,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) peer: Option<SocketAddr>,
-    /// What handles and the driver share. Made on first use.
+    /// State shared by handles and the driver. Created on first use.
     pub(crate) shared: Option<Arc<Shared<T>>>,
-    /// How many messages may still be delivered in this turn.
+    /// Messages that may still be delivered in this turn.
     pub(crate) budget: u32,
-    /// The most that the session's work may come to in this turn.
+    /// Upper bound of the session's work in this turn.
     pub(crate) work_limit: u64,
     pub(crate) handle_queue: usize,
     pub(crate) holds: Holds,
-    /// `on_open` was called.
+    /// `on_open` has been called.
     pub(crate) opened: bool,
 }
 
-/// Who wants the session to be paused. It is resumed when neither does.
+/// Reasons to pause the session. It resumes when none is left.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Holds {
     pub(crate) user: bool,
-    /// The queue of a receiver is full.
+    /// A receiver's queue is full.
     pub(crate) queue: bool,
 }
 
@@ -60,64 +60,67 @@ impl Holds {
     }
 }
 
-impl<T> Side<T> {
+impl<T> SessionData<T> {
     pub(crate) fn shared(&mut self) -> &Arc<Shared<T>> {
-        let Side { id, local, peer, handle_queue, .. } = *self;
+        let SessionData { id, local, peer, handle_queue, .. } = *self;
         self.shared.get_or_insert_with(|| Arc::new(Shared::new(id, local, peer, handle_queue)))
     }
 }
 
 impl<'a, M: Messages> Context<'a, M> {
     pub(crate) fn new(
-        session: &'a mut dyn Commands<M>,
-        side: &'a mut Side<M::Out>,
+        session: &'a mut dyn AnySession<M>,
+        side: &'a mut SessionData<M::Out>,
         first: &'a mut Option<M::In>,
         now: Timestamp,
     ) -> Self {
         Context { session, side, first, now }
     }
 
-    /// Sends a message. It is written with others when all input of this turn has been handled.
+    /// Sends a message. It is written together with others once all input of this turn has been handled.
     ///
     /// # Errors
-    /// [`SendError`] says why not. A listener that answers each message with one of like size is never
-    /// [`Blocked`](SendError::Blocked); after that error, `on_writable` tells when there is room.
+    /// [`SendError`] gives the reason. A listener that replies to each message with one of similar size
+    /// never gets [`Blocked`](SendError::Blocked). After that error, `on_writable` reports when there is
+    /// room.
     #[inline]
     pub fn send(&mut self, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
         self.session.send(item)
     }
 
-    /// Sends a message to any peer, over a datagram socket that is not connected. There,
-    /// [`send`](Self::send) answers the peer of the message that is being handled.
+    /// Sends a message to any peer over an unconnected datagram socket. There, [`send`](Self::send) replies
+    /// to the peer of the message being handled.
     ///
     /// # Errors
-    /// As for [`send`](Self::send); [`SendError::Connected`] if the session has one peer only, as all streams do.
+    /// As for [`send`](Self::send); [`SendError::Connected`] if the session has a single peer, as all
+    /// streams do.
     pub fn send_to(&mut self, peer: SocketAddr, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
         self.session.send_to(peer.into(), item)
     }
 
-    /// The peer has shown that it is where it says, by sending back something that only it can know, for example: from here
-    /// on any amount may be sent to it. For sessions of a datagram socket's peers; elsewhere it does nothing. See
+    /// Confirms that the peer owns its address, for example because it sent back something that only it can
+    /// know. From here on, any amount may be sent to it. Applies to the sessions of a datagram socket's
+    /// peers; elsewhere it has no effect. See
     /// [`PeerLimits::amplification`](getty_core::datagram::PeerLimits::amplification).
     pub fn validate_peer(&mut self) {
         self.session.validate();
     }
 
-    /// Takes the next message that is here, in a batch of messages. See
+    /// Takes the next available message of a batch. See
     /// [`Listener::on_messages`](crate::Listener::on_messages).
     ///
-    /// `None` means that this turn of the session has no more, not that no more will come.
+    /// `None` means that this turn has no more messages; later turns may.
     #[inline]
     pub fn next_message(&mut self) -> Option<M::In> {
         if self.first.is_some() {
             return self.first.take();
         }
-        // What is found is not looked at here: passing it on as it is saves a copy per message.
+        // The message is passed on without inspecting it, which saves a copy.
         self.side.budget = self.side.budget.checked_sub(1)?;
         self.session.next_message(self.side.work_limit)
     }
 
-    /// Ends the session. `on_close` comes when it is done.
+    /// Ends the session. `on_close` is called when it is done.
     pub fn close(&mut self, how: Close) {
         self.session.close(self.now, how);
     }
@@ -137,18 +140,18 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.pause();
     }
 
-    /// The weight of the message that is being handled, in bytes.
+    /// Weight of the message being handled, in bytes.
     pub(crate) fn last_weight(&self) -> usize {
         self.session.last_weight()
     }
 
-    /// The same for the queue of a receiver, which is another matter than what the user wants.
+    /// Pauses because a receiver's queue is full. Independent of the user's own pause.
     pub(crate) fn hold(&mut self) {
         self.side.holds.queue = true;
         self.session.pause();
     }
 
-    /// Goes on delivering messages.
+    /// Resumes delivering messages.
     pub fn resume(&mut self) {
         self.side.holds.user = false;
         if !self.side.holds.any() {
@@ -161,29 +164,29 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.is_writable()
     }
 
-    /// Asks for `on_flushed` once the transport has every message sent so far; gives the last of them.
+    /// Requests `on_flushed` once the transport has every message sent so far; returns the last of them.
     pub fn notify_flushed(&mut self) -> Option<Seq> {
         self.session.notify_flushed()
     }
 
-    /// Notes a sign of life of the peer, such as the application's own heartbeat (Go getty's
+    /// Records a sign of life from the peer, such as the application's own heartbeat (Go getty's
     /// `UpdateActive`).
     pub fn update_active(&mut self) {
         self.session.update_active(self.now);
     }
 
-    /// The time of this turn, by the runtime's clock. Costs no reading of it.
+    /// The time of this turn, by the runtime's clock. Does not read the clock.
     pub fn now(&self) -> Instant {
         clock::instant(self.now)
     }
 
-    /// When the peer last gave a sign of life: the opening, the last received bytes, or the last
+    /// The time of the peer's last sign of life: the opening, the last received bytes, or the last
     /// [`update_active`](Self::update_active).
     pub fn last_active(&self) -> Instant {
         clock::instant(self.session.last_active())
     }
 
-    /// What the session has done so far.
+    /// Statistics of the session so far.
     pub fn stats(&self) -> Stats {
         self.session.stats()
     }
@@ -193,24 +196,24 @@ impl<'a, M: Messages> Context<'a, M> {
         self.side.id
     }
 
-    /// This end's address, where the transport has one.
+    /// The local address, if the transport has one.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.side.local
     }
 
-    /// The peer's address, where the transport has one. Over a datagram socket that is not connected, whose message is
-    /// being handled.
+    /// The peer's address, if the transport has one. Over an unconnected datagram socket, the sender of the
+    /// message being handled.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.path().map(|path| path.peer).or(self.side.peer)
     }
 
-    /// Over a datagram socket, the way that the message took which is being handled.
+    /// Over a datagram socket, the path of the message being handled.
     pub fn path(&self) -> Option<Path> {
         self.session.path()
     }
 
-    /// Whether [`on_open`](crate::Listener::on_open) was called: not in
-    /// [`on_close`](crate::Listener::on_close) of a session whose handshake failed, for one.
+    /// Whether [`on_open`](crate::Listener::on_open) was called. It was not if, for example,
+    /// [`on_close`](crate::Listener::on_close) follows a failed handshake.
     pub fn was_opened(&self) -> bool {
         self.side.opened
     }
@@ -220,7 +223,7 @@ impl<'a, M: Messages> Context<'a, M> {
         self.side.shared.as_ref()?.name()
     }
 
-    /// Names the session, for logs and for whoever holds a handle.
+    /// Names the session, for logs and for holders of a handle.
     pub fn set_name(&mut self, name: impl Into<Arc<str>>) {
         self.side.shared().set_name(name.into());
     }
@@ -230,17 +233,17 @@ impl<'a, M: Messages> Context<'a, M> {
         self.side.shared.as_ref()?.attribute()
     }
 
-    /// Keeps `value` with the session, under its type; gives what was there before.
+    /// Stores `value` with the session under its type; returns the previous value.
     pub fn set_attribute<T: Any + Send + Sync>(&mut self, value: T) -> Option<Arc<T>> {
         self.side.shared().set_attribute(value)
     }
 
-    /// Takes the attribute of type `T` away.
+    /// Removes and returns the attribute of type `T`.
     pub fn remove_attribute<T: Any + Send + Sync>(&mut self) -> Option<Arc<T>> {
         self.side.shared.as_ref()?.remove_attribute()
     }
 
-    /// A handle, to send and to close from anywhere.
+    /// A handle for sending and closing from anywhere.
     pub fn handle(&mut self) -> Handle<M::Out> {
         let last_active = self.session.last_active();
         let stats = self.session.stats();
@@ -259,19 +262,19 @@ impl<M: Messages> std::fmt::Debug for Context<'_, M> {
     }
 }
 
-/// What a callback or a handle may ask of a session, whatever the session speaks.
-pub(crate) trait Commands<M: Messages> {
+/// A session of any protocol, as callbacks and handles use it: commands and facts.
+pub(crate) trait AnySession<M: Messages> {
     fn send(&mut self, item: M::Out) -> Result<Accepted, SendError<M::Out>>;
     fn send_to(&mut self, _path: Path, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
         Err(SendError::Connected(item))
     }
-    /// What [`Work::bytes`](getty_core::Work::bytes) has come to; 0 where there is no such work.
+    /// [`Work::bytes`](getty_core::Work::bytes) so far; 0 for sessions that do not count it.
     fn worked(&self) -> u64 {
         0
     }
-    /// The next message, unless the session's work has come to `work_limit`.
+    /// The next message, unless the session's work has reached `work_limit`.
     fn next_message(&mut self, work_limit: u64) -> Option<M::In>;
-    /// The weight of the message that was taken last; 0 where it is not needed.
+    /// Weight of the last message taken; 0 where it is not needed.
     fn last_weight(&self) -> usize {
         0
     }
@@ -294,7 +297,7 @@ pub(crate) trait Commands<M: Messages> {
         false
     }
     fn is_open(&self) -> bool;
-    /// Whether it is open, or only its sending side has ended.
+    /// Whether it is open, or has ended only its sending side.
     fn is_live(&self) -> bool {
         self.is_open()
     }
@@ -306,7 +309,7 @@ pub(crate) trait Commands<M: Messages> {
     fn stats(&self) -> Stats;
 }
 
-impl<P: StreamProtocol> Commands<<P as Protocol>::Messages> for Session<P> {
+impl<P: StreamProtocol> AnySession<<P as Protocol>::Messages> for Session<P> {
     #[inline]
     fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         Session::send(self, item)

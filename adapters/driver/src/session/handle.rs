@@ -1,4 +1,4 @@
-//! [`Handle`]: a session, from anywhere.
+//! [`Handle`]: access to a session from anywhere.
 
 use std::any::Any;
 use std::fmt;
@@ -15,19 +15,20 @@ use getty_core::websocket::Verdict;
 use getty_core::{Close, CloseReason, HalfCloseError, IoFailure, SendError, Seq, Stats};
 
 use crate::session::id::SessionId;
-use crate::session::outcome::{Fate, fate};
+use crate::session::outcome::{Outcome, outcome};
 use crate::session::shared::{Entry, NotPosted, Shared};
 
-/// A session, from anywhere: sends and closes without owning it. Cheap to clone; one type for every transport.
+/// Sends to a session and closes it from anywhere, without owning it. Cheap to clone; one type for every
+/// transport.
 ///
-/// What is posted goes through a queue of [`Config::handle_queue`](getty_core::Config::handle_queue) items
-/// to the task that owns the session. A handle does not keep the session alive.
+/// Posted items go through a queue of [`Config::handle_queue`](getty_core::Config::handle_queue) items to
+/// the task that owns the session. A handle does not keep the session alive.
 ///
-/// That queue counts items, not bytes: the size of an item is not known before the session encodes it.
-/// Nothing is posted while more than the high [watermark](getty_core::ConfigBuilder::watermarks) waits to be
-/// written, but until the session has its next turn the queue may fill with items of any size: 256 of 1 MiB
-/// are 256 MiB. Where items are large, lower `handle_queue`, or wait for [`send_flushed`](Self::send_flushed)
-/// before the next one is made.
+/// The queue counts items, not bytes: the size of an item is unknown until the session encodes it. Nothing
+/// can be posted while more than the high [watermark](getty_core::ConfigBuilder::watermarks) waits to be
+/// written, but until the session's next turn the queue may fill with items of any size: 256 of 1 MiB are
+/// 256 MiB. For large items, lower `handle_queue`, or await [`send_flushed`](Self::send_flushed) before
+/// making the next one.
 pub struct Handle<T> {
     shared: Arc<Shared<T>>,
 }
@@ -37,42 +38,43 @@ impl<T> Handle<T> {
         Handle { shared }
     }
 
-    /// Posts an item, if there is room for it now.
+    /// Posts an item if there is room for it now.
     ///
-    /// `Ok` means posted. If it then turns out too large or not encodable,
-    /// [`Listener::on_send_error`](crate::Listener::on_send_error) is told.
+    /// `Ok` means posted. If the item later proves too large or cannot be encoded,
+    /// [`Listener::on_send_error`](crate::Listener::on_send_error) receives the error.
     ///
     /// # Errors
     /// [`SendError::Blocked`] if the queue is full or the session is above its high watermark,
-    /// [`SendError::Closed`] if the session is over, or a handle has asked to close it. Both give the item back.
+    /// [`SendError::Closed`] if the session is over or a handle has requested its close. Both return the
+    /// item.
     pub fn try_send(&self, item: T) -> Result<(), SendError<T>> {
         self.shared.try_post(Entry::new(item))
     }
 
-    /// The same for a session of a datagram socket that is not connected: the item is for `peer`.
+    /// Posts an item for `peer`, over an unconnected datagram socket, if there is room for it now.
     ///
     /// # Errors
-    /// As for [`try_send`](Self::try_send). That the session has one peer only is told to
-    /// [`Listener::on_send_error`](crate::Listener::on_send_error).
+    /// As for [`try_send`](Self::try_send). If the session has a single peer,
+    /// [`Listener::on_send_error`](crate::Listener::on_send_error) receives the error.
     pub fn try_send_to(&self, peer: SocketAddr, item: T) -> Result<(), SendError<T>> {
         self.shared.try_post(Entry { to: Some(peer), ..Entry::new(item) })
     }
 
-    /// Posts an item, and waits for room if there is none.
+    /// Posts an item; waits for room if there is none.
     ///
     /// # Errors
-    /// [`SendError::Closed`] if the session is over, with the item.
+    /// [`SendError::Closed`] with the item, if the session is over.
     ///
     /// # Cancel safety
-    /// An item whose future is dropped before it is ready was not posted, and is dropped with it.
+    /// If the future is dropped before it is ready, the item was not posted and is dropped with it.
     pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
         self.post_when_there_is_room(Entry::new(item), pin!(pending::<()>())).await
     }
 
-    /// The same for a session of a datagram socket that is not connected: the item is for `peer`.
+    /// Posts an item for `peer`, over an unconnected datagram socket; waits for room if there is none.
     ///
     /// # Errors
-    /// [`SendError::Closed`] if the session is over, with the item.
+    /// [`SendError::Closed`] with the item, if the session is over.
     ///
     /// # Cancel safety
     /// As for [`send`](Self::send).
@@ -81,21 +83,21 @@ impl<T> Handle<T> {
         self.post_when_there_is_room(entry, pin!(pending::<()>())).await
     }
 
-    /// Posts an item and waits until the transport has all of it, or until it is known that it will not.
+    /// Posts an item and waits until the transport has all of it, or until it is certain that it will not.
     ///
     /// # Errors
-    /// [`NotFlushed`] tells what is known of the item.
+    /// [`NotFlushed`] says what is known of the item.
     ///
     /// # Cancel safety
-    /// Once the item is posted, dropping the future does not take it back. To stop waiting, and to know where the item
-    /// is then, use [`send_flushed_until`](Self::send_flushed_until).
+    /// Once the item is posted, dropping the future does not take it back. To stop waiting and learn where
+    /// the item is, use [`send_flushed_until`](Self::send_flushed_until).
     pub async fn send_flushed(&self, item: T) -> Result<Seq, NotFlushed<T>> {
         self.send_flushed_until(item, pending::<()>()).await
     }
 
-    /// The same, but waits no longer than `until` does: a timer of the runtime as a rule. It limits this send and nothing
-    /// else: the session goes on, with its own [write stall limit](getty_core::ConfigBuilder::write_stall_timeout).
-    ///
+    /// As [`send_flushed`](Self::send_flushed), but waits only until `until` is ready: typically a timer of
+    /// the runtime. It limits this send alone: the session goes on, with its own [write stall
+    /// limit](getty_core::ConfigBuilder::write_stall_timeout).
     /// ```
     /// # use std::time::Duration;
     /// # use getty_driver::{Handle, NotFlushed};
@@ -103,54 +105,55 @@ impl<T> Handle<T> {
     /// # async fn example(handle: Handle<String>, item: String) {
     /// match handle.send_flushed_until(item, sleep(Duration::from_secs(1))).await {
     ///     Ok(seq) => println!("the transport has {seq} and all before it"),
-    ///     Err(NotFlushed::TakenBack(item)) => println!("{item} was surely not sent: it may go another way"),
-    ///     Err(NotFlushed::Pending(seq)) => println!("{seq} is under way, and can't be called back"),
+    ///     Err(NotFlushed::TakenBack(item)) => println!("{item} was not sent: it may go another way"),
+    ///     Err(NotFlushed::Pending(seq)) => println!("{seq} is in progress and cannot be taken back"),
     ///     Err(error) => println!("{error}"),
     /// }
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`NotFlushed`] tells what is known of the item. If `until` was first, that is [`NotFlushed::TakenBack`] as long as the
-    /// session had not taken it, and [`NotFlushed::Pending`] after that.
+    /// [`NotFlushed`] says what is known of the item. If `until` is ready first, that is
+    /// [`NotFlushed::TakenBack`] while the session has not taken the item, and [`NotFlushed::Pending`]
+    /// afterwards.
     ///
     /// # Cancel safety
     /// As for [`send_flushed`](Self::send_flushed).
     pub async fn send_flushed_until(&self, item: T, until: impl Future) -> Result<Seq, NotFlushed<T>> {
         let mut until = pin!(until);
-        let (teller, ticket) = fate();
-        let entry = Entry { teller: Some(teller), ..Entry::new(item) };
+        let (reporter, waiter) = outcome();
+        let entry = Entry { reporter: Some(reporter), ..Entry::new(item) };
         self.post_when_there_is_room(entry, until.as_mut()).await.map_err(|error| match error {
             SendError::Blocked(item) => NotFlushed::TakenBack(item),
             error => NotFlushed::NotSent(error),
         })?;
         let mut is_over = false;
         poll_fn(|cx| {
-            if let Poll::Ready(fate) = ticket.poll(cx) {
-                return Poll::Ready(match fate {
-                    Fate::Flushed(seq) => Ok(seq),
-                    Fate::Partly(seq) => Err(NotFlushed::Partly(seq)),
-                    Fate::Unknown(seq) => Err(NotFlushed::Unknown(seq)),
-                    Fate::Unwritten(seq) => Err(NotFlushed::Unwritten(seq)),
-                    Fate::NotTaken => Err(NotFlushed::Dropped),
-                    Fate::Unsent(seq, failure) => Err(NotFlushed::Unsent(seq, failure)),
+            if let Poll::Ready(outcome) = waiter.poll(cx) {
+                return Poll::Ready(match outcome {
+                    Outcome::Flushed(seq) => Ok(seq),
+                    Outcome::Partly(seq) => Err(NotFlushed::Partly(seq)),
+                    Outcome::Unknown(seq) => Err(NotFlushed::Unknown(seq)),
+                    Outcome::Unwritten(seq) => Err(NotFlushed::Unwritten(seq)),
+                    Outcome::NotTaken => Err(NotFlushed::Dropped),
+                    Outcome::Unsent(seq, failure) => Err(NotFlushed::Unsent(seq, failure)),
                 });
             }
             is_over = is_over || until.as_mut().poll(cx).is_ready();
             if !is_over {
                 return Poll::Pending;
             }
-            match (ticket.hurry(), self.shared.take_back(&ticket)) {
+            match (waiter.hurry(), self.shared.take_back(&waiter)) {
                 (Some(seq), _) => Poll::Ready(Err(NotFlushed::Pending(seq))),
                 (None, Some(item)) => Poll::Ready(Err(NotFlushed::TakenBack(item))),
-                // The session looks at it right now, and tells when it is done.
+                // The session is processing the item right now and reports when it is done.
                 (None, None) => Poll::Pending,
             }
         })
         .await
     }
 
-    /// Gives the item back as blocked if `until` is first.
+    /// Returns the item as blocked if `until` is ready first.
     async fn post_when_there_is_room(
         &self,
         mut entry: Entry<T>,
@@ -164,7 +167,7 @@ impl<T> Handle<T> {
                 Err((entry, NotPosted::Blocked)) => entry,
             };
             let Some(mut heard) = listener.take() else {
-                // There may have been room before this one listened: once more.
+                // Room may have appeared before this listener was registered: try once more.
                 listener = Some(self.shared.listen_for_room());
                 continue;
             };
@@ -178,9 +181,9 @@ impl<T> Handle<T> {
         }
     }
 
-    /// Ends the session. A graceful close comes after what was posted before it; nothing can be posted after. While a
-    /// handshake is under way (TLS, WebSocket) nothing can be sent: what was posted is then given back by
-    /// [`take_unsent`](Self::take_unsent).
+    /// Ends the session. A graceful close comes after everything posted before it; nothing can be posted
+    /// after it. While a handshake is in progress (TLS, WebSocket) nothing can be sent:
+    /// [`take_unsent`](Self::take_unsent) then returns what was posted.
     pub fn close(&self, how: Close) {
         self.shared.close(how);
     }
@@ -198,8 +201,8 @@ impl<T> Handle<T> {
         self.shared.half_close().await
     }
 
-    /// Answers a WebSocket client that asked to be let in, after the listener said [`Verdict::Later`]. The first answer
-    /// counts; when nothing waits for one any more, nothing happens.
+    /// Responds to a WebSocket client's request after the listener returned [`Verdict::Later`]. The first
+    /// response counts. Has no effect when no request is waiting.
     #[cfg(feature = "websocket")]
     pub fn answer(&self, verdict: Verdict) {
         self.shared.ask(|asked| {
@@ -212,20 +215,20 @@ impl<T> Handle<T> {
         self.shared.ask(|asked| asked.pause = Some(true));
     }
 
-    /// Goes on delivering messages.
+    /// Resumes delivering messages.
     pub fn resume(&self) {
         self.shared.ask(|asked| asked.pause = Some(false));
     }
 
-    /// Ends what the queue of a receiver holds up.
+    /// Ends the pause caused by a receiver's full queue.
     pub(crate) fn release(&self) {
         self.shared.ask(|asked| asked.release = true);
     }
 
-    /// Waits until the session is over and says why.
+    /// Waits until the session is over and returns the reason.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future.
+    /// Dropping the future loses nothing.
     pub async fn closed(&self) -> CloseReason {
         self.shared.closed().await
     }
@@ -236,44 +239,45 @@ impl<T> Handle<T> {
     }
 
     /// Takes the items that were posted but never reached the session, in order. Empty until the session is
-    /// over. What was posted to a [`Pool`](crate::Pool) is none of these: the pool gives it to another session.
+    /// over. Items posted to a [`Pool`](crate::Pool) are not among them: the pool gives those to another
+    /// session.
     pub fn take_unsent(&self) -> Vec<T> {
         self.shared.take_items(false)
     }
 
-    /// Posts an item of a pool: it is not with [`take_unsent`](Self::take_unsent), but with
-    /// [`take_pooled`](Self::take_pooled).
+    /// Posts an item of a pool. [`take_pooled`](Self::take_pooled) returns it, not
+    /// [`take_unsent`](Self::take_unsent).
     pub(crate) fn post_pooled(&self, item: T) -> Result<(), SendError<T>> {
         self.shared.try_post(Entry { pooled: true, ..Entry::new(item) })
     }
 
-    /// Takes the items of a pool that never reached the session, which is over.
+    /// Takes the items of a pool that never reached the session. Empty until the session is over.
     pub(crate) fn take_pooled(&self) -> Vec<T> {
         self.shared.take_items(true)
     }
 
-    /// Whether an item could be posted now.
+    /// Whether an item can be posted now.
     pub(crate) fn has_room(&self) -> bool {
         self.shared.has_room()
     }
 
-    /// How much waits to be sent: bytes that the peer has not taken, and an item that is not encoded yet as one. `None` if
-    /// nothing more can be posted.
+    /// The load waiting to be sent: bytes that the peer has not taken, with each unencoded item counted as
+    /// one. `None` if nothing can be posted any longer.
     pub(crate) fn load(&self) -> Option<usize> {
         self.shared.load()
     }
 
-    /// Hears of room, or that there will be none.
+    /// Listens for room, or for the end of the session.
     pub(crate) fn listen_for_room(&self) -> EventListener {
         self.shared.listen_for_room()
     }
 
-    /// When the peer last gave a sign of life, as of the session's last turn.
+    /// The time of the peer's last sign of life, as of the session's last turn.
     pub fn last_active(&self) -> Instant {
         self.shared.last_active()
     }
 
-    /// What the session has done, as of its last turn.
+    /// Statistics of the session, as of its last turn.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
@@ -283,12 +287,12 @@ impl<T> Handle<T> {
         self.shared.id
     }
 
-    /// This end's address, where the transport has one.
+    /// The local address, if the transport has one.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.shared.local
     }
 
-    /// The peer's address, where the transport has one.
+    /// The peer's address, if the transport has one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.shared.peer
     }
@@ -303,17 +307,17 @@ impl<T> Handle<T> {
         self.shared.set_name(name.into());
     }
 
-    /// The attribute of type `A`, if one was set. Attributes are gone when the session is over.
+    /// The attribute of type `A`, if one was set. Attributes are dropped when the session is over.
     pub fn attribute<A: Any + Send + Sync>(&self) -> Option<Arc<A>> {
         self.shared.attribute()
     }
 
-    /// Keeps `value` with the session, under its type; gives what was there before.
+    /// Stores `value` with the session under its type; returns the previous value.
     pub fn set_attribute<A: Any + Send + Sync>(&self, value: A) -> Option<Arc<A>> {
         self.shared.set_attribute(value)
     }
 
-    /// Takes the attribute of type `A` away.
+    /// Removes and returns the attribute of type `A`.
     pub fn remove_attribute<A: Any + Send + Sync>(&self) -> Option<Arc<A>> {
         self.shared.remove_attribute()
     }
@@ -334,37 +338,38 @@ impl<T> fmt::Debug for Handle<T> {
     }
 }
 
-/// Why [`Handle::send_flushed`] failed: what is known of the item.
+/// Reason for the failure of [`Handle::send_flushed`]: what is known of the item.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotFlushed<T> {
-    /// It was not posted; it is given back.
+    /// The item was not posted; it is returned.
     #[error("not sent: {0}")]
     NotSent(SendError<T>),
-    /// The time was over before the session took it; it is given back.
-    #[error("not sent: the session did not take it in time")]
+    /// The time ran out before the session took the item; it is returned.
+    #[error("not sent: the time ran out before the session took it")]
     TakenBack(T),
-    /// The time was over, and the session had taken it: it goes on sending it. [`Handle::stats`] tells how far it is.
-    #[error("not sent yet: message {0} is under way")]
+    /// The time ran out after the session took the item. The session goes on sending it; [`Handle::stats`]
+    /// shows the progress.
+    #[error("not sent yet: message {0} is still being written; the session goes on sending it")]
     Pending(Seq),
-    /// It never became part of what the session sends: the session ended before (the item is with
-    /// [`Handle::take_unsent`]), or refused it (it was given to
-    /// [`Listener::on_send_error`](crate::Listener::on_send_error)), or its encoder panicked.
-    #[error("not sent: the session did not take it")]
+    /// The item never became part of the session's output. Either the session ended before
+    /// ([`Handle::take_unsent`] has the item), or it refused the item
+    /// ([`Listener::on_send_error`](crate::Listener::on_send_error) has it), or its encoder panicked.
+    #[error("not sent: the session ended before it took the item, or refused it")]
     Dropped,
-    /// The transport took none of it.
+    /// The transport took none of the item.
     #[error("not sent: the session ended before message {0} was written")]
     Unwritten(Seq),
-    /// The transport took a part of it.
-    #[error("partly sent: the session ended in the middle of message {0}")]
+    /// The transport took a part of the item.
+    #[error("partly sent: the session ended after a part of message {0} was written")]
     Partly(Seq),
     /// The socket could not send its datagram. The session goes on.
-    #[error("not sent: the socket did not take the datagram of message {0}: {1}")]
+    #[error("not sent: the socket refused the datagram of message {0}: {1}")]
     Unsent(Seq, IoFailure),
-    /// A layer (TLS) had sealed it together with others, and the transport took a part of that: whether the peer can make it
-    /// out is not known.
+    /// A layer (TLS) sealed the item together with others, and the transport took a part of the result.
+    /// Whether the peer can read the item is unknown.
     #[error(
-        "not known whether it was sent: the session ended while message {0} was written, sealed with others"
+        "unknown whether sent: the session ended while message {0} was being written, sealed with others"
     )]
     Unknown(Seq),
 }

@@ -1,10 +1,10 @@
-//! [`SessionId`]: which session.
+//! [`SessionId`]: the number of a session.
 
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A session's number: unique in this process, in the order in which sessions began.
+/// Number of a session: unique in this process, in the order in which sessions began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(NonZeroU64);
 
@@ -16,7 +16,7 @@ impl SessionId {
         SessionId(NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN))
     }
 
-    /// The number.
+    /// The number as an integer.
     pub fn get(self) -> u64 {
         self.0.get()
     }

@@ -1,4 +1,4 @@
-//! [`Listener`]: what an application does about the events of a session.
+//! [`Listener`]: the application's callbacks for a session.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -12,16 +12,17 @@ use getty_core::{Close, CloseReason, Idle, Messages, Opened, SendError, Seq};
 
 use crate::session::context::Context;
 
-/// What an application does about the events of one session (Go getty's `EventListener`).
+/// The application's callbacks for one session (Go getty's `EventListener`).
 ///
-/// Each session has a listener of its own, whose state needs no lock: its callbacks are called one at a time
-/// by the task that owns the session. They must not block that task; for slow work, take a
-/// [`Handle`](crate::Handle) from the context, do the work elsewhere and send from there.
+/// Each session has its own listener, whose state needs no lock: the task that owns the session makes one
+/// call at a time. Callbacks must not block that task. For slow work, take a [`Handle`](crate::Handle) from
+/// the context, do the work elsewhere and send from there.
 ///
-/// `M` is what is received and sent, [`Items<In, Out>`](getty_core::Items); nothing here knows the transport.
+/// `M` gives the types of received and sent messages, [`Items<In, Out>`](getty_core::Items). A listener
+/// does not depend on the transport.
 ///
-/// A panic in a callback ends that session, and that session only: no other callback of it runs, and the
-/// endpoint's `on_panic` is told.
+/// A panic in a callback ends that session only: no further callback of it runs, and the endpoint's
+/// `on_panic` is called.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -35,34 +36,35 @@ use crate::session::context::Context;
 ///     }
 /// }
 /// ```
-#[allow(unused_variables, reason = "default callbacks do nothing with what they are told")]
+#[allow(unused_variables, reason = "default callbacks ignore their arguments")]
 pub trait Listener<M: Messages>: 'static {
-    /// A WebSocket client asks to be let in; the session is not open yet. By default it is let in.
+    /// A WebSocket client requests to open the session, which is not open yet. The default accepts it.
     ///
-    /// For an answer that takes time, take a [`Handle`](crate::Handle) from the context, say [`Verdict::Later`], and
-    /// answer with [`Handle::answer`](crate::Handle::answer) within the handshake's deadline. A verdict that does not
-    /// fit the request (a sub-protocol that was not offered, a plain request let in) is answered with an error status.
+    /// To decide later, take a [`Handle`](crate::Handle) from the context, return [`Verdict::Later`], and
+    /// call [`Handle::answer`](crate::Handle::answer) before the handshake's deadline. A verdict that does
+    /// not fit the request (a sub-protocol that was not offered, a plain request accepted) becomes an error
+    /// status.
     #[cfg(feature = "websocket")]
     fn on_request(&mut self, cx: &mut Context<'_, M>, request: &Request) -> Verdict {
         Verdict::Accept(Accept::new())
     }
 
-    /// The session is open. An error refuses it: what was sent in this callback still goes out, then the
+    /// The session is open. An error refuses it: messages sent in this callback still go out, then the
     /// session closes with [`CloseReason::Refused`].
     ///
     /// # Errors
-    /// Whatever the application refuses the session for.
+    /// The application's reason to refuse the session.
     fn on_open(&mut self, cx: &mut Context<'_, M>, opened: &Opened) -> Result<(), Refuse> {
         Ok(())
     }
 
-    /// A message came.
+    /// A message was received.
     fn on_message(&mut self, cx: &mut Context<'_, M>, message: M::In);
 
-    /// Messages came. By default each goes to [`on_message`](Self::on_message).
+    /// Messages were received. The default passes each to [`on_message`](Self::on_message).
     ///
-    /// Override it to treat what came together as one batch: take the messages with
-    /// [`Context::next_message`] until it gives `None`. A first message that is not taken goes to
+    /// Override it to process messages that arrived together as one batch: take them with
+    /// [`Context::next_message`] until it returns `None`. If the first message is not taken, it goes to
     /// `on_message`.
     fn on_messages(&mut self, cx: &mut Context<'_, M>) {
         while let Some(message) = cx.next_message() {
@@ -70,54 +72,57 @@ pub trait Listener<M: Messages>: 'static {
         }
     }
 
-    /// Another [`Config::cron_period`](getty_core::Config::cron_period) is over.
+    /// Another [`Config::cron_period`](getty_core::Config::cron_period) has passed.
     fn on_cron(&mut self, cx: &mut Context<'_, M>) {}
 
-    /// Nothing moved for as long as the configuration says.
+    /// No traffic for the configured time.
     fn on_idle(&mut self, cx: &mut Context<'_, M>, idle: Idle) {}
 
-    /// The peer answered a ping (WebSocket), `rtt` after it was sent.
+    /// The peer answered a ping (WebSocket); `rtt` is the time since the ping was sent.
     fn on_pong(&mut self, cx: &mut Context<'_, M>, rtt: Duration) {}
 
     /// There is room again after a send was refused as [`SendError::Blocked`].
     fn on_writable(&mut self, cx: &mut Context<'_, M>) {}
 
-    /// The transport has every message up to `seq`, but for datagrams that could not be sent; comes after [`Context::notify_flushed`].
+    /// The transport has every message up to `seq`, except datagrams that could not be sent. Follows
+    /// [`Context::notify_flushed`].
     fn on_flushed(&mut self, cx: &mut Context<'_, M>, seq: Seq) {}
 
-    /// An item from a [`Handle`](crate::Handle) could not be sent: it is too large, or can't be encoded; over a datagram
-    /// socket also, it has no peer to go to, or names one where the socket is connected. The session goes on. (Sending
-    /// from a context gives the error to the caller instead.)
+    /// An item from a [`Handle`](crate::Handle) could not be sent: it is too large or cannot be encoded.
+    /// Over a datagram socket, it may also lack a peer, or name one although the socket is connected. The
+    /// session goes on. (Sending from a context returns the error to the caller instead.)
     fn on_send_error(&mut self, cx: &mut Context<'_, M>, error: SendError<M::Out>) {}
 
-    /// Datagrams came to nothing: they were empty, too large, not decodable, or did not arrive. Once a second at the most;
-    /// over datagram sockets only. Nothing has to be done.
+    /// Datagrams were dropped: empty, too large, not decodable, or undelivered. Called at most once a
+    /// second, over datagram sockets only. No action is needed.
     fn on_dropped(&mut self, cx: &mut Context<'_, M>, dropped: &Dropped) {}
 
-    /// The peer ended its stream, between two messages; it may still read. By default the session is closed
-    /// gracefully, with everything sent that was accepted.
+    /// The peer ended its stream between two messages; it may still read. The default closes the session
+    /// gracefully, after everything accepted for sending.
     fn on_read_end(&mut self, cx: &mut Context<'_, M>) {
         cx.close(Close::graceful());
     }
 
-    /// The endpoint shuts down. By default the session is closed gracefully, after messages that are already
-    /// here; a WebSocket peer is told 1001. Sessions that are still there when the grace period ends are aborted.
+    /// The endpoint is shutting down. The default closes the session gracefully, after the messages already
+    /// received; a WebSocket peer gets close code 1001. Sessions that remain when the grace period ends are
+    /// aborted.
     fn on_shutdown(&mut self, cx: &mut Context<'_, M>) {
         cx.close(going_away().with_drain());
     }
 
-    /// A turn of the session's task: for a listener that polls futures of its own, or has deadlines of its own.
+    /// A turn of the session's task, for listeners that poll their own futures or have their own deadlines.
     ///
-    /// Called exactly once in every turn of an open session, whatever the turn came for, after everything that could be read
-    /// was delivered and before what is queued is written. So what is sent here goes out with the replies of this turn (it
-    /// does not count as a reply itself), and a deadline is judged only after what waited in the transport. Where writing
-    /// brings further callbacks, [`on_flushed`](Self::on_flushed) for one, they and another call make a turn of their own. What
-    /// it does counts in the budget of the task's poll.
+    /// Called exactly once in every turn of an open session, whatever caused the turn: after everything
+    /// readable was delivered and before the queue is written. So messages sent here go out with the
+    /// replies of this turn (they do not count as replies themselves), and a deadline is judged only after
+    /// the input that waited in the transport. If writing causes further callbacks, such as
+    /// [`on_flushed`](Self::on_flushed), those and another call form a turn of their own. The work done
+    /// here counts towards the budget of the task's poll.
     ///
-    /// `task` is the session's task: waking it brings a turn. The result is when to have a turn at the latest, by the clock
-    /// of [`Context::now`]; `None` is no such time. It replaces the result of the call before, but the timer is not touched
-    /// for a later time than it is set to: that brings a turn too, as anything may. After a time that has passed, the next
-    /// turn comes at once.
+    /// `task` belongs to the session's task: waking it causes a turn. The result is the latest time of the
+    /// next turn, by the clock of [`Context::now`]; `None` sets no time. It replaces the result of the
+    /// previous call. The timer is not moved to a later time, so a turn may still come at the earlier one,
+    /// as it may for any reason. If the time has already passed, the next turn comes at once.
     ///
     /// ```
     /// use std::future::Future;
@@ -128,7 +133,7 @@ pub trait Listener<M: Messages>: 'static {
     /// use bytes::Bytes;
     /// use getty_driver::{Context, Items, Listener};
     ///
-    /// /// Answers with what a future gives, one message after the other.
+    /// Replies with the result of a future, one message after the other.
     /// struct Ask {
     ///     answer: Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>,
     /// }
@@ -159,15 +164,16 @@ pub trait Listener<M: Messages>: 'static {
         None
     }
 
-    /// The session is over: the last callback (Go getty's `OnError` and `OnClose` in one). It comes exactly once,
-    /// unless a callback has panicked or the task was dropped.
+    /// The session is over: the last callback (Go getty's `OnError` and `OnClose` in one). Called exactly
+    /// once, unless a callback has panicked or the task was dropped.
     ///
-    /// The context still knows the session: its id, name, addresses, statistics and attributes (which are dropped after
-    /// this), and whether [`on_open`](Self::on_open) came: [`Context::was_opened`]. Nothing can be sent.
+    /// The context still has the session's id, name, addresses, statistics and attributes (which are
+    /// dropped afterwards), and [`Context::was_opened`] says whether [`on_open`](Self::on_open) was called.
+    /// Nothing can be sent.
     fn on_close(&mut self, cx: &mut Context<'_, M>, reason: &CloseReason) {}
 }
 
-/// A graceful close because the endpoint goes away.
+/// A graceful close for an endpoint that is shutting down.
 pub(crate) fn going_away() -> Close {
     #[cfg(feature = "websocket")]
     return Close::graceful().with_frame(CloseFrame::new(CloseCode::GOING_AWAY, ""));
@@ -175,7 +181,7 @@ pub(crate) fn going_away() -> Close {
     return Close::graceful();
 }
 
-/// Why a listener does not want a session. Made by `?` or `into()` from any error, or from a text.
+/// A listener's reason to refuse a session. Made by `?` or `into()` from any error or text.
 #[derive(Debug, Clone)]
 pub struct Refuse(pub(crate) Arc<dyn Error + Send + Sync>);
 

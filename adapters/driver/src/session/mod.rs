@@ -1,4 +1,4 @@
-//! What users hold of a session: its listener with its context, its handles, its receiver.
+//! The user's side of a session: its listener with its context, its handles, its receiver.
 
 pub(crate) mod context;
 pub(crate) mod handle;

@@ -1,13 +1,13 @@
-//! What becomes of an item: [`Ticket`] for who sent it, [`Teller`] for who knows.
+//! The outcome of a sent item: [`Waiter`] for the sender, [`Reporter`] for the session.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use getty_core::{IoFailure, Seq};
 
-/// What became of an item whose sender waits for it.
+/// Outcome of an item whose sender waits for it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Fate {
+pub(crate) enum Outcome {
     Flushed(Seq),
     Partly(Seq),
     Unknown(Seq),
@@ -16,98 +16,98 @@ pub(crate) enum Fate {
     Unsent(Seq, IoFailure),
 }
 
-/// What the sender of an item waits with.
+/// The sender's end: waits for the outcome of an item.
 #[derive(Debug)]
-pub(crate) struct Ticket(Arc<Waiting>);
+pub(crate) struct Waiter(Arc<Waiting>);
 
-/// Goes with the item, and tells its sender what became of it: that the session did not take it, if it is dropped without a
-/// word.
+/// Travels with the item and reports its outcome. Dropped unreported, it means [`Outcome::NotTaken`].
 #[derive(Debug)]
-pub(crate) struct Teller(Arc<Waiting>);
+pub(crate) struct Reporter(Arc<Waiting>);
 
 #[derive(Debug, Default)]
-struct Waiting(Mutex<Known>);
+struct Waiting(Mutex<Progress>);
 
 #[derive(Debug, Default)]
-struct Known {
-    fate: Option<Fate>,
+struct Progress {
+    outcome: Option<Outcome>,
     /// The session has taken the item.
     taken: Option<Seq>,
-    /// The sender waits no longer than it takes to learn where the item is.
+    /// The sender stops waiting as soon as it learns where the item is.
     impatient: bool,
     waker: Option<Waker>,
 }
 
-pub(crate) fn fate() -> (Teller, Ticket) {
+pub(crate) fn outcome() -> (Reporter, Waiter) {
     let waiting = Arc::new(Waiting::default());
-    (Teller(waiting.clone()), Ticket(waiting))
+    (Reporter(waiting.clone()), Waiter(waiting))
 }
 
-impl Ticket {
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Fate> {
-        let mut known = self.0.lock();
-        match known.fate {
-            Some(fate) => Poll::Ready(fate),
+impl Waiter {
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let mut progress = self.0.lock();
+        match progress.outcome {
+            Some(outcome) => Poll::Ready(outcome),
             None => {
-                known.waker = Some(cx.waker().clone());
+                progress.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
     }
 
-    /// The sender will wait no longer, and is woken from now on whenever the item has moved. Tells if the session has it.
+    /// Stops waiting: from now on the sender is woken whenever the item moves. Returns its number if the
+    /// session has taken it.
     pub(crate) fn hurry(&self) -> Option<Seq> {
-        let mut known = self.0.lock();
-        known.impatient = true;
-        known.taken
+        let mut progress = self.0.lock();
+        progress.impatient = true;
+        progress.taken
     }
 
-    pub(crate) fn is_for(&self, teller: &Teller) -> bool {
-        Arc::ptr_eq(&self.0, &teller.0)
+    pub(crate) fn is_for(&self, reporter: &Reporter) -> bool {
+        Arc::ptr_eq(&self.0, &reporter.0)
     }
 }
 
-impl Teller {
-    pub(crate) fn tell(self, fate: Fate) {
-        wake(self.0.change(|known| {
-            known.fate = Some(fate);
+impl Reporter {
+    pub(crate) fn report(self, outcome: Outcome) {
+        wake(self.0.change(|progress| {
+            progress.outcome = Some(outcome);
             true
         }));
     }
 
     /// The session has taken the item.
     pub(crate) fn taken(&self, seq: Seq) {
-        wake(self.0.change(|known| {
-            known.taken = Some(seq);
-            known.impatient
+        wake(self.0.change(|progress| {
+            progress.taken = Some(seq);
+            progress.impatient
         }));
     }
 
-    /// The session had no room for the item, and it is in the queue again. Gives whom to wake.
+    /// The session had no room for the item, and it is back in the queue. Returns the waker to wake.
     pub(crate) fn put_back(&self) -> Option<Waker> {
-        self.0.change(|known| known.impatient)
+        self.0.change(|progress| progress.impatient)
     }
 }
 
-impl Drop for Teller {
+impl Drop for Reporter {
     fn drop(&mut self) {
-        wake(self.0.change(|known| {
-            let is_told = known.fate.is_some();
-            known.fate = known.fate.or(Some(Fate::NotTaken));
-            !is_told
+        wake(self.0.change(|progress| {
+            let is_reported = progress.outcome.is_some();
+            progress.outcome = progress.outcome.or(Some(Outcome::NotTaken));
+            !is_reported
         }));
     }
 }
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes something known; gives whom to wake, if `change` says that somebody is to be.
-    fn change(&self, change: impl FnOnce(&mut Known) -> bool) -> Option<Waker> {
-        let mut known = self.lock();
-        if change(&mut known) { known.waker.take() } else { None }
+    /// Changes the state; returns the waker if `change` asks for the sender to be woken.
+    fn change(&self, change: impl FnOnce(&mut Progress) -> bool) -> Option<Waker> {
+        let mut progress = self.lock();
+        if change(&mut progress) { progress.waker.take() } else { None }
     }
 }
 

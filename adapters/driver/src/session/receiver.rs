@@ -1,4 +1,4 @@
-//! [`Receiver`]: the receiving half of a session that lives in a task of its own.
+//! [`Receiver`]: the receiving half of a session that runs in its own task.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,14 +14,14 @@ use crate::session::context::{Context, TURN_MESSAGES};
 use crate::session::handle::Handle;
 use crate::session::listener::Listener;
 
-/// The received messages of a session that was [spawned](crate::Connection::spawn).
+/// The received messages of a [spawned](crate::Connection::spawn) session.
 ///
-/// They wait in a queue. While that holds [`Config::handle_queue`] messages, or bytes up to the high
-/// [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not read; it goes on
-/// at half as many messages and the low watermark. A message weighs what
-/// [`Session::last_weight`](getty_core::Session::last_weight) says.
+/// Messages wait in a queue. The session stops reading once the queue holds [`Config::handle_queue`]
+/// messages, or once its bytes reach the high [watermark](getty_core::ConfigBuilder::watermarks), which the
+/// last message may exceed. It resumes at half as many messages and the low watermark.
+/// [`Session::last_weight`](getty_core::Session::last_weight) gives the weight of a message.
 ///
-/// Dropping it leaves the session open for sending; what still comes is dropped.
+/// Dropping the receiver leaves the session open for sending; messages that still arrive are dropped.
 ///
 /// A task that always finds a message yields to others after 128 of them.
 pub struct Receiver<T, O> {
@@ -38,14 +38,14 @@ impl<T, O> Receiver<T, O> {
         Receiver { queue, handle, ready: 0, yield_now }
     }
 
-    /// Waits for the next message. `None` says that no more will come: the peer ended its stream (it may
+    /// Waits for the next message. `None` means that no more will come: the peer ended its stream (it may
     /// still read), or the session was closed.
     ///
     /// # Errors
-    /// Why the session ended, if not cleanly. Every call after that gives the same.
+    /// The reason why the session ended, if not cleanly. Every later call returns the same.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future.
+    /// Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Result<Option<T>, CloseReason> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -87,7 +87,7 @@ impl<T, O> Receiver<T, O> {
 impl<T, O> Stream for Receiver<T, O> {
     type Item = Result<T, CloseReason>;
 
-    /// As [`recv`](Receiver::recv), whose end without a message ends the stream. An error comes once.
+    /// As [`recv`](Receiver::recv), whose `None` ends the stream. An error is returned once.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let next = self.poll_recv(cx).map(Result::transpose);
         if let Poll::Ready(Some(Err(_))) = next {
@@ -114,11 +114,11 @@ impl<T, O> fmt::Debug for Receiver<T, O> {
     }
 }
 
-/// What a [`Receiver`] and its session share.
+/// State shared by a [`Receiver`] and its session.
 pub(crate) struct Queue<T> {
-    /// The most messages that it holds.
+    /// Maximum number of messages.
     limit: usize,
-    /// The bytes from which on it takes no more messages, and those down to which it must go first.
+    /// Bytes from which the queue takes no more messages, and bytes at which it takes some again.
     high: usize,
     low: usize,
     state: Mutex<State<T>>,
@@ -148,7 +148,7 @@ impl<T> Queue<T> {
         state.messages.len() >= self.limit || state.weight >= self.high
     }
 
-    /// Whether the session is to go on: doing so after each message would cost more.
+    /// Whether the session should resume. Resuming after each message would cost more.
     fn has_much_room(&self, state: &State<T>) -> bool {
         state.messages.len() <= self.limit / 2 && state.weight <= self.low
     }
@@ -165,8 +165,8 @@ impl<T> Queue<T> {
     }
 }
 
-/// The listener of a session whose messages wait in a [`Receiver`]. It appears in bounds of
-/// [`Connection::spawn`](crate::Connection::spawn) only.
+/// The listener of a session whose messages wait in a [`Receiver`]. Appears only in bounds of
+/// [`Connection::spawn`](crate::Connection::spawn).
 pub struct Forward<T> {
     queue: Arc<Queue<T>>,
 }
@@ -191,7 +191,8 @@ impl<T> Forward<T> {
         (Forward { queue: queue.clone() }, queue)
     }
 
-    /// Adds a message of that weight. Returns whether the queue is full, so that the session must hold.
+    /// Adds a message of weight `weight`. Returns whether the queue is full, so that the session must
+    /// pause.
     pub(crate) fn add(&self, message: T, weight: usize) -> bool {
         let mut is_full = false;
         self.queue.update(|state| {
@@ -231,7 +232,7 @@ where
 }
 
 impl<T> Drop for Forward<T> {
-    /// A task that is dropped before its session is over tells nobody else.
+    /// Nothing else reports that a task was dropped before its session was over.
     fn drop(&mut self) {
         self.queue.update(|state| {
             state.closed.get_or_insert_with(|| Box::new(CloseReason::Local { flushed: false }));

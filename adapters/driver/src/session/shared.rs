@@ -1,4 +1,4 @@
-//! [`Shared`]: what the handles of a session and its task share.
+//! [`Shared`]: state shared by a session's handles and its task.
 
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
@@ -15,9 +15,9 @@ use getty_core::{Close, CloseReason, HalfCloseError, IoFailure, SendError, Seq, 
 
 use crate::runtime::clock;
 use crate::session::id::SessionId;
-use crate::session::outcome::{Fate, Teller, Ticket};
+use crate::session::outcome::{Outcome, Reporter, Waiter};
 
-/// What the handles of a session and its driver share.
+/// State shared by a session's handles and its driver.
 pub(crate) struct Shared<T> {
     pub(crate) id: SessionId,
     pub(crate) local: Option<SocketAddr>,
@@ -39,12 +39,12 @@ struct State<T> {
     stats: Box<Stats>,
     above_high: bool,
     asked: Asked,
-    /// A handle has asked to close, or the session is closing already.
+    /// A handle has requested a close, or the session is already closing.
     closing: bool,
     closed: Option<Box<CloseReason>>,
     half_close: HalfClose,
-    /// Those whose item the session has taken.
-    tellers: VecDeque<(Seq, Teller)>,
+    /// Reporters of items that the session has taken.
+    reporters: VecDeque<(Seq, Reporter)>,
     extras: Option<Box<Extras>>,
 }
 
@@ -57,7 +57,7 @@ enum HalfClose {
     Done(Result<(), HalfCloseError>),
 }
 
-/// Why an item was not posted.
+/// Reason why an item was not posted.
 pub(crate) enum NotPosted {
     Blocked,
     Closed,
@@ -66,17 +66,17 @@ pub(crate) enum NotPosted {
 /// A posted item.
 pub(crate) struct Entry<T> {
     pub(crate) item: T,
-    /// Whom it is for, over a datagram socket that is not connected.
+    /// The recipient, over an unconnected datagram socket.
     pub(crate) to: Option<SocketAddr>,
-    /// Tells its sender, who waits, what became of it.
-    pub(crate) teller: Option<Teller>,
-    /// It was posted to a pool, which gives it to another session if this one does not take it.
+    /// Reports the outcome to a waiting sender.
+    pub(crate) reporter: Option<Reporter>,
+    /// The item was posted to a pool, which gives it to another session if this one does not take it.
     pub(crate) pooled: bool,
 }
 
 impl<T> Entry<T> {
     pub(crate) fn new(item: T) -> Self {
-        Entry { item, to: None, teller: None, pooled: false }
+        Entry { item, to: None, reporter: None, pooled: false }
     }
 }
 
@@ -86,7 +86,7 @@ struct Extras {
     attributes: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
-/// What handles asked for besides sending.
+/// Requests of handles besides sending.
 #[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) pause: Option<bool>,
@@ -121,7 +121,7 @@ impl<T> Shared<T> {
                 closing: false,
                 closed: None,
                 half_close: HalfClose::NotAsked,
-                tellers: VecDeque::new(),
+                reporters: VecDeque::new(),
                 extras: None,
             }),
             room: Event::new(),
@@ -130,11 +130,11 @@ impl<T> Shared<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing of the user's runs under this lock, but wakers being cloned and dropped.
+        // No user code runs under this lock, except cloning and dropping wakers.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For handles: posts an item, if there is room for it.
+    /// For handles: posts an item if there is room for it.
     pub(crate) fn try_post(&self, entry: Entry<T>) -> Result<(), SendError<T>> {
         self.post(entry).map_err(|(entry, error)| match error {
             NotPosted::Closed => SendError::Closed(entry.item),
@@ -142,7 +142,7 @@ impl<T> Shared<T> {
         })
     }
 
-    /// The same; gives all of it back if it can't be.
+    /// For handles: posts an entry if there is room for it, and returns all of it otherwise.
     pub(crate) fn post(&self, entry: Entry<T>) -> Result<(), (Entry<T>, NotPosted)> {
         let mut state = self.lock();
         let half_closed = matches!(state.half_close, HalfClose::Asked | HalfClose::Done(Ok(())));
@@ -157,10 +157,11 @@ impl<T> Shared<T> {
         Ok(())
     }
 
-    /// For handles: takes the item out of the queue again, if it is there.
-    pub(crate) fn take_back(&self, ticket: &Ticket) -> Option<T> {
+    /// For handles: takes the item back out of the queue, if it is still there.
+    pub(crate) fn take_back(&self, waiter: &Waiter) -> Option<T> {
         let mut state = self.lock();
-        let is_it = |entry: &Entry<T>| entry.teller.as_ref().is_some_and(|teller| ticket.is_for(teller));
+        let is_it =
+            |entry: &Entry<T>| entry.reporter.as_ref().is_some_and(|reporter| waiter.is_for(reporter));
         let place = state.items.iter().position(is_it)?;
         let entry = state.items.remove(place);
         let above_high = state.above_high;
@@ -171,12 +172,12 @@ impl<T> Shared<T> {
         entry.map(|entry| entry.item)
     }
 
-    /// For handles: hears of room, or that there will be none.
+    /// For handles: listens for room, or for the end of the session.
     pub(crate) fn listen_for_room(&self) -> EventListener {
         self.room.listen()
     }
 
-    /// For handles: asks the session's task for something.
+    /// For handles: makes a request to the session's task.
     pub(crate) fn ask(&self, ask: impl FnOnce(&mut Asked)) {
         let mut state = self.lock();
         if state.closed.is_none() {
@@ -190,14 +191,14 @@ impl<T> Shared<T> {
         let mut state = self.lock();
         if state.closed.is_none() {
             state.closing = true;
-            // The first close counts, except that an abort ends the session at once, whatever was asked for.
+            // The first close counts, but an abort overrides a graceful one and ends the session at once.
             let asked = &mut state.asked.close;
             if asked.as_ref().is_none_or(|asked| asked.is_graceful() && !how.is_graceful()) {
                 *asked = Some(Box::new(how));
             }
             self.wake(state);
         }
-        self.room.notify(usize::MAX); // who waits for room learns that there will be none
+        self.room.notify(usize::MAX); // there will be no more room: senders stop waiting
     }
 
     /// For handles: ends the sending side alone, and waits until the session has agreed or refused.
@@ -241,7 +242,8 @@ impl<T> Shared<T> {
         self.lock().closed.is_some()
     }
 
-    /// For handles: takes what never reached the session, which is over: the items of a pool, or the others.
+    /// For handles: takes the items that never reached the session: those of a pool, or the others. Empty
+    /// until the session is over.
     pub(crate) fn take_items(&self, pooled: bool) -> Vec<T> {
         let mut state = self.lock();
         if state.closed.is_none() {
@@ -254,13 +256,13 @@ impl<T> Shared<T> {
         taken.into_iter().map(|entry| entry.item).collect()
     }
 
-    /// For handles: whether an item could be posted now.
+    /// For handles: whether an item can be posted now.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.lock();
         !state.closing && state.closed.is_none() && !state.above_high && state.items.len() < self.queue_limit
     }
 
-    /// For handles: how much waits to be sent, if more can be posted.
+    /// For handles: the load waiting to be sent, if more can be posted.
     pub(crate) fn load(&self) -> Option<usize> {
         let state = self.lock();
         let takes = !state.closing && state.closed.is_none();
@@ -275,7 +277,7 @@ impl<T> Shared<T> {
         *self.lock().stats
     }
 
-    /// Wakes the driver, once until it looks.
+    /// Wakes the driver, at most once until it looks.
     fn wake(&self, mut state: MutexGuard<'_, State<T>>) {
         if !self.posted.swap(true, Ordering::AcqRel) {
             let waker = state.waker.take();
@@ -291,7 +293,7 @@ impl<T> Shared<T> {
         self.posted.load(Ordering::Acquire)
     }
 
-    /// For the driver: takes what was asked for besides sending, and marks everything as seen.
+    /// For the driver: takes the requests besides sending, and marks everything as seen.
     pub(crate) fn take_asked(&self) -> Asked {
         let mut state = self.lock();
         self.posted.store(false, Ordering::Release);
@@ -308,50 +310,51 @@ impl<T> Shared<T> {
         Some(entry)
     }
 
-    /// For the driver: puts an item back that the session had no room for.
+    /// For the driver: returns an item to the queue for which the session had no room.
     pub(crate) fn put_back(&self, entry: Entry<T>) {
         let mut state = self.lock();
         state.items.push_front(entry);
-        let teller = state.items.front().and_then(|entry| entry.teller.as_ref());
-        let waker = teller.and_then(Teller::put_back);
+        let reporter = state.items.front().and_then(|entry| entry.reporter.as_ref());
+        let waker = reporter.and_then(Reporter::put_back);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// For the driver: the session has taken the item of `teller`.
-    pub(crate) fn taken(&self, teller: Teller, seq: Seq) {
-        teller.taken(seq);
-        self.lock().tellers.push_back((seq, teller));
+    /// For the driver: the session has taken the item of `reporter`.
+    pub(crate) fn taken(&self, reporter: Reporter, seq: Seq) {
+        reporter.taken(seq);
+        self.lock().reporters.push_back((seq, reporter));
     }
 
     /// For the driver: the socket could not send the datagram of message `seq`.
     pub(crate) fn unsent(&self, seq: Seq, failure: IoFailure) {
         let mut state = self.lock();
-        let place = state.tellers.binary_search_by_key(&seq, |(seq, _)| *seq);
-        let teller = place.ok().and_then(|place| state.tellers.remove(place));
+        let place = state.reporters.binary_search_by_key(&seq, |(seq, _)| *seq);
+        let reporter = place.ok().and_then(|place| state.reporters.remove(place));
         drop(state);
-        if let Some((seq, teller)) = teller {
-            teller.tell(Fate::Unsent(seq, failure));
+        if let Some((seq, reporter)) = reporter {
+            reporter.report(Outcome::Unsent(seq, failure));
         }
     }
 
-    /// For the driver: makes facts known.
+    /// For the driver: publishes facts.
     pub(crate) fn publish(&self, last_active: Timestamp, stats: Stats) {
         self.last_active.store(last_active.as_nanos(), Ordering::Relaxed);
         *self.lock().stats = stats;
     }
 
-    /// For the driver: whom to wake.
+    /// For the driver: registers the waker.
     pub(crate) fn leave_waker(&self, waker: &Waker) {
         let before = self.lock().waker.replace(waker.clone());
         drop(before);
     }
 
-    /// For the driver, at the end of a turn: makes facts known, answers who waits, and leaves a waker.
+    /// For the driver, at the end of a turn: publishes facts, reports flushed items, and registers the
+    /// waker.
     ///
-    /// Gives false if something was posted meanwhile, which calls for another turn.
+    /// Returns false if something was posted meanwhile, which requires another turn.
     pub(crate) fn end_turn(
         &self,
         last_active: Timestamp,
@@ -368,23 +371,23 @@ impl<T> Shared<T> {
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
         }
-        let flushed = state.tellers.partition_point(|(seq, _)| Some(*seq) <= stats.progress.flushed);
-        let flushed: Vec<_> = state.tellers.drain(..flushed).collect();
+        let flushed = state.reporters.partition_point(|(seq, _)| Some(*seq) <= stats.progress.flushed);
+        let flushed: Vec<_> = state.reporters.drain(..flushed).collect();
         let room = match (open, writable) {
-            (false, _) => usize::MAX, // nobody has to wait any more
+            (false, _) => usize::MAX, // no sender has to wait any longer
             (true, true) => self.queue_limit.saturating_sub(state.items.len()),
             (true, false) => 0,
         };
         drop(state);
-        for (seq, teller) in flushed {
-            teller.tell(Fate::Flushed(seq));
+        for (seq, reporter) in flushed {
+            reporter.report(Outcome::Flushed(seq));
         }
         self.room.notify_additional(room);
         !self.was_posted()
     }
 
-    /// For the driver: the session is over. Gives what is left of it, to be dropped when everybody has been told: that is the
-    /// user's, and may panic.
+    /// For the driver: the session is over. Returns what is left of it, to be dropped after everything is
+    /// reported: those are user values, whose destructors may panic.
     pub(crate) fn end(
         &self,
         reason: Box<CloseReason>,
@@ -396,24 +399,24 @@ impl<T> Shared<T> {
         *state.stats = stats;
         state.closed = Some(reason);
         let waker = state.waker.take();
-        let tellers = std::mem::take(&mut state.tellers);
-        let not_taken: Vec<_> = state.items.iter_mut().filter_map(|entry| entry.teller.take()).collect();
+        let reporters = std::mem::take(&mut state.reporters);
+        let not_taken: Vec<_> = state.items.iter_mut().filter_map(|entry| entry.reporter.take()).collect();
         let asked = std::mem::take(&mut state.asked);
-        // An attribute may hold a handle of this very session, which would keep both for ever.
+        // An attribute may hold a handle of this same session, which would keep both alive forever.
         let attributes = state.extras.as_mut().map(|extras| std::mem::take(&mut extras.attributes));
         drop(state);
         drop(waker);
         let progress = stats.progress;
         let next = progress.flushed.map_or(Seq::FIRST, Seq::next);
-        for (seq, teller) in tellers {
-            teller.tell(match seq {
-                _ if Some(seq) <= progress.flushed => Fate::Flushed(seq),
-                _ if Some(seq) <= progress.unknown => Fate::Unknown(seq),
-                _ if seq == next && progress.partly_written => Fate::Partly(seq),
-                _ => Fate::Unwritten(seq),
+        for (seq, reporter) in reporters {
+            reporter.report(match seq {
+                _ if Some(seq) <= progress.flushed => Outcome::Flushed(seq),
+                _ if Some(seq) <= progress.unknown => Outcome::Unknown(seq),
+                _ if seq == next && progress.partly_written => Outcome::Partly(seq),
+                _ => Outcome::Unwritten(seq),
             });
         }
-        drop(not_taken); // which tells their senders so
+        drop(not_taken); // reports `NotTaken`
         self.room.notify(usize::MAX);
         self.over.notify(usize::MAX);
         (asked, attributes)
