@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use getty_core::Event;
 
-/// Events that were decoded before they were asked for, in order. Empty, it holds no memory.
+/// Events decoded before they were requested, in order. Holds no memory when empty.
 pub(super) struct Ahead<T> {
     events: VecDeque<(Event<T>, usize)>,
-    /// Their weight.
+    /// Total weight of the events.
     weight: usize,
-    /// The most that they may weigh; the last one may go past it.
+    /// Maximum weight; the last event may exceed it.
     limit: usize,
 }
 
@@ -47,12 +47,13 @@ impl<T> Ahead<T> {
         self.weight >= self.limit
     }
 
-    /// Whether it is worth waking the sending half: waking it for each message that is taken would cost more.
+    /// Whether there is enough room to wake the sending half. Waking it for each message taken would cost
+    /// more.
     pub(super) fn has_much_room(&self) -> bool {
         self.weight <= self.limit / 2
     }
 
-    /// Whether the opening is the next event.
+    /// Whether the next event is the opening.
     pub(super) fn begins_with_opening(&self) -> bool {
         matches!(self.events.front(), Some((Event::Open(_), _)))
     }

@@ -1,20 +1,19 @@
-//! [`Budget`]: the work for one task before others have their turn.
+//! [`Budget`]: the work that one task may do before it yields.
 
 use getty_core::Work;
 
 use crate::drive::turn::{TURN_BYTES, TURN_FRAMES};
 use crate::session::context::TURN_MESSAGES;
 
-/// Work of a connection so far. It only grows.
+/// Work of a connection so far. Only grows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Done {
     pub(super) read: u64,
     pub(super) work: Work,
 }
 
-/// The work that may be done before the task yields: as much as in a turn of a driver. Results that are ready
-/// one after the other use it up, by their number and by the work that each took. It is renewed when the task
-/// waits.
+/// The work allowed before the task yields: the same as in a turn of a driver. Consecutive results that are
+/// ready at once use it up, by their number and by the work for each. It is renewed when the task waits.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     results: u32,
@@ -23,12 +22,12 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Begins a turn, with `done` so far.
+    /// Begins a turn, with `done` as the work so far.
     pub(super) fn begin(&mut self, done: Done) {
         self.before.get_or_insert(done);
     }
 
-    /// Whether it is used up, with `done` so far.
+    /// Whether the budget is used up, with `done` as the work so far.
     pub(super) fn is_spent(&self, done: Done) -> bool {
         let Some(before) = self.before else { return false };
         let bytes = (done.read - before.read) + (done.work.bytes - before.work.bytes);

@@ -1,4 +1,4 @@
-//! [`Connection`]: a session from which messages are pulled.
+//! [`Connection`]: a session whose messages are pulled.
 
 mod ahead;
 mod budget;
@@ -32,25 +32,25 @@ use budget::{Budget, Done};
 use sending::{Company, PeerWaits, STUCK_AFTER, Stuck};
 use wakers::{Half, Wakers};
 
-/// A session from which messages are pulled, instead of a listener being called.
+/// A session whose messages are pulled, instead of a listener being called.
 ///
-/// It owns everything: there is no task, and nothing happens unless one of its futures is polled. That holds
-/// for timers too: deadlines pass only while something is awaited.
+/// It owns everything: there is no task, and nothing happens unless one of its futures is polled. That
+/// holds for timers too: deadlines take effect only while a future is awaited.
 ///
-/// Sending receives as well: pings are answered, a close is noticed, and messages go to a queue from which
-/// [`recv`](Self::recv) takes first. So a lot may be sent before the first answer is looked at. The queue is
-/// limited by [`Config::receive_ahead`](getty_core::Config::receive_ahead). When it is full, sending goes on
-/// for as long as the peer takes what is sent. When the peer takes nothing for a second while there is more
-/// to receive, sending fails with [`SendError::PeerWaits`] or [`FlushError::PeerWaits`], and the session goes
-/// on.
+/// Sending also receives: pings are answered, a close is noticed, and messages go to a queue from which
+/// [`recv`](Self::recv) takes first. So many messages may be sent before the first reply is read.
+/// [`Config::receive_ahead`](getty_core::Config::receive_ahead) limits the queue. When it is full, sending
+/// goes on as long as the peer takes what is sent. If the peer takes nothing for a second while there is
+/// more to receive, sending fails with [`SendError::PeerWaits`] or [`FlushError::PeerWaits`], and the
+/// session goes on.
 ///
-/// Receiving and sending may be awaited from two tasks (after `futures::StreamExt::split`, say). Then a full
-/// queue makes nothing fail: the sending task waits for the receiving one, for
-/// [`Config::write_stall_timeout`](getty_core::Config::write_stall_timeout) at most. Two halves in one task
-/// do not count as two tasks. To have the session live on its own, [`spawn`](Self::spawn) it.
+/// Two tasks may await receiving and sending (after `futures::StreamExt::split`, for example). Then a full
+/// queue causes no failure: the sending task waits for the receiving one, for at most
+/// [`Config::write_stall_timeout`](getty_core::Config::write_stall_timeout). Two halves in one task do not
+/// count as two tasks. To let the session run independently, [`spawn`](Self::spawn) it.
 ///
-/// A task that always finds something to do yields to others now and then: after 128 results that were ready
-/// at once, and after as many bytes and frames as in a turn of a [`Driver`].
+/// A task that always finds work yields to others from time to time: after 128 results that were ready at
+/// once, and after as many bytes and frames as in a turn of a [`Driver`].
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -67,17 +67,17 @@ pub struct Connection<R: Runtime, I, P: StreamProtocol> {
     engine: StreamEngine<I, P>,
     timing: Timing<R>,
     wakers: Wakers,
-    /// Events of the session that came while a future waited to write.
+    /// Events received while a future waited to write.
     ahead: Ahead<In<P>>,
-    /// How many bytes were read.
+    /// Bytes read.
     read: u64,
     /// The last read found nothing: there is nothing to read until the bell rings.
     exhausted: bool,
     /// Budget of each half, after which its task yields.
     budgets: [Budget; 2],
-    /// The half whose turn it is.
+    /// The half that is being polled.
     half: Half,
-    /// The turn has ended because its budget is spent.
+    /// The turn has ended because its budget is used up.
     yields: bool,
     /// Set while the transport takes nothing and a future waits for it.
     stuck: Option<Stuck>,
@@ -85,9 +85,9 @@ pub struct Connection<R: Runtime, I, P: StreamProtocol> {
     opened: bool,
     /// The receiving half knows that the peer has ended its stream.
     read_ended: bool,
-    /// Why the session is over. Reported after the events of the queue.
+    /// The reason why the session is over. Reported after the events in the queue.
     closed: Option<Box<CloseReason>>,
-    /// The stream has given its error.
+    /// The error of the stream has been reported.
     failed: bool,
 }
 
@@ -95,7 +95,7 @@ pub struct Connection<R: Runtime, I, P: StreamProtocol> {
 impl<R: Runtime, I, P: StreamProtocol> Unpin for Connection<R, I, P> {}
 
 impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
-    /// Pulls messages of `session` from `io`.
+    /// Creates a connection that pulls messages of `session` from `io`.
     pub fn new(session: Session<P>, io: I) -> Self {
         let ahead = Ahead::new(session.config().receive_ahead());
         Connection {
@@ -116,15 +116,15 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
     }
 
-    /// Waits until the session is open: over TCP it is at once, over WebSocket when the handshake is done. Nothing can
-    /// be sent before. What was agreed on is told once. A server lets every client in that comes so far; to choose, use [`event`](Self::event) and
-    /// `answer`.
+    /// Waits until the session is open: at once over TCP, after the handshake over WebSocket. Nothing can
+    /// be sent earlier. The agreed parameters are returned once. A server accepts every client that gets
+    /// this far; to choose, use [`event`](Self::event) and `answer`.
     ///
     /// # Errors
-    /// Why the session ended instead.
+    /// The reason why the session ended instead.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future, except what it would have given.
+    /// Dropping the future loses nothing except its own result.
     pub async fn opened(&mut self) -> Result<Box<Opened>, CloseReason> {
         poll_fn(|cx| {
             self.turn(cx, Half::Receiving, |this, cx, now| {
@@ -141,26 +141,26 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         .await
     }
 
-    /// Answers [`Event::Request`].
+    /// Responds to [`Event::Request`].
     ///
     /// # Errors
-    /// [`AnswerError`] says why not.
+    /// [`AnswerError`] gives the reason.
     #[cfg(feature = "websocket")]
     pub fn answer(&mut self, verdict: Verdict) -> Result<(), AnswerError> {
         self.engine.session.answer(clock::timestamp(R::now()), verdict)
     }
 
-    /// Waits for the next message. `None` says that no more will come: the peer ended its stream (it may
-    /// still read), or the session was closed. Then [`flush`](Self::flush) or [`close`](Self::close) sends what was
-    /// fed last.
+    /// Waits for the next message. `None` means that no more will come: the peer ended its stream (it may
+    /// still read), or the session was closed. Then [`flush`](Self::flush) or [`close`](Self::close) sends
+    /// the messages fed last.
     ///
-    /// What was [`feed`](Self::feed) is written before this waits.
+    /// Messages passed to [`feed`](Self::feed) are written before this waits.
     ///
     /// # Errors
-    /// Why the session ended, if not cleanly. Every call after that gives the same.
+    /// The reason why the session ended, if not cleanly. Every later call returns the same.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future.
+    /// Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Result<Option<In<P>>, CloseReason> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -168,27 +168,28 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     /// Sends a message and waits until the transport has it.
     ///
     /// # Errors
-    /// [`SinkError::Send`] if the message was not taken; it is never [`SendError::Blocked`], since this waits
-    /// for room. [`SinkError::Closed`] if the session ended before the transport had all of it.
-    /// [`SinkError::PeerWaits`] if it was taken, but the peer waits until it is [received](Self::recv) from.
+    /// [`SinkError::Send`] if the message was not accepted; never with [`SendError::Blocked`], since this
+    /// waits for room. [`SinkError::Closed`] if the session ended before the transport had all of it.
+    /// [`SinkError::PeerWaits`] if it was accepted, but the peer takes nothing until we
+    /// [receive](Self::recv).
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, the message may or may not have been accepted for
-    /// sending; never a part of it. To know, use [`feed`](Self::feed) and [`flush`](Self::flush).
+    /// sending, but never in part. To be certain, use [`feed`](Self::feed) and [`flush`](Self::flush).
     pub async fn send(&mut self, item: Out<P>) -> Result<(), SinkError<Out<P>>> {
         self.feed(item).await?;
         self.flush().await.map_err(SinkError::from)
     }
 
-    /// Accepts a message for sending, and waits if there is no room. It is written by [`flush`](Self::flush),
-    /// by [`recv`](Self::recv) before it waits, or with others when much is queued.
+    /// Accepts a message for sending; waits if there is no room. It is written by [`flush`](Self::flush),
+    /// by [`recv`](Self::recv) before it waits, or together with others when much is queued.
     ///
     /// # Errors
-    /// [`SendError`] says why it was not taken. It is never [`SendError::Blocked`]; [`SendError::PeerWaits`]
-    /// gives the item back if the peer waits until it is [received](Self::recv) from.
+    /// [`SendError`] gives the reason why it was not accepted. It is never [`SendError::Blocked`].
+    /// [`SendError::PeerWaits`] returns the item if the peer takes nothing until we [receive](Self::recv).
     ///
     /// # Cancel safety
-    /// If the future is dropped before it is ready, the message was not accepted, and is dropped.
+    /// If the future is dropped before it is ready, the message was not accepted and is dropped.
     pub async fn feed(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         match poll_fn(|cx| self.poll_room(cx, Company::None)).await {
             Ok(()) => self.accept(item),
@@ -196,44 +197,45 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
     }
 
-    /// Waits until the transport has everything that was accepted.
+    /// Waits until the transport has everything accepted so far.
     ///
     /// # Errors
-    /// Why the session ended, if it did; or [`FlushError::PeerWaits`] if the peer waits until it is
-    /// [received](Self::recv) from.
+    /// The reason why the session ended, if it did; or [`FlushError::PeerWaits`] if the peer takes nothing
+    /// until we [receive](Self::recv).
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future.
+    /// Dropping the future loses nothing.
     pub async fn flush(&mut self) -> Result<(), FlushError> {
         poll_fn(|cx| self.poll_flush(cx, Company::None)).await
     }
 
-    /// Closes the session and waits until it is over. Messages that were not pulled are dropped, whether or not `how`
-    /// says to drain: [`recv`](Self::recv) them first.
+    /// Closes the session and waits until it is over. Messages that were not pulled are dropped, even if
+    /// `how` asks to drain: [`recv`](Self::recv) them first.
     ///
     /// # Cancel safety
-    /// Once polled, the session is closing; call it again to wait for the end.
+    /// Once polled, the session is closing; call this again to wait for the end.
     pub async fn close(&mut self, how: Close) -> CloseReason {
         let mut how = Some(how);
         poll_fn(|cx| self.poll_closed(cx, how.take())).await
     }
 
-    /// What the session has done so far.
+    /// Statistics of the session so far.
     pub fn stats(&self) -> Stats {
         self.engine.session.stats()
     }
 
-    /// The stream.
+    /// The underlying stream.
     pub fn io(&self) -> &I {
         &self.engine.io
     }
 
-    /// Moves the session to a task of its own; what it receives waits in the queue of the [`Receiver`], and
-    /// the two halves may be used from different tasks.
+    /// Moves the session to its own task. Received messages wait in the queue of the [`Receiver`], and the
+    /// two halves may be used from different tasks.
     ///
-    /// When that queue holds [`Config::handle_queue`](getty_core::Config::handle_queue) messages, or bytes up
-    /// to the high [watermark](getty_core::ConfigBuilder::watermarks) and one message, the session does not
-    /// read. What was received ahead of that is in the queue from the start.
+    /// The session stops reading once the queue holds
+    /// [`Config::handle_queue`](getty_core::Config::handle_queue) messages, or once its bytes reach the
+    /// high [watermark](getty_core::ConfigBuilder::watermarks), which the last message may exceed. Messages
+    /// received ahead are in the queue from the start.
     #[expect(clippy::type_complexity, reason = "the two halves, by what they carry")]
     pub fn spawn<S>(self, spawner: &S) -> (Handle<Out<P>>, Receiver<In<P>, Out<P>>)
     where
@@ -256,7 +258,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         let handle = driver.handle();
         match self.closed {
             None => spawner.spawn(driver),
-            // It is over and has been told: a task would wait for ever.
+            // The session is over and has been reported: a task would wait forever.
             Some(reason) => drop(driver.task().finish(clock::timestamp(R::now()), reason)),
         }
         (handle.clone(), Receiver::new(queue, handle, R::yield_now))
@@ -272,12 +274,12 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.engine.session.half_close(clock::timestamp(R::now()))
     }
 
-    /// Waits for the next event of any kind; `None` after [`Event::Closed`].
+    /// Waits for the next event of any kind; returns `None` after [`Event::Closed`].
     ///
-    /// For those who want to know of cron, idleness and the rest. [`recv`](Self::recv) skips them.
+    /// For callers interested in cron, idleness and the other events. [`recv`](Self::recv) skips them.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future.
+    /// Dropping the future loses nothing.
     pub async fn event(&mut self) -> Option<Event<In<P>>> {
         poll_fn(|cx| self.turn(cx, Half::Receiving, Self::poll_event)).await
     }
@@ -297,19 +299,19 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         })
     }
 
-    /// Lets a client in, if that is what the event asks.
+    /// Accepts a client, if the event is a request.
     #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "there are no requests"))]
     fn accept_client(&mut self, now: Timestamp, event: &Event<In<P>>) {
         #[cfg(feature = "websocket")]
         if let Event::Request(_) = event {
-            // A plain request can't be let in; it then waits for the handshake's deadline.
+            // A plain request cannot be accepted; it waits for the handshake's deadline.
             let _ = self.engine.session.answer(now, Verdict::Accept(Accept::new()));
         }
     }
 
     fn poll_closed(&mut self, cx: &mut TaskContext<'_>, how: Option<Close>) -> Poll<CloseReason> {
         if let Some(how) = how {
-            // Before anything else, so that it is closing whatever becomes of this turn.
+            // Before anything else, so that the session is closing whatever happens in this turn.
             self.stuck = None;
             let before = self.openness();
             self.engine.session.close(clock::timestamp(R::now()), how);
@@ -323,7 +325,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         })
     }
 
-    /// The next event, after whatever I/O it takes.
+    /// The next event, after any I/O that it requires.
     fn poll_event(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Option<Event<In<P>>>> {
         loop {
             if let Some(event) = self.next_event() {
@@ -337,12 +339,12 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
     }
 
-    /// The next known event, for the receiving half.
+    /// The next available event, for the receiving half.
     fn next_event(&mut self) -> Option<Event<In<P>>> {
         match self.ahead.pop() {
             None => self.decode(),
             event => {
-                // That is progress for the sending half, too, if it waits.
+                // This also counts as progress for the sending half, if it waits.
                 if self.wakers.is_awaited(Half::Sending) {
                     self.stuck = None;
                 }
@@ -362,7 +364,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         Some(event)
     }
 
-    /// Writes and reads what is possible; ready if anything changed for the session.
+    /// Writes and reads as far as possible; ready if anything changed for the session.
     fn poll_transport(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
         if self.is_spent() {
             return Poll::Pending;
@@ -378,7 +380,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         wrote
     }
 
-    /// Ready if anything was read, or reading failed. Asks the transport only if there may be something.
+    /// Ready if anything was read, or reading failed. Calls the transport only if there may be something to
+    /// read.
     fn poll_read(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<()> {
         if self.exhausted && !self.wakers.has_rung() {
             return Poll::Pending;
@@ -392,7 +395,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         read.map(drop)
     }
 
-    /// Whether this turn has done enough. The task then yields.
+    /// Whether this turn has used up its budget. The task then yields.
     fn is_spent(&mut self) -> bool {
         self.yields = self.budgets[self.half as usize].is_spent(self.done());
         self.yields
@@ -426,7 +429,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
     }
 
-    /// Does `work` at the present time, in lent memory, and sees to it that the tasks wake for what comes.
+    /// Runs `work` at the present time, in borrowed memory, and arranges for the tasks to be woken by later
+    /// events.
     fn turn<T>(
         &mut self,
         task: &mut TaskContext<'_>,
@@ -448,7 +452,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.engine.io.begin_turn();
         self.engine.session.lend(thread_memory::take());
         if self.engine.is_due(now) {
-            // Nobody may have asked for long: what the stream has held since counts, and then the deadlines.
+            // The last turn may be long ago: handle the stream's input first, then the deadlines.
             self.exhausted = false;
             let _ = self.poll_transport(cx, now);
         }
@@ -458,7 +462,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
         let result = work(self, cx, now);
         thread_memory::give_back(self.engine.session.take_back());
-        // Who waits to receive writes too, and with that a stream may forget who waited to write.
+        // A task that waits to receive also writes. The stream may then forget the task that waited to
+        // write.
         let relieved = cramped && self.has_room() || unwritten && !self.engine.has_bytes_to_write();
         let changed = before != self.openness();
         let moved = was_empty && !self.ahead.is_empty() || crowded && self.ahead.has_much_room();
@@ -474,12 +479,12 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.end_turn(task, result)
     }
 
-    /// Whether the session is open, and whether it is over: both halves are woken by a change.
+    /// Whether the session is open, and whether it is over. A change of either wakes both halves.
     fn openness(&self) -> (bool, bool) {
         (self.engine.session.is_open(), self.engine.session.is_over())
     }
 
-    /// Yields if the budget is spent, and counts the result.
+    /// Yields if the budget is used up, and counts the result.
     fn end_turn<T>(&mut self, task: &mut TaskContext<'_>, result: Poll<T>) -> Poll<T> {
         if self.yields && result.is_pending() {
             R::yield_now(task);
@@ -489,13 +494,13 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         result
     }
 
-    /// Arranges to be woken at the next deadline. Ready if that has come.
+    /// Arranges to be woken at the next deadline. Ready if that time has come.
     fn poll_timer(&mut self, cx: &mut TaskContext<'_>, now: Timestamp, half: Half) -> Poll<()> {
         let stuck =
             self.stuck.as_ref().filter(|stuck| stuck.is_full && self.wakers.is_awaited(Half::Sending));
         let at = stuck.map(|stuck| stuck.since + STUCK_AFTER);
         if at.is_some_and(|at| at <= now) {
-            self.wakers.wake_other(half); // the sending half has to notice that
+            self.wakers.wake_other(half); // the sending half must notice
         }
         let stuck_at = at.filter(|at| *at > now);
         self.timing.poll(cx, [self.engine.session.poll_timeout(), stuck_at].into_iter().flatten().min())

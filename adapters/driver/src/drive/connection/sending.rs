@@ -12,20 +12,20 @@ use crate::drive::stream_engine::WRITE_AT;
 use crate::runtime::Runtime;
 use crate::runtime::io::Io;
 
-/// How long the peer takes nothing, while nothing is received from it, before it is said to wait. One refusal
-/// of the transport proves nothing: the peer may be busy with what it has.
+/// Time without progress in either direction after which the peer counts as waiting for us. One refusal of
+/// the transport proves nothing: the peer may be busy with the messages it has.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// The transport takes nothing.
+/// State while the transport takes nothing.
 pub(super) struct Stuck {
     pub(super) since: Timestamp,
-    /// Bytes written by then.
+    /// Bytes written when the transport stopped.
     sent: u64,
-    /// No more may be received ahead, and there is more: sending waits for [`STUCK_AFTER`] at most.
+    /// No more may be received ahead, and there is more: sending waits for at most [`STUCK_AFTER`].
     pub(super) is_full: bool,
 }
 
-/// Whether another task may have the receiving half while one waits to send.
+/// Whether another task may hold the receiving half while this one waits to send.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Company {
     /// The waiting future has the whole connection.
@@ -33,11 +33,12 @@ pub(super) enum Company {
     Perhaps,
 }
 
-/// The peer takes nothing before somebody receives.
+/// The peer takes nothing until we receive.
 pub(super) struct PeerWaits;
 
 impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
-    /// Accepts an item that is no answer: answers that wait for room would stop messages from coming.
+    /// Accepts an item that is not a reply: replies that wait for room would keep messages from being
+    /// delivered.
     pub(super) fn accept(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         self.engine.session.end_answer();
         self.engine.session.send(item)
@@ -83,15 +84,15 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
                 }
                 return Poll::Ready(this.closed_cleanly().map_err(FlushError::Closed));
             }
-            // Received messages are yet to be pulled, so the session is not over; but nothing more will be
-            // sent.
+            // Received messages have not been pulled yet, so the session is not over; but nothing more will
+            // be sent.
             if let Some(failure) = this.engine.unwritten() {
                 return Poll::Ready(Err(FlushError::Closed(CloseReason::Io(failure))));
             }
             let session = &this.engine.session;
             let progress = session.stats().progress;
             if progress.flushed < progress.accepted && !session.is_open() {
-                // A layer failed, and what was queued went with it.
+                // A layer failed, and the queue was lost with it.
                 let reason = session.close_reason().cloned();
                 let reason = reason.unwrap_or(CloseReason::Local { flushed: false });
                 return Poll::Ready(Err(FlushError::Closed(reason)));
@@ -100,7 +101,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         })
     }
 
-    /// Writes, and receives what is there. Ready if either changed anything for the session.
+    /// Writes, and receives available input. Ready if either changed anything for the session.
     fn poll_sending(
         &mut self,
         cx: &mut TaskContext<'_>,
@@ -117,8 +118,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         if self.is_stuck(now, company) { Poll::Ready(Err(PeerWaits)) } else { Poll::Pending }
     }
 
-    /// Receives what is there and keeps it for later, as far as there is room. Returns whether that was
-    /// anything.
+    /// Receives available input and keeps it for later, as far as there is room. Returns whether there was
+    /// any.
     fn receive_ahead(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> bool {
         let mut any = false;
         loop {
@@ -127,7 +128,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
                 self.keep(now, event);
                 any = true;
             }
-            // With a full queue, something of the next message shows that there is more.
+            // With a full queue, a part of the next message shows that there is more.
             let sated = self.ahead.is_full() && self.has_undecoded() || self.is_spent();
             if sated || !self.engine.session.wants_read() || self.poll_read(cx, now).is_pending() {
                 return any;
@@ -136,7 +137,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         }
     }
 
-    /// Whether bytes are here that were not decoded.
+    /// Whether undecoded bytes are left.
     fn has_undecoded(&self) -> bool {
         self.engine.session.stats().buffered > 0
     }
@@ -153,8 +154,8 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         self.ahead.push(event, weight);
     }
 
-    /// Whether the transport, which takes nothing now, does so because the peer waits to be received from:
-    /// nothing was taken for a while, and there is more to receive than may be received ahead.
+    /// Whether the transport takes nothing because the peer waits for us to receive: nothing was taken for
+    /// a while, and there is more to receive than may be received ahead.
     fn is_stuck(&mut self, now: Timestamp, company: Company) -> bool {
         let received_by_other = matches!(company, Company::Perhaps) && self.wakers.are_apart();
         let is_full = self.ahead.is_full() && self.has_undecoded() && !received_by_other;

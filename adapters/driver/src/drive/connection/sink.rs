@@ -16,7 +16,7 @@ use crate::runtime::io::Io;
 impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
     type Item = Result<In<P>, CloseReason>;
 
-    /// As [`recv`](Connection::recv), whose end without a message ends the stream. An error comes once.
+    /// As [`recv`](Connection::recv), whose `None` ends the stream. An error is returned once.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         if self.failed {
             return Poll::Ready(None);
@@ -28,7 +28,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
 }
 
 /// Waits as [`feed`](Connection::feed) and [`flush`](Connection::flush) do, with one difference: if another
-/// task waits for the `Stream` at the same time, that one receives, and nothing fails because it is slow.
+/// task waits for the `Stream` at the same time, that task receives, and its slowness causes no failure.
 impl<R: Runtime, I: Io, P: StreamProtocol> Sink<Out<P>> for Connection<R, I, P> {
     type Error = SinkError<Out<P>>;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
-/// Which future of a connection is polled.
+/// One side of a connection, each polled by its own futures.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Half {
     Receiving,
@@ -12,7 +12,7 @@ pub(super) enum Half {
 }
 
 impl Half {
-    /// The places of this half and of the other one.
+    /// The indices of this half and of the other one.
     fn order(self) -> [usize; 2] {
         match self {
             Half::Receiving => [0, 1],
@@ -21,24 +21,24 @@ impl Half {
     }
 }
 
-/// The tasks that wait for a connection. The transport and the timer know one waker only, the bell, which
+/// The tasks that wait for a connection. The transport and the timer know a single waker, the bell, which
 /// wakes all of them.
 pub(super) struct Wakers {
     halves: [Option<Waker>; 2],
     bell: Arc<Bell>,
-    /// The wakers that the bell has.
-    told: [Option<Waker>; 2],
-    /// The last time that both halves waited at once, they were two tasks.
+    /// Copies of the wakers that the bell holds.
+    known: [Option<Waker>; 2],
+    /// The last time that both halves waited at once, they belonged to two tasks.
     apart: bool,
 }
 
 impl Wakers {
     pub(super) fn new() -> Self {
-        Wakers { halves: [None, None], bell: Arc::default(), told: [None, None], apart: false }
+        Wakers { halves: [None, None], bell: Arc::default(), known: [None, None], apart: false }
     }
 
-    /// Wakes the task that waits for the other half: what happened concerns it too. That may be the same
-    /// task, whose turn with the other half is over already.
+    /// Wakes the task that waits for the other half, which the change concerns too. It may be the same
+    /// task, whose turn with the other half is already over.
     pub(super) fn wake_other(&self, half: Half) {
         let [_, other] = half.order();
         if let Some(waker) = &self.halves[other] {
@@ -46,7 +46,7 @@ impl Wakers {
         }
     }
 
-    /// No task waits for this half any longer.
+    /// Records that no task waits for this half any longer.
     pub(super) fn forget(&mut self, half: Half) {
         let [mine, _] = half.order();
         self.halves[mine] = None;
@@ -58,7 +58,7 @@ impl Wakers {
         self.halves[mine].is_some()
     }
 
-    /// Remembers the waiting task; returns the waker for the transport.
+    /// Records the waiting task; returns the waker for the transport.
     pub(super) fn register(&mut self, half: Half, waker: &Waker) -> Waker {
         let [mine, other] = half.order();
         if !self.halves[mine].as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -68,25 +68,25 @@ impl Wakers {
         if self.halves[other].is_some() {
             self.apart = second.is_some();
         }
-        if !self.tells(waker, second) {
-            self.told = [Some(waker.clone()), second.cloned()];
-            *self.bell.wakers.lock().unwrap_or_else(PoisonError::into_inner) = self.told.clone();
+        if !self.wakes(waker, second) {
+            self.known = [Some(waker.clone()), second.cloned()];
+            *self.bell.wakers.lock().unwrap_or_else(PoisonError::into_inner) = self.known.clone();
         }
         Waker::from(self.bell.clone())
     }
 
-    /// Whether the bell wakes these two and no other task.
-    fn tells(&self, first: &Waker, second: Option<&Waker>) -> bool {
-        let is = |told: &Option<Waker>, waker: Option<&Waker>| match (told, waker) {
-            (Some(told), Some(waker)) => told.will_wake(waker),
+    /// Whether the bell wakes exactly these two tasks.
+    fn wakes(&self, first: &Waker, second: Option<&Waker>) -> bool {
+        let is = |known: &Option<Waker>, waker: Option<&Waker>| match (known, waker) {
+            (Some(known), Some(waker)) => known.will_wake(waker),
             (None, None) => true,
             _ => false,
         };
-        let [one, two] = &self.told;
+        let [one, two] = &self.known;
         is(one, Some(first)) && is(two, second) || is(one, second) && is(two, Some(first))
     }
 
-    /// Whether the other half belongs to another task, as far as can be known: it waited while this one did.
+    /// Whether the other half belongs to another task, as far as is known: it waited while this one did.
     pub(super) fn are_apart(&self) -> bool {
         self.apart
     }
@@ -96,13 +96,13 @@ impl Wakers {
         self.bell.rung.load(Ordering::Acquire)
     }
 
-    /// From now on it counts whether the bell rings.
+    /// Mutes the bell; [`has_rung`](Self::has_rung) reports rings from now on.
     pub(super) fn mute(&self) {
         self.bell.rung.store(false, Ordering::Release);
     }
 }
 
-/// Wakes every task that waits, and remembers that it did.
+/// Wakes every waiting task, and records that it did.
 #[derive(Default)]
 struct Bell {
     rung: AtomicBool,
