@@ -192,7 +192,7 @@ fn a_link_is_what_it_leads_to<R: TestRuntime>() {
         let (_second, _) = echo_server::<R>(&link);
         let asked = link.clone();
         assert!(blocking(move || echoes(&asked)).await);
-        // Of a file it is said that it is no socket.
+        // A file that is not a socket is reported as one that exists.
         let (file, link) = (directory.0.join("file"), directory.0.join("other"));
         fs::write(&file, "precious").unwrap();
         symlink(&file, &link).unwrap();
@@ -208,7 +208,10 @@ fn a_file_that_is_no_socket_is_named_as_one<R: TestRuntime>() {
         let serving = server::<R>().unix(path, framed(LengthDelimited::new), || Recorder::echo().0);
         let error = serving.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-        let text = format!("can't listen on {}: the file exists and is no socket", path.display());
+        let text = format!(
+            "can't listen on {}: the file exists and is not a socket: choose another path",
+            path.display()
+        );
         assert_eq!(error.to_string(), text);
     };
     R::block_on(async {

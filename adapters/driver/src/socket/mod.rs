@@ -1,4 +1,4 @@
-//! Sockets: their options, their addresses, and system calls. Knows no runtime.
+//! Sockets: their options, their addresses, and system calls. Does not depend on a runtime.
 
 pub(crate) mod address;
 pub(crate) mod tcp;

@@ -36,16 +36,16 @@ impl TcpOptions {
         Self::default()
     }
 
-    /// `TCP_NODELAY`: small writes are sent at once. On by default: sessions already gather what belongs
-    /// together, and Nagle's algorithm would only delay it.
+    /// `TCP_NODELAY`: small writes are sent at once. On by default: sessions already combine small writes,
+    /// and Nagle's algorithm would only delay them.
     #[must_use]
     pub fn nodelay(mut self, on: bool) -> Self {
         self.nodelay = on;
         self
     }
 
-    /// After how long without traffic the system probes whether the peer is still there (`SO_KEEPALIVE`,
-    /// whole seconds, rounded up). Off by default: idle detection and heartbeats are the session's.
+    /// Idle time after which the system probes whether the peer is still there (`SO_KEEPALIVE`, whole
+    /// seconds, rounded up). Off by default: sessions have their own idle detection and heartbeats.
     #[must_use]
     pub fn keepalive(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.keepalive = after.into();
@@ -66,16 +66,17 @@ impl TcpOptions {
         self
     }
 
-    /// How many connections may wait to be accepted. Default 1024; the system may cut it.
+    /// Maximum number of connections waiting to be accepted. Default 1024; the system may reduce it.
     #[must_use]
     pub fn backlog(mut self, connections: i32) -> Self {
         self.backlog = connections;
         self
     }
 
-    /// Several servers may listen on one port (`SO_REUSEPORT`), if all of them say so and belong to one user: one for each
-    /// thread, say, each with a runtime of its own. Linux shares connections out by the peer's address and port; those that
-    /// wait to be accepted by a server that ends are reset. Off by default. Only on Unix; Windows has no such thing.
+    /// Lets several servers listen on one port (`SO_REUSEPORT`), if all of them set this and belong to one
+    /// user: for example one per thread, each with its own runtime. Linux distributes connections by the
+    /// peer's address and port. Connections waiting to be accepted by a server that ends are reset. Off by
+    /// default. Only on Unix; Windows has no equivalent.
     #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
     #[must_use]
     pub fn reuse_port(mut self, on: bool) -> Self {
@@ -83,13 +84,13 @@ impl TcpOptions {
         self
     }
 
-    /// Makes a listening, non-blocking socket. Port 0 takes a free one.
+    /// Creates a non-blocking listening socket. Port 0 selects a free one.
     ///
     /// # Errors
-    /// The address is in use, not this machine's, or not allowed.
+    /// The address is in use, not local, or not permitted.
     pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
-        // On Windows the option means something else: that another process may take the address over.
+        // On Windows this option lets another process take over the address.
         if cfg!(unix) {
             socket.set_reuse_address(true)?;
         }
@@ -107,13 +108,13 @@ impl TcpOptions {
     /// Applies the options to a connected socket.
     ///
     /// # Errors
-    /// The system does not take an option.
+    /// The system rejects an option.
     pub fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
         if self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
         if let Some(after) = self.keepalive {
-            // The system counts whole seconds, and 0 is an error.
+            // The system counts whole seconds, and rejects 0.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             let after = Duration::from_secs(seconds.max(1));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after))?;

@@ -28,16 +28,16 @@ impl UnixOptions {
         Self::default()
     }
 
-    /// Permissions of the socket's file, such as `0o660`: who may write to it may connect. They are set before the
-    /// first connection can be made. By default the process's umask decides. An abstract socket has no file,
-    /// and no mode: asking for one is an error.
+    /// Permissions of the socket's file, such as `0o660`: write permission allows connecting. They are set
+    /// before the first connection can be made. By default the process's umask decides. An abstract socket
+    /// has no file and no mode: setting one is an error.
     #[must_use]
     pub fn mode(mut self, mode: impl Into<Option<u32>>) -> Self {
         self.mode = mode.into();
         self
     }
 
-    /// How many connections may wait to be accepted. Default 1024; the system may cut it.
+    /// Maximum number of connections waiting to be accepted. Default 1024; the system may reduce it.
     #[must_use]
     pub fn backlog(mut self, connections: i32) -> Self {
         self.backlog = connections;
@@ -60,7 +60,7 @@ impl UnixOptions {
     fn bind_abstract(&self, socket: &Socket, address: &SockAddr) -> io::Result<()> {
         if self.mode.is_some() {
             let text =
-                "an abstract socket has no file whose mode could be set: anybody on this machine may connect";
+                "an abstract socket has no file to set a mode on: every user of this machine may connect";
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         }
         socket.bind(address)
@@ -69,10 +69,10 @@ impl UnixOptions {
     fn bind_file(&self, socket: &Socket, address: &SockAddr, path: &Path) -> io::Result<SocketFile> {
         match socket.bind(address) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                // A link is what it leads to, and if that is nothing, no socket either.
+                // A link counts as its target. A dangling link is not a socket either.
                 let found = fs::metadata(path).or_else(|_| fs::symlink_metadata(path));
                 if found.is_ok_and(|file| !file.file_type().is_socket()) {
-                    let text = "the file exists and is no socket";
+                    let text = "the file exists and is not a socket: choose another path";
                     return Err(io::Error::new(ErrorKind::AlreadyExists, text));
                 }
                 if !is_left_behind(path) {
@@ -95,22 +95,23 @@ impl UnixOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
-    /// A name that starts with a NUL, of a socket without a file. Only Linux has these.
+    /// A name that starts with a NUL, for a socket without a file. Linux only.
     Abstract,
 }
 
 impl Kind {
     /// # Errors
-    /// The path has a NUL where the system would end it, or the system takes no names of that kind.
+    /// The path contains a NUL at which the system would cut it off, or the system does not support its
+    /// kind of name.
     pub(crate) fn of(path: &Path) -> io::Result<Kind> {
         let (kind, name) = match path.as_os_str().as_bytes() {
             [0, name @ ..] => (Kind::Abstract, name),
             path => (Kind::File, path),
         };
         let text = if kind == Kind::Abstract && !cfg!(any(target_os = "linux", target_os = "android")) {
-            "the path begins with a NUL: this system has no abstract sockets"
+            "the path begins with a NUL, but this system has no abstract sockets: use the path of a file"
         } else if kind == Kind::Abstract && name.is_empty() {
-            "the path is a NUL alone: the name of an abstract socket must follow"
+            "the path is only a NUL: the name of an abstract socket must follow"
         } else if name.contains(&0) {
             "the path contains a NUL: only the first byte may be one, for an abstract socket"
         } else {
@@ -125,7 +126,7 @@ fn address(path: &Path) -> io::Result<SockAddr> {
     SockAddr::unix(path)
 }
 
-/// The path in printable form. A leading NUL becomes an `@`, as other programs show it, since many terminals
+/// The path in printable form. A leading NUL becomes `@`, as other programs show it, since many terminals
 /// and logs cut text off at a NUL.
 pub(crate) fn shown(path: &Path) -> String {
     let path = path.display().to_string();
@@ -140,8 +141,8 @@ fn is_left_behind(path: &Path) -> bool {
     connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// Connects to the socket at `path`, which takes no time: it is done, or fails. [`ErrorKind::WouldBlock`] says that too
-/// many wait there to be accepted.
+/// Connects to the socket at `path`, which succeeds or fails at once. [`ErrorKind::WouldBlock`] means that
+/// its accept queue is full.
 pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let address = address(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -150,11 +151,11 @@ pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// The file of a listening socket, which is removed with it.
+/// The file of a listening socket, removed together with it.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// The device and the number of the file, by which it is told from one that came in its place.
+    /// The device and inode numbers of the file, to recognise a file that has replaced it.
     identity: (u64, u64),
 }
 
@@ -168,7 +169,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity) {
-            let _ = fs::remove_file(&self.path); // there is nobody to be told
+            let _ = fs::remove_file(&self.path); // a destructor cannot report an error
         }
     }
 }

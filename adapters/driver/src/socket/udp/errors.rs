@@ -1,18 +1,18 @@
-//! Sorts errors of a datagram socket: about one datagram, or about the socket.
+//! Classifies errors of a datagram socket: about one datagram, or about the socket.
 
 use std::io::ErrorKind;
 
 use getty_core::IoFailure;
 
-/// The system's numbers of errors, as far as they matter here.
+/// The system's error numbers that matter here.
 #[cfg(unix)]
 mod numbers {
-    /// It is no socket, or can't be used.
+    /// The descriptor is not a socket, or is unusable.
     pub(super) const OF_SOCKET: &[i32] = &[libc::EBADF, libc::ENOTSOCK, libc::EFAULT, libc::ENOSYS];
 
     pub(super) const INVALID: i32 = libc::EINVAL;
 
-    /// Errors that messages of ICMP become on a connected socket.
+    /// Errors that ICMP messages cause on a connected socket.
     pub(super) const OF_NETWORK: &[i32] = &[
         libc::ECONNREFUSED,
         libc::EHOSTUNREACH,
@@ -27,8 +27,8 @@ mod numbers {
         libc::ENONET,
     ];
 
-    /// Those of them that may also say that datagrams can't be sent as a run: packets of the path are
-    /// smaller, or the call is forbidden.
+    /// Subset that may also mean that datagrams cannot be sent as a run: the path's packets are smaller, or
+    /// the call is forbidden.
     pub(super) const OF_RUN: &[i32] = &[libc::EMSGSIZE, libc::EACCES];
 
     pub(super) const OF_CONTROL: Option<i32> = Some(libc::EIO);
@@ -50,11 +50,11 @@ mod numbers {
     pub(super) const OF_CONTROL: Option<i32> = None;
 }
 
-/// Whether the socket is of no use after an error of receiving. All others may be about one datagram.
+/// Whether the socket is unusable after a receive error. All others may be about one datagram.
 pub(crate) fn ends_receiving(failure: IoFailure) -> bool {
     match failure.raw_os_error {
         Some(number) => numbers::OF_SOCKET.contains(&number) || number == numbers::INVALID,
-        // Not a system error: about a datagram only if it is known to be.
+        // Not a system error: about a datagram only if known to be.
         None => {
             !matches!(failure.kind, ErrorKind::NetworkDown | ErrorKind::PermissionDenied)
                 && !has_kind_of_network(failure)
@@ -62,13 +62,13 @@ pub(crate) fn ends_receiving(failure: IoFailure) -> bool {
     }
 }
 
-/// Whether the socket is of no use after an error of sending. An invalid datagram is not enough: a peer can
-/// cause that by claiming to have port 0.
+/// Whether the socket is unusable after a send error. `EINVAL` does not count: a peer can cause it by
+/// claiming to have port 0.
 pub(crate) fn ends_sending(failure: IoFailure) -> bool {
     failure.raw_os_error.is_some_and(|number| numbers::OF_SOCKET.contains(&number))
 }
 
-/// Whether an error of sending may be about a datagram sent before, if the socket is connected.
+/// Whether a send error may be about an earlier datagram, if the socket is connected.
 pub(crate) fn may_be_of_earlier(failure: IoFailure) -> bool {
     match failure.raw_os_error {
         Some(number) => numbers::OF_NETWORK.contains(&number),
@@ -81,8 +81,8 @@ pub(super) fn may_be_of_run(failure: IoFailure) -> bool {
     failure.raw_os_error.is_some_and(|number| numbers::OF_RUN.contains(&number))
 }
 
-/// Whether an error of sending may be about the control messages that go with a datagram: the layer below may
-/// not do what they ask for.
+/// Whether a send error may be about the control messages of a datagram: the layer below may not support
+/// them.
 pub(super) fn may_be_of_control(failure: IoFailure) -> bool {
     failure.raw_os_error.is_some() && failure.raw_os_error == numbers::OF_CONTROL
 }

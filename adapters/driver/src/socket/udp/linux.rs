@@ -1,4 +1,4 @@
-//! What Linux can do beyond the rest.
+//! Features that only Linux has.
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -12,20 +12,20 @@ use rustix::io::Errno;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg, sendmsg_addr, sockopt};
 use socket2::{Domain, SockRef};
 
-/// How many datagrams go in one call.
+/// Maximum number of datagrams in one call.
 pub(super) const TOGETHER: usize = 64;
 
 /// An address in the system's form.
 pub(super) type Peer = SocketAddrAny;
 
-/// Sends `datagrams`, each to the peer of its number; without any, to where the socket is connected. Gives how many were
-/// sent.
+/// Sends `datagrams`, each to the peer at the same index. If `peers` is empty, sends to the peer of a
+/// connected socket. Returns the number of datagrams sent.
 pub(super) fn send_together(
     socket: &SockRef<'_>,
     datagrams: &[[IoSlice<'_>; 1]],
     peers: &[Peer],
 ) -> io::Result<usize> {
-    // Each header is some work, and mostly there are few.
+    // Each header costs some work, and there are usually few.
     if datagrams.len() <= 8 {
         send_up_to::<8>(socket, datagrams, peers)
     } else {
@@ -40,7 +40,7 @@ fn send_up_to<const N: usize>(
 ) -> io::Result<usize> {
     let mut controls: [SendAncillaryBuffer<'_, '_, '_>; N] = array::from_fn(|_| Default::default());
     let (mut pieces, mut peers) = (datagrams.iter(), peers.iter());
-    // Those that are left over are empty, and not for the system's eyes.
+    // Surplus headers stay empty and are not passed to the system.
     let mut headers = controls.each_mut().map(|control| {
         let piece: &[IoSlice<'_>] = pieces.next().map_or(&[], |piece| piece);
         match peers.next() {
@@ -56,8 +56,8 @@ fn send_up_to<const N: usize>(
     }
 }
 
-/// Room for control messages: the local address, the size of joined datagrams, and what is asked for by
-/// options that are set elsewhere.
+/// Room for control messages: the local address, the size of joined datagrams, and those enabled by options
+/// set elsewhere.
 const CONTROL: usize = 256;
 
 /// Memory for the control messages of [`receive_one`].
@@ -65,7 +65,7 @@ pub(super) fn control() -> Vec<u8> {
     vec![0; CONTROL]
 }
 
-/// Receives a datagram, or several that the system has joined, in one call.
+/// Receives a datagram, or several joined by the system, in one call.
 pub(super) fn receive_one(socket: &SockRef<'_>, room: &mut [u8], control: &mut [u8]) -> io::Result<RecvMeta> {
     let mut pieces = [IoSliceMut::new(room)];
     let received = loop {
@@ -98,8 +98,9 @@ pub(super) fn receive_one(socket: &SockRef<'_>, room: &mut [u8], control: &mut [
     Ok(meta)
 }
 
-/// Whether `error` of receiving a batch says that this process may not. If so, the call fails for zero
-/// datagrams too, which asks the socket for nothing. Otherwise an error of these numbers is about a datagram.
+/// Whether `error` of receiving a batch means that this process may not make that call. If so, the call
+/// also fails for zero datagrams, which touches nothing in the socket. Otherwise, an error with these
+/// numbers is about a datagram.
 pub(super) fn forbids_receiving(socket: &SockRef<'_>, state: &UdpSocketState, error: &io::Error) -> bool {
     may_forbid(error) && {
         let none = state.recv((&**socket).into(), &mut [], &mut []);
@@ -107,16 +108,16 @@ pub(super) fn forbids_receiving(socket: &SockRef<'_>, state: &UdpSocketState, er
     }
 }
 
-/// Whether `error` of [`send_together`] says that this process may not.
+/// Whether `error` of [`send_together`] means that this process may not make that call.
 pub(super) fn forbids_sending_together(socket: &SockRef<'_>, error: &io::Error) -> bool {
     may_forbid(error) && sendmmsg(&**socket, &mut [], SendFlags::empty()).is_err_and(|again| is(again, error))
 }
 
-/// Whether `error` of sending with control messages says that this process may not make that call
+/// Whether `error` of sending with control messages means that this process may not make that call
 /// (`sendmsg`).
 pub(super) fn forbids_control(socket: &SockRef<'_>, error: &io::Error) -> bool {
     may_forbid(error) && {
-        // Nothing is sent to port 0: it is invalid.
+        // Port 0 is invalid, so nothing is sent.
         let localhost = match socket.domain() {
             Ok(Domain::IPV6) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => IpAddr::from(Ipv4Addr::LOCALHOST),
@@ -128,7 +129,7 @@ pub(super) fn forbids_control(socket: &SockRef<'_>, error: &io::Error) -> bool {
     }
 }
 
-/// Whether it is an error of seccomp filters and security modules for a call that they forbid.
+/// Whether the error is one that seccomp filters and security modules return for forbidden calls.
 fn may_forbid(error: &io::Error) -> bool {
     [Errno::NOSYS, Errno::PERM, Errno::ACCESS].iter().any(|&errno| is(errno, error))
 }
@@ -137,13 +138,13 @@ fn is(errno: Errno, error: &io::Error) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
 }
 
-/// Sets a socket up by `set_up`, which does more than is wanted: it forbids fragments, and so datagrams larger than a
-/// packet of the network.
+/// Runs `set_up`, and undoes one of its effects: it forbids fragments, and so datagrams larger than a
+/// network packet.
 pub(super) fn keeping_fragments<T>(
     socket: &SockRef<'_>,
     set_up: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<T> {
-    // A socket of IPv6 has both, for peers of IPv4.
+    // An IPv6 socket has both options, for IPv4 peers.
     let v4 = sockopt::ip_mtu_discover(&**socket)?;
     let v6 = match socket.domain()? {
         Domain::IPV6 => Some((sockopt::ipv6_mtu_discover(&**socket)?, getsockopt(&**socket, Ipv6DontFrag)?)),

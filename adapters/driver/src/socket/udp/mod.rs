@@ -27,9 +27,9 @@ pub struct UdpOptions {
     multicast_loop: Option<bool>,
 }
 
-/// What the system is asked to hold of what was not received yet. Its own default, 208 KiB on Linux, is full after some
-/// 280 small datagrams, each of which takes 768 bytes there; with 64 peers that had 16 datagrams on their way, one in 500
-/// was lost.
+/// Default size of the system's receive buffer. The system's own default, 208 KiB on Linux, is full after
+/// some 280 small datagrams, each of which takes 768 bytes there. With 64 peers that had 16 datagrams in
+/// flight, one in 500 was lost.
 const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
 
 impl Default for UdpOptions {
@@ -50,37 +50,40 @@ impl Default for UdpOptions {
 }
 
 impl UdpOptions {
-    /// The defaults: a larger receive buffer than the system's, and what the system chooses for everything else.
+    /// The defaults: a larger receive buffer than the system's, and the system's choice for everything
+    /// else.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Size of the system's receive buffer in bytes (`SO_RCVBUF`): what comes while it is full is lost. 2 MiB by default;
-    /// `None` leaves the choice to the system. The system may cut what is asked for: Linux does at
-    /// `net.core.rmem_max`, and then allows twice that, since it counts its own overhead.
+    /// Size of the system's receive buffer in bytes (`SO_RCVBUF`): datagrams that arrive while it is full
+    /// are lost. Default 2 MiB; `None` leaves the choice to the system. The system may reduce the size:
+    /// Linux does at `net.core.rmem_max`, and then allows twice that, since it counts its own overhead.
     #[must_use]
     pub fn receive_buffer(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.receive_buffer = bytes.into();
         self
     }
 
-    /// Size of the system's send buffer in bytes (`SO_SNDBUF`). By default the system chooses; it may cut what is asked
-    /// for.
+    /// Size of the system's send buffer in bytes (`SO_SNDBUF`). By default the system chooses. The system
+    /// may reduce the size.
     #[must_use]
     pub fn send_buffer(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.send_buffer = bytes.into();
         self
     }
 
-    /// Several sockets may have one port (`SO_REUSEPORT`), if all of them say so and belong to one user: one for each
-    /// worker. Linux shares datagrams out by the peer's address, and gives those of a multicast group to all; other
-    /// systems may give all to one. Off by default. Only on Unix; Windows has no such thing.
+    /// Lets several sockets share one port (`SO_REUSEPORT`), if all of them set this and belong to one
+    /// user: for example one per worker. Linux distributes datagrams by the peer's address, and delivers
+    /// those of a multicast group to all; other systems may deliver all of them to one. Off by default.
+    /// Only on Unix; Windows has no equivalent.
     ///
-    /// One socket keeps one thread busy at the most. For more, start as many servers as there are threads, the first at
-    /// port 0 or the port that is wanted, the others at the first one's [`local_addr`](crate::Server::local_addr); each
-    /// has limits of its own, and is shut down by itself. What comes from one peer comes to the same socket as long as
-    /// there are the same ones: when a socket is closed or opened, a peer may be somebody new to another. A port that is
-    /// shared is not refused to the same program started once more: try first to bind without this option.
+    /// One socket keeps at most one thread busy. For more, start one server per thread: the first at port 0
+    /// or the wanted port, the others at the first one's [`local_addr`](crate::Server::local_addr). Each
+    /// has its own limits and is shut down separately. Datagrams from one peer reach the same socket as
+    /// long as the set of sockets stays the same. When a socket is closed or opened, a peer may move to
+    /// another one, to which it is new. A shared port is not refused to a second instance of the same
+    /// program: to detect that, first try to bind without this option.
     #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
     #[must_use]
     pub fn reuse_port(mut self, on: bool) -> Self {
@@ -88,38 +91,40 @@ impl UdpOptions {
         self
     }
 
-    /// Sending to broadcast addresses is allowed (`SO_BROADCAST`). Off by default.
+    /// Allows sending to broadcast addresses (`SO_BROADCAST`). Off by default.
     #[must_use]
     pub fn broadcast(mut self, on: bool) -> Self {
         self.broadcast = on;
         self
     }
 
-    /// Receives what is sent to the multicast group `group`, on the interface that has the address `interface`;
-    /// [`Ipv4Addr::UNSPECIFIED`] leaves the choice to the system. May be called for several. Closing the socket leaves
-    /// the groups.
+    /// Receives datagrams sent to the multicast group `group`, on the interface with the address
+    /// `interface`; [`Ipv4Addr::UNSPECIFIED`] leaves the choice to the system. May be called for several
+    /// groups. Closing the socket leaves them.
     #[must_use]
     pub fn join_v4(mut self, group: Ipv4Addr, interface: Ipv4Addr) -> Self {
         self.groups_v4.push((group, interface));
         self
     }
 
-    /// The same for IPv6, where an interface has a number; 0 leaves the choice to the system.
+    /// Receives datagrams sent to the IPv6 multicast group `group`, on the interface with the index
+    /// `interface`; 0 leaves the choice to the system. May be called for several groups. Closing the socket
+    /// leaves them.
     #[must_use]
     pub fn join_v6(mut self, group: Ipv6Addr, interface: u32) -> Self {
         self.groups_v6.push((group, interface));
         self
     }
 
-    /// By which interface datagrams to multicast groups leave an IPv4 socket: the one that has this address. By default
-    /// the system chooses.
+    /// Outgoing interface of an IPv4 socket for multicast datagrams, by its address. By default the system
+    /// chooses.
     #[must_use]
     pub fn multicast_interface_v4(mut self, interface: impl Into<Option<Ipv4Addr>>) -> Self {
         self.multicast_interface_v4 = interface.into();
         self
     }
 
-    /// By which interface datagrams to multicast groups leave an IPv6 socket, as its number. By default the system
+    /// Outgoing interface of an IPv6 socket for multicast datagrams, by its index. By default the system
     /// chooses.
     #[must_use]
     pub fn multicast_interface_v6(mut self, interface: impl Into<Option<u32>>) -> Self {
@@ -127,34 +132,36 @@ impl UdpOptions {
         self
     }
 
-    /// How many routers a datagram to a multicast group may pass, counted as systems do: 1 is the local network, 0 this
-    /// machine. By default the system's, which is 1. At most 255.
+    /// Range of multicast datagrams, counted as systems do: 0 is this machine, 1 the local network, and
+    /// each further router needs one more. At most 255. By default the system's choice, which is 1.
     #[must_use]
     pub fn multicast_ttl(mut self, ttl: impl Into<Option<u32>>) -> Self {
         self.multicast_ttl = ttl.into();
         self
     }
 
-    /// Whether this machine gets what the socket sends to a multicast group. By default the system's choice: yes.
+    /// Whether this machine receives the socket's own multicast datagrams. By default the system's choice:
+    /// yes.
     #[must_use]
     pub fn multicast_loop(mut self, on: impl Into<Option<bool>>) -> Self {
         self.multicast_loop = on.into();
         self
     }
 
-    /// Makes a non-blocking socket that talks to any peer, at `address`. Port 0 takes a free one.
+    /// Creates a non-blocking socket at `address` that talks to any peer. Port 0 selects a free one.
     ///
     /// # Errors
-    /// The address is in use, not this machine's, or not allowed; a group that is not one, or of the other kind of
-    /// address; the system does not take an option.
+    /// The address is in use, not local, or not permitted; a group is not a multicast address, or is of the
+    /// other address family; the system rejects an option.
     pub fn bind(&self, address: SocketAddr) -> io::Result<UdpSocket> {
         self.socket(address).map(UdpSocket::from)
     }
 
-    /// Makes a non-blocking socket that talks to `address` only, from any free port.
+    /// Creates a non-blocking socket that talks only to `address`, from any free port.
     ///
     /// # Errors
-    /// There is no way to the address, or as for [`bind`](Self::bind). Whether somebody is there is not found out.
+    /// There is no route to the address, or as for [`bind`](Self::bind). Does not check whether a peer
+    /// listens there.
     pub fn connect(&self, address: SocketAddr) -> io::Result<UdpSocket> {
         let any = match address {
             SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
@@ -223,54 +230,55 @@ impl UdpOptions {
     }
 }
 
-/// The largest datagrams that the system is asked to cut from one piece: what fits in a packet of Ethernet, over IPv6
-/// too. It refuses those that don't fit in one packet, and to try with each run would cost a call.
+/// Largest datagrams that the system is asked to cut from one piece: the payload of an Ethernet packet,
+/// also over IPv6. The system refuses larger ones, and an attempt per run would cost a call.
 const LARGEST_SEGMENT: usize = 1452;
 
-/// Reads and writes the batches of one socket, in as few system calls as it can.
+/// Reads and writes the batches of one socket, in as few system calls as possible.
 ///
 /// | | Linux | macOS, BSD | Windows |
 /// |---|---|---|---|
-/// | receiving | up to 32 in a call, and more where the system joins them (`recvmmsg`, `UDP_GRO`) | one | one, or joined ones |
-/// | a run of equal sizes to one peer | one call (`UDP_SEGMENT`) | one each | one call, where the system can |
+/// | receiving | up to 32 in a call (`recvmmsg`), more if joined (`UDP_GRO`) | one | one, or joined ones |
+/// | a run of equal sizes to one peer | one call (`UDP_SEGMENT`) | one each | one call, where supported |
 /// | other datagrams | up to 64 in a call (`sendmmsg`), except below | one each | one each |
 /// | larger than a packet of the network | in fragments | refused | refused |
 ///
-/// A socket that has every address of the machine (bound to `0.0.0.0` or `[::]`) makes one call for each run of its
-/// answers, because there `sendmmsg` can't be told which address to send from. One bound to a single address, or
-/// connected, has none to choose.
+/// A socket bound to every address of the machine (`0.0.0.0` or `[::]`) makes one call for each run of its
+/// replies, because `sendmmsg` cannot be given the source address there. A socket bound to a single
+/// address, or connected, has no such choice.
 ///
-/// On Linux a sandbox may forbid the calls for several datagrams: they give `ENOSYS`, `EPERM` or `EACCES`.
-/// That is found out once for each socket, which from then on receives by `recvmsg`, one datagram or several
-/// joined ones in a call, and sends each by itself. Where `sendmsg` is forbidden too, datagrams leave from
-/// the address that the system chooses.
+/// On Linux a sandbox may forbid the calls for several datagrams, which then return `ENOSYS`, `EPERM` or
+/// `EACCES`. Each socket detects that once. From then on it receives by `recvmsg`, one datagram or several
+/// joined ones in a call, and sends each datagram separately. Where `sendmsg` is forbidden too, datagrams
+/// leave from the address that the system chooses.
 #[derive(Debug)]
 pub struct BatchSocket {
     state: UdpSocketState,
-    /// The other end, if the socket is connected.
+    /// The peer, if the socket is connected.
     peer: Option<SocketAddr>,
-    /// The socket has every address of this machine, so that each answer has to say which one it leaves from.
+    /// The socket has every address of this machine, so each reply must name its source address.
     any_address: bool,
     received: Box<[RecvMeta; BATCH_SIZE]>,
-    /// Where the datagrams go that are sent together. Kept for its memory.
+    /// The peers of datagrams sent together. Kept for its memory.
     #[cfg(target_os = "linux")]
     peers: Vec<linux::Peer>,
-    /// This process may not receive in batches: then this is for the control messages of single receives.
+    /// For the control messages of single receives, if this process may not receive in batches.
     #[cfg(target_os = "linux")]
     control: Option<Vec<u8>>,
     /// This process may not send datagrams together.
     #[cfg(target_os = "linux")]
     separately: bool,
-    /// This process may not send with control messages: there are no runs, and the system chooses the address
-    /// that datagrams leave from.
+    /// This process may not send with control messages: there are no runs, and the system chooses the
+    /// source address of datagrams.
     bare: bool,
 }
 
 impl BatchSocket {
-    /// Sets `socket` up: non-blocking, and with what batches take. It should be connected by then, if it is to be.
+    /// Prepares `socket`: makes it non-blocking and sets the options that batches need. If it is to talk to
+    /// one peer, connect it first.
     ///
     /// # Errors
-    /// The system does not take an option.
+    /// The system rejects an option.
     pub fn new(socket: &SockRef<'_>) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         let state = linux::keeping_fragments(socket, || UdpSocketState::new((&**socket).into()))?;
@@ -292,14 +300,15 @@ impl BatchSocket {
         })
     }
 
-    /// Receives to the slots of `batch`, which is empty, once. Gives whether there may be more: `false` says that the
-    /// socket was emptied, so that a further try only makes sense when the system says so.
+    /// Receives once into the slots of `batch`, which is empty. Returns whether there may be more: after
+    /// `false` the socket is empty, and another attempt makes sense only when the system reports input.
     ///
     /// # Errors
-    /// The system's, [`WouldBlock`](ErrorKind::WouldBlock) among them. A connected socket also tells of datagrams sent
-    /// before that did not arrive ([`ConnectionRefused`](ErrorKind::ConnectionRefused) and the like).
+    /// The system's, including [`WouldBlock`](ErrorKind::WouldBlock). A connected socket also reports
+    /// datagrams sent earlier that were not delivered ([`ConnectionRefused`](ErrorKind::ConnectionRefused)
+    /// and the like).
     pub fn recv(&mut self, socket: &SockRef<'_>, batch: &mut RecvBatch) -> io::Result<bool> {
-        const { assert!(BATCH_SIZE <= RecvBatch::SLOTS, "an empty buffer would cut a datagram off") };
+        const { assert!(BATCH_SIZE <= RecvBatch::SLOTS, "an empty buffer would truncate a datagram") };
         #[cfg(target_os = "linux")]
         if self.control.is_some() {
             return self.receive_one(socket, batch);
@@ -322,8 +331,8 @@ impl BatchSocket {
         Ok(n == BATCH_SIZE)
     }
 
-    /// Receives once, where batches are forbidden. Datagrams may come joined still: those that the system has
-    /// joined before it is asked not to could not be told apart after it.
+    /// Receives once, where batches are forbidden. Datagrams may still arrive joined. If joining were
+    /// disabled now, those already joined could not be separated.
     #[cfg(target_os = "linux")]
     fn receive_one(&mut self, socket: &SockRef<'_>, batch: &mut RecvBatch) -> io::Result<bool> {
         let (room, control) = (batch.slots().next().unwrap_or_default(), self.control.as_mut());
@@ -332,22 +341,22 @@ impl BatchSocket {
         Ok(true)
     }
 
-    /// The first `n` slots were filled.
+    /// Passes the first `n` received slots to the batch.
     fn fill(&self, batch: &mut RecvBatch, n: usize) {
         for (slot, meta) in self.received[..n].iter().enumerate() {
-            // The address of a group is nobody's to answer from.
+            // A group's address cannot be the source of a reply.
             let local = meta.dst_ip.filter(|&address| is_of_one(address));
             batch.filled(slot, Path::new(meta.addr).with_local(local), meta.len, meta.stride);
         }
     }
 
-    /// Sends from the first datagram on until all are gone or the socket is full, and says how many were taken: one at
-    /// least. There has to be one.
+    /// Sends from the first datagram on until all are gone or the socket is full. Returns the number of
+    /// datagrams taken, at least one. `outgoing` must not be empty.
     ///
     /// # Errors
-    /// The system's, if nothing was sent before: [`WouldBlock`](ErrorKind::WouldBlock) says that the socket is full, the
-    /// rest that the first datagram can't be sent. On a connected socket that may be an error of one sent before, as in
-    /// [`recv`](Self::recv); the system tells each once.
+    /// The system's, if nothing was sent before it: [`WouldBlock`](ErrorKind::WouldBlock) means that the
+    /// socket is full, any other that the first datagram cannot be sent. On a connected socket the error
+    /// may belong to an earlier datagram, as in [`recv`](Self::recv); the system reports each once.
     pub fn send(&mut self, socket: &SockRef<'_>, outgoing: &Outgoing) -> io::Result<usize> {
         let mut rest = Rest::new(outgoing.transmits());
         let mut sent = 0;
@@ -355,7 +364,7 @@ impl BatchSocket {
             let (n, wanted) = match self.send_some(socket, first, &mut rest) {
                 Ok(counts) => counts,
                 Err(error) if sent == 0 => return Err(error),
-                Err(_) => break, // it will be there next time, where the first datagram is the one it is about
+                Err(_) => break, // the next call reports it, with that datagram first
             };
             sent += n;
             if n < wanted {
@@ -365,7 +374,8 @@ impl BatchSocket {
         Ok(sent)
     }
 
-    /// Sends `first`, and maybe some after it; gives how many were sent, and how many were taken out of `rest` for that.
+    /// Sends `first`, and possibly some after it. Returns the number of datagrams sent, and the number
+    /// taken from `rest` for that.
     fn send_some<'a>(
         &mut self,
         socket: &SockRef<'_>,
@@ -385,7 +395,7 @@ impl BatchSocket {
                 Err(error) if self.is_final(&error) => return Err(error),
                 #[cfg(target_os = "linux")]
                 Err(error) if linux::forbids_control(socket, &error) => self.bare = true,
-                Err(_) => {} // the network or its card can't: each by itself
+                Err(_) => {} // not supported by the network or its card: send each separately
             }
         }
         #[cfg(target_os = "linux")]
@@ -421,7 +431,7 @@ impl BatchSocket {
         Ok((1, 1))
     }
 
-    /// The address that datagrams have to leave from, where the system would not choose it anyway.
+    /// The required source address of datagrams, where the system would not choose it anyway.
     fn source(&self, transmit: &Transmit<'_>) -> Option<IpAddr> {
         transmit.path.and_then(|path| path.local).filter(|_| self.any_address && !self.bare)
     }
@@ -440,7 +450,7 @@ impl BatchSocket {
         socket.send_to(datagram, &path.peer.into()).map(drop)
     }
 
-    /// Whether an error of sending says that the control messages are what is not taken, or not allowed.
+    /// Whether a send error means that the control messages are not supported or not permitted.
     fn is_of_control(&mut self, socket: &SockRef<'_>, error: &io::Error) -> bool {
         #[cfg(target_os = "linux")]
         if linux::forbids_control(socket, error) {
@@ -449,7 +459,8 @@ impl BatchSocket {
         self.bare || errors::may_be_of_control(error.into())
     }
 
-    /// Sends `contents` to where `transmit` goes, in datagrams of `segment` bytes each or as a single one.
+    /// Sends `contents` to the destination of `transmit`, in datagrams of `segment` bytes each or as a
+    /// single one.
     fn transmit(
         &self,
         socket: &SockRef<'_>,
@@ -466,7 +477,8 @@ impl BatchSocket {
             src_ip: self.source(transmit),
         };
         match self.state.try_send((&**socket).into(), &transmit) {
-            // The address may be none of this machine's any more, or a broadcast one: better from another than not at all.
+            // The address may no longer belong to this machine, or be a broadcast address. Another source
+            // is better than no datagram.
             Err(error) if transmit.src_ip.is_some() && error.kind() != ErrorKind::WouldBlock => {
                 transmit.src_ip = None;
                 self.state.try_send((&**socket).into(), &transmit).map_err(|_| error)
@@ -475,17 +487,17 @@ impl BatchSocket {
         }
     }
 
-    /// Whether an error of sending a run says to wait, or is about datagrams sent before. Trying another way
-    /// of sending would change nothing, and lose the error, since the system reports it once. An error that
-    /// may also mean that the run itself is too large, or not allowed, is not final: better to lose a report
-    /// than datagrams.
+    /// Whether an error of sending a run means to wait, or concerns datagrams sent earlier. Sending another
+    /// way would change nothing and lose the error, since the system reports it once. An error that may
+    /// also mean that the run itself is too large or not permitted is not final: a lost report is better
+    /// than lost datagrams.
     fn is_final(&self, error: &io::Error) -> bool {
         let of_earlier = errors::may_be_of_earlier(error.into()) && !errors::may_be_of_run(error.into());
         error.kind() == ErrorKind::WouldBlock || self.peer.is_some() && of_earlier
     }
 }
 
-/// Transmits, of which the first may be there in part only.
+/// Transmits, the first of which may be partly sent.
 struct Rest<'a, I> {
     first: Option<Transmit<'a>>,
     others: I,
@@ -496,7 +508,7 @@ impl<'a, I: Iterator<Item = Transmit<'a>>> Rest<'a, I> {
         Rest { first: transmits.next(), others: transmits }
     }
 
-    /// Leaves out the next `n` datagrams, all of the first transmit.
+    /// Skips the next `n` datagrams, all of the first transmit.
     fn advance(&mut self, n: usize) {
         match &mut self.first {
             Some(first) if n < first.count => {
@@ -508,7 +520,7 @@ impl<'a, I: Iterator<Item = Transmit<'a>>> Rest<'a, I> {
     }
 }
 
-/// Whether an address is that of one machine.
+/// Whether an address belongs to a single machine.
 fn is_of_one(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
