@@ -7,11 +7,11 @@ use getty_core::Timestamp;
 use crate::runtime::io::Timer;
 use crate::runtime::{Runtime, clock};
 
-/// A timer that is touched only when what it is to be set to has changed.
+/// A timer that is touched only when its time changes.
 pub(crate) struct Alarm<R: Runtime> {
-    /// Made when there first is something to wait for.
+    /// Created on first use.
     timer: Option<R::Timer>,
-    /// What the timer is set to.
+    /// The time to which the timer is set.
     armed: Option<Timestamp>,
 }
 
@@ -20,7 +20,7 @@ impl<R: Runtime> Alarm<R> {
         Alarm { timer: None, armed: None }
     }
 
-    /// Sees to it that the task wakes at `due`. Ready if that has come.
+    /// Arranges for the task to be woken at `due`. Ready if that time has come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, due: Option<Timestamp>) -> Poll<()> {
         let Some(at) = due else {
             *self = Alarm::new();
@@ -36,7 +36,7 @@ impl<R: Runtime> Alarm<R> {
         };
         self.armed = due;
         ready!(timer.poll(cx));
-        // Should the timer have been early, it must be set anew.
+        // If the timer fired early, it must be set again.
         self.armed = None;
         Poll::Ready(())
     }

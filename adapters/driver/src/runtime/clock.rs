@@ -1,4 +1,4 @@
-//! The one origin of time in a process, shared by all its sessions.
+//! The single origin of time in a process, shared by all its sessions.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use crate::runtime::Runtime;
 
 static ORIGIN: OnceLock<Instant> = OnceLock::new();
 
-/// The origin, which lies well before the first time that was ever asked for: the clock of another runtime may be
-/// behind that (tokio's paused clock stands still from its runtime's beginning), and what is before the origin
-/// can't be said.
+/// The origin, well before the first time requested: the clock of another runtime may be behind that
+/// (tokio's paused clock stands still from the start of its runtime), and times before the origin cannot be
+/// represented.
 fn origin(first: Instant) -> Instant {
     *ORIGIN.get_or_init(|| {
         let days = [30, 1, 0].map(|days| Duration::from_secs(days * 86_400));
@@ -19,27 +19,28 @@ fn origin(first: Instant) -> Instant {
     })
 }
 
-/// The time of runtime `R` as a session wants it: to make one for [`Driver::new`](crate::Driver::new) or
-/// [`Connection::new`](crate::Connection::new).
+/// The current time of runtime `R` as a session's timestamp, for creating the session of a
+/// [`Driver::new`](crate::Driver::new) or [`Connection::new`](crate::Connection::new).
 #[must_use]
 pub fn now<R: Runtime>() -> Timestamp {
     timestamp(R::now())
 }
 
-/// The point that is `wait` from now. So long a wait that the point can't be said is one of a thousand days.
+/// The time `wait` from now. If that cannot be represented, a thousand days from now.
 pub(crate) fn after<R: Runtime>(wait: Duration) -> Instant {
     let now = R::now();
     now.checked_add(wait).unwrap_or_else(|| now + Duration::from_secs(1000 * 86_400))
 }
 
-/// A runtime's time as the core wants it.
+/// Converts a runtime's time to the core's.
 pub(crate) fn timestamp(at: Instant) -> Timestamp {
     Timestamp::from_origin(at.saturating_duration_since(origin(at)))
 }
 
-/// The core's time as a runtime wants it.
+/// Converts the core's time to a runtime's.
 pub(crate) fn instant(at: Timestamp) -> Instant {
-    // Only a stamp of centuries from now can't be said; a day is as good as never for a timer that is then reset.
+    // Only a timestamp centuries ahead cannot be represented. For a timer that is then reset, a day is as
+    // good as never.
     let origin = ORIGIN.get().copied().unwrap_or_else(|| origin(Instant::now()));
     origin.checked_add(at.since_origin()).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
 }
@@ -57,7 +58,7 @@ mod tests {
         assert!(timestamp(later) > timestamp(now));
     }
 
-    /// Runtimes with clocks of their own (tokio's paused one, say) begin when they like.
+    /// Runtimes with their own clocks, such as tokio's paused one, start at any time.
     #[test]
     fn a_clock_may_be_behind_the_first_one() {
         let now = Instant::now();

@@ -11,20 +11,21 @@ use futures_io::{AsyncRead, AsyncWrite};
 use crate::runtime::io::Io;
 use crate::runtime::thread_memory::lend_scratch;
 
-/// Any stream of the `futures-io` traits as an [`Io`]: a TLS stream of another library, a pipe in memory.
+/// Adapts any stream of the `futures-io` traits to [`Io`]: a TLS stream of another library, a pipe in
+/// memory.
 ///
-/// Closing the stream must end its sending side, or a graceful close waits until its deadline. The sockets of async-io
-/// and async-std don't do that: give those to the `drive` of their adapter.
+/// Closing the stream must end its sending side; otherwise a graceful close waits until its deadline. The
+/// sockets of async-io and async-std do not do that: pass those to the `drive` of their adapter.
 #[derive(Debug)]
 pub struct FuturesIo<S>(S);
 
 impl<S> FuturesIo<S> {
-    /// A stream over `stream`.
+    /// Wraps `stream`.
     pub fn new(stream: S) -> Self {
         FuturesIo(stream)
     }
 
-    /// What it is made of.
+    /// The wrapped stream.
     pub fn get_ref(&self) -> &S {
         &self.0
     }

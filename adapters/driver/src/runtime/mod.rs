@@ -1,4 +1,4 @@
-//! [`Runtime`], [`UnixRuntime`], [`Spawn`] and [`Accept`]: what endpoints need from a runtime.
+//! [`Runtime`], [`UnixRuntime`], [`Spawn`] and [`Accept`]: the requirements of endpoints on a runtime.
 
 pub(crate) mod alarm;
 pub(crate) mod clock;
@@ -25,7 +25,7 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     type TcpListener: Accept<Stream = Self::TcpStream>;
     /// A UDP socket.
     type UdpSocket: PacketIo;
-    /// What spawns tasks, if nothing else is chosen.
+    /// Default spawner of tasks.
     type Spawner: Default + Clone;
 
     /// The time, by the clock that the timers use.
@@ -34,42 +34,42 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     /// A timer that fires at `at`.
     fn timer(at: Instant) -> Self::Timer;
 
-    /// Arranges that the task of `cx` is polled again after everything else that is ready, the runtime's
-    /// sources of events included. The caller then returns `Pending`.
+    /// Arranges for the task of `cx` to be polled again after everything else that is ready, including the
+    /// runtime's event sources. The caller then returns `Pending`.
     ///
-    /// The default wakes the task at once, which is enough where tasks take turns with the sources of events.
-    /// Other runtimes poll a task that wakes itself many times before they look at these.
+    /// The default wakes the task at once, which suffices where tasks alternate with the event sources.
+    /// Other runtimes poll a task that wakes itself many times before they check those.
     fn yield_now(cx: &mut Context<'_>) {
         cx.waker().wake_by_ref();
     }
 
-    /// The addresses behind `address`, which is `HOST:PORT`, without blocking the thread.
+    /// Resolves `address`, which is `HOST:PORT`, without blocking the thread.
     fn resolve(address: &str) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send;
 
-    /// Makes a listening socket, as [`TcpOptions::listen`] does, the runtime's own.
+    /// Registers a listening socket, made as by [`TcpOptions::listen`], with the runtime.
     ///
     /// # Errors
-    /// The runtime does not take it.
+    /// The runtime does not accept the socket.
     fn tcp_listener(listener: TcpListener) -> std::io::Result<Self::TcpListener>;
 
-    /// Connects to `address`; the options are not applied yet.
+    /// Connects to `address`, without applying any options.
     fn tcp_connect(address: SocketAddr) -> impl Future<Output = std::io::Result<Self::TcpStream>> + Send;
 
     /// Applies `options` to a connected socket.
     ///
     /// # Errors
-    /// The system does not take an option.
+    /// The system rejects an option.
     fn apply(stream: &Self::TcpStream, options: &TcpOptions) -> std::io::Result<()>;
 
-    /// Makes a socket, as [`UdpOptions::bind`](crate::UdpOptions::bind) and
-    /// [`connect`](crate::UdpOptions::connect) do, the runtime's own.
+    /// Registers a socket, made as by [`UdpOptions::bind`](crate::UdpOptions::bind) or
+    /// [`connect`](crate::UdpOptions::connect), with the runtime.
     ///
     /// # Errors
-    /// The runtime does not take it.
+    /// The runtime does not accept the socket.
     fn udp_socket(socket: UdpSocket) -> std::io::Result<Self::UdpSocket>;
 }
 
-/// A runtime with Unix domain sockets. Both functions are given non-blocking sockets.
+/// A runtime with Unix domain sockets. Both functions receive non-blocking sockets.
 #[cfg(unix)]
 pub trait UnixRuntime: Runtime {
     /// A connected Unix socket.
@@ -77,34 +77,34 @@ pub trait UnixRuntime: Runtime {
     /// A listening Unix socket.
     type UnixListener: Accept<Stream = Self::UnixStream>;
 
-    /// Makes a listening socket the runtime's own.
+    /// Registers a listening socket with the runtime.
     ///
     /// # Errors
-    /// The runtime does not take it.
+    /// The runtime does not accept the socket.
     fn unix_listener(listener: std::os::unix::net::UnixListener) -> std::io::Result<Self::UnixListener>;
 
-    /// Makes a connected socket the runtime's own.
+    /// Registers a connected socket with the runtime.
     ///
     /// # Errors
-    /// The runtime does not take it.
+    /// The runtime does not accept the socket.
     fn unix_stream(stream: std::os::unix::net::UnixStream) -> std::io::Result<Self::UnixStream>;
 }
 
-/// Runs futures of type `F` as tasks. Implemented for what a runtime's futures may be: a spawner for several
-/// threads asks for `F: Send`, one for a single thread does not.
+/// Runs futures of type `F` as tasks. Implemented for the futures that a runtime supports: a multi-threaded
+/// spawner requires `F: Send`, a single-threaded one does not.
 pub trait Spawn<F> {
-    /// Runs `future` to its end in a task of its own.
+    /// Runs `future` to completion in its own task.
     fn spawn(&self, future: F);
 }
 
 /// A listening socket.
 pub trait Accept: Unpin {
-    /// What is accepted.
+    /// The stream of an accepted connection.
     type Stream: Io;
 
     /// Takes the next connection.
     ///
     /// # Errors
-    /// Nothing could be accepted; the listener is still there.
+    /// Nothing could be accepted; the listener can be used again.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Self::Stream>>;
 }

@@ -6,19 +6,20 @@ use std::io;
 /// Bytes of the key of an opening handshake.
 const HANDSHAKE_KEY: usize = 16;
 
-/// How many random bytes are asked for at a time.
+/// Random bytes requested at a time.
 const RANDOM_POOL: usize = 1024;
 
 thread_local! {
-    /// Random bytes in store, so that not each mask is a system call. The used ones are cut off.
+    /// Stock of random bytes, so that not every mask costs a system call. Used bytes are cut off.
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Sees to it that `wanted` random bytes are in store.
+/// Ensures that at least `wanted` random bytes are in stock.
 fn fill_pool(pool: &mut Vec<u8>, wanted: usize) -> io::Result<()> {
     if pool.len() < wanted {
         let mut fresh = vec![0; RANDOM_POOL.max(wanted)];
-        getrandom::fill(&mut fresh).map_err(|error| io::Error::other(format!("no random bytes: {error}")))?;
+        getrandom::fill(&mut fresh)
+            .map_err(|error| io::Error::other(format!("the system has no random bytes: {error}")))?;
         *pool = fresh;
     }
     Ok(())
@@ -32,11 +33,14 @@ pub(crate) fn check_random() -> io::Result<()> {
     POOL.with_borrow_mut(|pool| fill_pool(pool, HANDSHAKE_KEY))
 }
 
-/// Fills `out` with the system's random bytes: what [`WebSocket::client`](getty_core::websocket::WebSocket::client) asks for, whoever drives the session.
+/// Fills `out` with the system's random bytes, as
+/// [`WebSocket::client`](getty_core::websocket::WebSocket::client) requires, with any driver of the
+/// session.
 ///
 /// # Panics
-/// If the system has none. That ends the session, as a panic of its codec does: a mask that can be guessed is worse than
-/// none. The clients of this crate make sure that there are some before they begin.
+/// If the system has no random bytes. As with a panic of the codec, that ends the session: a predictable
+/// mask is worse than none. The clients of this crate check that random bytes are available before they
+/// begin.
 pub fn system_random(out: &mut [u8]) {
     POOL.with_borrow_mut(|pool| {
         fill_pool(pool, out.len()).expect("the system had random bytes when the session began");

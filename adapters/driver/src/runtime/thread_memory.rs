@@ -1,13 +1,13 @@
-//! Memory of the thread, lent to whichever session has its turn: one [`Memory`], one [`RecvBatch`], and one buffer for
-//! streams that can only read into initialised room.
+//! The thread's memory, lent to the session whose turn it is: one [`Memory`], one [`RecvBatch`], and one
+//! buffer for streams that can only read into initialised memory.
 
 use std::cell::Cell;
 
 use getty_core::Memory;
 use getty_core::datagram::RecvBatch;
 
-/// Size of the buffer: enough for what a socket holds as a rule. What is read is copied from here to where it belongs;
-/// for sizes that fit the first-level cache that is next to nothing.
+/// Size of the buffer: usually enough for everything in a socket. Bytes read are copied from here to their
+/// destination. For sizes that fit the first-level cache, that costs next to nothing.
 const SCRATCH_SIZE: usize = 64 * 1024;
 
 thread_local! {
@@ -22,7 +22,7 @@ pub(crate) fn take() -> Memory {
 }
 
 pub(crate) fn give_back(memory: Memory) {
-    // While the thread ends there is nobody to keep it for.
+    // While the thread ends, its memory is dropped instead.
     let _ = MEMORY.try_with(|cell| cell.set(Some(memory)));
 }
 
@@ -35,7 +35,8 @@ pub(crate) fn give_batch_back(batch: RecvBatch) {
     let _ = BATCH.try_with(|cell| cell.set(Some(batch)));
 }
 
-/// Lends the thread's buffer to `work`; to work within that, which a stream on top of another stream does, a new one.
+/// Lends the thread's buffer to `work`. Nested calls, as by a stream on top of another stream, get a new
+/// buffer.
 pub(crate) fn lend_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut buffer = SCRATCH.take();
     buffer.resize(SCRATCH_SIZE, 0);
