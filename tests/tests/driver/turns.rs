@@ -4,9 +4,11 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use getty_core::codec::Raw;
+use getty_core::datagram::{Path, PeerLimits};
 use getty_core::websocket::{Deflate, Message, ServerOptions, WebSocket};
 use getty_core::{Config, SendError, Session};
-use getty_driver::{Driver, Handle, Runtime, now};
+use getty_driver::{Driver, Handle, Runtime, Server, now};
 use testkit::websocket::peers::{Frame, REQUEST};
 
 use crate::driver_common::fake::{self, Fake, timer_counts};
@@ -455,4 +457,28 @@ fn sizes() {
         assert!(size <= limit, "{name}: {size} bytes");
         println!("{name}: {size} bytes");
     }
+}
+
+/// Nothing but the time has changed: the session has no deadline that expires, and nothing was read.
+#[test]
+fn what_time_alone_brings_is_delivered() {
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let told = reports.clone();
+    let builder = Server::<Fake>::builder()
+        .on_dropped(move |dropped| told.lock().unwrap().push(dropped.counts.strangers));
+    let nobody = |_| None::<Recorder>;
+    let server = fake::block_on(builder.udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, nobody)).unwrap();
+    fake::run();
+    let wire = fake::udp_wire();
+    let stranger = || wire.receives([(Path::new(([192, 0, 2, 1], 1).into()), b"hello".to_vec())]);
+    stranger();
+    fake::run();
+    assert_eq!(reports.lock().unwrap().split_off(0), [1], "the first at once");
+    (0..3).for_each(|_| stranger());
+    fake::run();
+    assert!(reports.lock().unwrap().is_empty());
+    fake::advance(secs(1));
+    fake::run();
+    assert_eq!(*reports.lock().unwrap(), [3], "the others once a second has passed");
+    drop(server);
 }
