@@ -115,7 +115,10 @@ impl State {
             return;
         }
         let before = buffers.layer.wire.received.len();
-        let room = PLAIN_ROOM.saturating_sub(buffers.received.len()).max(1);
+        let held = buffers.received.len();
+        // A frame that is larger than the room comes in pieces that are worth a call.
+        let missing = self.inbox.missing(held).clamp(READ_STEP, PLAIN_ROOM);
+        let room = PLAIN_ROOM.saturating_sub(held).max(missing);
         let mut plain = Plain::new(keeps.then_some(&mut buffers.received), room);
         let result = layer.unseal(&mut buffers.layer.wire, &mut plain);
         self.layer_waits = plain.room() == 0;

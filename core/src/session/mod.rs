@@ -466,7 +466,7 @@ impl<P: Protocol> Session<P> {
                         if P::HAS_UNFINISHED && state.inbox.is_incomplete() {
                             state.inbox.watch_message(protocol.unfinished(), left, state.now);
                         }
-                        state.received.messages += 1;
+                        state.delivered += 1;
                         state.replying = true;
                         return Some(message);
                     }
@@ -498,7 +498,7 @@ impl<P: Protocol> Session<P> {
     /// check this between reads and between events.
     #[inline]
     pub fn work(&self) -> Work {
-        let frames = self.state.received.messages + self.state.other_frames;
+        let frames = self.state.delivered + self.state.other_frames;
         Work { frames, bytes: self.protocol.worked() }
     }
 
@@ -600,7 +600,7 @@ impl<P: Protocol> Session<P> {
                     Ok(None) => {}
                     Ok(Some(message)) => {
                         state.weight = u32::try_from(before - buffers.received.len()).unwrap_or(u32::MAX);
-                        state.received.messages += 1;
+                        state.delivered += 1;
                         state.replying = true;
                         return Some(message);
                     }

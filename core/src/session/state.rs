@@ -55,6 +55,8 @@ pub(super) struct State {
     /// The starts of the quiet periods already reported: read, write, both.
     pub(super) idle_reported: [Option<Timestamp>; 3],
     pub(super) received: Counted,
+    /// Messages delivered to the application.
+    pub(super) delivered: u64,
     pub(super) received_at: Timestamp,
     /// The weight of the message polled last. More than 4 GiB counts as 4 GiB.
     pub(super) weight: u32,
@@ -112,7 +114,6 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     pub(super) bytes: u64,
-    pub(super) messages: u64,
     pub(super) operations: u64,
 }
 
@@ -133,6 +134,7 @@ impl State {
             waiting_since: None,
             idle_reported: [None; 3],
             received: Counted::default(),
+            delivered: 0,
             received_at: now,
             weight: 0,
             sent: Counted::default(),
@@ -640,7 +642,7 @@ impl State {
         };
         let progress = self.outbox.progress();
         Stats {
-            received: flow(&self.received, self.received.messages, self.received_at),
+            received: flow(&self.received, self.delivered, self.received_at),
             sent: flow(&self.sent, progress.accepted.map_or(0, Seq::get), self.write_since),
             queued: self.queued(),
             buffered: self.buffered(),

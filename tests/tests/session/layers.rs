@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use getty_core::codec::LengthDelimited;
+use getty_core::codec::{FixedLength, LengthDelimited};
 use getty_core::layer::{Layer, LayerError, Plain, Stack, WireBuffers};
 use getty_core::websocket::{Accept, ServerOptions, Verdict, WebSocket};
 use getty_core::{
@@ -216,10 +216,12 @@ fn a_layer_below_a_layer_is_not_skipped() {
 struct Zeros {
     left: usize,
     most: usize,
+    calls: usize,
 }
 
 impl Layer for Zeros {
     fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+        self.calls += 1;
         let room = plain.room();
         while plain.room() > 0 {
             if self.left == 0 {
@@ -287,6 +289,18 @@ fn a_layer_that_expands_is_called_again_when_there_is_room() {
     expand(Zeros::default(), |zeros| zeros);
     expand(Stack::new(Zeros::default(), Xor(0)), Stack::outer);
     expand(Stack::new(Xor(1), Zeros::default()), Stack::inner);
+}
+
+#[test]
+fn a_frame_that_is_larger_than_the_room_takes_few_calls() {
+    const FRAME: usize = 1 << 20;
+    let protocol = Framed::new(FixedLength::new(FRAME.try_into().unwrap())).under(Zeros::default());
+    let mut session = Session::new(protocol, Arc::default(), Timestamp::ORIGIN);
+    session.handle_input(Timestamp::ORIGIN, &[9; FRAME / 1024]);
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+    assert!(matches!(session.poll_event(), Some(Event::Message(message)) if message.len() == FRAME));
+    let calls = session.protocol().layer().calls;
+    assert!(calls <= 10, "{calls}");
 }
 
 #[test]

@@ -205,19 +205,27 @@ impl<T> Shared<T> {
     pub(crate) async fn half_close(&self) -> Result<(), HalfCloseError> {
         loop {
             let listener = self.room.listen();
-            let mut state = self.lock();
-            match state.half_close {
-                HalfClose::Done(result) => return result,
-                _ if state.closed.is_some() => return Err(HalfCloseError::Closed),
-                HalfClose::Asked => drop(state),
-                HalfClose::NotAsked if state.closing => return Err(HalfCloseError::Closed),
-                HalfClose::NotAsked => {
-                    state.half_close = HalfClose::Asked;
-                    state.asked.half_close = true;
-                    self.wake(state);
-                }
+            if let Some(result) = self.ask_half_close() {
+                return result;
             }
             listener.await;
+        }
+    }
+
+    /// Asks for a half-close once; returns the result when there is one.
+    fn ask_half_close(&self) -> Option<Result<(), HalfCloseError>> {
+        let mut state = self.lock();
+        match state.half_close {
+            HalfClose::Done(result) => Some(result),
+            _ if state.closed.is_some() => Some(Err(HalfCloseError::Closed)),
+            HalfClose::Asked => None,
+            HalfClose::NotAsked if state.closing => Some(Err(HalfCloseError::Closed)),
+            HalfClose::NotAsked => {
+                state.half_close = HalfClose::Asked;
+                state.asked.half_close = true;
+                self.wake(state);
+                None
+            }
         }
     }
 
