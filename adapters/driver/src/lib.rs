@@ -16,22 +16,24 @@
 //!
 //! # Shapes of endpoints
 //!
-//! An endpoint is handed a protocol: [`Framed`] of a codec, `WebSocket`, or either on top of a layer. A server and a pool
-//! make many sessions, so they are given a function that makes protocols, [`framed`] of a function that makes codecs,
-//! `WebSocket::serving(options)`, or any closure ([`ProtocolFactory`]), and one that makes listeners. A client makes one
-//! session and is given one of each; without a listener, its messages are pulled. Datagrams have a codec instead. TLS is a
-//! setting of the builder.
+//! An endpoint is handed a protocol: [`Framed`] of a codec, or `WebSocket`. A client makes one session: it is
+//! given a protocol `p` and a listener `l`, or no listener, and its messages are pulled. A
+//! [server](ServerBuilder) and a [pool](PoolBuilder) make many: they are given functions, `P` that makes
+//! protocols and `L` that makes listeners. `P` is [`framed`] of a function that makes codecs,
+//! `WebSocket::serving(options)`, or any closure ([`ProtocolFactory`]). TLS is a setting of the builder. A
+//! WebSocket's URL says where to connect and whether with TLS, so those who connect to one give its request,
+//! and the form `f` of its messages instead of a protocol. Datagrams have a codec `c`.
 //!
-//! | | [server](ServerBuilder) | [pool](PoolBuilder) | [client](ClientBuilder), with a listener | client, pulled |
+//! | | server | pool | client | client, pulled |
 //! |---|---|---|---|---|
-//! | TCP | `tcp(address, protocols, listeners)` | `tcp(addresses, protocols, listeners)` | `tcp(address, protocol, listener)` | `tcp_connection(address, protocol)` |
-//! | Unix socket | `unix(path, protocols, listeners)` | `unix(paths, protocols, listeners)` | `unix(path, protocol, listener)` | `unix_connection(path, protocol)` |
-//! | WebSocket, by URL | | `websocket(requests, forms, listeners)` | `websocket(request, form, listener)` | `websocket_connection(request, form)` |
-//! | UDP, one session | `udp(address, codec, listener)` | | `udp(address, codec, listener)` | `udp_receiver(address, codec)` |
-//! | UDP, one for each peer | `udp_peers(address, limits, codec, listeners)` | | | |
+//! | TCP | `tcp(a, P, L)` | `tcp(a, P, L)` | `tcp(a, p, l)` | `tcp_connection(a, p)` |
+//! | Unix socket | `unix(a, P, L)` | `unix(a, P, L)` | `unix(a, p, l)` | `unix_connection(a, p)` |
+//! | WebSocket | `tcp`, `unix` | `websocket(r, F, L)` | `websocket(r, f, l)` | `websocket_connection(r, f)` |
+//! | UDP | `udp(a, c, l)` | | `udp(a, c, l)` | `udp_receiver(a, c)` |
+//! | UDP, a session for each peer | `udp_peers(a, limits, c, L)` | | | |
 //!
-//! A listener of one type of items says what a codec of several encodes. Where it does not, the protocol does:
-//! `framed::<_, String>(Lines::new)`, `Framed::<_, String>::new(Lines::new())`.
+//! A listener of one type of items says what a codec of several encodes. Where it does not, the protocol
+//! does: `framed::<_, String>(Lines::new)`, `Framed::<_, String>::new(Lines::new())`.
 //!
 //! # A stream of one's own
 //!
@@ -112,7 +114,7 @@ pub use endpoint::pool::DialUnix;
 pub use endpoint::pool::DialWebSocket;
 pub use endpoint::pool::{
     AddressStats, Dial, DialTcp, NotReady, NotReadyWhy, Pool, PoolBuilder, PoolClosed, PoolOptions,
-    PoolStats, PoolTask, Select,
+    PoolStats, PoolTask, Select, Target,
 };
 pub use endpoint::security::{Plaintext, Security};
 pub use endpoint::server::{Server, ServerBuilder, Shutdown};

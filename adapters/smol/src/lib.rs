@@ -15,7 +15,8 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     smol::block_on(async {
-//!         let server = Server::builder().tcp("127.0.0.1:7000", framed(LengthDelimited::new), || Echo).await?;
+//!         let protocol = framed(LengthDelimited::new);
+//!         let server = Server::builder().tcp("127.0.0.1:7000", protocol, || Echo).await?;
 //!         println!("listening on {}", server.local_addr());
 //!         std::future::pending().await
 //!     })
@@ -47,7 +48,7 @@ pub type Client = getty_async_io::getty_driver::Client<Smol>;
 
 /// Client sessions on smol that reconnect, sending messages `O`. See
 /// [`getty_driver::Pool`](getty_async_io::getty_driver::Pool).
-pub type Pool<O> = getty_async_io::getty_driver::Pool<Smol, O>;
+pub type Pool<O, A = String> = getty_async_io::getty_driver::Pool<Smol, O, A>;
 
 /// A session of protocol `P` over the stream `S` whose messages are pulled. See
 /// [`getty_driver::Connection`](getty_async_io::getty_driver::Connection).

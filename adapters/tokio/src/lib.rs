@@ -72,7 +72,7 @@ pub type Server<A = std::net::SocketAddr> = getty_driver::Server<Tokio, A>;
 pub type Client = getty_driver::Client<Tokio>;
 
 /// Client sessions on tokio that reconnect, sending messages `O`. See [`getty_driver::Pool`].
-pub type Pool<O> = getty_driver::Pool<Tokio, O>;
+pub type Pool<O, A = String> = getty_driver::Pool<Tokio, O, A>;
 
 /// A session of protocol `P` over the stream `S` whose messages are pulled. See [`getty_driver::Connection`].
 pub type Connection<P, S = TcpStream> = getty_driver::Connection<Tokio, S, P>;

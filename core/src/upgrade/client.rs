@@ -29,7 +29,7 @@ use crate::http::{HeaderError, Headers, HttpError, excerpt};
 /// assert_eq!((request.host(), request.port(), request.is_secure()), ("example.com", 443, true));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientRequest {
     secure: bool,
     /// The host, without the brackets of an IPv6 address.

@@ -14,6 +14,7 @@ mod factories;
 mod handle;
 mod listener;
 mod own_turn;
+mod pool_addresses;
 mod pool_time;
 mod posting;
 mod send_until;

@@ -190,7 +190,7 @@ fn a_stalled_write_ends_the_session_and_tells_the_fate_of_each_message<R: TestRu
     });
 }
 
-fn pool<R: TestRuntime>(address: SocketAddr, log: &Log) -> Pool<R, Message> {
+fn pool<R: TestRuntime>(address: SocketAddr, log: &Log) -> Pool<R, Message, ClientRequest> {
     let log = log.clone();
     let backoff = Backoff::new().first(10 * MS).cap(50 * MS);
     let client = client::<R>().config(heartbeats()).connect_timeout(200 * MS);
@@ -201,7 +201,7 @@ fn pool<R: TestRuntime>(address: SocketAddr, log: &Log) -> Pool<R, Message> {
 }
 
 /// Sends `text` by a pool's session, and waits for its echo.
-async fn echo<R: TestRuntime>(pool: &Pool<R, Message>, log: &Log, text: &'static str) {
+async fn echo<R: TestRuntime>(pool: &Pool<R, Message, ClientRequest>, log: &Log, text: &'static str) {
     pool.wait_all(secs(20)).await.unwrap();
     pool.send(Message::text(text)).await.unwrap();
     until::<R>("the echo", || log.count(&format!("on_message: {text}")) == 1).await;

@@ -23,6 +23,7 @@ on_every_runtime!(
     it_is_kept_filled_while_the_server_ends_sessions,
     all_sessions_are_back_when_the_server_is,
     a_dead_address_does_not_matter,
+    nothing_is_lost_when_addresses_change,
     what_this_end_closes_is_replaced_too,
     nothing_is_left_of_a_pool,
     panics_end_one_session,
@@ -130,6 +131,32 @@ fn a_dead_address_does_not_matter<R: TestRuntime>() {
         let text = error.to_string();
         assert!(text.starts_with(&format!("0 of 1 sessions are open after 300ms: {dead}: ")), "{text}");
         assert!(text.contains("refused"), "{text}");
+    });
+}
+
+fn nothing_is_lost_when_addresses_change<R: TestRuntime>() {
+    const ROUNDS: usize = 20;
+    R::block_on(async {
+        let served = Log::default();
+        let serve = async || {
+            let kept = served.clone();
+            let listener = move || Recorder::quiet().0.log_to(&kept);
+            server::<R>().tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap()
+        };
+        let servers = [serve().await, serve().await];
+        let addresses = servers.each_ref().map(Server::local_addr);
+        let (pool, log) = pool::<R>(&addresses[..1], 3);
+        for round in 1..=ROUNDS {
+            for _ in 0..10 {
+                pool.send(Bytes::from("hello")).await.unwrap();
+            }
+            pool.set_addresses([addresses[round % 2].to_string()]);
+        }
+        until::<R>("all messages", || served.count("on_message: hello") == 10 * ROUNDS).await;
+        let is_done = || pool.stats().closing == 0 && pool.stats().open == 3;
+        until::<R>("the sessions that had to leave are over", is_done).await;
+        assert_eq!(servers.each_ref().map(Server::sessions), [3, 0]);
+        assert_eq!(log.count("on_close: closed by this end"), log.count("on_close"));
     });
 }
 

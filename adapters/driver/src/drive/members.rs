@@ -145,7 +145,8 @@ impl Endpoint {
         self.wake_all();
     }
 
-    fn wake_all(&self) {
+    /// Wakes every task, so that each looks again at what is wanted of it.
+    pub(crate) fn wake_all(&self) {
         let wakers: Vec<Waker> =
             self.lock().slots.iter().filter_map(|(_, slot)| slot.waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
@@ -390,11 +391,13 @@ pub(crate) struct Membership {
     answered: u32,
     /// The waker registered with the endpoint.
     waker: Option<Waker>,
+    /// This task ends as if the endpoint were shutting down.
+    drains: bool,
 }
 
 impl Membership {
     pub(crate) fn none() -> Self {
-        Membership { member: None, seen: Wanted::default(), answered: 0, waker: None }
+        Membership { member: None, seen: Wanted::default(), answered: 0, waker: None, drains: false }
     }
 
     pub(crate) fn set(&mut self, member: Member) {
@@ -405,12 +408,21 @@ impl Membership {
     /// The phase of the endpoint, which counts as seen from now on.
     pub(crate) fn look(&mut self) -> Phase {
         self.seen = self.member.as_ref().map_or(Wanted::default(), |member| member.endpoint.wanted());
-        self.seen.phase()
+        self.phase()
+    }
+
+    fn phase(&self) -> Phase {
+        self.seen.phase().max(if self.drains { Phase::ShuttingDown } else { Phase::Running })
+    }
+
+    /// Ends this task as a shutdown of the endpoint does, at its next turn.
+    pub(crate) fn drain(&mut self) {
+        self.drains = true;
     }
 
     /// Whether the endpoint requested nothing when it was last checked.
     pub(crate) fn is_running(&self) -> bool {
-        self.seen.phase() == Phase::Running
+        self.phase() == Phase::Running
     }
 
     /// Marks the session as open.

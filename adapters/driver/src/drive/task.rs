@@ -54,6 +54,11 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
         self.actor.is_opened() && self.engine.session().is_open()
     }
 
+    /// Ends the session as a shutdown of its endpoint does, at its next turn.
+    pub(crate) fn drain(&mut self) {
+        self.membership.drain();
+    }
+
     pub(crate) fn set_member(&mut self, member: Member) {
         self.membership.set(member);
     }

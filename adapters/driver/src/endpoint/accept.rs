@@ -45,9 +45,9 @@ pub struct AcceptTask<R: Runtime, I, S, T, F, K> {
     resting: Option<R::Timer>,
 }
 
-/// A spawner for all that a server runs: the task that accepts from `I`, and its sessions on top of `T`, with the
-/// protocols of `F` and the listeners of `K`. It is the one bound that a function needs which starts servers on any
-/// spawner; every spawner of these tasks implements it.
+/// A spawner for all that a server runs: the task that accepts from `I`, and its sessions on top of `T`, with
+/// the protocols of `F` and the listeners of `K`. It is the one bound that a function needs which starts
+/// servers on any spawner; every spawner of these tasks implements it.
 pub trait SpawnServer<R, I, T, F, K>:
     Spawn<AcceptTask<R, I, Self, T, F, K>>
     + Spawn<Driver<R, I::Stream, T::Wrapped<F::Protocol>, ListenerOf<F, K>>>

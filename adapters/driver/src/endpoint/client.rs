@@ -83,8 +83,8 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         self.with_security(tls)
     }
 
-    /// Speaks TLS if there is a [`ClientTls`](crate::tls::ClientTls), as [`tls`](Self::tls) does, and else does not: for
-    /// programs that choose when they run.
+    /// Speaks TLS if there is a [`ClientTls`](crate::tls::ClientTls), as [`tls`](Self::tls) does, and else
+    /// does not: for programs that choose when they run.
     #[cfg(feature = "tls")]
     pub fn maybe_tls(self, tls: Option<ClientTls>) -> ClientBuilder<R, S, Option<ClientTls>> {
         self.with_security(tls)

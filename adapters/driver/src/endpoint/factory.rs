@@ -6,9 +6,9 @@ use getty_core::{IntoProtocol, Messages, Protocol};
 
 use crate::session::listener::Listener;
 
-/// A function that makes the protocol of each session of a [`Server`](crate::Server) or a [`Pool`](crate::Pool):
-/// `Fn() -> P`, or `Fn() -> io::Result<P>` where that can fail. [`framed`](getty_core::framed) and `WebSocket::serving`
-/// return such functions.
+/// A function that makes the protocol of each session of a [`Server`](crate::Server) or a
+/// [`Pool`](crate::Pool): `Fn() -> P`, or `Fn() -> io::Result<P>` where that can fail.
+/// [`framed`](getty_core::framed) and `WebSocket::serving` return such functions.
 pub trait ProtocolFactory {
     /// The protocol of the sessions.
     type Protocol: Protocol;
@@ -32,8 +32,8 @@ where
     }
 }
 
-/// A function that makes the listener of each session of a [`Server`](crate::Server) or a [`Pool`](crate::Pool):
-/// `Fn() -> L`.
+/// A function that makes the listener of each session of a [`Server`](crate::Server) or a
+/// [`Pool`](crate::Pool): `Fn() -> L`.
 pub trait ListenerFactory<M: Messages> {
     /// The listener of a session.
     type Listener: Listener<M>;

@@ -5,8 +5,8 @@ use std::io;
 use getty_core::Protocol;
 use getty_core::layer::Layer;
 
-/// The layer below the protocols of an endpoint: nothing, TLS, or an [`Option`] of it, chosen when the program runs. It
-/// appears in bounds only; `tls` and `maybe_tls` of the builders set it.
+/// The layer below the protocols of an endpoint: nothing, TLS, or an [`Option`] of it, chosen when the
+/// program runs. It appears in bounds only; `tls` and `maybe_tls` of the builders set it.
 pub trait Security {
     /// The layer of one session.
     type Layer: Layer;

@@ -134,8 +134,8 @@ impl<R, A: fmt::Debug> fmt::Debug for Server<R, A> {
 #[non_exhaustive]
 pub struct Shutdown {
     /// How many sessions had to be aborted because they were not over in time. This includes sessions whose
-    /// own [`close_timeout`](getty_core::Config::close_timeout) passed just as the grace ended, as it does if both are
-    /// equal.
+    /// own [`close_timeout`](getty_core::Config::close_timeout) passed just as the grace ended, as it does if
+    /// both are equal.
     pub aborted: usize,
 }
 
@@ -173,15 +173,16 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         self
     }
 
-    /// Speaks TLS with whoever connects over TCP or a Unix socket; WebSocket is `wss` then. Datagrams stay as they are.
-    /// The [`ServerTls`](crate::tls::ServerTls) may be kept, to replace its certificate while the server runs.
+    /// Speaks TLS with whoever connects over TCP or a Unix socket; WebSocket is `wss` then. Datagrams stay as
+    /// they are. The [`ServerTls`](crate::tls::ServerTls) may be kept, to replace its certificate while the
+    /// server runs.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: ServerTls) -> ServerBuilder<R, S, ServerTls> {
         self.with_security(tls)
     }
 
-    /// Speaks TLS if there is a [`ServerTls`](crate::tls::ServerTls), as [`tls`](Self::tls) does, and else does not: for
-    /// programs that choose when they run.
+    /// Speaks TLS if there is a [`ServerTls`](crate::tls::ServerTls), as [`tls`](Self::tls) does, and else
+    /// does not: for programs that choose when they run.
     #[cfg(feature = "tls")]
     pub fn maybe_tls(self, tls: Option<ServerTls>) -> ServerBuilder<R, S, Option<ServerTls>> {
         self.with_security(tls)

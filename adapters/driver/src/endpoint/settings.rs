@@ -10,7 +10,8 @@ use crate::endpoint::security::Plaintext;
 use crate::socket::tcp::TcpOptions;
 use crate::socket::udp::UdpOptions;
 
-/// The settings that the builders share. Each builder has one in its field `settings`, beside its own in `own`.
+/// The settings that the builders share. Each builder has one in its field `settings`, beside its own in
+/// `own`.
 pub(crate) struct Settings<S, T> {
     pub(crate) config: Arc<Config>,
     pub(crate) tcp: TcpOptions,
@@ -52,7 +53,8 @@ impl<S, T> Settings<S, T> {
 macro_rules! shared_setters {
     ($Builder:ident) => {
         impl<R: Runtime, S, T> $Builder<R, S, T> {
-            /// Limits and periods of every session. Default: [`Config::default`](getty_core::Config::default).
+            /// Limits and periods of every session. Default:
+            /// [`Config::default`](getty_core::Config::default).
             pub fn config(mut self, config: std::sync::Arc<getty_core::Config>) -> Self {
                 self.settings.config = config;
                 self
@@ -82,8 +84,8 @@ macro_rules! shared_setters {
                 $Builder { settings: settings.with_spawner(spawner), own, runtime }
             }
 
-            /// Sets a hook for panics of a listener's callback, or of a function that makes protocols or listeners. The
-            /// session is ended in any case.
+            /// Sets a hook for panics of a listener's callback, or of a function that makes protocols or
+            /// listeners. The session is ended in any case.
             pub fn on_panic(
                 mut self,
                 hook: impl Fn(crate::SessionId, &(dyn std::any::Any + Send)) + Send + Sync + 'static,

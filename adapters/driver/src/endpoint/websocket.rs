@@ -15,10 +15,10 @@ use crate::session::handle::Handle;
 use crate::session::listener::Listener;
 
 impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
-    /// Connects to a WebSocket server and spawns a session with `listener`. Its messages have the form `form`:
-    /// [`Whole`](getty_core::websocket::Whole) ones, [`Packages`](getty_core::websocket::Packages) of a codec, or
-    /// [`Parts`](getty_core::websocket::Parts). What is posted to the handle before the session is open waits;
-    /// [`Listener::on_open`] tells when it is, and [`Listener::on_close`] if it never is.
+    /// Connects to a WebSocket server and spawns a session with `listener`. Its messages have the form
+    /// `form`: [`Whole`](getty_core::websocket::Whole) ones, [`Packages`](getty_core::websocket::Packages) of
+    /// a codec, or [`Parts`](getty_core::websocket::Parts). What is posted to the handle before the session
+    /// is open waits; [`Listener::on_open`] tells when it is, and [`Listener::on_close`] if it never is.
     ///
     /// # Errors
     /// The address can't be resolved or connected to in time; the error names it. [`io::ErrorKind::InvalidInput`] if the
@@ -43,9 +43,9 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(self.spawn(stream, protocol, listener))
     }
 
-    /// Connects to a WebSocket server and gives a [`Connection`], from which messages are pulled, in the form `form`, as
-    /// for [`websocket`](Self::websocket); no task is spawned. The handshake is done when [`Connection::opened`] says so;
-    /// what is fed before waits for it.
+    /// Connects to a WebSocket server and gives a [`Connection`], from which messages are pulled, in the form
+    /// `form`, as for [`websocket`](Self::websocket); no task is spawned. The handshake is done when
+    /// [`Connection::opened`] says so; what is fed before waits for it.
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
@@ -84,6 +84,11 @@ pub(crate) fn address(request: &ClientRequest, is_secure: bool) -> io::Result<St
         };
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
+    Ok(host_and_port(request))
+}
+
+/// `HOST:PORT` of a request.
+pub(crate) fn host_and_port(request: &ClientRequest) -> String {
     let (host, port) = (request.host(), request.port());
-    Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -1,23 +1,68 @@
 //! [`Addresses`]: which of a pool's addresses is connected to next.
 
+use std::mem;
+#[cfg(unix)]
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(feature = "websocket")]
+use getty_core::websocket::ClientRequest;
 use getty_core::{Backoff, Retry, Timestamp};
 
 use super::stats::AddressStats;
+#[cfg(feature = "websocket")]
+use crate::endpoint::websocket;
 use crate::runtime::clock;
+#[cfg(unix)]
+use crate::socket::unix;
+
+/// What a pool can connect to. It appears in bounds only.
+pub trait Target: Clone + PartialEq {
+    /// How it is named in statistics and errors.
+    fn name(&self) -> String;
+}
+
+impl Target for String {
+    fn name(&self) -> String {
+        self.clone()
+    }
+}
+
+#[cfg(unix)]
+impl Target for PathBuf {
+    fn name(&self) -> String {
+        unix::shown(self)
+    }
+}
+
+#[cfg(feature = "websocket")]
+impl Target for ClientRequest {
+    fn name(&self) -> String {
+        websocket::host_and_port(self)
+    }
+}
 
 /// The addresses of a pool, and how each is doing. Knows nothing of sockets, tasks and clocks.
 ///
 /// All sessions to one address share what is known of it, or a server that is down would be asked by each of them: while it
 /// is not known whether an address works again, one attempt is made at a time. What had begun before the last failure says
 /// nothing new when it fails too, so that a server that goes away with ten sessions has failed once and not ten times.
-pub(super) struct Addresses {
-    all: Vec<Address>,
+pub(super) struct Addresses<A> {
+    all: Vec<Address<A>>,
     /// Where looking for one begins, so that a fleet does not go to the first address with all its clients.
     next: usize,
+    backoff: Backoff,
+    seed: u64,
+    /// How many addresses there ever were.
+    made: u64,
+    /// Sessions that end because their address is gone, or has more than its share.
+    draining: usize,
 }
 
-struct Address {
-    name: String,
+struct Address<A> {
+    id: u64,
+    target: A,
     retry: Retry,
     /// Sessions that are open, or closing.
     open: usize,
@@ -31,6 +76,8 @@ struct Address {
     /// Counts failures, to tell which attempts had begun before the last one.
     generation: u64,
     last_error: Option<String>,
+    /// It is no longer an address of the pool: its attempts and sessions have to leave.
+    gone: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,26 +90,77 @@ enum Rest {
 
 /// One attempt, and the session that it became.
 #[derive(Debug)]
-pub(super) struct Attempt {
-    pub(super) address: usize,
+pub(super) struct Attempt<A> {
+    pub(super) address: u64,
+    pub(super) target: A,
     generation: u64,
     open_since: Option<Timestamp>,
+    /// The address is gone.
+    gone: Arc<AtomicBool>,
+    /// The address has more sessions than its share: this one leaves.
+    leaves: Arc<AtomicBool>,
+}
+
+impl<A> Attempt<A> {
+    /// Whether it has to be given up, or its session to be drained.
+    pub(super) fn has_to_leave(&self) -> bool {
+        self.gone.load(Ordering::Relaxed) || self.leaves.load(Ordering::Relaxed)
+    }
+
+    /// What makes this one leave when it is set.
+    pub(super) fn leaves(&self) -> Arc<AtomicBool> {
+        self.leaves.clone()
+    }
 }
 
 /// What is to be done now.
 #[derive(Debug)]
-pub(super) enum Choice {
-    Connect(Attempt),
+pub(super) enum Choice<A> {
+    Connect(Attempt<A>),
     /// Nothing until then, or until something else changes.
     Wait(Option<Timestamp>),
 }
 
-impl Addresses {
-    pub(super) fn new(names: Vec<String>, backoff: &Backoff, seed: u64) -> Self {
-        let next = (seed % names.len().max(1) as u64) as usize;
-        let address = |(i, name): (usize, String)| Address {
-            name,
-            retry: Retry::new(backoff.clone(), seed.rotate_left(i as u32).wrapping_add(i as u64)),
+impl<A: Target> Addresses<A> {
+    pub(super) fn new(targets: Vec<A>, backoff: &Backoff, seed: u64) -> Self {
+        let next = (seed % targets.len().max(1) as u64) as usize;
+        let (all, backoff) = (Vec::new(), backoff.clone());
+        let mut addresses = Addresses { all, next, backoff, seed, made: 0, draining: 0 };
+        addresses.set(targets);
+        addresses
+    }
+
+    /// Replaces the addresses. What is known of one that stays is kept; the attempts and sessions of one that
+    /// is gone have to leave. Returns whether there is a new one.
+    pub(super) fn set(&mut self, targets: Vec<A>) -> bool {
+        let mut before = mem::take(&mut self.all);
+        let mut is_new = false;
+        for target in targets {
+            if self.all.iter().any(|address| address.target == target) {
+                continue; // it was named twice
+            }
+            let known = before.iter().position(|address| !address.is_gone() && address.target == target);
+            let address = match known {
+                Some(place) => before.remove(place),
+                None => {
+                    is_new = true;
+                    self.make(target)
+                }
+            };
+            self.all.push(address);
+        }
+        before.iter().for_each(|address| address.gone.store(true, Ordering::Relaxed));
+        self.all.extend(before.into_iter().filter(|address| address.load() > 0));
+        is_new
+    }
+
+    fn make(&mut self, target: A) -> Address<A> {
+        let id = self.made;
+        self.made += 1;
+        Address {
+            id,
+            target,
+            retry: Retry::new(self.backoff.clone(), self.seed.rotate_left(id as u32).wrapping_add(id)),
             open: 0,
             connecting: 0,
             doubtful: false,
@@ -70,28 +168,55 @@ impl Addresses {
             good_since: None,
             generation: 0,
             last_error: None,
-        };
-        Addresses { all: names.into_iter().enumerate().map(address).collect(), next }
+            gone: Arc::default(),
+        }
+    }
+
+    /// The addresses that the pool has now.
+    fn current(&self) -> impl Iterator<Item = &Address<A>> {
+        self.all.iter().filter(|address| !address.is_gone())
+    }
+
+    /// Whether the pool has this address still.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.current().any(|address| address.id == id)
+    }
+
+    /// How many sessions each address has if `sessions` are spread evenly.
+    pub(super) fn share(&self, sessions: usize) -> usize {
+        sessions.div_ceil(self.current().count().max(1))
     }
 
     /// The address that has the fewest sessions, of those that may be tried.
-    pub(super) fn choose(&mut self, now: Timestamp) -> Choice {
+    pub(super) fn choose(&mut self, now: Timestamp) -> Choice<A> {
         let n = self.all.len();
         let in_turn = (0..n).map(|i| (self.next + i) % n);
         let least = in_turn.filter(|&i| self.all[i].is_due(now)).min_by_key(|&i| self.all[i].load());
-        let Some(address) = least else {
-            return Choice::Wait(self.all.iter().filter_map(|address| address.next_attempt(now)).min());
+        let Some(place) = least else {
+            return Choice::Wait(self.current().filter_map(|address| address.next_attempt(now)).min());
         };
-        self.next = (address + 1) % n;
-        let chosen = &mut self.all[address];
+        self.next = (place + 1) % n;
+        let chosen = &mut self.all[place];
         chosen.connecting += 1;
         chosen.rests = Rest::No;
-        Choice::Connect(Attempt { address, generation: chosen.generation, open_since: None })
+        Choice::Connect(Attempt {
+            address: chosen.id,
+            target: chosen.target.clone(),
+            generation: chosen.generation,
+            open_since: None,
+            gone: chosen.gone.clone(),
+            leaves: Arc::default(),
+        })
+    }
+
+    /// The address of an attempt, which is there as long as it has attempts or sessions.
+    fn of(&mut self, attempt: &Attempt<A>) -> Option<&mut Address<A>> {
+        self.all.iter_mut().find(|address| address.id == attempt.address)
     }
 
     /// The session of an attempt is open.
-    pub(super) fn opened(&mut self, attempt: &mut Attempt, now: Timestamp) {
-        let address = &mut self.all[attempt.address];
+    pub(super) fn opened(&mut self, attempt: &mut Attempt<A>, now: Timestamp) {
+        let Some(address) = self.of(attempt) else { return };
         attempt.open_since = Some(now);
         attempt.generation = address.generation;
         address.connecting -= 1;
@@ -104,9 +229,9 @@ impl Addresses {
     }
 
     /// An attempt failed, or its session is over.
-    pub(super) fn over(&mut self, attempt: &Attempt, now: Timestamp, error: String) {
+    pub(super) fn over(&mut self, attempt: &Attempt<A>, now: Timestamp, error: String) {
         self.left(attempt);
-        let address = &mut self.all[attempt.address];
+        let Some(address) = self.of(attempt) else { return };
         address.last_error = Some(error);
         let next = match attempt.open_since {
             // It had given up while this one went on: there is somebody after all.
@@ -126,12 +251,28 @@ impl Addresses {
     }
 
     /// An attempt or a session was given up, which says nothing of its address.
-    pub(super) fn left(&mut self, attempt: &Attempt) {
-        let address = &mut self.all[attempt.address];
+    pub(super) fn left(&mut self, attempt: &Attempt<A>) {
+        let Some(address) = self.of(attempt) else { return };
         match attempt.open_since {
             Some(_) => address.open -= 1,
             None => address.connecting -= 1,
         }
+        self.all.retain(|address| !address.is_gone() || address.load() > 0);
+    }
+
+    /// The session of an attempt leaves: until it has ended, another one is made beside it.
+    pub(super) fn drains(&mut self, attempt: &Attempt<A>) {
+        self.left(attempt);
+        self.draining += 1;
+    }
+
+    /// A session that left has ended.
+    pub(super) fn drained(&mut self) {
+        self.draining -= 1;
+    }
+
+    pub(super) fn draining(&self) -> usize {
+        self.draining
     }
 
     pub(super) fn open(&self) -> usize {
@@ -144,12 +285,13 @@ impl Addresses {
 
     /// Whether there is no session and will be none.
     pub(super) fn are_given_up(&self) -> bool {
-        self.all.iter().all(|address| address.rests == Rest::ForGood && address.load() == 0)
+        let given_up = |address: &Address<A>| address.rests == Rest::ForGood && address.load() == 0;
+        !self.all.is_empty() && self.all.iter().all(given_up)
     }
 
     pub(super) fn stats(&self, now: Timestamp) -> Vec<AddressStats> {
-        let one = |address: &Address| AddressStats {
-            address: address.name.clone(),
+        let one = |address: &Address<A>| AddressStats {
+            address: address.target.name(),
             open: address.open,
             connecting: address.connecting,
             failures: address.retry.failures(),
@@ -157,11 +299,15 @@ impl Addresses {
             rests_until: address.next_attempt(now).map(clock::instant),
             is_given_up: address.rests == Rest::ForGood,
         };
-        self.all.iter().map(one).collect()
+        self.current().map(one).collect()
     }
 }
 
-impl Address {
+impl<A> Address<A> {
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
     fn load(&self) -> usize {
         self.open + self.connecting
     }
@@ -173,7 +319,7 @@ impl Address {
             Rest::Until(at) => at <= now,
             Rest::ForGood => false,
         };
-        rested && !(self.doubtful && self.connecting > 0)
+        rested && !self.is_gone() && !(self.doubtful && self.connecting > 0)
     }
 
     /// When it has rested, if it does.
@@ -197,12 +343,12 @@ mod tests {
         Timestamp::from_origin(Duration::from_secs(1000))
     }
 
-    fn addresses(names: &[&str], backoff: &Backoff) -> Addresses {
+    fn addresses(names: &[&str], backoff: &Backoff) -> Addresses<String> {
         Addresses::new(names.iter().map(|name| (*name).to_owned()).collect(), backoff, 0)
     }
 
     #[track_caller]
-    fn connect(addresses: &mut Addresses, now: Timestamp) -> Attempt {
+    fn connect(addresses: &mut Addresses<String>, now: Timestamp) -> Attempt<String> {
         match addresses.choose(now) {
             Choice::Connect(attempt) => attempt,
             Choice::Wait(until) => panic!("there is nothing to connect to until {until:?}"),
@@ -210,7 +356,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn wait(addresses: &mut Addresses, now: Timestamp) -> Option<Timestamp> {
+    fn wait(addresses: &mut Addresses<String>, now: Timestamp) -> Option<Timestamp> {
         match addresses.choose(now) {
             Choice::Wait(until) => until,
             Choice::Connect(attempt) => panic!("it is due: {attempt:?}"),
@@ -222,7 +368,7 @@ mod tests {
         let mut three = addresses(&["a", "b", "c"], &Backoff::new());
         let attempts: Vec<_> = (0..6).map(|_| connect(&mut three, now())).collect();
         let mut counts = [0; 3];
-        attempts.iter().for_each(|attempt| counts[attempt.address] += 1);
+        attempts.iter().for_each(|attempt| counts[attempt.address as usize] += 1);
         assert_eq!(counts, [2, 2, 2]);
     }
 

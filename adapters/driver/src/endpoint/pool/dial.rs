@@ -11,29 +11,43 @@ use getty_core::Protocol;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{ClientRequest, Form, WebSocket};
 
+use super::addresses::Target;
 use crate::endpoint::connect::ConnectTcp;
 #[cfg(unix)]
 use crate::endpoint::connect::ConnectUnix;
 use crate::endpoint::factory::ProtocolFactory;
 use crate::endpoint::resolve::host;
 use crate::endpoint::security::Security;
+#[cfg(feature = "websocket")]
+use crate::endpoint::websocket;
 use crate::runtime::Runtime;
 #[cfg(unix)]
 use crate::runtime::UnixRuntime;
 use crate::runtime::io::Io;
+use crate::runtime::random::system_random;
+#[cfg(unix)]
+use crate::socket::address::AddressError;
 use crate::socket::tcp::TcpOptions;
+#[cfg(unix)]
+use crate::socket::unix;
 
 /// Connects the sessions of a [`Pool`](crate::Pool). It appears in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods
 /// only.
 pub trait Dial {
     /// What there is to connect to.
-    type Address;
+    type Address: Target;
     /// A connection.
     type Stream: Io;
     /// What is spoken over it.
     type Protocol: Protocol;
     /// A connection under way.
     type Connecting: Future<Output = io::Result<Self::Stream>> + Unpin;
+
+    /// Checks what can be known of an address without connecting.
+    ///
+    /// # Errors
+    /// Nothing can ever be connected to it.
+    fn check(&self, address: &Self::Address) -> io::Result<()>;
 
     /// Begins to connect.
     fn connect(&self, address: &Self::Address) -> Self::Connecting;
@@ -61,6 +75,10 @@ impl<R: Runtime, T: Security, F: ProtocolFactory> Dial for DialTcp<R, T, F> {
     type Protocol = T::Wrapped<F::Protocol>;
     type Connecting = ConnectTcp<R>;
 
+    fn check(&self, address: &String) -> io::Result<()> {
+        self.security.layer(host(address)).map(drop)
+    }
+
     fn connect(&self, address: &String) -> ConnectTcp<R> {
         ConnectTcp::new(address, self.timeout, self.options.clone())
     }
@@ -86,6 +104,12 @@ impl<R: UnixRuntime, T: Security, F: ProtocolFactory> Dial for DialUnix<R, T, F>
     type Stream = R::UnixStream;
     type Protocol = T::Wrapped<F::Protocol>;
     type Connecting = ConnectUnix<R>;
+
+    fn check(&self, path: &PathBuf) -> io::Result<()> {
+        self.security.layer("")?;
+        let checked = unix::Kind::of(path).map(drop);
+        checked.map_err(|error| AddressError::wrap("connect to", unix::shown(path), error))
+    }
 
     fn connect(&self, path: &PathBuf) -> ConnectUnix<R> {
         ConnectUnix::new(path, self.timeout)
@@ -115,19 +139,23 @@ where
     MF: Fn() -> F,
     F: Form,
 {
-    /// The request, and `HOST:PORT` of it.
-    type Address = (ClientRequest, String);
+    type Address = ClientRequest;
     type Stream = R::TcpStream;
     type Protocol = T::Wrapped<WebSocket<F>>;
     type Connecting = ConnectTcp<R>;
 
-    fn connect(&self, (_, address): &Self::Address) -> ConnectTcp<R> {
-        ConnectTcp::new(address, self.timeout, self.options.clone())
+    fn check(&self, request: &ClientRequest) -> io::Result<()> {
+        websocket::address(request, self.security.is_secure())?;
+        self.security.layer(request.host()).map(drop)
     }
 
-    fn protocol(&self, (request, _): &Self::Address) -> io::Result<Self::Protocol> {
-        let protocol =
-            WebSocket::client_of((self.form)(), request.clone(), crate::runtime::random::system_random);
+    fn connect(&self, request: &ClientRequest) -> ConnectTcp<R> {
+        ConnectTcp::new(&websocket::host_and_port(request), self.timeout, self.options.clone())
+    }
+
+    fn protocol(&self, request: &ClientRequest) -> io::Result<Self::Protocol> {
+        websocket::address(request, self.security.is_secure())?;
+        let protocol = WebSocket::client_of((self.form)(), request.clone(), system_random);
         Ok(T::wrap(self.security.layer(request.host())?, protocol))
     }
 }

@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::marker::PhantomData;
 #[cfg(unix)]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -27,23 +27,17 @@ use getty_core::{Backoff, Out, Protocol, SendError};
 use crate::drive::members::Phase;
 use crate::endpoint::client::ClientBuilder;
 use crate::endpoint::factory::{ListenerFactory, MessagesOf, ProtocolFactory};
-use crate::endpoint::resolve::host;
 use crate::endpoint::security::Security;
 use crate::endpoint::settings::Settings;
-#[cfg(feature = "websocket")]
-use crate::endpoint::websocket;
 #[cfg(unix)]
 use crate::runtime::UnixRuntime;
 use crate::runtime::io::Timer;
 use crate::runtime::{Runtime, Spawn, clock};
 use crate::session::handle::Handle;
-#[cfg(unix)]
-use crate::socket::address::AddressError;
 use crate::socket::tcp::TcpOptions;
-#[cfg(unix)]
-use crate::socket::unix;
 
 use addresses::Addresses;
+pub use addresses::Target;
 #[cfg(unix)]
 pub use dial::DialUnix;
 #[cfg(feature = "websocket")]
@@ -106,7 +100,8 @@ impl PoolOptions {
 /// # use std::time::Duration;
 /// # use bytes::Bytes;
 /// # use getty_driver::core::{Framed, codec::LengthDelimited};
-/// # use getty_driver::{Client, DialTcp, Items, ListenerFactory, Plaintext, PoolOptions, PoolTask, Runtime, Spawn};
+/// # use getty_driver::{Client, DialTcp, Items, ListenerFactory, Plaintext, PoolOptions, PoolTask};
+/// # use getty_driver::{Runtime, Spawn};
 /// # async fn example<R, K>(printer: K) -> Result<(), Box<dyn std::error::Error>>
 /// # where
 /// #     R: Runtime,
@@ -115,8 +110,9 @@ impl PoolOptions {
 /// # {
 /// # let protocol: fn() -> Framed<LengthDelimited> = || Framed::new(LengthDelimited::new());
 /// let options = PoolOptions::new().sessions(4);
-/// // With an adapter: Client::builder().pool(options).tcp(addresses, framed(LengthDelimited::new), || Printer)
-/// let pool = Client::<R>::builder().pool(options).tcp(["one.example:7000", "two.example:7000"], protocol, printer)?;
+/// // With an adapter: Client::builder(), and .tcp(addresses, framed(LengthDelimited::new), || Printer)
+/// let addresses = ["one.example:7000", "two.example:7000"];
+/// let pool = Client::<R>::builder().pool(options).tcp(addresses, protocol, printer)?;
 /// pool.wait_ready(Duration::from_secs(5)).await?; // one session is enough; the others come meanwhile
 /// pool.send(Bytes::from("hello")).await?;
 /// pool.close(Duration::from_secs(5)).await;
@@ -124,15 +120,18 @@ impl PoolOptions {
 /// ```
 ///
 /// # Sessions
-/// Each has a protocol and a listener of its own, and a task that connects, drives it to its end, and connects again. Nothing of
-/// the dead session waits for the next one: its [`on_close`](crate::Listener::on_close) comes at once, and before anything is
-/// connected. It does not matter who ended it, or why: a session that was closed through its [`Handle`] or refused by its
-/// listener is replaced too, after a pause. To end them all, [`close`](Self::close) the pool.
+/// Each has a protocol and a listener of its own, and a task that connects, drives it to its end, and
+/// connects again. Nothing of the dead session waits for the next one: its
+/// [`on_close`](crate::Listener::on_close) comes at once, and before anything is connected. It does not
+/// matter who ended it, or why: a session that was closed through its [`Handle`] or refused by its listener
+/// is replaced too, after a pause. To end them all, [`close`](Self::close) the pool.
 ///
 /// # Addresses
-/// A session goes to the address that has the fewest; where several have as few, in turn, beginning anywhere. Names are resolved again each
-/// time. An address that fails rests for as long as the [`Backoff`] says, while others are used; when it is due, one session
-/// tries it, and the others follow once that one is open. Sessions stay where they are when it comes back.
+/// A session goes to the address that has the fewest; where several have as few, in turn, beginning anywhere.
+/// Names are resolved again each time. An address that fails rests for as long as the [`Backoff`] says, while
+/// others are used; when it is due, one session tries it, and the others follow once that one is open.
+/// Sessions stay where they are when it comes back. The addresses may change:
+/// [`set_addresses`](Self::set_addresses).
 ///
 /// # What is posted
 /// [`send`](Self::send) and [`try_send`](Self::try_send) post to one of the open sessions; the order of two items is kept only if both go the
@@ -141,12 +140,14 @@ impl PoolOptions {
 /// use [`get`](Self::get) and [`Handle::send_flushed`].
 ///
 /// Dropping the pool aborts its sessions, and drops what was posted.
-pub struct Pool<R, O> {
-    roster: Arc<Roster<O>>,
+///
+/// `A` is what it connects to: `HOST:PORT`, the path of a Unix socket, or the request of a WebSocket.
+pub struct Pool<R, O, A: Target = String> {
+    roster: Arc<Roster<O, A>>,
     runtime: PhantomData<fn(R)>,
 }
 
-impl<R: Runtime, O> Pool<R, O> {
+impl<R: Runtime, O, A: Target> Pool<R, O, A> {
     /// Waits until a session is open: handshakes are done, and its listener has let it in.
     ///
     /// # Errors
@@ -250,14 +251,32 @@ impl<R: Runtime, O> Pool<R, O> {
         }
     }
 
+    /// Replaces the addresses. What is known of one that stays is kept, and so are its sessions.
+    ///
+    /// The sessions of an address that is gone are drained: the pool posts nothing more to them, their
+    /// listeners are asked to end ([`on_shutdown`](crate::Listener::on_shutdown), as when the pool is
+    /// closed), and sessions to other addresses take their place meanwhile. If there is a new address, those
+    /// that others have beyond an even share are drained too, so that it gets its own. Attempts to connect to
+    /// an address that is gone are given up.
+    ///
+    /// An address that can't be connected to at all, such as a name that no certificate could be for, counts
+    /// as one that fails; see [`stats`](Self::stats). Without any address, a pool waits for the next one.
+    pub fn set_addresses<I>(&self, addresses: I)
+    where
+        I: IntoIterator,
+        I::Item: Into<A>,
+    {
+        self.roster.set_addresses(addresses.into_iter().map(Into::into).collect());
+    }
+
     /// How it is doing.
     pub fn stats(&self) -> PoolStats {
         self.roster.stats(clock::timestamp(R::now()))
     }
 
-    /// Stops connecting, tells every listener ([`on_shutdown`](crate::Listener::on_shutdown), which by default closes gracefully
-    /// after the messages that are already here), waits up to `grace`, then aborts what is left. Gives back the items that no
-    /// session took.
+    /// Stops connecting, tells every listener ([`on_shutdown`](crate::Listener::on_shutdown), which by
+    /// default closes gracefully after the messages that are already here), waits up to `grace`, then aborts
+    /// what is left. Gives back the items that no session took.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the pool closing: nothing is connected any more. What is left is aborted when the pool is
@@ -270,13 +289,13 @@ impl<R: Runtime, O> Pool<R, O> {
     }
 }
 
-impl<R, O> Drop for Pool<R, O> {
+impl<R, O, A: Target> Drop for Pool<R, O, A> {
     fn drop(&mut self) {
         self.roster.endpoint.enter(Phase::Aborting);
     }
 }
 
-impl<R, O> fmt::Debug for Pool<R, O> {
+impl<R, O, A: Target> fmt::Debug for Pool<R, O, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("open", &self.roster.open()).finish_non_exhaustive()
     }
@@ -291,8 +310,8 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
 
 /// Makes a [`Pool`].
 ///
-/// The functions that make protocols and listeners are shared by the pool's tasks: where the spawner asks for `Send`, as those of
-/// the runtimes do, they must be `Send + Sync`.
+/// The functions that make protocols and listeners are shared by the pool's tasks: where the spawner asks for
+/// `Send`, as those of the runtimes do, they must be `Send + Sync`.
 #[must_use = "a builder does nothing until it is told where to connect"]
 pub struct PoolBuilder<R: Runtime, S, T> {
     client: ClientBuilder<R, S, T>,
@@ -300,8 +319,8 @@ pub struct PoolBuilder<R: Runtime, S, T> {
 }
 
 impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
-    /// Connects to `addresses` (each `HOST:PORT`), with the protocol and the listener that the two functions make for each
-    /// session. It returns at once; see [`Pool::wait_ready`].
+    /// Connects to `addresses` (each `HOST:PORT`), with the protocol and the listener that the two functions
+    /// make for each session. It returns at once; see [`Pool::wait_ready`].
     ///
     /// # Errors
     /// There is no address, or, with TLS, the host of one is no name that a certificate could be for. Whether the addresses
@@ -319,11 +338,7 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         S: Spawn<PoolTask<R, DialTcp<R, T, F>, K>>,
     {
         let addresses: Vec<String> = addresses.into_iter().map(Into::into).collect();
-        for address in &addresses {
-            self.client.settings.security.layer(host(address))?;
-        }
-        let names = addresses.clone();
-        self.start(names, addresses, listener, |timeout, options, security| DialTcp {
+        self.start(addresses, listener, |timeout, options, security| DialTcp {
             timeout,
             options,
             security,
@@ -344,7 +359,7 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         paths: impl IntoIterator<Item = A>,
         protocol: F,
         listener: K,
-    ) -> io::Result<Pool<R, Out<F::Protocol>>>
+    ) -> io::Result<Pool<R, Out<F::Protocol>, PathBuf>>
     where
         R: UnixRuntime,
         A: AsRef<Path>,
@@ -352,14 +367,8 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         K: ListenerFactory<MessagesOf<F>>,
         S: Spawn<PoolTask<R, DialUnix<R, T, F>, K>>,
     {
-        self.client.settings.security.layer("")?;
         let paths: Vec<_> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
-        for path in &paths {
-            unix::Kind::of(path)
-                .map_err(|error| AddressError::wrap("connect to", unix::shown(path), error))?;
-        }
-        let names = paths.iter().map(|path| unix::shown(path)).collect();
-        self.start(names, paths, listener, |timeout, _, security| DialUnix {
+        self.start(paths, listener, |timeout, _, security| DialUnix {
             timeout,
             security,
             protocol,
@@ -367,9 +376,9 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         })
     }
 
-    /// The same as [`tcp`](Self::tcp) over WebSocket, to where each of `requests` says. A request is used again for every
-    /// session that goes there; messages have the form that the function makes: `|| Whole`, `|| Packages::new(codec)` or
-    /// `|| Parts`.
+    /// The same as [`tcp`](Self::tcp) over WebSocket, to where each of `requests` says. A request is used
+    /// again for every session that goes there; messages have the form that the function makes: `|| Whole`,
+    /// `|| Packages::new(codec)` or `|| Parts`.
     ///
     /// # Errors
     /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a request is a `wss` one and there is no
@@ -380,22 +389,14 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         requests: impl IntoIterator<Item = ClientRequest>,
         form: MF,
         listener: K,
-    ) -> io::Result<Pool<R, Out<WebSocket<F>>>>
+    ) -> io::Result<Pool<R, Out<WebSocket<F>>, ClientRequest>>
     where
         MF: Fn() -> F,
         F: Form,
         K: ListenerFactory<F::Messages>,
         S: Spawn<PoolTask<R, DialWebSocket<R, T, MF>, K>>,
     {
-        let security = &self.client.settings.security;
-        let mut addresses = Vec::new();
-        for request in requests {
-            let address = websocket::address(&request, security.is_secure())?;
-            security.layer(request.host())?;
-            addresses.push((request, address));
-        }
-        let names = addresses.iter().map(|(_, address)| address.clone()).collect();
-        self.start(names, addresses, listener, |timeout, options, security| DialWebSocket {
+        self.start(requests.into_iter().collect(), listener, |timeout, options, security| DialWebSocket {
             timeout,
             options,
             security,
@@ -407,11 +408,10 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
     /// Spawns the tasks.
     fn start<D, K>(
         self,
-        names: Vec<String>,
         addresses: Vec<D::Address>,
         listener: K,
         dial: impl FnOnce(Duration, TcpOptions, T) -> D,
-    ) -> io::Result<Pool<R, Out<D::Protocol>>>
+    ) -> io::Result<Pool<R, Out<D::Protocol>, D::Address>>
     where
         D: Dial,
         K: ListenerFactory<<D::Protocol as Protocol>::Messages>,
@@ -424,10 +424,11 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         let ClientBuilder { settings, own, .. } = self.client;
         let Settings { config, tcp, on_panic, spawner, security, .. } = settings;
         let dial = dial(own.connect_timeout, tcp, security);
-        let plan = Arc::new(Plan { dial, addresses, listener, config, on_panic });
+        addresses.iter().try_for_each(|address| dial.check(address))?;
+        let plan = Arc::new(Plan { dial, listener, config, on_panic });
         // Seeds of the standard library's hash tables come from the system.
         let seed = RandomState::new().hash_one(0);
-        let roster = Arc::new(Roster::new(select, sessions, Addresses::new(names, &backoff, seed)));
+        let roster = Arc::new(Roster::new(select, sessions, Addresses::new(addresses, &backoff, seed)));
         let pool = Pool { roster: roster.clone(), runtime: PhantomData };
         for _ in 0..sessions {
             spawner.spawn(PoolTask::new(plan.clone(), roster.clone()));

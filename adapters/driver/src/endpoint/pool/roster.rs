@@ -1,20 +1,20 @@
 //! [`Roster`]: what the sessions of a pool and the [`Pool`](crate::Pool) itself share.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::{Event, EventListener};
 use getty_core::{SendError, Timestamp};
 
-use super::addresses::{Addresses, Attempt, Choice};
+use super::addresses::{Addresses, Attempt, Choice, Target};
 use super::select::Select;
 use super::stats::{AddressStats, PoolStats};
 use crate::drive::members::{Endpoint, Phase};
 use crate::session::handle::Handle;
 
 /// The sessions that are open, what is known of the addresses, and the items that wait for a session.
-pub(super) struct Roster<O> {
+pub(super) struct Roster<O, A> {
     select: Select,
     /// How many sessions there are to be.
     sessions: usize,
@@ -23,12 +23,12 @@ pub(super) struct Roster<O> {
     changed: Event,
     /// How many items wait for a session: what a session looks at in each turn.
     carried: AtomicUsize,
-    state: Mutex<State<O>>,
+    state: Mutex<State<O, A>>,
 }
 
-struct State<O> {
-    addresses: Addresses,
-    ready: Vec<Handle<O>>,
+struct State<O, A> {
+    addresses: Addresses<A>,
+    ready: Vec<Ready<O>>,
     /// Whose turn it is.
     next: usize,
     /// Items that were posted to sessions which ended before they took them. There are no more than fit into the queues of
@@ -36,7 +36,15 @@ struct State<O> {
     carried: VecDeque<O>,
 }
 
-impl<O> State<O> {
+/// A session that is open.
+struct Ready<O> {
+    handle: Handle<O>,
+    address: u64,
+    /// Makes it leave.
+    leaves: Arc<AtomicBool>,
+}
+
+impl<O, A> State<O, A> {
     /// The session that is taken first.
     fn first(&self, select: Select) -> usize {
         match select {
@@ -44,15 +52,15 @@ impl<O> State<O> {
             Select::LeastLoaded => {
                 let sessions = self.ready.len();
                 let in_turn = (0..sessions).map(|i| (self.next + i) % sessions);
-                let loads = in_turn.filter_map(|i| Some((self.ready[i].load()?, i)));
+                let loads = in_turn.filter_map(|i| Some((self.ready[i].handle.load()?, i)));
                 loads.min_by_key(|(load, _)| *load).map_or(self.next, |(_, i)| i)
             }
         }
     }
 }
 
-impl<O> Roster<O> {
-    pub(super) fn new(select: Select, sessions: usize, addresses: Addresses) -> Self {
+impl<O, A: Target> Roster<O, A> {
+    pub(super) fn new(select: Select, sessions: usize, addresses: Addresses<A>) -> Self {
         Roster {
             select,
             sessions,
@@ -63,7 +71,7 @@ impl<O> Roster<O> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<O>> {
+    fn lock(&self) -> MutexGuard<'_, State<O, A>> {
         // Nothing of the user's runs under this lock, but wakers being cloned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,16 +86,52 @@ impl<O> Roster<O> {
         self.changed.notify(usize::MAX);
     }
 
-    pub(super) fn choose(&self, now: Timestamp) -> Choice {
+    pub(super) fn choose(&self, now: Timestamp) -> Choice<A> {
         self.lock().addresses.choose(now)
     }
 
-    /// A session is open: what waits for one goes to it first.
-    pub(super) fn opened(&self, attempt: &mut Attempt, handle: &Handle<O>, now: Timestamp) {
+    /// Replaces the addresses. Sessions that have to leave are given nothing more, and drained by their
+    /// tasks: those of addresses that are gone, and, if there is a new one, those that others have beyond an
+    /// even share.
+    pub(super) fn set_addresses(&self, targets: Vec<A>) {
+        let mut state = self.lock();
+        let State { addresses, ready, .. } = &mut *state;
+        let share = if addresses.set(targets) { addresses.share(self.sessions) } else { usize::MAX };
+        let mut counts = HashMap::<u64, usize>::new();
+        ready.retain(|ready| {
+            let count = counts.entry(ready.address).or_default();
+            *count += 1;
+            let stays = *count <= share && addresses.has(ready.address);
+            ready.leaves.store(!stays, Ordering::Relaxed);
+            stays
+        });
+        drop(state);
+        self.endpoint.wake_all();
+        self.tell();
+    }
+
+    /// The session of an attempt leaves: until it has ended, another one is made beside it.
+    pub(super) fn drains(&self, attempt: &Attempt<A>) {
+        self.lock().addresses.drains(attempt);
+        self.tell();
+    }
+
+    /// A session that left has ended.
+    pub(super) fn drained(&self) {
+        self.lock().addresses.drained();
+        self.tell();
+    }
+
+    /// A session is open: what waits for one goes to it first, unless it has to leave at once.
+    pub(super) fn opened(&self, attempt: &mut Attempt<A>, handle: &Handle<O>, now: Timestamp) {
         self.feed(handle);
         let mut state = self.lock();
         state.addresses.opened(attempt, now);
-        state.ready.push(handle.clone());
+        if attempt.has_to_leave() {
+            return;
+        }
+        let (address, leaves) = (attempt.address, attempt.leaves());
+        state.ready.push(Ready { handle: handle.clone(), address, leaves });
         drop(state);
         self.feed(handle); // what was left over meanwhile was offered to others only
         self.tell();
@@ -96,7 +140,7 @@ impl<O> Roster<O> {
     /// A session takes nothing any more.
     pub(super) fn withdraw(&self, handle: &Handle<O>) {
         let mut state = self.lock();
-        let place = state.ready.iter().position(|ready| ready.id() == handle.id());
+        let place = state.ready.iter().position(|ready| ready.handle.id() == handle.id());
         let withdrawn = place.map(|place| state.ready.remove(place));
         drop(state);
         if withdrawn.is_some() {
@@ -105,13 +149,13 @@ impl<O> Roster<O> {
     }
 
     /// An attempt failed, or its session is over.
-    pub(super) fn over(&self, attempt: &Attempt, now: Timestamp, error: String) {
+    pub(super) fn over(&self, attempt: &Attempt<A>, now: Timestamp, error: String) {
         self.lock().addresses.over(attempt, now, error);
         self.tell();
     }
 
     /// An attempt or a session was given up.
-    pub(super) fn left(&self, attempt: &Attempt) {
+    pub(super) fn left(&self, attempt: &Attempt<A>) {
         self.lock().addresses.left(attempt);
         self.tell();
     }
@@ -165,7 +209,7 @@ impl<O> Roster<O> {
         let first = *first.get_or_insert_with(|| state.first(self.select));
         let place = (first + turn) % sessions;
         state.next = place + 1;
-        Some(state.ready[place].clone())
+        Some(state.ready[place].handle.clone())
     }
 
     /// An open session that is not closing.
@@ -175,7 +219,7 @@ impl<O> Roster<O> {
 
     /// The open sessions.
     pub(super) fn ready(&self) -> Vec<Handle<O>> {
-        self.lock().ready.clone()
+        self.lock().ready.iter().map(|ready| ready.handle.clone()).collect()
     }
 
     /// How many sessions there are to be.
@@ -230,7 +274,7 @@ impl<O> Roster<O> {
         let (open, connecting) = (state.addresses.open(), state.addresses.connecting());
         PoolStats {
             open: state.ready.len(),
-            closing: open.saturating_sub(state.ready.len()),
+            closing: open.saturating_sub(state.ready.len()) + state.addresses.draining(),
             connecting,
             waiting: self.sessions.saturating_sub(open + connecting),
             carried: state.carried.len(),
@@ -241,7 +285,6 @@ impl<O> Roster<O> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
     use std::thread;
 
     use getty_core::Backoff;
@@ -250,7 +293,7 @@ mod tests {
     use crate::session::id::SessionId;
     use crate::session::shared::Shared;
 
-    fn roster() -> Roster<usize> {
+    fn roster() -> Roster<usize, String> {
         Roster::new(Select::RoundRobin, 2, Addresses::new(vec!["a".to_owned()], &Backoff::new(), 0))
     }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How a pool is doing. The sum of `open`, `closing`, `connecting` and `waiting` is how many sessions it is to have.
+/// How a pool is doing. The sum of `open`, `closing`, `connecting` and `waiting` is how many sessions it is
+/// to have, and beyond that those that are drained after a [change of addresses](crate::Pool::set_addresses).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PoolStats {

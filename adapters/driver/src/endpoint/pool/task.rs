@@ -1,6 +1,7 @@
 //! [`PoolTask`]: one of a pool's sessions after the other, and the waits between them.
 
 use std::future::Future;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +32,6 @@ const TURN_STEPS: u32 = 16;
 /// What the tasks of one pool have in common and never change.
 pub(super) struct Plan<D: Dial, K> {
     pub(super) dial: D,
-    pub(super) addresses: Vec<D::Address>,
     pub(super) listener: K,
     pub(super) config: Arc<Config>,
     pub(super) on_panic: Option<OnPanic>,
@@ -42,8 +42,11 @@ pub(super) struct Plan<D: Dial, K> {
 #[must_use = "futures do nothing unless polled"]
 pub struct PoolTask<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> {
     state: State<R, D, K::Listener>,
+    /// The session that ends because it had to leave, while the next one is made. There is one at most:
+    /// another one that has to leave ends in its place.
+    draining: Option<Box<Driving<R, D, K::Listener>>>,
     plan: Arc<Plan<D, K>>,
-    roster: Arc<Roster<Out<D::Protocol>>>,
+    roster: Arc<Roster<Out<D::Protocol>, D::Address>>,
     /// Dropped after the stream and the listener: whoever waits for the members waits for those.
     membership: Membership,
 }
@@ -51,13 +54,13 @@ pub struct PoolTask<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> {
 enum State<R: Runtime, D: Dial, L> {
     Choosing,
     Waiting { changed: EventListener, timer: Option<R::Timer> },
-    Connecting { attempt: Attempt, connecting: D::Connecting },
+    Connecting { attempt: Attempt<D::Address>, connecting: D::Connecting },
     Driving(Box<Driving<R, D, L>>),
     Over,
 }
 
 struct Driving<R: Runtime, D: Dial, L> {
-    attempt: Attempt,
+    attempt: Attempt<D::Address>,
     driver: Driver<R, D::Stream, D::Protocol, L>,
     handle: Handle<Out<D::Protocol>>,
     /// Whether the pool gives this session to those who ask for one.
@@ -68,10 +71,10 @@ struct Driving<R: Runtime, D: Dial, L> {
 impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Unpin for PoolTask<R, D, K> {}
 
 impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
-    pub(super) fn new(plan: Arc<Plan<D, K>>, roster: Arc<Roster<Out<D::Protocol>>>) -> Self {
+    pub(super) fn new(plan: Arc<Plan<D, K>>, roster: Arc<Roster<Out<D::Protocol>, D::Address>>) -> Self {
         let mut membership = Membership::none();
         membership.set(roster.endpoint.join(Role::Acceptor));
-        PoolTask { state: State::Choosing, plan, roster, membership }
+        PoolTask { state: State::Choosing, draining: None, plan, roster, membership }
     }
 
     /// Goes on by one state; pending if there is nothing to do.
@@ -79,15 +82,23 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         let is_running = self.membership.look() == Phase::Running;
         match &mut self.state {
             State::Driving(driving) => {
+                let leaves = driving.attempt.has_to_leave();
+                if leaves {
+                    driving.driver.task().drain();
+                    if self.draining.is_none() && is_running {
+                        self.drain();
+                        return Poll::Ready(());
+                    }
+                }
                 let polled = Pin::new(&mut driving.driver).poll(cx);
                 let Poll::Ready(reason) = polled else {
                     self.list();
                     return Poll::Pending;
                 };
                 let attempt = self.end_session();
-                // Whoever closes the pool sees to its sessions' ends: these say nothing of their addresses.
+                // A session that was asked to end says nothing of its address.
                 match attempt {
-                    Some(attempt) if self.membership.look() == Phase::Running => {
+                    Some(attempt) if self.membership.look() == Phase::Running && !leaves => {
                         self.roster.over(&attempt, clock::timestamp(R::now()), reason.to_string());
                     }
                     Some(attempt) => self.roster.left(&attempt),
@@ -108,10 +119,13 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
                 }
                 self.state = State::Choosing;
             }
+            State::Connecting { attempt, .. } if attempt.has_to_leave() => {
+                self.leave();
+                self.state = State::Choosing;
+            }
             State::Connecting { connecting, .. } => {
                 let Poll::Ready(result) = Pin::new(connecting).poll(cx) else { return Poll::Pending };
-                let State::Connecting { attempt, .. } = std::mem::replace(&mut self.state, State::Choosing)
-                else {
+                let State::Connecting { attempt, .. } = mem::replace(&mut self.state, State::Choosing) else {
                     return Poll::Ready(());
                 };
                 match result
@@ -134,7 +148,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         let changed = self.roster.listen(); // what changes after the choice is heard of
         self.state = match self.roster.choose(clock::timestamp(R::now())) {
             Choice::Connect(attempt) => {
-                let connecting = self.plan.dial.connect(&self.plan.addresses[attempt.address]);
+                let connecting = self.plan.dial.connect(&attempt.target);
                 State::Connecting { attempt, connecting }
             }
             Choice::Wait(until) => {
@@ -148,11 +162,11 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
     #[allow(clippy::type_complexity, reason = "the two parts of a `Driving`, taken apart at once")]
     fn begin(
         &self,
-        attempt: &Attempt,
+        attempt: &Attempt<D::Address>,
         stream: D::Stream,
     ) -> Result<(Driver<R, D::Stream, D::Protocol, K::Listener>, Handle<Out<D::Protocol>>), String> {
         let plan = &self.plan;
-        let make = || (plan.dial.protocol(&plan.addresses[attempt.address]), plan.listener.make());
+        let make = || (plan.dial.protocol(&attempt.target), plan.listener.make());
         let (protocol, listener) = match catch_unwind(AssertUnwindSafe(make)) {
             Ok((protocol, listener)) => (protocol.map_err(|error| error.to_string())?, listener),
             Err(panic) => {
@@ -172,7 +186,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
     fn list(&mut self) {
         let State::Driving(driving) = &mut self.state else { return };
         let Driving { attempt, driver, handle, is_listed } = &mut **driving;
-        let is_open = driver.task().is_open();
+        let is_open = driver.task().is_open() && !attempt.has_to_leave();
         match (*is_listed, is_open) {
             (false, true) => self.roster.opened(attempt, handle, clock::timestamp(R::now())),
             (true, false) => self.roster.withdraw(handle),
@@ -184,25 +198,47 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
 }
 
 impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
-    /// Ends the session, if there is one, and finds another for what it did not take.
-    fn end_session(&mut self) -> Option<Attempt> {
+    /// Lets the session end beside the next one.
+    fn drain(&mut self) {
+        let State::Driving(_) = &self.state else { return };
+        let State::Driving(driving) = mem::replace(&mut self.state, State::Choosing) else { return };
+        self.roster.withdraw(&driving.handle);
+        self.roster.drains(&driving.attempt);
+        self.draining = Some(driving);
+    }
+
+    /// Ends the session that is draining, if there is one.
+    fn end_draining(&mut self) {
+        if let Some(driving) = self.draining.take() {
+            self.end(*driving);
+            self.roster.drained();
+        }
+    }
+
+    /// Ends the session, if there is one.
+    fn end_session(&mut self) -> Option<Attempt<D::Address>> {
         let State::Driving(_) = &self.state else { return None };
-        let State::Driving(driving) = std::mem::replace(&mut self.state, State::Over) else { return None };
-        let Driving { attempt, driver, handle, .. } = *driving;
+        let State::Driving(driving) = mem::replace(&mut self.state, State::Over) else { return None };
+        Some(self.end(*driving))
+    }
+
+    /// Ends a session, and finds another for what it did not take.
+    fn end(&self, driving: Driving<R, D, K::Listener>) -> Attempt<D::Address> {
+        let Driving { attempt, driver, handle, .. } = driving;
         self.roster.withdraw(&handle);
         // A listener or a codec may panic when it is dropped, too. The next session has another one.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(driver))) {
             actor::tell_panic(self.plan.on_panic.as_ref(), handle.id(), &*panic);
         }
         self.roster.carry(handle.take_pooled());
-        Some(attempt)
+        attempt
     }
 
     /// Gives up whatever is under way.
     fn leave(&mut self) {
         let attempt = match &self.state {
             State::Driving(_) => self.end_session(),
-            _ => match std::mem::replace(&mut self.state, State::Over) {
+            _ => match mem::replace(&mut self.state, State::Over) {
                 State::Connecting { attempt, .. } => Some(attempt),
                 _ => None,
             },
@@ -221,13 +257,24 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Future for PoolTask<R
         let mut steps = TURN_STEPS;
         while this.advance(cx).is_ready() {
             if let State::Over = this.state {
-                return Poll::Ready(());
+                break;
             }
             steps -= 1;
             if steps == 0 {
                 R::yield_now(cx); // a back-off of nothing is not to keep others waiting
                 break;
             }
+        }
+        let draining = this.draining.as_mut().map(|driving| Pin::new(&mut driving.driver).poll(cx));
+        if draining.is_some_and(|polled| polled.is_ready()) {
+            this.end_draining();
+        }
+        match (&this.state, &this.draining) {
+            (State::Over, None) => return Poll::Ready(()),
+            // The addresses have changed since it looked, or there is room to drain now.
+            (State::Connecting { attempt, .. }, _) if attempt.has_to_leave() => cx.waker().wake_by_ref(),
+            (State::Driving(driving), None) if driving.attempt.has_to_leave() => cx.waker().wake_by_ref(),
+            _ => {}
         }
         this.membership.end_turn(cx.waker(), Vec::new);
         Poll::Pending
@@ -238,5 +285,6 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Drop for PoolTask<R, 
     /// A task that is dropped before its pool is closed leaves nothing behind.
     fn drop(&mut self) {
         self.leave();
+        self.end_draining();
     }
 }

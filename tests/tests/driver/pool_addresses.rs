@@ -1,0 +1,235 @@
+//! Pools whose addresses change, in exact time.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use getty_core::codec::LengthDelimited;
+use getty_core::{Backoff, SendError, framed};
+use getty_driver::{Client, Pool, PoolOptions, Runtime};
+
+use crate::driver_common::fake::{self, Fake};
+use crate::driver_common::recorder::{Happening, Log, Recorder, Then};
+use crate::driver_common::wire::{Wire, wire};
+use crate::driver_common::*;
+
+const ONE: &str = "192.0.2.1:7";
+const TWO: &str = "192.0.2.2:7";
+const THREE: &str = "192.0.2.3:7";
+
+/// A pool to `addresses`, whose listeners write into one log.
+fn pool(addresses: &[&str], options: PoolOptions) -> (Pool<Fake, Bytes>, Log) {
+    pool_with(addresses, options, || Recorder::quiet().0)
+}
+
+fn pool_with(
+    addresses: &[&str],
+    options: PoolOptions,
+    listener: impl Fn() -> Recorder + 'static,
+) -> (Pool<Fake, Bytes>, Log) {
+    let log = Log::default();
+    let kept = log.clone();
+    let listener = move || listener().log_to(&kept);
+    let builder = Client::builder().pool(options);
+    let pool = builder.tcp(addresses.iter().copied(), framed(LengthDelimited::new), listener).unwrap();
+    fake::run();
+    (pool, log)
+}
+
+/// The next attempt to connect to `address` succeeds; gives the server's end.
+fn accept(address: &str) -> Wire {
+    let (io, wire) = wire();
+    fake::connects_to(address, Ok(io));
+    fake::run();
+    wire
+}
+
+/// Where to it has tried to connect since the last time.
+fn attempts() -> Vec<SocketAddr> {
+    fake::take_attempts().into_iter().map(|(address, _)| address).collect()
+}
+
+fn set(pool: &Pool<Fake, Bytes>, addresses: &[&str]) {
+    pool.set_addresses(addresses.iter().copied());
+    fake::run();
+}
+
+fn parse(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+#[test]
+fn sessions_of_an_address_that_is_gone_are_drained_and_not_cut() {
+    fake::block_on(async {
+        let (pool, log) = pool(&[ONE], PoolOptions::new());
+        let old = accept(ONE);
+        attempts();
+        let handle = pool.get().unwrap();
+        pool.try_send(Bytes::from("before")).unwrap();
+        pool.set_addresses([TWO]);
+        assert!(pool.get().is_none(), "from now on nothing is posted there");
+        assert!(matches!(pool.try_send(Bytes::from("after")), Err(SendError::NotOpen(_))));
+        fake::run();
+        assert_eq!(old.take_frames(), ["before"]);
+        assert_eq!(log.take(), ["on_open", "on_shutdown"]);
+        assert!(old.is_shut_down() && !handle.is_closed(), "gracefully: the peer has its time");
+
+        assert_eq!(attempts(), [parse(TWO)], "the next one does not wait for that");
+        let new = accept(TWO);
+        let stats = pool.stats();
+        assert_eq!((stats.open, stats.closing, stats.connecting, stats.waiting), (1, 1, 0, 0));
+        pool.try_send(Bytes::from("after")).unwrap();
+        fake::run();
+        assert_eq!(new.take_frames(), ["after"]);
+
+        old.eof();
+        fake::run();
+        assert!(handle.is_closed() && old.is_dropped());
+        assert_eq!(log.take(), ["on_open", "on_close: closed by this end"]);
+        let stats = pool.stats();
+        assert_eq!((stats.open, stats.closing, stats.connecting, stats.waiting), (1, 0, 0, 0));
+        let addresses: Vec<_> = stats.addresses.iter().map(|address| &*address.address).collect();
+        assert_eq!((addresses, attempts()), (vec![TWO], vec![]));
+    });
+}
+
+#[test]
+fn what_a_drained_session_did_not_take_goes_to_the_next() {
+    fake::block_on(async {
+        let (pool, _) = pool(&[ONE], PoolOptions::new());
+        let old = accept(ONE);
+        old.room(0);
+        pool.try_send(Bytes::from(vec![7; 1_000_000])).unwrap();
+        fake::run();
+        let handle = pool.get().unwrap();
+        let left = (0..3).filter(|n| pool.try_send(Bytes::from(n.to_string())).is_ok()).count();
+        set(&pool, &[TWO]);
+        let new = accept(TWO);
+        fake::sleep(secs(60)).await; // the old peer takes nothing: its session is given up in the end
+        fake::run();
+        assert!(handle.is_closed());
+        assert_eq!(new.take_frames().len(), left);
+    });
+}
+
+#[test]
+fn attempts_to_an_address_that_is_gone_are_given_up() {
+    fake::block_on(async {
+        let (pool, log) = pool(&[ONE], PoolOptions::new().sessions(2));
+        assert_eq!(attempts(), [parse(ONE); 2]);
+        set(&pool, &[TWO]);
+        assert_eq!(attempts(), [parse(TWO); 2]);
+        let _servers = [accept(TWO), accept(TWO)];
+        pool.wait_all(Duration::ZERO).await.unwrap();
+        assert_eq!(log.count("on_open"), 2);
+    });
+}
+
+#[test]
+fn a_new_address_gets_its_share_of_the_sessions() {
+    fake::block_on(async {
+        let (pool, log) = pool(&[ONE], PoolOptions::new().sessions(4));
+        let servers = [(); 4].map(|()| accept(ONE));
+        attempts();
+        set(&pool, &[ONE, TWO]);
+        assert_eq!(attempts(), [parse(TWO); 2]);
+        let _more = [accept(TWO), accept(TWO)];
+        pool.wait_all(Duration::ZERO).await.unwrap();
+        let open = |pool: &Pool<Fake, Bytes>| -> Vec<_> {
+            pool.stats().addresses.iter().map(|address| address.open).collect()
+        };
+        assert_eq!(open(&pool), [2, 2]);
+        assert_eq!(servers.iter().filter(|server| server.is_shut_down()).count(), 2);
+        // Nothing moves where nothing is new.
+        set(&pool, &[TWO, ONE]);
+        assert_eq!((open(&pool), attempts(), log.count("on_shutdown")), (vec![2, 2], vec![], 2));
+    });
+}
+
+#[test]
+fn what_is_known_of_an_address_that_stays_is_kept() {
+    fake::block_on(async {
+        let backoff = Backoff::new().first(secs(1000)).cap(secs(1000));
+        let (pool, _) = pool(&[ONE], PoolOptions::new().backoff(backoff));
+        fake::connects_to(ONE, Err(ErrorKind::ConnectionRefused.into()));
+        fake::run();
+        attempts();
+        let before = pool.stats().addresses.remove(0);
+        assert!(before.rests_until.is_some_and(|until| until > Fake::now()));
+        set(&pool, &[TWO, ONE]);
+        let after = pool.stats().addresses.remove(1);
+        assert_eq!((after.rests_until, after.failures), (before.rests_until, 1));
+        assert_eq!(attempts(), [parse(TWO)]);
+        // One that comes back is a new one.
+        set(&pool, &[THREE]);
+        set(&pool, &[ONE]);
+        assert_eq!(pool.stats().addresses[0].failures, 0);
+        assert_eq!(attempts(), [THREE, ONE].map(parse));
+    });
+}
+
+#[test]
+fn an_address_that_comes_back_while_its_session_drains_gets_another() {
+    fake::block_on(async {
+        let (pool, log) = pool(&[ONE], PoolOptions::new());
+        let old = accept(ONE);
+        attempts();
+        pool.set_addresses([TWO]);
+        set(&pool, &[ONE]); // before the session has seen the first change
+        assert_eq!((attempts(), log.count("on_shutdown")), (vec![parse(ONE)], 1));
+        let new = accept(ONE);
+        pool.try_send(Bytes::from("hello")).unwrap();
+        fake::run();
+        assert_eq!((old.take_frames().len(), new.take_frames().len()), (0, 1));
+        // A second one has to leave before the first is done: it ends in its place.
+        set(&pool, &[THREE]);
+        assert_eq!((attempts(), log.count("on_shutdown"), pool.stats().closing), (vec![], 2, 2));
+        old.eof();
+        fake::run();
+        assert_eq!((attempts(), pool.stats().closing), (vec![parse(THREE)], 1));
+        new.eof();
+        fake::run();
+        assert_eq!((log.count("on_close: closed by this end"), pool.stats().closing), (2, 0));
+    });
+}
+
+#[test]
+fn a_pool_without_addresses_waits_for_one() {
+    fake::block_on(async {
+        let (pool, _) = pool(&[ONE], PoolOptions::new());
+        let old = accept(ONE);
+        old.eof();
+        attempts();
+        set(&pool, &[]);
+        fake::sleep(secs(600)).await;
+        assert_eq!(attempts(), []);
+        assert!(matches!(pool.try_send(Bytes::new()), Err(SendError::NotOpen(_))), "it is not given up");
+        set(&pool, &[TWO]);
+        accept(TWO);
+        pool.wait_ready(Duration::ZERO).await.unwrap();
+    });
+}
+
+/// A listener may take its time: until the pool is closed, and its grace is over.
+#[test]
+fn a_pool_that_is_closed_ends_what_is_draining() {
+    fake::block_on(async {
+        let stays = || {
+            Recorder::new(|_, happening| match happening {
+                Happening::Shutdown => Then::Nothing,
+                _ => Then::Default,
+            })
+            .0
+        };
+        let (pool, log) = pool_with(&[ONE], PoolOptions::new(), stays);
+        let _old = accept(ONE);
+        set(&pool, &[TWO]);
+        let _new = accept(TWO);
+        fake::sleep(secs(600)).await;
+        assert_eq!((log.count("on_shutdown"), log.count("on_close"), pool.stats().closing), (1, 0, 1));
+        let start = Fake::now();
+        assert_eq!(pool.close(secs(3)).await.aborted, 2);
+        assert_eq!((Fake::now() - start, log.count("on_close"), fake::tasks()), (secs(3), 2, 0));
+    });
+}
