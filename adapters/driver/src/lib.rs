@@ -1,8 +1,8 @@
 //! Drives getty sessions over any stream and timer: listeners, handles, connections, servers and clients.
 //!
 //! The protocol is in [`core`] and does no I/O; a runtime's sockets and timers are in an adapter
-//! (`getty-tokio`). This crate is what lies between and is the same for every runtime. Most programs depend on
-//! an adapter, which re-exports everything here.
+//! (`getty-tokio`). This crate is what lies between and is the same for every runtime. Most programs depend
+//! on an adapter, which re-exports everything here.
 //!
 //! # Three ways to use a session
 //!
@@ -12,7 +12,8 @@
 //! * **Messages are pulled** ([`Connection`]): it owns the session, has no task, and is a `Stream` and a
 //!   `Sink` too. [`Connection::spawn`] moves it to a task and splits it in two halves.
 //!
-//! A [`Pool`] is a client with several sessions, to one address or more, that connects again whenever one ends.
+//! A [`Pool`] is a client with several sessions, to one address or more, that connects again whenever one
+//! ends.
 //!
 //! # Shapes of endpoints
 //!
@@ -37,14 +38,15 @@
 //!
 //! # A stream of one's own
 //!
-//! Whatever implements [`Io`] can carry a session, and [`FuturesIo`] makes one of any stream of the `futures-io` traits:
-//! [`Driver::new`] with a session, the stream and a listener gives a future, to be spawned or awaited. The adapters' `drive`
-//! does that for their runtime.
+//! Whatever implements [`Io`] can carry a session, and [`FuturesIo`] makes one of any stream of the
+//! `futures-io` traits: [`Driver::new`] with a session, the stream and a listener gives a future, to be
+//! spawned or awaited. The adapters' `drive` does that for their runtime.
 //!
 //! # Datagrams
 //!
-//! [`PacketDriver`] drives one session for a whole socket, [`PeersDriver`] one for each of its peers; listeners, contexts and
-//! handles are the same. A socket implements [`PacketIo`], with [`BatchSocket`] as what does the system calls.
+//! [`PacketDriver`] drives one session for a whole socket, [`PeersDriver`] one for each of its peers;
+//! listeners, contexts and handles are the same. A socket implements [`PacketIo`], with [`BatchSocket`] as
+//! what does the system calls.
 //!
 //! # How long things may take
 //!
@@ -53,10 +55,13 @@
 //! | what | set by | after it |
 //! |---|---|---|
 //! | posting an item | any timer around [`Handle::send`] | dropping the future posts nothing |
-//! | sending one | [`Handle::send_flushed_until`] | the item is back, or known to be under way; the session goes on |
+//! | sending one | [`Handle::send_flushed_until`] | the item is back, or under way; the session goes on |
 //! | connecting: names, every address | [`ClientBuilder::connect_timeout`] | an error |
 //! | handshakes (TLS, WebSocket) | [`Config::handshake_timeout`] | the session ends, and says why |
-//! | silence, half a message, a peer that does not read or answer | [`Config`](core::Config): `idle_read`, `partial_frame_timeout`, `write_stall_timeout`, `pong_timeout` | an event for idleness; else the session ends, and says why |
+//! | silence | [`Config::idle_read`] | an event; the session goes on |
+//! | half a message | [`Config::partial_frame_timeout`] | the session ends, and says why |
+//! | a peer that does not read | [`Config::write_stall_timeout`] | the session ends, and says why |
+//! | a peer that does not answer pings | [`Config::pong_timeout`] | the session ends, and says why |
 //! | both ends' silence | [`Config::idle_timeout`] | the session is closed, and says why; off by default |
 //! | closing | [`Config::close_timeout`] | the session is aborted |
 //! | waiting for a pool's sessions | [`Pool::wait_ready`] | an error; the pool goes on |
@@ -65,13 +70,17 @@
 //! [`Config::handshake_timeout`]: core::Config::handshake_timeout
 //! [`Config::close_timeout`]: core::Config::close_timeout
 //! [`Config::idle_timeout`]: core::ConfigBuilder::idle_timeout
+//! [`Config::idle_read`]: core::ConfigBuilder::idle_read
+//! [`Config::partial_frame_timeout`]: core::ConfigBuilder::partial_frame_timeout
+//! [`Config::write_stall_timeout`]: core::ConfigBuilder::write_stall_timeout
+//! [`Config::pong_timeout`]: core::ConfigBuilder::pong_timeout
 //!
 //! # What a turn costs
 //!
-//! One poll of a session's task reads the clock once, reads once, calls the listener for everything that came,
-//! and writes once. It allocates nothing, takes no lock unless somebody holds a handle, and does not touch the
-//! runtime's timer unless the session's next deadline changed. Buffers are the thread's, lent to the session for
-//! the turn: an idle session holds none.
+//! One poll of a session's task reads the clock once, reads once, calls the listener for everything that
+//! came, and writes once. It allocates nothing, takes no lock unless somebody holds a handle, and does not
+//! touch the runtime's timer unless the session's next deadline changed. Buffers are the thread's, lent to
+//! the session for the turn: an idle session holds none.
 //!
 //! # Systems
 //!

@@ -71,7 +71,9 @@ fn documentation(source: &str) -> Vec<String> {
 
 /// The phrases in `text` that are to be said better.
 fn phrases(text: &str) -> Vec<&'static (&'static str, &'static str)> {
-    let words = text.split(|at: char| !at.is_alphanumeric() && at != '\'').filter(|word| !word.is_empty());
+    let words = text
+        .split(|at: char| !at.is_alphanumeric() && !matches!(at, '\'' | '_'))
+        .filter(|word| !word.is_empty());
     let text = format!(" {} ", words.collect::<Vec<_>>().join(" ").to_lowercase());
     let count = |phrase: &str| text.matches(&format!(" {phrase} ")).count();
     PHRASES.iter().flat_map(|phrase| iter::repeat_n(phrase, count(phrase.0))).collect()

@@ -25,7 +25,7 @@ use crate::session::id::SessionId;
 /// How many connections are accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long accepting rests after a failure (such as too many open files): at first, and at the most.
+/// The pause of accepting after a failure (such as too many open files): the first, and the longest.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 /// The task of a [`Server`](crate::Server) that accepts connections. It appears in bounds of
@@ -74,12 +74,13 @@ where
 {
 }
 
-/// How many connections may be accepted now: so many a second, and as many at once.
+/// The number of connections that may be accepted now: a limit per second, which is the burst size too.
 #[derive(Debug)]
 struct Accepts {
     /// How long one connection takes.
     each: Duration,
-    /// When the next may be accepted, as if they came one after the other; in the past for those that may come at once.
+    /// When the next may be accepted, as if they came one after the other; in the past for those that may
+    /// come at once.
     next: Instant,
 }
 
@@ -96,7 +97,8 @@ impl Accepts {
 
     /// Counts one; says when the next may be accepted if that is later than now.
     fn count(&mut self, now: Instant) -> Option<Instant> {
-        // It has come, or this one would not have been accepted: it is later than now only if the clock has gone back.
+        // It has come, or this one would not have been accepted: it is later than now only if the clock has
+        // gone back.
         let due = self.next.max(Self::earliest(self.each, now)).min(now);
         self.next = due + self.each;
         (self.next > now).then_some(self.next)
@@ -107,8 +109,8 @@ impl Accepts {
 impl<R: Runtime, I, S, T, F, K> Unpin for AcceptTask<R, I, S, T, F, K> {}
 
 impl<R: Runtime, I, S, T, F, K> AcceptTask<R, I, S, T, F, K> {
-    /// Accepts from `incoming` for `endpoint`, whose member it becomes. `make` makes the protocol and the listener of each
-    /// session.
+    /// Accepts from `incoming` for `endpoint`, whose member it becomes. `make` makes the protocol and the
+    /// listener of each session.
     pub(crate) fn new(
         incoming: I,
         make: (F, K),
@@ -165,7 +167,8 @@ where
         settings.spawner.spawn(driver);
     }
 
-    /// Rests before the next try, longer each time, so that a lack of descriptors does not become a busy loop.
+    /// Rests before the next try, longer each time, so that a lack of descriptors does not become a busy
+    /// loop.
     fn rest(&mut self) {
         self.resting = Some(R::timer(R::now() + self.backoff));
         self.backoff = (self.backoff * 2).min(ACCEPT_BACKOFF.1);

@@ -67,17 +67,18 @@ pub(crate) struct Own {
 shared_setters!(ClientBuilder);
 
 impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
-    /// How long resolving the name and connecting may take together, with all the addresses that the name has: over TCP,
-    /// the next one is tried beside the others when one has failed or has not answered within 250 ms (RFC 8305, "Happy
-    /// Eyeballs"). Default 10 s.
+    /// How long resolving the name and connecting may take together, with all the addresses that the name
+    /// has: over TCP, the next one is tried beside the others when one has failed or has not answered within
+    /// 250 ms (RFC 8305, "Happy Eyeballs"). Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.own.connect_timeout = timeout;
         self
     }
 
-    /// Speaks TLS with the server, over TCP, Unix sockets and WebSocket (with a `wss` URL). The server's certificate must
-    /// be for the host of the address that is connected to; over a Unix socket, name it
-    /// ([`ClientTlsBuilder::server_name`](crate::tls::ClientTlsBuilder::server_name)). Datagrams stay as they are.
+    /// Speaks TLS with the server, over TCP, Unix sockets and WebSocket (with a `wss` URL). The server's
+    /// certificate must be for the host of the address that is connected to; over a Unix socket, name it
+    /// ([`ClientTlsBuilder::server_name`](crate::tls::ClientTlsBuilder::server_name)). Datagrams stay as they
+    /// are.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: ClientTls) -> ClientBuilder<R, S, ClientTls> {
         self.with_security(tls)
@@ -209,9 +210,10 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(handle)
     }
 
-    /// The same, with what is received in the queue of a [`Receiver`] instead of a listener; the two halves may be used
-    /// from different tasks. The queue holds [`Config::handle_queue`](getty_core::Config::handle_queue) messages; while
-    /// it is full the session does not read, and the system drops what its own buffer can't hold.
+    /// The same, with what is received in the queue of a [`Receiver`] instead of a listener; the two halves
+    /// may be used from different tasks. The queue holds
+    /// [`Config::handle_queue`](getty_core::Config::handle_queue) messages; while it is full the session does
+    /// not read, and the system drops what its own buffer can't hold.
     ///
     /// # Errors
     /// As for [`udp`](Self::udp).

@@ -1,4 +1,5 @@
-//! Connecting: [`ConnectTcp`] races the addresses of a name, [`ConnectUnix`] waits for room in the queue of a Unix socket.
+//! Connecting: [`ConnectTcp`] races the addresses of a name, [`ConnectUnix`] waits for room in the queue of a
+//! Unix socket.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,20 +20,21 @@ use crate::socket::tcp::TcpOptions;
 #[cfg(unix)]
 use crate::socket::unix;
 
-/// How long one address of a name has to itself before the next one is tried beside it: RFC 8305's "Connection Attempt
-/// Delay", as it recommends it.
+/// How long one address of a name has to itself before the next one is tried beside it: RFC 8305's
+/// "Connection Attempt Delay", as it recommends it.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a client waits before it tries a Unix socket again where too many wait to be accepted, since the system does
-/// not tell when there is room: at first, and at the most.
+/// How long a client waits before it tries a Unix socket again where too many wait to be accepted, since the
+/// system does not tell when there is room: the first, and the longest.
 #[cfg(unix)]
 const FULL_QUEUE_WAIT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 type Boxed<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
-/// Resolves a name and connects to the first of its addresses that answers, by "Happy Eyeballs" (RFC 8305): families take
-/// turns, and the next address is tried when one has failed, or has not answered within 250 ms; the first connection counts
-/// and the other attempts are dropped. What the RFC says about asking for both families at once is the resolver's matter.
+/// Resolves a name and connects to the first of its addresses that answers, by "Happy Eyeballs" (RFC 8305):
+/// families take turns, and the next address is tried when one has failed, or has not answered within 250 ms;
+/// the first connection counts and the other attempts are dropped. What the RFC says about asking for both
+/// families at once is the resolver's matter.
 ///
 /// It appears in bounds only.
 #[must_use = "futures do nothing unless polled"]
@@ -73,7 +75,8 @@ impl<R: Runtime> ConnectTcp<R> {
         }
     }
 
-    /// Polls every attempt, and goes on to the next address for each that failed; the first connection, if there is one.
+    /// Polls every attempt, and goes on to the next address for each that failed; the first connection, if
+    /// there is one.
     fn poll_attempts(&mut self, cx: &mut Context<'_>) -> Option<R::TcpStream> {
         let mut i = 0;
         while let Some(attempt) = self.attempts.get_mut(i) {
@@ -153,8 +156,9 @@ fn families_in_turn(mut addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     }
 }
 
-/// Refuses a connection to itself. Whoever connects to a port of its own machine from which the system also takes ports
-/// for connections may be given that very port: then both ends are the same socket, and everything sent comes back.
+/// Refuses a connection to itself. Whoever connects to a port of its own machine from which the system also
+/// takes ports for connections may be given that very port: then both ends are the same socket, and
+/// everything sent comes back.
 fn refuse_itself(local: Option<SocketAddr>, peer: Option<SocketAddr>) -> io::Result<()> {
     if local.is_some() && local == peer {
         let text = "connected to itself: nobody listens there";

@@ -41,7 +41,8 @@ impl<M: Messages + 'static> Paths<M> {
         Paths(Vec::new())
     }
 
-    /// Sessions that ask for `path` (as it stands in the request, without the query) get a listener from `listener`.
+    /// Sessions that ask for `path` (as it stands in the request, without the query) get a listener from
+    /// `listener`.
     #[must_use]
     pub fn path<L>(mut self, path: &str, listener: impl Fn() -> L + Send + Sync + 'static) -> Self
     where

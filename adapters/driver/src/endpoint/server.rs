@@ -188,8 +188,8 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         self.with_security(tls)
     }
 
-    /// Is told, once a second at the most, of datagrams that came to nothing at a socket whose peers have sessions of their
-    /// own; where there is one session for all, its listener is told.
+    /// Sets a function that gets reports of dropped datagrams, at most once a second, at a socket whose peers
+    /// have sessions of their own. Where one session serves all peers, its listener gets the reports.
     pub fn on_dropped(mut self, hook: impl Fn(&Dropped) + Send + Sync + 'static) -> Self {
         self.own.on_dropped = Some(Arc::new(hook));
         self
@@ -222,9 +222,9 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
 
     /// Listens on a Unix socket at `path` and gives each connection a session, as [`tcp`](Self::tcp) does.
     ///
-    /// The file is removed when the server ends. One that a killed process left behind, on which nobody listens any
-    /// more, is replaced; any other file at `path` is an error. Two servers that find such a file at the same moment
-    /// may each take it for left behind, and the later one then has the path.
+    /// The file is removed when the server ends. One that a killed process left behind, on which nobody
+    /// listens, is replaced; any other file at `path` is an error. Two servers that find such a file at the
+    /// same moment may each take it for left behind, and the later one then has the path.
     ///
     /// A path that begins with a NUL, such as `"\0name"`, is an abstract name, which only Linux has: there is
     /// no file, nothing to be removed, and no permissions. Any process of the same network namespace may
@@ -282,10 +282,10 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         Ok(Server { address: local, endpoint, runtime: PhantomData })
     }
 
-    /// Takes datagrams at `address` (`HOST:PORT`; port 0 takes a free one), with a session for each peer, as if each had a
-    /// connection. The function makes the listener of a peer that nobody knows yet, or says by `None` that it is not let
-    /// in; nothing is kept of it before. Who they are is not sure: an address can be invented, hence the limits, and
-    /// [`Context::validate_peer`](crate::Context::validate_peer).
+    /// Takes datagrams at `address` (`HOST:PORT`; port 0 takes a free one), with a session for each peer, as
+    /// if each had a connection. The function makes the listener of a peer that nobody knows yet, or says by
+    /// `None` that it is not let in; nothing is kept of it before. Who they are is not sure: an address can
+    /// be invented, hence the limits, and [`Context::validate_peer`](crate::Context::validate_peer).
     ///
     /// Of a name with several addresses, the first that works is bound to, and no other; see
     /// [`tcp`](Self::tcp).

@@ -88,7 +88,7 @@ macro_rules! shared_setters {
             /// listeners. The session is ended in any case.
             pub fn on_panic(
                 mut self,
-                hook: impl Fn(crate::SessionId, &(dyn std::any::Any + Send)) + Send + Sync + 'static,
+                hook: impl Fn(crate::session::id::SessionId, &(dyn std::any::Any + Send)) + Send + Sync + 'static,
             ) -> Self {
                 self.settings.on_panic = Some(std::sync::Arc::new(hook));
                 self

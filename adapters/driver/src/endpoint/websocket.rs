@@ -21,8 +21,9 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     /// is open waits; [`Listener::on_open`] tells when it is, and [`Listener::on_close`] if it never is.
     ///
     /// # Errors
-    /// The address can't be resolved or connected to in time; the error names it. [`io::ErrorKind::InvalidInput`] if the
-    /// request is a `wss` one and there is no `ClientBuilder::tls`, or the other way round.
+    /// The address can't be resolved or connected to in time; the error names it.
+    /// [`io::ErrorKind::InvalidInput`] if the request is a `wss` one and there is no `ClientBuilder::tls`, or
+    /// the other way round.
     ///
     /// # Cancel safety
     /// Dropping the future gives up connecting.

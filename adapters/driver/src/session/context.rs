@@ -129,7 +129,8 @@ impl<'a, M: Messages> Context<'a, M> {
     /// [`Session::half_close`](getty_core::Session::half_close).
     ///
     /// # Errors
-    /// [`HalfCloseError`]: the session is not open, or it is a WebSocket or of datagrams, which have no half-close.
+    /// [`HalfCloseError`]: the session is not open, or it is a WebSocket or of datagrams, which have no
+    /// half-close.
     pub fn half_close(&mut self) -> Result<(), HalfCloseError> {
         self.session.half_close(self.now)
     }

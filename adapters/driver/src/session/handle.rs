@@ -188,12 +188,13 @@ impl<T> Handle<T> {
         self.shared.close(how);
     }
 
-    /// Ends the sending side of the session, which goes on reading: "send, end, read the answer". What was posted
-    /// before is sent first; nothing can be posted after. See [`Session::half_close`](getty_core::Session::half_close).
+    /// Ends the sending side of the session, which goes on reading: "send, end, read the answer". What was
+    /// posted before is sent first; nothing can be posted after. See
+    /// [`Session::half_close`](getty_core::Session::half_close).
     ///
     /// # Errors
-    /// [`HalfCloseError`]: the session is closing or closed, or it is a WebSocket or of datagrams, which have no half-close.
-    /// Those go on.
+    /// [`HalfCloseError`]: the session is closing or closed, or it is a WebSocket or of datagrams, which have
+    /// no half-close. Those go on.
     ///
     /// # Cancel safety
     /// The request stands if the future is dropped.

@@ -38,7 +38,7 @@ use wakers::{Half, Wakers};
 /// holds for timers too: deadlines take effect only while a future is awaited.
 ///
 /// Sending also receives: pings are answered, a close is noticed, and messages go to a queue from which
-/// [`recv`](Self::recv) takes first. So many messages may be sent before the first reply is read.
+/// [`recv`](Self::recv) takes first. Thus many messages can be sent before the first reply is read.
 /// [`Config::receive_ahead`](getty_core::Config::receive_ahead) limits the queue. When it is full, sending
 /// goes on as long as the peer takes what is sent. If the peer takes nothing for a second while there is
 /// more to receive, sending fails with [`SendError::PeerWaits`] or [`FlushError::PeerWaits`], and the
@@ -264,9 +264,9 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
         (handle.clone(), Receiver::new(queue, handle, R::yield_now))
     }
 
-    /// Ends the sending side and goes on receiving: "send, end, receive the answer". What was sent before is still
-    /// written, by the calls that follow ([`recv`](Self::recv), [`flush`](Self::flush)); nothing can be sent after. See
-    /// [`Session::half_close`].
+    /// Ends the sending side and goes on receiving: "send, end, receive the answer". What was sent before is
+    /// still written, by the calls that follow ([`recv`](Self::recv), [`flush`](Self::flush)); nothing can be
+    /// sent after. See [`Session::half_close`].
     ///
     /// # Errors
     /// [`HalfCloseError`]: the session is not open, or it is a WebSocket, which has no half-close.

@@ -45,9 +45,10 @@ impl Target for ClientRequest {
 
 /// The addresses of a pool, and how each is doing. Knows nothing of sockets, tasks and clocks.
 ///
-/// All sessions to one address share what is known of it, or a server that is down would be asked by each of them: while it
-/// is not known whether an address works again, one attempt is made at a time. What had begun before the last failure says
-/// nothing new when it fails too, so that a server that goes away with ten sessions has failed once and not ten times.
+/// All sessions to one address share what is known of it, or a server that is down would be asked by each of
+/// them: while it is not known whether an address works again, one attempt is made at a time. What had begun
+/// before the last failure says nothing new when it fails too, so that a server that goes away with ten
+/// sessions has failed once and not ten times.
 pub(super) struct Addresses<A> {
     all: Vec<Address<A>>,
     /// Where looking for one begins, so that a fleet does not go to the first address with all its clients.

@@ -31,8 +31,8 @@ use crate::socket::tcp::TcpOptions;
 #[cfg(unix)]
 use crate::socket::unix;
 
-/// Connects the sessions of a [`Pool`](crate::Pool). It appears in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods
-/// only.
+/// Connects the sessions of a [`Pool`](crate::Pool). It appears in bounds of
+/// [`PoolBuilder`](crate::PoolBuilder)'s methods only.
 pub trait Dial {
     /// What there is to connect to.
     type Address: Target;

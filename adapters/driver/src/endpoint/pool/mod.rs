@@ -69,16 +69,16 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// How many sessions there are to be, of all addresses together. Default 1, which is a client that reconnects; at least
-    /// 1.
+    /// How many sessions there are to be, of all addresses together. Default 1, which is a client that
+    /// reconnects; at least 1.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = sessions.max(1);
         self
     }
 
-    /// How long an address that failed is left alone, and when it is given up. Default: [`Backoff::new`], which does not
-    /// give up.
+    /// How long an address that failed is left alone, and when it is given up. Default: [`Backoff::new`],
+    /// which does not give up.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
@@ -93,8 +93,8 @@ impl PoolOptions {
     }
 }
 
-/// Several sessions to one address or more, kept filled: whenever one ends, for whatever reason, another takes its place.
-/// Made by [`ClientBuilder::pool`].
+/// Several sessions to one address or more, kept filled: whenever one ends, for whatever reason, another
+/// takes its place. Made by [`ClientBuilder::pool`].
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -134,10 +134,11 @@ impl PoolOptions {
 /// [`set_addresses`](Self::set_addresses).
 ///
 /// # What is posted
-/// [`send`](Self::send) and [`try_send`](Self::try_send) post to one of the open sessions; the order of two items is kept only if both go the
-/// same way. As with a handle, posted is not sent: an item that the session has taken shares its fate. One that was still in
-/// its queue when it ended goes to another session, and in the end is given back by [`close`](Self::close). To know what became of each,
-/// use [`get`](Self::get) and [`Handle::send_flushed`].
+/// [`send`](Self::send) and [`try_send`](Self::try_send) post to one of the open sessions; the order of two
+/// items is kept only if both go the same way. As with a handle, posted is not sent: an item that the session
+/// has taken shares its fate. One that was still in its queue when it ended goes to another session, and in
+/// the end is given back by [`close`](Self::close). To know what became of each, use [`get`](Self::get) and
+/// [`Handle::send_flushed`].
 ///
 /// Dropping the pool aborts its sessions, and drops what was posted.
 ///
@@ -151,8 +152,8 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
     /// Waits until a session is open: handshakes are done, and its listener has let it in.
     ///
     /// # Errors
-    /// [`NotReady`] after `timeout`, or as soon as all addresses are given up or the pool is closed. It says what went wrong
-    /// at each address. The pool goes on trying.
+    /// [`NotReady`] after `timeout`, or as soon as all addresses are given up or the pool is closed. It says
+    /// what went wrong at each address. The pool goes on trying.
     ///
     /// # Cancel safety
     /// Nothing is lost by dropping the future.
@@ -216,8 +217,9 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
     /// [selection](PoolOptions::select).
     ///
     /// # Errors
-    /// Each gives the item back: [`SendError::Blocked`] if no open session has room, [`SendError::NotOpen`] if no session is
-    /// open, [`SendError::Closed`] if none will be, since the pool is closed or all addresses are given up.
+    /// Each gives the item back: [`SendError::Blocked`] if no open session has room, [`SendError::NotOpen`]
+    /// if no session is open, [`SendError::Closed`] if none will be, since the pool is closed or all
+    /// addresses are given up.
     pub fn try_send(&self, item: O) -> Result<(), SendError<O>> {
         self.roster.post(item)
     }
@@ -279,8 +281,8 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
     /// what is left. Gives back the items that no session took.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the pool closing: nothing is connected any more. What is left is aborted when the pool is
-    /// dropped, or when this is called again and its grace is over.
+    /// Dropping the future leaves the pool closing: nothing is connected any longer. What is left is aborted
+    /// when the pool is dropped, or when this is called again and its grace is over.
     pub async fn close(&self, grace: Duration) -> PoolClosed<O> {
         self.roster.endpoint.enter(Phase::ShuttingDown);
         self.roster.tell(); // who waits for a session learns that there will be none
@@ -323,8 +325,8 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
     /// make for each session. It returns at once; see [`Pool::wait_ready`].
     ///
     /// # Errors
-    /// There is no address, or, with TLS, the host of one is no name that a certificate could be for. Whether the addresses
-    /// answer is not known yet.
+    /// There is no address, or, with TLS, the host of one is no name that a certificate could be for. Whether
+    /// the addresses answer is not known yet.
     pub fn tcp<A, F, K>(
         self,
         addresses: impl IntoIterator<Item = A>,
@@ -381,8 +383,8 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
     /// `|| Packages::new(codec)` or `|| Parts`.
     ///
     /// # Errors
-    /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a request is a `wss` one and there is no
-    /// `ClientBuilder::tls`, or the other way round.
+    /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a request is a `wss` one and there
+    /// is no `ClientBuilder::tls`, or the other way round.
     #[cfg(feature = "websocket")]
     pub fn websocket<MF, F, K>(
         self,

@@ -31,8 +31,8 @@ struct State<O, A> {
     ready: Vec<Ready<O>>,
     /// Whose turn it is.
     next: usize,
-    /// Items that were posted to sessions which ended before they took them. There are no more than fit into the queues of
-    /// all sessions, since a session is given these first.
+    /// Items that were posted to sessions which ended before they took them. There are no more than fit into
+    /// the queues of all sessions, since a session is given these first.
     carried: VecDeque<O>,
 }
 
@@ -137,7 +137,7 @@ impl<O, A: Target> Roster<O, A> {
         self.tell();
     }
 
-    /// A session takes nothing any more.
+    /// A session takes nothing any longer.
     pub(super) fn withdraw(&self, handle: &Handle<O>) {
         let mut state = self.lock();
         let place = state.ready.iter().position(|ready| ready.handle.id() == handle.id());
@@ -160,7 +160,8 @@ impl<O, A: Target> Roster<O, A> {
         self.tell();
     }
 
-    /// Finds other sessions for items that one did not take: those that have room now, then whichever has room first.
+    /// Finds other sessions for items that one did not take: those that have room now, then whichever has
+    /// room first.
     pub(super) fn carry(&self, items: Vec<O>) {
         if items.is_empty() {
             return;
@@ -297,7 +298,7 @@ mod tests {
         Roster::new(Select::RoundRobin, 2, Addresses::new(vec!["a".to_owned()], &Backoff::new(), 0))
     }
 
-    /// A session with room for so many items.
+    /// A session with room for that number of items.
     fn session(room: usize) -> Handle<usize> {
         Handle::new(Arc::new(Shared::new(SessionId::next(), None, None, room)))
     }

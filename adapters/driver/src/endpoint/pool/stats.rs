@@ -38,7 +38,8 @@ pub struct AddressStats {
     pub last_error: Option<String>,
     /// When it may be tried again, if not now.
     pub rests_until: Option<Instant>,
-    /// It failed as often as [`Backoff::max_attempts`](getty_core::Backoff::max_attempts) says, and is not tried again.
+    /// It failed as often as [`Backoff::max_attempts`](getty_core::Backoff::max_attempts) says, and is not
+    /// tried again.
     pub is_given_up: bool,
 }
 

@@ -37,8 +37,8 @@ pub(super) struct Plan<D: Dial, K> {
     pub(super) on_panic: Option<OnPanic>,
 }
 
-/// One of the tasks of a [`Pool`](crate::Pool): it connects, drives the session to its end, waits as long as it must, and
-/// connects again. It appears in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods only.
+/// One of the tasks of a [`Pool`](crate::Pool): it connects, drives the session to its end, waits as long as
+/// it must, and connects again. It appears in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods only.
 #[must_use = "futures do nothing unless polled"]
 pub struct PoolTask<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> {
     state: State<R, D, K::Listener>,
@@ -182,7 +182,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         Ok((driver, handle))
     }
 
-    /// Sees to it that the pool gives the session to those who ask for one, as long as it is open.
+    /// Makes the pool offer the session to callers, as long as it is open.
     fn list(&mut self) {
         let State::Driving(driving) = &mut self.state else { return };
         let Driving { attempt, driver, handle, is_listed } = &mut **driving;

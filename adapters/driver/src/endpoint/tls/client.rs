@@ -53,8 +53,8 @@ impl ClientTls {
         ClientTls { config, server_name: None }
     }
 
-    /// With another name, or address, that the server's certificate must be for, and that is asked for (SNI), instead of the
-    /// host that is connected to.
+    /// With another name, or address, that the server's certificate must be for, and that is asked for (SNI),
+    /// instead of the host that is connected to.
     ///
     /// # Errors
     /// No certificate can be for that.
@@ -138,8 +138,8 @@ impl ClientTlsBuilder {
         Ok(self.roots_pem(pem))
     }
 
-    /// **Trusts anybody**: whoever can get between this client and the server can read and change everything. For trying
-    /// things out on one's own machine only.
+    /// **Trusts anybody**: whoever can get between this client and the server can read and change everything.
+    /// For trying things out on one's own machine only.
     pub fn dangerously_trust_anybody(mut self) -> Self {
         self.trust = Trust::Anybody;
         self
@@ -157,15 +157,15 @@ impl ClientTlsBuilder {
         self
     }
 
-    /// The name, or address, that the server's certificate must be for, and that is asked for (SNI). By default the host
-    /// of the address that is connected to.
+    /// The name, or address, that the server's certificate must be for, and that is asked for (SNI). By
+    /// default the host of the address that is connected to.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// Writes the secrets of all connections to the file that the environment variable `SSLKEYLOGFILE` names, for looking
-    /// into recorded traffic. Off by default, and not for production.
+    /// Writes the secrets of all connections to the file that the environment variable `SSLKEYLOGFILE` names,
+    /// for looking into recorded traffic. Off by default, and not for production.
     pub fn key_log(mut self, on: bool) -> Self {
         self.key_log = on;
         self

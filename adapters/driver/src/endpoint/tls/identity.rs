@@ -21,8 +21,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// From PEM: one's own certificate first, then those between it and the authority. Of keys, PKCS #8, PKCS #1 (RSA) and
-    /// SEC 1 (EC) are known, not encrypted.
+    /// From PEM: one's own certificate first, then those between it and the authority. Of keys, PKCS #8, PKCS
+    /// #1 (RSA) and SEC 1 (EC) are known, not encrypted.
     ///
     /// # Errors
     /// Something is missing, encrypted or not valid PEM, or a certificate can't be read.

@@ -22,7 +22,8 @@ use super::pem::roots;
 use super::provider::provider;
 use crate::endpoint::security::Security;
 
-/// How a server proves who it is, and what it asks of clients. For [`ServerBuilder::tls`](crate::ServerBuilder::tls).
+/// How a server proves who it is, and what it asks of clients. For
+/// [`ServerBuilder::tls`](crate::ServerBuilder::tls).
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
@@ -52,8 +53,8 @@ impl ServerTls {
         Ok(ServerTls { config, current: None })
     }
 
-    /// From now on proves to be `identity` to whoever connects; sessions that are there go on, but none of before is taken
-    /// up again by a ticket.
+    /// From now on proves to be `identity` to whoever connects; sessions that are there go on, but none of
+    /// before is taken up again by a ticket.
     ///
     /// # Errors
     /// The key does not belong to the certificate, or this was made [`from_config`](Self::from_config).
@@ -144,15 +145,15 @@ impl ServerTlsBuilder {
         self
     }
 
-    /// The application protocols that are spoken, the preferred one first (ALPN, RFC 7301). A client that names some, and
-    /// none of these, is refused. None by default.
+    /// The application protocols that are spoken, the preferred one first (ALPN, RFC 7301). A client that
+    /// names some, and none of these, is refused. None by default.
     pub fn alpn<T: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = T>) -> Self {
         self.alpn = protocols.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Writes the secrets of all connections to the file that the environment variable `SSLKEYLOGFILE` names, for looking
-    /// into recorded traffic. Off by default, and not for production.
+    /// Writes the secrets of all connections to the file that the environment variable `SSLKEYLOGFILE` names,
+    /// for looking into recorded traffic. Off by default, and not for production.
     pub fn key_log(mut self, on: bool) -> Self {
         self.key_log = on;
         self
@@ -161,7 +162,8 @@ impl ServerTlsBuilder {
     /// Makes it.
     ///
     /// # Errors
-    /// The key does not belong to the certificate, or is of a kind that is not known; the authorities of clients are none.
+    /// The key does not belong to the certificate, or is of a kind that is not known; the authorities of
+    /// clients are none.
     pub fn build(self) -> Result<ServerTls, TlsSetupError> {
         let current = Arc::new(Current(RwLock::new(self.identity.certified()?)));
         let mut config = ServerConfig::builder_with_provider(provider())
