@@ -160,6 +160,6 @@ pub use framed::{Framed, framed};
 pub use layered::Layered;
 pub use memory::Memory;
 pub use messages::{Items, Messages};
-pub use session::{In, IntoProtocol, Out, Outbound, Protocol, Protocol as StreamProtocol, Session};
+pub use session::{In, IntoProtocol, Out, Outbound, Protocol, Session};
 pub use stats::{Accepted, Flow, Progress, Seq, Stats, Work};
 pub use time::Timestamp;

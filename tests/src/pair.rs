@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
-use getty_core::{CloseReason, Config, Event, In, Memory, Session, StreamProtocol, Timestamp};
+use getty_core::{CloseReason, Config, Event, In, Memory, Protocol, Session, Timestamp};
 
 use crate::clock::Clock;
 use crate::wire::{Arrived, Pipe};
@@ -20,7 +20,7 @@ const ENDLESS: u32 = 1_000_000;
 type Callback<P> = Box<dyn FnMut(&mut Session<P>, Timestamp, &Event<In<P>>)>;
 
 /// One end of a [`Pair`].
-pub struct End<P: StreamProtocol> {
+pub struct End<P: Protocol> {
     /// The session. Call it as you like between steps.
     pub session: Session<P>,
     /// Its events, with the time.
@@ -37,7 +37,7 @@ pub struct End<P: StreamProtocol> {
 ///
 /// Messages, half-closes and resets behave as on TCP: an end whose session has ended goes away, and sending
 /// to it fails.
-pub struct Pair<A: StreamProtocol, B: StreamProtocol = A> {
+pub struct Pair<A: Protocol, B: Protocol = A> {
     /// The time of both ends.
     pub clock: Clock,
     /// One end.
@@ -50,7 +50,7 @@ pub struct Pair<A: StreamProtocol, B: StreamProtocol = A> {
     standstill: u32,
 }
 
-impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
+impl<A: Protocol, B: Protocol> Pair<A, B> {
     /// Makes a pair of new sessions with perfect wires.
     pub fn new(a: A, b: B, config: Arc<Config>) -> Self {
         Self::with_configs(a, config.clone(), b, config)
@@ -177,7 +177,7 @@ impl<A: StreamProtocol, B: StreamProtocol> Pair<A, B> {
     }
 }
 
-impl<P: StreamProtocol> End<P> {
+impl<P: Protocol> End<P> {
     fn new(session: Session<P>) -> Self {
         End { session, events: Vec::new(), records: true, transport: true, callback: None, memory: None }
     }
@@ -288,7 +288,7 @@ impl<P: StreamProtocol> End<P> {
     }
 }
 
-impl<P: StreamProtocol> fmt::Debug for End<P> {
+impl<P: Protocol> fmt::Debug for End<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stats = self.session.stats();
         f.debug_struct("End")
@@ -298,7 +298,7 @@ impl<P: StreamProtocol> fmt::Debug for End<P> {
     }
 }
 
-impl<A: StreamProtocol, B: StreamProtocol> fmt::Debug for Pair<A, B> {
+impl<A: Protocol, B: Protocol> fmt::Debug for Pair<A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Pair { clock, a, b, .. } = self;
         f.debug_struct("Pair").field("clock", clock).field("a", a).field("b", b).finish_non_exhaustive()

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 use bytes::Buf;
-use getty_core::{CloseReason, Event, In, Session, StreamProtocol};
+use getty_core::{CloseReason, Event, In, Protocol, Session};
 
 use crate::clock::Clock;
 
@@ -39,7 +39,7 @@ pub enum Write {
 /// A session on a scripted transport. Each read and each write uses one entry of its script.
 ///
 /// After the read script reads are pending; after the write script everything is taken.
-pub struct Scripted<P: StreamProtocol> {
+pub struct Scripted<P: Protocol> {
     /// The session. Call it as you like.
     pub session: Session<P>,
     /// Its time.
@@ -56,7 +56,7 @@ pub struct Scripted<P: StreamProtocol> {
     pub events: Vec<Event<In<P>>>,
 }
 
-impl<P: StreamProtocol> Scripted<P> {
+impl<P: Protocol> Scripted<P> {
     /// Makes a transport for `session`, which must begin at the start of a new [`Clock`].
     pub fn new(session: Session<P>) -> Self {
         Scripted {
@@ -161,7 +161,7 @@ impl<P: StreamProtocol> Scripted<P> {
     }
 }
 
-impl<P: StreamProtocol> fmt::Debug for Scripted<P> {
+impl<P: Protocol> fmt::Debug for Scripted<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Scripted { clock, reads, writes, .. } = self;
         let stats = self.session.stats();

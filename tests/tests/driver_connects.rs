@@ -19,7 +19,7 @@ use driver_common::runtimes::{TestRuntime, blocking, server, sleep, until, withi
 use driver_common::*;
 use futures::future::join_all;
 use getty_core::codec::LengthDelimited;
-use getty_core::{Close, Config, Framed, StreamProtocol, framed};
+use getty_core::{Close, Config, Framed, Protocol, framed};
 use getty_driver::tls::{ClientTls, Identity, ServerTls};
 use getty_driver::{Client, Connection, Server};
 use tls_common::World;
@@ -142,7 +142,7 @@ async fn connect<R: TestRuntime>(clients: usize, address: &str) {
 
 async fn hold_all<R: TestRuntime, P>(clients: usize, one: impl AsyncFn() -> Connection<R, R::TcpStream, P>)
 where
-    P: StreamProtocol<Messages = Messages>,
+    P: Protocol<Messages = Messages>,
 {
     let served = join_all((0..clients).map(|number| {
         let connecting = one();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use getty_core::websocket::{Accept, ClientRequest, ServerOptions, Verdict, WebSocket};
-use getty_core::{Config, Event, Session, StreamProtocol, Timestamp};
+use getty_core::{Config, Event, Protocol, Session, Timestamp};
 
 use crate::Rng;
 
@@ -40,8 +40,8 @@ pub fn opened(config: &Arc<Config>, now: Timestamp) -> (Session<WebSocket>, Sess
 /// If their handshake fails.
 pub fn open<C, S>(client: C, server: S, config: &Arc<Config>, now: Timestamp) -> (Session<C>, Session<S>)
 where
-    C: StreamProtocol,
-    S: StreamProtocol,
+    C: Protocol,
+    S: Protocol,
 {
     let mut client = Session::new(client, config.clone(), now);
     let mut server = Session::new(server, config.clone(), now);
@@ -57,7 +57,7 @@ where
 }
 
 /// Takes the session's output.
-pub fn written<P: StreamProtocol>(session: &mut Session<P>, now: Timestamp) -> Vec<u8> {
+pub fn written<P: Protocol>(session: &mut Session<P>, now: Timestamp) -> Vec<u8> {
     let mut out = session.outbound(now);
     let mut bytes = vec![0; out.remaining()];
     out.copy_to_slice(&mut bytes);

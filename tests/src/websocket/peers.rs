@@ -20,7 +20,7 @@ use bytes::Buf;
 use getty_core::websocket::{
     Accept, ClientRequest, Form, ServerOptions, Verdict, WebSocket, Whole, accept_key,
 };
-use getty_core::{CloseReason, Config, ConfigBuilder, Event, In, Session, StreamProtocol, Timestamp};
+use getty_core::{CloseReason, Config, ConfigBuilder, Event, In, Protocol, Session, Timestamp};
 
 use crate::Rng;
 use crate::clock::Clock;
@@ -443,7 +443,7 @@ pub fn pair(request: ClientRequest, options: ServerOptions, config: Arc<Config>)
 }
 
 /// Accepts every request; for [`End::on_event`](crate::pair::End::on_event).
-pub fn accept<P: StreamProtocol>(session: &mut Session<P>, now: Timestamp, event: &Event<In<P>>) {
+pub fn accept<P: Protocol>(session: &mut Session<P>, now: Timestamp, event: &Event<In<P>>) {
     if let Event::Request(_) = event {
         session.answer(now, Verdict::Accept(Accept::new())).expect("a request waits");
     }

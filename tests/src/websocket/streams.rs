@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use getty_core::websocket::{ClientRequest, Message, MessageKind, Part, Parts, ServerOptions, WebSocket};
-use getty_core::{Close, Config, Event, In, Memory, Session, StreamProtocol};
+use getty_core::{Close, Config, Event, In, Memory, Protocol, Session};
 
 use super::{frames, open, random, written};
 use crate::clock::Clock;
@@ -101,7 +101,7 @@ fn receive_parts(server: bool, pieces: &[&[u8]]) -> Transcript {
 }
 
 /// Feeds all pieces, then the end of the stream. Returns the reason of the close and the output.
-fn receive_all<P: StreamProtocol>(
+fn receive_all<P: Protocol>(
     session: &mut Session<P>,
     pieces: &[&[u8]],
     lends: bool,

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 use getty_core::codec::LengthDelimited;
-use getty_core::{Config, Event, Framed, Session, StreamProtocol, Timestamp};
+use getty_core::{Config, Event, Framed, Protocol, Session, Timestamp};
 use getty_driver::Connection;
 
 use crate::driver_common::fake::Fake;
@@ -10,7 +10,7 @@ use crate::driver_common::task::Task;
 use crate::driver_common::wire::wire;
 use crate::tls_common::World;
 
-fn written<P: StreamProtocol>(session: &mut Session<P>, now: Timestamp) -> Vec<u8> {
+fn written<P: Protocol>(session: &mut Session<P>, now: Timestamp) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let mut outbound = session.outbound(now);

@@ -9,7 +9,7 @@ use getty_core::websocket::{
     CloseCode, CloseFrame, Deflate, Form, Message, MessageKind, Packages, Part, Parts, ProtocolError,
     ServerOptions, WebSocket, Whole,
 };
-use getty_core::{Close, CloseReason, Config, Event, In, Out, SendError, Session, StreamProtocol, Timestamp};
+use getty_core::{Close, CloseReason, Config, Event, In, Out, Protocol, SendError, Session, Timestamp};
 use testkit::Rng;
 use testkit::websocket::peers::{Frame, Solo, client_request, config, random};
 use testkit::websocket::{open, written};
@@ -39,7 +39,7 @@ where
 }
 
 /// What `to` makes of what `from` has written.
-fn pass<P: StreamProtocol>(from: &mut Session<P>, to: &mut Session<P>) -> Option<Event<In<P>>> {
+fn pass<P: Protocol>(from: &mut Session<P>, to: &mut Session<P>) -> Option<Event<In<P>>> {
     let wire = written(from, NOW);
     to.handle_input(NOW, &wire);
     to.poll_event()

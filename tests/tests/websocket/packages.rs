@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use getty_core::codec::{Decoded, Decoder, Encoder, LengthDelimited, Lines, MessageKind, Sink, Source};
 use getty_core::websocket::{Deflate, Form, Packages, ProtocolError, ServerOptions, WebSocket};
-use getty_core::{CloseReason, Event, Framed, In, Out, SendError, Session, StreamProtocol, Timestamp};
+use getty_core::{CloseReason, Event, Framed, In, Out, Protocol, SendError, Session, Timestamp};
 use testkit::pair::Pair;
 use testkit::websocket::peers::{Frame, Solo, accept, client_request, config, random};
 
@@ -78,7 +78,7 @@ impl Encoder<u16> for Words {
 }
 
 /// One listener: knows the messages and nothing of the wire.
-fn listen<P: StreamProtocol>(session: &mut Session<P>, event: &Event<In<P>>)
+fn listen<P: Protocol>(session: &mut Session<P>, event: &Event<In<P>>)
 where
     In<P>: Copy + std::fmt::Display,
     Out<P>: From<String>,

@@ -10,7 +10,7 @@ use getty_core::layer::{Layer, Plain, WireBuffers};
 use getty_core::websocket::{
     Accept, ClientRequest, Deflate, Message, Part, Parts, Response, ServerOptions, Verdict, WebSocket,
 };
-use getty_core::{Config, Event, Framed, Memory, Session, StreamProtocol, Timestamp};
+use getty_core::{Config, Event, Framed, Memory, Protocol, Session, Timestamp};
 use testkit::clock::Clock;
 use testkit::websocket::peers::{Frame, Solo, client_request, config, random};
 use testkit::websocket::written;
@@ -126,7 +126,7 @@ fn debug_shows_no_secret_of_a_handshake() {
 /// Sessions show how much they hold of messages, not what. Messages themselves are shown.
 #[test]
 fn debug_of_a_session_shows_no_payload() {
-    fn check<P: StreamProtocol<Messages: getty_core::Messages<Out = O>> + Debug, O>(
+    fn check<P: Protocol<Messages: getty_core::Messages<Out = O>> + Debug, O>(
         session: &mut Session<P>,
         received: &[u8],
         sent: O,

@@ -13,7 +13,7 @@ use getty_core::websocket::{
     Accept, ClientRequest, CloseCode, CloseFrame, HandshakeError, Message, MessageKind, Part, Parts,
     Response, ServerOptions, Upgrade, Verdict, WebSocket,
 };
-use getty_core::{Close, CloseReason, Config, Event, In, Session, StreamProtocol};
+use getty_core::{Close, CloseReason, Config, Event, In, Protocol, Session};
 use testkit::Rng;
 use testkit::clock::Clock;
 use testkit::websocket::{random, written};
@@ -57,7 +57,7 @@ impl Write for Pipe {
 }
 
 /// A session of getty with tungstenite on the other end.
-struct Talk<P: StreamProtocol> {
+struct Talk<P: Protocol> {
     session: Session<P>,
     clock: Clock,
     pipe: Pipe,
@@ -75,7 +75,7 @@ struct Talk<P: StreamProtocol> {
     latency: Duration,
 }
 
-impl<P: StreamProtocol> Talk<P> {
+impl<P: Protocol> Talk<P> {
     fn new(protocol: P) -> Self {
         let config = Config::builder()
             .heartbeat_period(Duration::from_secs(30))

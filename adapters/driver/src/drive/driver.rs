@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use getty_core::{CloseReason, Out, Session, StreamProtocol};
+use getty_core::{CloseReason, Out, Protocol, Session};
 
 use crate::drive::actor::Actor;
 use crate::drive::stream_engine::StreamEngine;
@@ -29,13 +29,13 @@ use crate::session::listener::Listener;
 /// Dropping the future ends the session at once without a callback: the stream is dropped with it, and
 /// handles see an abort.
 #[must_use = "futures do nothing unless polled"]
-pub struct Driver<R: Runtime, I: Io, P: StreamProtocol, L>(Task<R, StreamEngine<I, P>, L>);
+pub struct Driver<R: Runtime, I: Io, P: Protocol, L>(Task<R, StreamEngine<I, P>, L>);
 
 impl<R, I, P, L> Driver<R, I, P, L>
 where
     R: Runtime,
     I: Io,
-    P: StreamProtocol,
+    P: Protocol,
     L: Listener<P::Messages>,
 {
     /// Drives `session` over `io`.
@@ -76,7 +76,7 @@ impl<R, I, P, L> Future for Driver<R, I, P, L>
 where
     R: Runtime,
     I: Io,
-    P: StreamProtocol,
+    P: Protocol,
     L: Listener<P::Messages>,
 {
     type Output = Box<CloseReason>;

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use getty_core::{Event, In, IoFailure, Protocol, Seq, Session, StreamProtocol, Timestamp, Work};
+use getty_core::{Event, In, IoFailure, Protocol, Seq, Session, Timestamp, Work};
 
 use crate::drive::engine::Engine;
 use crate::runtime::io::Io;
@@ -29,7 +29,7 @@ pub(crate) struct StreamEngine<I, P> {
 /// The stream has failed, and the session knows.
 pub(crate) struct Failed;
 
-impl<I: Io, P: StreamProtocol> StreamEngine<I, P> {
+impl<I: Io, P: Protocol> StreamEngine<I, P> {
     pub(crate) fn new(session: Session<P>, io: I) -> Self {
         StreamEngine { session, io, unflushed: false, unwritten: None }
     }
@@ -140,7 +140,7 @@ impl<I: Io, P: StreamProtocol> StreamEngine<I, P> {
     }
 }
 
-impl<I: Io, P: StreamProtocol> Engine for StreamEngine<I, P> {
+impl<I: Io, P: Protocol> Engine for StreamEngine<I, P> {
     type Messages = <P as Protocol>::Messages;
     type Session = Session<P>;
 

@@ -9,8 +9,7 @@ use getty_core::datagram::Path;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{AnswerError, Verdict};
 use getty_core::{
-    Accepted, Close, HalfCloseError, In, Messages, Out, Protocol, SendError, Seq, Session, Stats,
-    StreamProtocol, Timestamp,
+    Accepted, Close, HalfCloseError, In, Messages, Out, Protocol, SendError, Seq, Session, Stats, Timestamp,
 };
 
 use crate::runtime::clock;
@@ -310,7 +309,7 @@ pub(crate) trait AnySession<M: Messages> {
     fn stats(&self) -> Stats;
 }
 
-impl<P: StreamProtocol> AnySession<<P as Protocol>::Messages> for Session<P> {
+impl<P: Protocol> AnySession<<P as Protocol>::Messages> for Session<P> {
     #[inline]
     fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         Session::send(self, item)

@@ -16,8 +16,8 @@ use std::task::{Context as TaskContext, Poll, ready};
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{Accept, AnswerError, Verdict};
 use getty_core::{
-    Accepted, Close, CloseReason, Event, HalfCloseError, In, Opened, Out, SendError, Session, Stats,
-    StreamProtocol, Timestamp,
+    Accepted, Close, CloseReason, Event, HalfCloseError, In, Opened, Out, Protocol, SendError, Session,
+    Stats, Timestamp,
 };
 
 use crate::drive::driver::Driver;
@@ -63,7 +63,7 @@ use wakers::{Half, Wakers};
 /// connection.close(Close::graceful()).await; // after what is still unwritten
 /// # Ok(()) }
 /// ```
-pub struct Connection<R: Runtime, I, P: StreamProtocol> {
+pub struct Connection<R: Runtime, I, P: Protocol> {
     engine: StreamEngine<I, P>,
     timing: Timing<R>,
     wakers: Wakers,
@@ -92,9 +92,9 @@ pub struct Connection<R: Runtime, I, P: StreamProtocol> {
 }
 
 // No field is ever pinned.
-impl<R: Runtime, I, P: StreamProtocol> Unpin for Connection<R, I, P> {}
+impl<R: Runtime, I, P: Protocol> Unpin for Connection<R, I, P> {}
 
-impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
+impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
     /// Creates a connection that pulls messages of `session` from `io`.
     pub fn new(session: Session<P>, io: I) -> Self {
         let ahead = Ahead::new(session.config().receive_ahead());
@@ -507,7 +507,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
     }
 }
 
-impl<R: Runtime, I, P: StreamProtocol> fmt::Debug for Connection<R, I, P> {
+impl<R: Runtime, I, P: Protocol> fmt::Debug for Connection<R, I, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("closed", &self.closed).finish_non_exhaustive()
     }

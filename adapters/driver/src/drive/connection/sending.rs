@@ -3,7 +3,7 @@
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use getty_core::{Accepted, CloseReason, Event, In, Out, SendError, StreamProtocol, Timestamp};
+use getty_core::{Accepted, CloseReason, Event, In, Out, Protocol, SendError, Timestamp};
 
 use super::Connection;
 use super::error::FlushError;
@@ -36,7 +36,7 @@ pub(super) enum Company {
 /// The peer takes nothing until we receive.
 pub(super) struct PeerWaits;
 
-impl<R: Runtime, I: Io, P: StreamProtocol> Connection<R, I, P> {
+impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
     /// Accepts an item that is not a reply: replies that wait for room would keep messages from being
     /// delivered.
     pub(super) fn accept(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {

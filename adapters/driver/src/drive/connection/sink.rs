@@ -5,7 +5,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use getty_core::{Close, CloseReason, In, Out, StreamProtocol};
+use getty_core::{Close, CloseReason, In, Out, Protocol};
 
 use super::Connection;
 use super::error::SinkError;
@@ -13,7 +13,7 @@ use super::sending::{Company, PeerWaits};
 use crate::runtime::Runtime;
 use crate::runtime::io::Io;
 
-impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
+impl<R: Runtime, I: Io, P: Protocol> Stream for Connection<R, I, P> {
     type Item = Result<In<P>, CloseReason>;
 
     /// As [`recv`](Connection::recv), whose `None` ends the stream. An error is returned once.
@@ -29,7 +29,7 @@ impl<R: Runtime, I: Io, P: StreamProtocol> Stream for Connection<R, I, P> {
 
 /// Waits as [`feed`](Connection::feed) and [`flush`](Connection::flush) do, with one difference: if another
 /// task waits for the `Stream` at the same time, that task receives, and its slowness causes no failure.
-impl<R: Runtime, I: Io, P: StreamProtocol> Sink<Out<P>> for Connection<R, I, P> {
+impl<R: Runtime, I: Io, P: Protocol> Sink<Out<P>> for Connection<R, I, P> {
     type Error = SinkError<Out<P>>;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
