@@ -50,7 +50,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
                     echoed += 1;
                     assert_eq!(echo, format!("heartbeat {echoed}"));
                 }
-                Event::ReadEnd => client.close(now, Close::graceful()),
+                Event::Eof => client.close(now, Close::graceful()),
                 Event::Closed(reason) => log.push((now, format!("client: {reason}"))),
                 _ => {}
             }

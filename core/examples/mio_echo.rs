@@ -217,7 +217,7 @@ impl Connection {
             let Some(event) = self.session.poll_event() else { return delivered > 0 };
             match event {
                 Event::Message(message) => drop(self.session.send(message)), // a reply is never refused
-                Event::ReadEnd | Event::Idle(_) => self.session.close(now, Close::graceful()),
+                Event::Eof | Event::Idle(_) => self.session.close(now, Close::graceful()),
                 _ => {}
             }
         }

@@ -58,7 +58,7 @@ fn converse(stream: &TcpStream, config: Arc<Config>) -> io::Result<CloseReason> 
         while let Some(event) = session.poll_event() {
             match event {
                 Event::Message(message) => drop(session.send(message)), // a reply is never refused
-                Event::ReadEnd | Event::Idle(_) => session.close(now(), Close::graceful()),
+                Event::Eof | Event::Idle(_) => session.close(now(), Close::graceful()),
                 Event::Closed(reason) => return Ok(*reason),
                 _ => {}
             }

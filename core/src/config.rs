@@ -30,8 +30,8 @@ pub struct Config {
     max_buffered: Option<usize>,
     low_watermark: usize,
     high_watermark: usize,
-    hard_limit: usize,
-    chain_over: usize,
+    max_queued: usize,
+    zero_copy_from: usize,
     handle_queue: usize,
     receive_ahead: usize,
     handshake_timeout: Duration,
@@ -57,8 +57,8 @@ impl Default for Config {
             max_buffered: None,
             low_watermark: 32 * 1024,
             high_watermark: 64 * 1024,
-            hard_limit: 1024 * 1024,
-            chain_over: 8 * 1024,
+            max_queued: 1024 * 1024,
+            zero_copy_from: 8 * 1024,
             handle_queue: 256,
             receive_ahead: 16 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
@@ -120,14 +120,14 @@ impl Config {
         self.high_watermark
     }
 
-    /// See [`ConfigBuilder::hard_limit`].
-    pub fn hard_limit(&self) -> usize {
-        self.hard_limit
+    /// See [`ConfigBuilder::max_queued`].
+    pub fn max_queued(&self) -> usize {
+        self.max_queued
     }
 
-    /// See [`ConfigBuilder::chain_over`].
-    pub fn chain_over(&self) -> usize {
-        self.chain_over
+    /// See [`ConfigBuilder::zero_copy_from`].
+    pub fn zero_copy_from(&self) -> usize {
+        self.zero_copy_from
     }
 
     /// See [`ConfigBuilder::handle_queue`].
@@ -288,10 +288,10 @@ impl ConfigBuilder {
     ///
     /// An item is refused if it would exceed this limit while more than the high watermark is queued, so a
     /// single item larger than the limit still fits a nearly empty queue. For a reply only queued replies
-    /// count: other messages do not take its room. A queue therefore holds at most the hard limit, the high
+    /// count: other messages do not take its room. A queue therefore holds at most `max_queued`, the high
     /// watermark and two messages.
-    pub fn hard_limit(mut self, bytes: usize) -> Self {
-        self.config.hard_limit = bytes;
+    pub fn max_queued(mut self, bytes: usize) -> Self {
+        self.config.max_queued = bytes;
         self
     }
 
@@ -301,8 +301,8 @@ impl ConfigBuilder {
     /// Below it, copying is cheaper than two more slices in a vectored write: echoing 1 KiB messages over
     /// loopback, 16 at a time, took a tenth less CPU with copies; at 16 KiB both were equal. The overhead of
     /// an uncopied payload is not counted: 40 bytes, and the rest of the memory block it is part of.
-    pub fn chain_over(mut self, bytes: usize) -> Self {
-        self.config.chain_over = bytes;
+    pub fn zero_copy_from(mut self, bytes: usize) -> Self {
+        self.config.zero_copy_from = bytes;
         self
     }
 
@@ -446,11 +446,11 @@ impl ConfigBuilder {
                 return Err(ConfigError::Zero { name });
             }
         }
-        if c.low_watermark > c.high_watermark || c.high_watermark > c.hard_limit {
+        if c.low_watermark > c.high_watermark || c.high_watermark > c.max_queued {
             return Err(ConfigError::Watermarks {
                 low: c.low_watermark,
                 high: c.high_watermark,
-                hard_limit: c.hard_limit,
+                max_queued: c.max_queued,
             });
         }
         let periods = [
@@ -486,8 +486,8 @@ mod tests {
         assert_eq!((c.max_message(), c.max_head(), c.max_datagram()), (8 << 20, 16 << 10, 65_507));
         assert_eq!(c.max_buffered(), (8 << 20) + (64 << 10));
         assert_eq!((c.heartbeat_period(), c.pong_timeout()), (None, Some(Duration::from_secs(10))));
-        assert_eq!((c.low_watermark(), c.high_watermark(), c.hard_limit()), (32 << 10, 64 << 10, 1 << 20));
-        assert_eq!((c.chain_over(), c.handle_queue(), c.receive_ahead()), (8 << 10, 256, 16 << 20));
+        assert_eq!((c.low_watermark(), c.high_watermark(), c.max_queued()), (32 << 10, 64 << 10, 1 << 20));
+        assert_eq!((c.zero_copy_from(), c.handle_queue(), c.receive_ahead()), (8 << 10, 256, 16 << 20));
         assert_eq!(c.handshake_timeout(), Duration::from_secs(10));
         assert_eq!(c.partial_frame_timeout(), Some(Duration::from_secs(30)));
         assert_eq!(c.write_stall_timeout(), Some(Duration::from_secs(30)));
@@ -523,9 +523,9 @@ mod tests {
         let error = Config::builder().watermarks(10, 5).build().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "watermarks must rise: low 10, high 5, hard limit 1048576 (expected low <= high <= hard limit)"
+            "watermarks must rise: low 10, high 5, max_queued 1048576 (expected low <= high <= max_queued)"
         );
         assert!(Config::builder().watermarks(0, 2 << 20).build().is_err());
-        assert!(Config::builder().watermarks(0, 0).hard_limit(0).build().is_ok());
+        assert!(Config::builder().watermarks(0, 0).max_queued(0).build().is_ok());
     }
 }

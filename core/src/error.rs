@@ -206,15 +206,15 @@ pub enum ConfigError {
     },
     /// The limits of the send queue contradict each other.
     #[error(
-        "watermarks must rise: low {low}, high {high}, hard limit {hard_limit} (expected low <= high <= hard limit)"
+        "watermarks must rise: low {low}, high {high}, max_queued {max_queued} (expected low <= high <= max_queued)"
     )]
     Watermarks {
         /// The low watermark.
         low: usize,
         /// The high watermark.
         high: usize,
-        /// The hard limit.
-        hard_limit: usize,
+        /// The limit of the whole queue.
+        max_queued: usize,
     },
     /// A period is too short or too long.
     #[error("{name} must be between 1 ms and 365 days, not {value:?}")]

@@ -19,7 +19,7 @@ pub enum Event<T> {
     /// The session is open. Always the first event, except that a WebSocket server sees `Request` before it.
     Open(Box<Opened>),
     /// A WebSocket client asks for a session, which is not open yet. Answer with
-    /// [`Session::answer`](crate::Session::answer), now or later, within
+    /// [`Session::respond`](crate::Session::respond), now or later, within
     /// [`Config::handshake_timeout`](crate::Config::handshake_timeout).
     #[cfg(feature = "websocket")]
     Request(Arc<Request>),
@@ -44,7 +44,7 @@ pub enum Event<T> {
     /// The peer ended its stream between two frames. It may still read: the session can go on sending until
     /// it is closed. Reading no longer has a deadline, so only `idle_write` or `idle_both` reminds of a
     /// session forgotten in this state. A graceful close after this has the reason [`CloseReason::Eof`].
-    ReadEnd,
+    Eof,
     /// Datagrams were dropped or undeliverable. Comes at most once a second. Only over datagrams.
     Dropped(Box<Dropped>),
     /// The session is over. Comes exactly once, as the last event.

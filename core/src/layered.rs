@@ -10,7 +10,7 @@ use crate::event::Opened;
 use crate::layer::{Layer, Stack};
 use crate::session::{Due, Found, Host, In, Out, Protocol, Sealed, Unfinished};
 #[cfg(feature = "websocket")]
-use crate::upgrade::{AnswerError, Request, Verdict};
+use crate::upgrade::{Request, RespondError, Verdict};
 
 /// The protocol `P` on top of the layer `L`, made by [`Protocol::under`].
 #[derive(Debug, Clone, Default)]
@@ -108,7 +108,7 @@ impl<L: Layer, P: Protocol> Protocol for Layered<L, P> {
     }
 
     #[cfg(feature = "websocket")]
-    fn answer(&mut self, host: &mut Host<'_>, verdict: Verdict) -> Result<(), AnswerError> {
-        self.protocol.answer(host, verdict)
+    fn respond(&mut self, host: &mut Host<'_>, verdict: Verdict) -> Result<(), RespondError> {
+        self.protocol.respond(host, verdict)
     }
 }

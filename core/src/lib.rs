@@ -52,7 +52,7 @@
 //!             Event::Message(message) => {
 //!                 server.send(message)?; // echo
 //!             }
-//!             Event::ReadEnd => server.close(now, Close::graceful()), // the peer is done, and so are we
+//!             Event::Eof => server.close(now, Close::graceful()), // the peer is done, and so are we
 //!             _ => {}
 //!         }
 //!     }

@@ -156,7 +156,7 @@ fn getty_encode(size: usize, role: Role) -> Batch {
 
 /// A session of `role` that is open.
 fn getty(role: Role) -> Session<WebSocket> {
-    let config = Config::builder().watermarks(SOCKET, 2 * SOCKET).hard_limit(4 << 20).build().unwrap();
+    let config = Config::builder().watermarks(SOCKET, 2 * SOCKET).max_queued(4 << 20).build().unwrap();
     let (client, server) = opened(&config, NOW);
     if role == Role::Server { server } else { client }
 }

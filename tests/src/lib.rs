@@ -31,7 +31,7 @@
 //!     .wires(Wire { latency: Duration::from_millis(20), ..Wire::default() });
 //! pair.b.on_event(|session, now, event| match event {
 //!     Event::Message(message) => drop(session.send(message.clone()).unwrap()),
-//!     Event::ReadEnd => session.close(now, Close::graceful()),
+//!     Event::Eof => session.close(now, Close::graceful()),
 //!     _ => {}
 //! });
 //! pair.a.session.send(Bytes::from("hello")).unwrap();

@@ -92,7 +92,7 @@ impl Run {
             .max_datagram(MAX_DATAGRAM)
             .max_frame(2048)
             .watermarks(limits * 16, limits * 32)
-            .hard_limit(limits * 64)
+            .max_queued(limits * 64)
             .cron_period(on(0, 700))
             .idle_read(on(1, 1000))
             .idle_write(on(2, 900))
@@ -438,7 +438,7 @@ impl Run {
                 assert_eq!(self.packets.last_active(), now);
             }
             _ => {
-                self.packets.end_answer();
+                self.packets.end_reply();
                 self.path = None;
             }
         }
@@ -474,7 +474,7 @@ impl Run {
     fn check(&mut self) {
         let stats = self.packets.stats();
         let config = self.packets.config();
-        let unasked = config.hard_limit().max(config.high_watermark() + MAX_DATAGRAM);
+        let unasked = config.max_queued().max(config.high_watermark() + MAX_DATAGRAM);
         assert!(
             self.weight() <= unasked + config.high_watermark() + MAX_DATAGRAM,
             "{} queued",

@@ -109,7 +109,7 @@ impl Run {
             .max_datagram(MAX_DATAGRAM)
             .max_frame(2048)
             .watermarks(limits * 16, limits * 32)
-            .hard_limit(limits * 64)
+            .max_queued(limits * 64)
             .cron_period(on(0, 700))
             .idle_read(on(1, 1000))
             .idle_write(on(2, 900))
@@ -495,7 +495,7 @@ impl Run {
             }
             2 => self.peers.update_active(self.clock.now(), key),
             _ => {
-                self.peers.end_answer();
+                self.peers.end_reply();
                 self.answering = None;
             }
         }
@@ -551,7 +551,7 @@ impl Run {
         assert!(self.peers.len() <= self.max_peers);
         assert_eq!(self.peers.dropped().unsent, self.unsent);
         let config = self.peers.config();
-        let unasked = config.hard_limit().max(config.high_watermark() + MAX_DATAGRAM);
+        let unasked = config.max_queued().max(config.high_watermark() + MAX_DATAGRAM);
         assert!(
             self.weight() <= unasked + config.high_watermark() + MAX_DATAGRAM,
             "{} queued",

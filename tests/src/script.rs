@@ -77,8 +77,8 @@ impl Run {
         let config = Config::builder()
             .max_frame(MAX_FRAME)
             .watermarks(limits * 16, limits * 32)
-            .hard_limit(limits * 64)
-            .chain_over(64)
+            .max_queued(limits * 64)
+            .zero_copy_from(64)
             .cron_period(on(0, 700))
             .idle_read(on(1, 1000))
             .idle_write(on(2, 900))
@@ -218,7 +218,7 @@ impl Run {
                 self.flush_wanted.retain(|&waits| waits > seq);
                 assert!(self.flush_wanted.len() < wanted, "Flushed({seq}) was not requested");
             }
-            Event::ReadEnd => assert!(self.eof && (self.garbled || self.expected.is_empty())),
+            Event::Eof => assert!(self.eof && (self.garbled || self.expected.is_empty())),
             Event::Closed(_) => self.told_closed = true,
             _ => {}
         }
@@ -341,7 +341,7 @@ impl Run {
     fn check(&mut self) {
         let stats = self.session.stats();
         let config = self.session.config();
-        let unasked = config.hard_limit().max(config.high_watermark() + MAX_FRAME);
+        let unasked = config.max_queued().max(config.high_watermark() + MAX_FRAME);
         let limit = unasked + config.high_watermark() + MAX_FRAME;
         assert!(stats.queued <= limit, "{} bytes are queued", stats.queued);
         let flushed = self.ends.iter().filter(|&&end| end <= self.written).count() as u64;

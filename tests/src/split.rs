@@ -104,7 +104,7 @@ where
             let Some(event) = session.poll_event() else { break };
             match event {
                 Event::Message(message) => told.messages.push(message.into()),
-                Event::ReadEnd => told.read_end = true,
+                Event::Eof => told.read_end = true,
                 Event::Closed(reason) => told.reason = describe(&reason),
                 _ => {}
             }

@@ -248,7 +248,7 @@ impl Run {
                     peer.ended = true;
                     end.closed = Some(*reason);
                 }
-                Event::ReadEnd => end.session.close(now, Close::graceful()),
+                Event::Eof => end.session.close(now, Close::graceful()),
                 _ => {}
             }
         }

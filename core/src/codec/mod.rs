@@ -163,7 +163,7 @@ pub trait Encoder<T> {
     ///
     /// It lets the session return an item that is too large, or too large for now, to the sender unchanged.
     /// Without it (`None`, the default) an item over the limit is refused only after encoding and is lost,
-    /// and the queue may exceed its hard limit by one message.
+    /// and the queue may exceed `max_queued` by one message.
     fn encoded_len(&self, _item: &T) -> Option<usize> {
         None
     }

@@ -19,7 +19,7 @@ pub struct Sink<'a> {
     start: usize,
     /// The chained payloads, and the position of the start of `gathered`.
     chain: Option<(&'a mut VecDeque<Chained>, u64)>,
-    chain_over: usize,
+    zero_copy_from: usize,
     chained: usize,
 }
 
@@ -32,14 +32,14 @@ impl fmt::Debug for Sink<'_> {
 impl<'a> Sink<'a> {
     /// Makes a sink that copies everything to `buffer`: for calling an encoder outside a session.
     pub fn new(buffer: &'a mut BytesMut) -> Self {
-        Sink { start: buffer.len(), gathered: buffer, chain: None, chain_over: usize::MAX, chained: 0 }
+        Sink { start: buffer.len(), gathered: buffer, chain: None, zero_copy_from: usize::MAX, chained: 0 }
     }
 
     #[inline]
-    pub(crate) fn queue(segments: &'a mut Segments, chain_over: usize) -> Self {
+    pub(crate) fn queue(segments: &'a mut Segments, zero_copy_from: usize) -> Self {
         let Segments { gathered, chained, written } = segments;
         let chain = Some((chained, *written));
-        Sink { start: gathered.len(), gathered, chain, chain_over, chained: 0 }
+        Sink { start: gathered.len(), gathered, chain, zero_copy_from, chained: 0 }
     }
 
     /// Writes a copy of `bytes`.
@@ -49,10 +49,10 @@ impl<'a> Sink<'a> {
     }
 
     /// Writes `payload`. Does not copy it if it has at least
-    /// [`Config::chain_over`](crate::Config::chain_over) bytes.
+    /// [`Config::zero_copy_from`](crate::Config::zero_copy_from) bytes.
     #[inline]
     pub fn put_bytes(&mut self, payload: Bytes) {
-        if payload.len() >= self.chain_over && !payload.is_empty() {
+        if payload.len() >= self.zero_copy_from && !payload.is_empty() {
             self.put_chained(payload);
         } else {
             copy::append(self.gathered, &payload);
@@ -94,9 +94,9 @@ impl<'a> Sink<'a> {
     ) -> Result<(), E> {
         let from = self.gathered.len();
         let chained_before = self.chain.as_ref().map_or(0, |(chain, _)| chain.len());
-        let chain_over = if copies { usize::MAX } else { self.chain_over };
+        let zero_copy_from = if copies { usize::MAX } else { self.zero_copy_from };
         let chain = self.chain.as_mut().map(|(chain, base)| (&mut **chain, *base));
-        let mut body = Sink { start: from, gathered: self.gathered, chain, chain_over, chained: 0 };
+        let mut body = Sink { start: from, gathered: self.gathered, chain, zero_copy_from, chained: 0 };
         let written = write(&mut body);
         let (len, chained) = (body.written(), body.chained);
         if let Err(error) = written {

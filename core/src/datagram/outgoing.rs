@@ -90,7 +90,7 @@ impl<'a> Transmit<'a> {
 }
 
 impl Outgoing {
-    /// The minimum weight of a datagram for the watermarks and the hard limit: the memory of a small one.
+    /// The minimum weight of a datagram for the watermarks and `max_queued`: the memory of a small one.
     pub const MIN_WEIGHT: usize = 128;
 
     /// The number of datagrams.

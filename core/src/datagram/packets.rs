@@ -78,7 +78,7 @@ impl PacketOptions {
 ///
 /// Datagrams that the socket does not take wait, within the limits of
 /// [`ConfigBuilder::watermarks`](crate::ConfigBuilder::watermarks) and
-/// [`hard_limit`](crate::ConfigBuilder::hard_limit). With more than the high watermark of replies waiting,
+/// [`max_queued`](crate::ConfigBuilder::max_queued). With more than the high watermark of replies waiting,
 /// the session stops delivering and reading; the system then drops datagrams that exceed its own buffer, as
 /// it does whenever they come faster than they are read.
 ///
@@ -227,7 +227,7 @@ where
     ///
     /// # Errors
     /// As for [`send`](Self::send); [`NoPeer`](SendError::NoPeer) if no message was polled, or if the reply
-    /// has ended since: with the next poll, or with [`end_answer`](Self::end_answer).
+    /// has ended since: with the next poll, or with [`end_reply`](Self::end_reply).
     pub fn reply(&mut self, item: O) -> Result<Accepted, SendError<O>> {
         if self.socket.options.connected {
             return self.send_on(None, item);
@@ -240,7 +240,7 @@ where
     }
 
     /// The path of the message polled last; `None` once something else was polled or the reply has
-    /// [ended](Self::end_answer).
+    /// [ended](Self::end_reply).
     pub fn path(&self) -> Option<Path> {
         self.socket.path
     }
@@ -295,8 +295,8 @@ where
     }
 
     /// Ends the reply: messages sent from here on are not replies until the next message is polled.
-    pub fn end_answer(&mut self) {
-        self.socket.end_answer();
+    pub fn end_reply(&mut self) {
+        self.socket.end_reply();
     }
 
     /// Requests [`Event::Flushed`] once all messages accepted so far are done: taken by the socket, or [not
@@ -310,7 +310,7 @@ where
     /// Returns the next event, or `None` until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event<C::Item>> {
-        self.socket.end_answer();
+        self.socket.end_reply();
         if self.socket.pending != 0 {
             return Some(self.socket.pending_event());
         }
@@ -329,7 +329,7 @@ where
     #[inline]
     pub fn poll_message(&mut self) -> Option<C::Item> {
         let Packets { codec, socket, .. } = self;
-        socket.end_answer();
+        socket.end_reply();
         while socket.may_deliver() {
             if !socket.inbox.is_mid_datagram() {
                 match socket.begin_datagram() {

@@ -229,7 +229,7 @@ impl Socket {
     }
 
     #[inline]
-    pub(super) fn end_answer(&mut self) {
+    pub(super) fn end_reply(&mut self) {
         self.replying = false;
         self.path = None;
     }
@@ -242,7 +242,7 @@ impl Socket {
         self.takes_messages()
             && bytes <= limit
             && (counted <= self.config.high_watermark()
-                || queued.saturating_add(weight(bytes)) <= self.config.hard_limit())
+                || queued.saturating_add(weight(bytes)) <= self.config.max_queued())
     }
 
     /// The error for an `item` of `bytes` bytes that there is no room for.

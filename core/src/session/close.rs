@@ -106,7 +106,7 @@ impl State {
             self.read_end_reported = true;
             self.deadlines.clear(Deadline::IdleRead);
             self.deadlines.clear(Deadline::PartialFrame);
-            self.pending |= pending::READ_END;
+            self.pending |= pending::EOF;
         } else if self.sending == Sending::Ended {
             self.wind_down(CloseReason::Eof { mid_frame: false }, false); // both sides have ended
         }

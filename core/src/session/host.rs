@@ -108,7 +108,7 @@ impl Host<'_> {
 
     /// Marks the request as answered.
     #[cfg(feature = "websocket")]
-    pub fn answered(&mut self) {
+    pub fn responded(&mut self) {
         self.state.awaits_verdict = false;
     }
 

@@ -34,7 +34,7 @@ use crate::pending;
 use crate::stats::{Accepted, Seq, Stats, Work};
 use crate::time::Timestamp;
 #[cfg(feature = "websocket")]
-use crate::upgrade::{AnswerError, Verdict};
+use crate::upgrade::{RespondError, Verdict};
 use phase::Phase;
 use state::State;
 
@@ -132,7 +132,7 @@ impl<P> Session<P> {
     ///
     /// Accepted messages are still sent. Then a layer is closed if there is one (TLS: close_notify), and
     /// [`wants_shutdown`](Self::wants_shutdown) asks to end the stream's sending side. Nothing more can be
-    /// sent. Messages are still received until the peer ends its side too. Then come [`Event::ReadEnd`] and,
+    /// sent. Messages are still received until the peer ends its side too. Then come [`Event::Eof`] and,
     /// since both sides have ended, [`Event::Closed`] with [`CloseReason::Eof`].
     ///
     /// This sets no deadline of its own: [`Config::idle_read`](crate::Config::idle_read) and
@@ -153,7 +153,7 @@ impl<P> Session<P> {
 
     /// Stops counting sent messages as replies until the next message is polled. For drivers that send on
     /// someone else's behalf; see [`send`](Session::send).
-    pub fn end_answer(&mut self) {
+    pub fn end_reply(&mut self) {
         self.state.replying = false;
     }
 
@@ -367,7 +367,7 @@ impl<P: Protocol> Session<P> {
     /// Takes a message to send.
     ///
     /// A message sent after another was polled counts as a reply to it, until the next poll, `outbound`,
-    /// `handle_*` or [`end_answer`](Self::end_answer). See
+    /// `handle_*` or [`end_reply`](Self::end_reply). See
     /// [`ConfigBuilder::watermarks`](crate::ConfigBuilder::watermarks).
     ///
     /// # Errors
@@ -381,10 +381,10 @@ impl<P: Protocol> Session<P> {
             return Err(state.refuse(item, known, limit));
         }
         // A layer seals contiguous bytes as one piece, and copies them anyway.
-        let chain_over = if state.has_layer() { usize::MAX } else { state.config.chain_over() };
+        let zero_copy_from = if state.has_layer() { usize::MAX } else { state.config.zero_copy_from() };
         let buffers = state.buffers.get_or_insert_default();
         let mark = buffers.segments.mark();
-        let mut sink = Sink::queue(&mut buffers.segments, chain_over);
+        let mut sink = Sink::queue(&mut buffers.segments, zero_copy_from);
         let encoded = protocol.encode(item, &mut sink);
         let bytes = sink.written();
         if let Err(error) = encoded {
@@ -431,14 +431,14 @@ impl<P: Protocol> Session<P> {
     /// Answers the [`Event::Request`] of a WebSocket client.
     ///
     /// # Errors
-    /// [`AnswerError`] has the reason. The session is unchanged, and a pending request still waits.
+    /// [`RespondError`] has the reason. The session is unchanged, and a pending request still waits.
     #[cfg(feature = "websocket")]
-    pub fn answer(&mut self, now: Timestamp, verdict: Verdict) -> Result<(), AnswerError> {
+    pub fn respond(&mut self, now: Timestamp, verdict: Verdict) -> Result<(), RespondError> {
         self.state.advance_time(now);
         if !self.state.is_asked() {
-            return Err(AnswerError::NotAsked);
+            return Err(RespondError::NotAsked);
         }
-        self.protocol.answer(&mut Host::new(&mut self.state), verdict)
+        self.protocol.respond(&mut Host::new(&mut self.state), verdict)
     }
 
     /// Returns the next message, if that is the next event. After `None`, go on with

@@ -13,7 +13,7 @@ use crate::event::Opened;
 use crate::layer::Layer;
 use crate::messages::Messages;
 #[cfg(feature = "websocket")]
-use crate::upgrade::{AnswerError, Request, Verdict};
+use crate::upgrade::{Request, RespondError, Verdict};
 
 /// A received message of protocol `P`.
 pub type In<P> = <<P as Protocol>::Messages as Messages>::In;
@@ -112,8 +112,8 @@ pub trait Protocol: Sealed + Sized {
     /// Answers the pending request.
     #[cfg(feature = "websocket")]
     #[doc(hidden)]
-    fn answer(&mut self, _host: &mut Host<'_>, _verdict: Verdict) -> Result<(), AnswerError> {
-        Err(AnswerError::NotAsked)
+    fn respond(&mut self, _host: &mut Host<'_>, _verdict: Verdict) -> Result<(), RespondError> {
+        Err(RespondError::NotAsked)
     }
 }
 

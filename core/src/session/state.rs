@@ -363,7 +363,7 @@ impl State {
         let counted = if self.replying { self.outbox.replies() } else { queued };
         self.takes_messages()
             && bytes <= limit
-            && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.hard_limit())
+            && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.max_queued())
     }
 
     /// The reason why there is no room for `item` of `bytes`.
@@ -611,7 +611,7 @@ impl State {
             pending::IDLE_READ,
             pending::IDLE_WRITE,
             pending::IDLE_BOTH,
-            pending::READ_END,
+            pending::EOF,
         ];
         let bit = ORDER.iter().copied().find(|bit| self.pending & bit != 0).unwrap_or(0);
         self.pending &= !bit;
@@ -628,7 +628,7 @@ impl State {
             pending::IDLE_READ => Event::Idle(Idle::Read),
             pending::IDLE_WRITE => Event::Idle(Idle::Write),
             pending::IDLE_BOTH => Event::Idle(Idle::Both),
-            pending::READ_END => Event::ReadEnd,
+            pending::EOF => Event::Eof,
             _ => return None,
         })
     }

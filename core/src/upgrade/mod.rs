@@ -29,4 +29,4 @@ pub use origin::OriginPolicy;
 pub use request::Request;
 pub(crate) use request::parse_request;
 pub use response::{Response, StatusError};
-pub use verdict::{AnswerError, Verdict};
+pub use verdict::{RespondError, Verdict};

@@ -11,13 +11,13 @@ pub enum Verdict {
     /// Sends a response instead, and closes.
     Respond(Response),
     /// Defers the verdict. It has to follow within the handshake's deadline.
-    Later,
+    Defer,
 }
 
 /// Errors of answering a request. If a request was pending, it still is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum AnswerError {
+pub enum RespondError {
     /// No request waits for an answer: none came, it was already answered, or the session is over.
     #[error("no request waits for an answer")]
     NotAsked,

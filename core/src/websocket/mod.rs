@@ -4,7 +4,7 @@
 //! calls drive it; it handles the opening and closing handshakes, pings and pongs itself. The differences:
 //!
 //! * A server gets an [`Event::Request`](crate::Event::Request) for each client before the session opens, and
-//!   replies with [`Session::answer`](crate::Session::answer), at once or later.
+//!   replies with [`Session::respond`](crate::Session::respond), at once or later.
 //! * [`Event::Open`](crate::Event::Open) comes when the handshake is done. Nothing can be sent before.
 //! * [`Event::Pong`](crate::Event::Pong) reports the round-trip time of a heartbeat.
 //! * [`CloseReason::Peer`] holds the peer's close frame, and [`Close::with_frame`](crate::Close::with_frame)
@@ -38,7 +38,7 @@
 //!         match event {
 //!             Event::Request(request) => {
 //!                 assert_eq!(request.path(), "/chat");
-//!                 server.answer(now, Verdict::Accept(Accept::new()))?;
+//!                 server.respond(now, Verdict::Accept(Accept::new()))?;
 //!             }
 //!             Event::Message(message) => heard = Some(message),
 //!             _ => {}
@@ -71,7 +71,7 @@ pub use crate::close::{CloseCode, CloseFrame, ProtocolError};
 pub use crate::codec::MessageKind;
 pub use crate::http::{HeaderError, Headers, HttpError};
 pub use crate::upgrade::{
-    Accept, AcceptError, AnswerError, ClientRequest, HandshakeError, OriginPolicy, Request, Response,
+    Accept, AcceptError, ClientRequest, HandshakeError, OriginPolicy, Request, RespondError, Response,
     StatusError, SubprotocolError, Upgrade, UrlError, Verdict, accept_key,
 };
 #[cfg(feature = "deflate")]
@@ -489,10 +489,10 @@ impl<F: Form> Protocol for WebSocket<F> {
         self.opening.as_ref()?.request()
     }
 
-    fn answer(&mut self, host: &mut Host<'_>, verdict: Verdict) -> Result<(), AnswerError> {
-        let opening = self.opening.as_mut().ok_or(AnswerError::NotAsked)?;
-        let Some(step) = opening.answer(verdict)? else { return Ok(()) };
-        host.answered();
+    fn respond(&mut self, host: &mut Host<'_>, verdict: Verdict) -> Result<(), RespondError> {
+        let opening = self.opening.as_mut().ok_or(RespondError::NotAsked)?;
+        let Some(step) = opening.respond(verdict)? else { return Ok(()) };
+        host.responded();
         host.write(|dst| opening.write(dst));
         match step {
             Step::Open(upgrade) => self.open(host, *upgrade),

@@ -13,7 +13,7 @@ use crate::session::Found;
 #[cfg(feature = "deflate")]
 use crate::upgrade::Deflate;
 use crate::upgrade::{
-    self, AnswerError, ClientRequest, HandshakeError, OriginPolicy, Request, Response, Upgrade, Verdict,
+    self, ClientRequest, HandshakeError, OriginPolicy, Request, RespondError, Response, Upgrade, Verdict,
 };
 
 /// A server's options. All sessions of an endpoint share them.
@@ -265,12 +265,12 @@ impl Opening {
     }
 
     /// Carries out a verdict. Returns `None` for a deferred one.
-    pub(super) fn answer(&mut self, verdict: Verdict) -> Result<Option<Step>, AnswerError> {
+    pub(super) fn respond(&mut self, verdict: Verdict) -> Result<Option<Step>, RespondError> {
         let Role::Server { options, request: Some(request) } = &self.role else {
-            return Err(AnswerError::NotAsked);
+            return Err(RespondError::NotAsked);
         };
         match verdict {
-            Verdict::Later => Ok(None),
+            Verdict::Defer => Ok(None),
             Verdict::Respond(response) => {
                 response.write(self.to_head, &mut self.output);
                 let status = response.status();

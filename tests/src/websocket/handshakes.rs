@@ -88,12 +88,14 @@ fn serve(how: u8, pieces: &[&[u8]]) -> Outcome {
             _ => Verdict::Accept(Accept::new()),
         };
         let now = Clock::new().now();
-        session.answer(now, Verdict::Later).expect("a request waits");
-        if session.answer(now, verdict).is_err() {
+        session.respond(now, Verdict::Defer).expect("a request waits");
+        if session.respond(now, verdict).is_err() {
             assert!(outcome.asked.is_some() && accepts(how), "only a plain request can't be accepted");
-            session.answer(now, Verdict::Respond(Response::new(200).expect("a status"))).expect("any can be");
+            session
+                .respond(now, Verdict::Respond(Response::new(200).expect("a status")))
+                .expect("any can be");
         }
-        assert!(session.answer(now, Verdict::Later).is_err(), "answered twice");
+        assert!(session.respond(now, Verdict::Defer).is_err(), "answered twice");
     })
 }
 

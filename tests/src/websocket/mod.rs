@@ -48,7 +48,7 @@ where
     let request = written(&mut client, now);
     server.handle_input(now, &request);
     assert!(matches!(server.poll_event(), Some(Event::Request(_))));
-    server.answer(now, Verdict::Accept(Accept::new())).expect("a request waits");
+    server.respond(now, Verdict::Accept(Accept::new())).expect("a request waits");
     let answer = written(&mut server, now);
     client.handle_input(now, &answer);
     assert!(matches!(client.poll_event(), Some(Event::Open(_))));

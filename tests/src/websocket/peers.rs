@@ -285,7 +285,7 @@ where
         if self.is_server {
             self.input(format!("{REQUEST}{headers}\r\n").as_bytes());
             assert_eq!(self.poll(), ["Request /chat"]);
-            self.answer(Verdict::Accept(Accept::new()));
+            self.respond(Verdict::Accept(Accept::new()));
             let answer = self.written();
             assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
         } else {
@@ -297,8 +297,8 @@ where
     }
 
     /// Answers the waiting request.
-    pub fn answer(&mut self, verdict: Verdict) {
-        self.session.answer(self.clock.now(), verdict).expect("a request waits");
+    pub fn respond(&mut self, verdict: Verdict) {
+        self.session.respond(self.clock.now(), verdict).expect("a request waits");
     }
 
     /// Moves to `elapsed` after the start, handles what is due, and returns the events.
@@ -445,6 +445,6 @@ pub fn pair(request: ClientRequest, options: ServerOptions, config: Arc<Config>)
 /// Accepts every request; for [`End::on_event`](crate::pair::End::on_event).
 pub fn accept<P: Protocol>(session: &mut Session<P>, now: Timestamp, event: &Event<In<P>>) {
     if let Event::Request(_) = event {
-        session.answer(now, Verdict::Accept(Accept::new())).expect("a request waits");
+        session.respond(now, Verdict::Accept(Accept::new())).expect("a request waits");
     }
 }

@@ -82,8 +82,8 @@ impl Run {
             .max_frame(MAX_FRAME)
             .max_message(MAX_MESSAGE)
             .watermarks(limits * 16, limits * 32)
-            .hard_limit(limits * 64)
-            .chain_over(64)
+            .max_queued(limits * 64)
+            .zero_copy_from(64)
             .cron_period(on(0, 700))
             .idle_read(on(1, 1000))
             .idle_both(on(2, 1100))
@@ -166,7 +166,7 @@ impl Run {
             24 => self.answer(script.byte()),
             25 => self.peer_shakes_hands(),
             26 => self.ends(script.byte(), script.byte()),
-            _ => self.session.end_answer(),
+            _ => self.session.end_reply(),
         }
     }
 
@@ -313,7 +313,7 @@ impl Run {
                 self.flush_wanted.retain(|&waits| waits > seq);
                 assert!(self.flush_wanted.len() < wanted, "Flushed({seq}) was not requested");
             }
-            Event::ReadEnd => panic!("a WebSocket has no half-closed state"),
+            Event::Eof => panic!("a WebSocket has no half-closed state"),
             Event::Closed(_) => self.told_closed = true,
             _ => assert!(self.opened),
         }
@@ -398,12 +398,12 @@ impl Run {
 
     fn answer(&mut self, how: usize) {
         let verdict = match how % 4 {
-            1 => Verdict::Later,
+            1 => Verdict::Defer,
             2 => Verdict::Respond(Response::new(404).expect("a status").body("none")),
             _ => Verdict::Accept(Accept::new()),
         };
         let may = self.asked && !self.opened && !self.closed && !self.session.is_over();
-        let answered = self.session.answer(self.clock.now(), verdict);
+        let answered = self.session.respond(self.clock.now(), verdict);
         assert!(may || answered.is_err(), "no request waits");
     }
 
@@ -444,7 +444,7 @@ impl Run {
     fn check(&mut self) {
         let stats = self.session.stats();
         let config = self.session.config();
-        let unasked = config.hard_limit().max(config.high_watermark() + MAX_FRAME);
+        let unasked = config.max_queued().max(config.high_watermark() + MAX_FRAME);
         let limit = unasked + config.high_watermark() + MAX_FRAME + OWN;
         assert!(stats.queued <= limit, "{} bytes are queued", stats.queued);
         assert_eq!(stats.progress.accepted.map_or(0, Seq::get), self.accepted.len() as u64);

@@ -113,7 +113,7 @@ fn events_that_came_while_sending_are_told_in_order() {
         });
     }
     assert!(told.pop().unwrap().starts_with("Closed(Io(IoFailure { kind: BrokenPipe"));
-    assert_eq!(told, ["Open", "b\"one\"", "Cron", "b\"two\"", "ReadEnd"]);
+    assert_eq!(told, ["Open", "b\"one\"", "Cron", "b\"two\"", "Eof"]);
 }
 
 #[test]

@@ -40,14 +40,14 @@ fn ending(end: Step) -> (Vec<String>, CloseReason) {
 #[test]
 fn every_end_is_told_once_and_last() {
     let table: [(&str, Step, &[&str], &str); 14] = [
-        ("the peer ends", |wire, _| wire.eof(), &["on_read_end"], "closed by the peer"),
+        ("the peer ends", |wire, _| wire.eof(), &["on_eof"], "closed by the peer"),
         (
             "the peer ends after a message",
             |wire, _| {
                 wire.send_frame("last");
                 wire.eof();
             },
-            &["on_message: last", "on_read_end"],
+            &["on_message: last", "on_eof"],
             "closed by the peer",
         ),
         (

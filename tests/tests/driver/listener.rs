@@ -45,7 +45,7 @@ fn provocations() -> Vec<(&'static str, Step)> {
         ("on_writable", |_, handle| drop(handle.try_send(Bytes::new()))),
         ("on_flushed", |_, handle| drop(handle.try_send(Bytes::new()))),
         ("on_send_error", |_, handle| drop(handle.try_send(Bytes::from(vec![0; 2000])))),
-        ("on_read_end", |wire, _| wire.eof()),
+        ("on_eof", |wire, _| wire.eof()),
         ("on_close", |_, handle| handle.close(Close::abort())),
     ]
 }
@@ -61,7 +61,7 @@ fn after_a_panic_nothing_is_called_and_the_session_is_over() {
             Then::Default
         });
         let config =
-            config(|c| c.cron_period(secs(1)).idle_read(secs(3)).max_frame(1000).hard_limit(100_000));
+            config(|c| c.cron_period(secs(1)).idle_read(secs(3)).max_frame(1000).max_queued(100_000));
         let (mut task, wire) = driver(config, listener.panics_in(callback));
         let handle = task.get_mut().handle();
         let mut result = task.run();

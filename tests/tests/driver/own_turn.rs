@@ -291,7 +291,7 @@ fn what_is_sent_in_a_turn_is_no_reply() {
     let listener = listener.message(|cx, _| {
         cx.send(Bytes::new()).unwrap(); // a reply
     });
-    let (mut task, wire) = turning(config(|c| c.watermarks(500, 1000).hard_limit(1000)), listener);
+    let (mut task, wire) = turning(config(|c| c.watermarks(500, 1000).max_queued(1000)), listener);
     wire.room(0);
     task.settle();
     wire.send(&frame(b"").repeat(200));
@@ -562,7 +562,7 @@ fn a_refused_send_in_a_turn_is_told_when_there_is_room() {
         }
         None
     });
-    let (mut task, wire) = turning(config(|c| c.watermarks(500, 1000).hard_limit(5000)), listener);
+    let (mut task, wire) = turning(config(|c| c.watermarks(500, 1000).max_queued(5000)), listener);
     task.settle();
     assert_eq!(frames(&wire.take_written()).0.len(), 100, "each time there is room it has another turn");
     assert!(log.count("on_writable") > 10);

@@ -63,7 +63,7 @@ fn what_was_posted_before_the_opening_comes_after_what_the_listener_sends_then()
 #[test]
 fn a_graceful_close_by_a_handle_has_its_deadline_from_the_start() {
     let (listener, _) = Recorder::quiet();
-    let (mut task, wire) = driver(config(|c| c.close_timeout(secs(1)).hard_limit(200_000)), listener);
+    let (mut task, wire) = driver(config(|c| c.close_timeout(secs(1)).max_queued(200_000)), listener);
     wire.room(0);
     task.settle();
     let handle = task.get_mut().handle();

@@ -489,7 +489,7 @@ fn a_session_that_is_not_open_says_its_last_word_at_a_shutdown() {
     for (room, takes) in [(None, Duration::ZERO), (Some(0), secs(5))] {
         fake::block_on(async {
             let builder = Server::<Fake>::builder();
-            let listener = || Socket::new(&Log::default()).request(|_, _| Verdict::Later);
+            let listener = || Socket::new(&Log::default()).request(|_, _| Verdict::Defer);
             let server =
                 builder.tcp("127.0.0.1:0", WebSocket::serving(ServerOptions::new()), listener).await.unwrap();
             let client = fake_client();

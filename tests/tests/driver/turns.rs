@@ -353,7 +353,7 @@ fn a_flush_that_has_to_wait_is_finished() {
 #[test]
 fn writes_of_one_byte() {
     let (listener, _log) = Recorder::echo();
-    let (mut task, wire) = driver(config(|c| c.chain_over(100)), listener);
+    let (mut task, wire) = driver(config(|c| c.zero_copy_from(100)), listener);
     wire.at_once(1);
     let messages: Vec<String> = (0..30).map(|n| "x".repeat(n * 11)).collect(); // copied ones and chained ones
     messages.iter().for_each(|message| wire.send_frame(message));

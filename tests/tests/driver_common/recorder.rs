@@ -20,7 +20,7 @@ pub enum Happening {
     Flushed(Seq),
     SendError(SendError<Bytes>),
     Dropped,
-    ReadEnd,
+    Eof,
     Shutdown,
 }
 
@@ -160,9 +160,9 @@ impl Listener<Messages> for Recorder {
         self.act(cx, Happening::Dropped);
     }
 
-    fn on_read_end(&mut self, cx: &mut Context<'_, Messages>) {
-        self.note("on_read_end", String::new());
-        if let Then::Default = self.act(cx, Happening::ReadEnd) {
+    fn on_eof(&mut self, cx: &mut Context<'_, Messages>) {
+        self.note("on_eof", String::new());
+        if let Then::Default = self.act(cx, Happening::Eof) {
             cx.close(Close::graceful());
         }
     }

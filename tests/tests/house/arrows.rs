@@ -25,7 +25,7 @@ const CORE: Floors = Floors {
         ("close", "upgrade"),
         ("event", "close upgrade"),
         ("layer", "event memory deflate"),
-        ("session", "codec memory close event layer upgrade{Request,Verdict,AnswerError}"),
+        ("session", "codec memory close event layer upgrade{Request,Verdict,RespondError}"),
         (
             "framed layered websocket",
             "session{Host,Protocol,In,Out,Sealed,Due,Found,Unfinished} codec layer event close http upgrade deflate",

@@ -269,7 +269,7 @@ fn a_datagram_changes_no_timer_and_allocates_next_to_nothing() {
 #[test]
 fn who_comes_is_refused_and_goes_leaves_nothing_while_the_socket_is_stuck() {
     let mut host = Host::limited(PeerLimits::new().max_peers(4).new_per_second(u32::MAX), |config| {
-        config.watermarks(0, 128).hard_limit(128)
+        config.watermarks(0, 128).max_queued(128)
     });
     host.told(1, "a");
     host.peers.validate(host.key(1));
@@ -294,12 +294,12 @@ fn who_comes_is_refused_and_goes_leaves_nothing_while_the_socket_is_stuck() {
 #[test]
 fn who_fills_the_queue_whenever_it_can_does_not_keep_out_the_others() {
     let ports = [1, 2, 3, 4];
-    let mut host = Host::limited(PeerLimits::new(), |config| config.watermarks(256, 512).hard_limit(1024));
+    let mut host = Host::limited(PeerLimits::new(), |config| config.watermarks(256, 512).max_queued(1024));
     for port in ports {
         host.told(port, "a");
         host.peers.validate(host.key(port));
     }
-    host.peers.end_answer();
+    host.peers.end_reply();
     let mut first: Vec<u16> = ports.into();
     let mut sent = [0; 4];
     for _ in 0..100 {

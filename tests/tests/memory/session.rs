@@ -223,7 +223,7 @@ fn a_thousand_stuck_echo_sessions_hold_no_more_than_their_limits() {
 /// them.
 #[test]
 fn what_is_kept_of_queued_messages_is_little_more_than_their_bytes() {
-    let config = Config::builder().watermarks(32 * 1024, 64 * 1024).hard_limit(64 * 1024).build().unwrap();
+    let config = Config::builder().watermarks(32 * 1024, 64 * 1024).max_queued(64 * 1024).build().unwrap();
     let now = Clock::new().now();
     for sizes in [&[1, 2][..], &[1, 1, 2, 2], &[1, 2, 3], &[5, 1], &[0, 1], &[1, 0, 2, 0], &[100, 101], &[7]]
     {
@@ -276,7 +276,7 @@ fn empty_messages_hold_nothing_however_many_they_are() {
             session.handle_input(now, b"?");
             assert!(session.poll_message().is_some());
             session.send(Bytes::new()).unwrap(); // an answer
-            session.end_answer();
+            session.end_reply();
             session.send(Bytes::new()).unwrap(); // and none
         }
     });

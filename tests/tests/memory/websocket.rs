@@ -43,7 +43,7 @@ impl Thread {
         }
         while let Some(event) = session.poll_event() {
             match event {
-                Event::Request(_) => session.answer(now, Verdict::Accept(Default::default())).unwrap(),
+                Event::Request(_) => session.respond(now, Verdict::Accept(Default::default())).unwrap(),
                 Event::Message(message) => drop(session.send(message).unwrap()),
                 _ => {}
             }

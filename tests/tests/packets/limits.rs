@@ -10,7 +10,7 @@ const SMALL: usize = Outgoing::MIN_WEIGHT;
 
 #[test]
 fn beyond_the_watermark_and_the_hard_limit_nothing_is_taken() {
-    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).hard_limit(5 * SMALL));
+    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).max_queued(5 * SMALL));
     let sent = (0..100).take_while(|_| solo.packets.send_to(peer(7), bytes("123")).is_ok()).count();
     assert_eq!(sent, 5);
     assert!(!solo.packets.is_writable() && solo.packets.is_open());
@@ -23,7 +23,7 @@ fn beyond_the_watermark_and_the_hard_limit_nothing_is_taken() {
 
 #[test]
 fn a_datagram_over_the_hard_limit_goes_through_a_queue_that_is_nearly_empty() {
-    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).hard_limit(5 * SMALL));
+    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).max_queued(5 * SMALL));
     let large = bytes(&"x".repeat(10 * SMALL));
     solo.packets.send_to(peer(7), bytes("12345678")).unwrap();
     solo.packets.send_to(peer(7), large.clone()).unwrap();
@@ -32,7 +32,7 @@ fn a_datagram_over_the_hard_limit_goes_through_a_queue_that_is_nearly_empty() {
 
 #[test]
 fn writable_comes_once_and_only_to_those_who_were_refused() {
-    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).hard_limit(5 * SMALL));
+    let mut solo = Solo::with(|c| c.watermarks(SMALL, 2 * SMALL).max_queued(5 * SMALL));
     for _ in 0..2 {
         while solo.packets.send_to(peer(7), bytes("1234")).is_ok() {}
         for left in [4, 3, 2] {
@@ -71,14 +71,14 @@ fn answers_over_the_watermark_stop_delivery_until_they_are_down_to_the_low_one()
 
 #[test]
 fn what_is_sent_unasked_does_not_stop_the_reading_and_leaves_room_for_answers() {
-    let mut solo = Solo::with(|c| c.watermarks(2 * SMALL, 4 * SMALL).hard_limit(8 * SMALL));
+    let mut solo = Solo::with(|c| c.watermarks(2 * SMALL, 4 * SMALL).max_queued(8 * SMALL));
     while solo.packets.send_to(peer(9), bytes("12")).is_ok() {}
     solo.receive(7, "a");
     assert_eq!(solo.echo(), ["Message a"]);
     assert!(solo.packets.wants_read());
     solo.receive(7, "b");
     assert_eq!(solo.next().as_deref(), Some("Message b"));
-    solo.packets.end_answer();
+    solo.packets.end_reply();
     let refused = solo.packets.send_to(peer(7), bytes("12"));
     assert!(matches!(refused, Err(SendError::Blocked(_))), "sent on behalf of others");
 }

@@ -21,7 +21,7 @@ fn between_a_message_and_its_reply_other_calls_change_nothing() {
     assert_eq!(solo.packets.path(), Some(path(7)));
     solo.packets.reply(bytes("b")).unwrap();
     assert_eq!(solo.flush(), [(7, "b".to_owned())]);
-    solo.packets.end_answer();
+    solo.packets.end_reply();
     assert_eq!(solo.packets.path(), None);
     assert!(matches!(solo.packets.reply(bytes("c")), Err(SendError::NoPeer(_))));
 }
@@ -123,7 +123,7 @@ fn a_pause_is_no_sign_of_life() {
 #[test]
 fn empty_datagrams_fill_the_queue_too() {
     const SMALL: usize = Outgoing::MIN_WEIGHT;
-    let mut solo = Solo::with(|c| c.watermarks(2 * SMALL, 4 * SMALL).hard_limit(8 * SMALL));
+    let mut solo = Solo::with(|c| c.watermarks(2 * SMALL, 4 * SMALL).max_queued(8 * SMALL));
     let sent = (0..1000).take_while(|_| solo.packets.send_to(path(7), Bytes::new()).is_ok()).count();
     assert_eq!(sent, 8);
     solo.flush();

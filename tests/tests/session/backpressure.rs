@@ -28,7 +28,7 @@ fn an_echo_listener_is_never_refused_and_its_session_stops_reading() {
     let high = 64 * 1024;
     for size in [16, 1000, 30_000, 900_000] {
         let config = || Config::builder().max_frame(1 << 20).write_stall_timeout(None);
-        let sender = config().hard_limit(1 << 30).watermarks(1 << 29, 1 << 29).build().unwrap();
+        let sender = config().max_queued(1 << 30).watermarks(1 << 29, 1 << 29).build().unwrap();
         let wire = Wire { capacity: 128 * 1024, ..Wire::default() };
         let mut pair = Pair::with_configs(plain(), sender, plain(), config().build().unwrap()).wires(wire);
         let refused = Rc::default();
@@ -109,7 +109,7 @@ fn other_events_come_while_delivery_is_held_back() {
 
 #[test]
 fn what_is_sent_unasked_does_not_stop_delivery() {
-    let mut solo = Solo::with(|c| c.watermarks(10, 20).hard_limit(200));
+    let mut solo = Solo::with(|c| c.watermarks(10, 20).max_queued(200));
     solo.send(100);
     assert!(!solo.session.is_writable());
     assert!(solo.session.wants_read());
@@ -119,7 +119,7 @@ fn what_is_sent_unasked_does_not_stop_delivery() {
 
 #[test]
 fn an_answer_is_not_refused_because_of_what_was_sent_unasked() {
-    let mut solo = Solo::with(|c| c.watermarks(10, 20).hard_limit(200));
+    let mut solo = Solo::with(|c| c.watermarks(10, 20).max_queued(200));
     solo.send(196);
     assert!(matches!(solo.session.send(Bytes::from("x")), Err(SendError::Blocked(_))));
     answer(&mut solo, &frame(b"a"), 50);
@@ -167,7 +167,7 @@ fn large_messages_may_cross() {
 
 #[test]
 fn the_item_comes_back_at_the_hard_limit_and_one_writable_follows() {
-    let mut solo = Solo::with(|c| c.watermarks(100, 200).hard_limit(1000));
+    let mut solo = Solo::with(|c| c.watermarks(100, 200).max_queued(1000));
     for _ in 0..10 {
         solo.send(96);
     }
@@ -193,7 +193,7 @@ fn the_item_comes_back_at_the_hard_limit_and_one_writable_follows() {
 #[test]
 fn the_hard_limit_holds_to_the_byte() {
     for (more, fits) in [(96, true), (97, false)] {
-        let mut solo = Solo::with(|c| c.watermarks(100, 200).hard_limit(1000));
+        let mut solo = Solo::with(|c| c.watermarks(100, 200).max_queued(1000));
         solo.send(896);
         assert_eq!(solo.session.send(Bytes::from(vec![0; more])).is_ok(), fits);
     }
@@ -201,7 +201,7 @@ fn the_hard_limit_holds_to_the_byte() {
 
 #[test]
 fn an_item_over_the_hard_limit_goes_through_a_queue_below_the_watermark() {
-    let mut solo = Solo::with(|c| c.watermarks(100, 200).hard_limit(1000));
+    let mut solo = Solo::with(|c| c.watermarks(100, 200).max_queued(1000));
     solo.send(196);
     solo.send(5000);
     assert!(matches!(solo.session.send(Bytes::new()), Err(SendError::Blocked(_))));

@@ -107,7 +107,7 @@ fn the_peers_end_between_frames_leaves_this_side_open() {
     solo.input(&[frame(b"a"), frame(b"b")].concat());
     solo.eof();
     assert!(!solo.session.wants_read());
-    assert_eq!(solo.poll(), ["Message a", "Message b", "ReadEnd"]);
+    assert_eq!(solo.poll(), ["Message a", "Message b", "Eof"]);
     solo.input(&frame(b"after the end"));
     assert_eq!(solo.poll(), NONE);
     solo.send(1);
@@ -180,7 +180,7 @@ fn an_io_error_during_our_close_says_whether_all_was_written() {
             let mut solo = Solo::new();
             if after_read_end {
                 solo.eof();
-                assert_eq!(solo.poll(), ["ReadEnd"]);
+                assert_eq!(solo.poll(), ["Eof"]);
             }
             solo.send(100);
             close(&mut solo, Close::graceful());
@@ -228,7 +228,7 @@ fn an_abort_of_a_close_says_that_not_all_was_written() {
         let mut solo = Solo::new();
         if after_read_end {
             solo.eof();
-            assert_eq!(solo.poll(), ["ReadEnd"]);
+            assert_eq!(solo.poll(), ["Eof"]);
         }
         solo.send(100);
         close(&mut solo, Close::graceful());
@@ -274,7 +274,7 @@ fn closing_before_the_first_poll() {
     let mut solo = Solo::unpolled(|c| c);
     solo.input(&frame(b"a"));
     solo.eof();
-    assert_eq!(solo.poll(), ["Open", "Message a", "ReadEnd"]);
+    assert_eq!(solo.poll(), ["Open", "Message a", "Eof"]);
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn the_peers_end_while_paused_waits_for_the_resume() {
     assert_eq!(solo.poll(), NONE);
     assert_eq!(solo.session.poll_timeout(), None);
     solo.session.resume(solo.clock.now());
-    assert_eq!(solo.poll(), ["Message a", "ReadEnd"]);
+    assert_eq!(solo.poll(), ["Message a", "Eof"]);
 }
 
 #[test]

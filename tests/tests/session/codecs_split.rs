@@ -85,7 +85,7 @@ where
         assert_eq!(pair.b.messages(), items, "seed {seed}");
         pair.a.session.close(pair.clock.now(), getty_core::Close::graceful());
         pair.b.on_event(|session, now, event| {
-            if matches!(event, getty_core::Event::ReadEnd) {
+            if matches!(event, getty_core::Event::Eof) {
                 session.close(now, getty_core::Close::graceful());
             }
         });

@@ -24,7 +24,7 @@ fn slow() -> Pair<Plain> {
 fn closes_on_read_end(pair: &mut Pair<Plain>) {
     for end in [&mut pair.a, &mut pair.b] {
         end.on_event(|session, now, event| {
-            if matches!(event, Event::ReadEnd) {
+            if matches!(event, Event::Eof) {
                 session.close(now, Close::graceful());
             }
         });
@@ -44,14 +44,14 @@ fn one_side_closes_and_the_other_answers() {
     assert!(pair.run_until_closed(secs(1)));
     assert_eq!(pair.clock.elapsed(), 2 * LATENCY);
     assert_eq!(told(&pair.a.events), ["Open", "Closed: closed by this end"]);
-    assert_eq!(told(&pair.b.events), ["Open", "Message bye", "ReadEnd", "Closed: closed by the peer"]);
+    assert_eq!(told(&pair.b.events), ["Open", "Message bye", "Eof", "Closed: closed by the peer"]);
 }
 
 #[test]
 fn after_one_sides_end_the_other_still_says_all_it_has() {
     let mut pair = pair(Wire { latency: LATENCY, capacity: 3000, split: Split::Every(700) });
     pair.b.on_event(|session, now, event| {
-        if matches!(event, Event::ReadEnd) {
+        if matches!(event, Event::Eof) {
             for n in 0..100 {
                 session.send(Bytes::from(vec![n; 500])).unwrap();
             }
@@ -117,7 +117,7 @@ fn a_peer_that_never_ends_its_side_is_left_after_the_close_timeout() {
     let mut pair = slow();
     pair.a.session.close(pair.clock.now(), Close::graceful());
     pair.run_for(secs(6));
-    assert_eq!(told(&pair.b.events), ["Open", "ReadEnd"]);
+    assert_eq!(told(&pair.b.events), ["Open", "Eof"]);
     let (at, Event::Closed(_)) = pair.a.events.last().unwrap() else { panic!() };
     assert_eq!(*at, pair.clock.at(secs(5)));
 }

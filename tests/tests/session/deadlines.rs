@@ -40,7 +40,7 @@ fn cron_goes_on_while_paused_and_after_the_peers_end() {
     assert_eq!(solo.at(secs(2)), ["Cron"]);
     solo.session.resume(solo.clock.now());
     solo.eof();
-    assert_eq!(solo.poll(), ["ReadEnd"]);
+    assert_eq!(solo.poll(), ["Eof"]);
     assert_eq!(solo.at(secs(4)), ["Cron"]);
 }
 
@@ -323,7 +323,7 @@ fn between_the_watermarks_a_queue_that_was_full_still_suspends() {
 fn after_the_peers_end_nothing_is_expected_of_it() {
     let mut solo = Solo::with(|c| c.idle_read(secs(1)));
     solo.eof();
-    assert_eq!(solo.poll(), ["ReadEnd"]);
+    assert_eq!(solo.poll(), ["Eof"]);
     assert_eq!(solo.session.poll_timeout(), None);
     assert_eq!(solo.at(secs(1000)), NONE);
 }
@@ -340,7 +340,7 @@ fn a_last_line_without_an_end_leaves_no_deadline_behind() {
     let mut told: Vec<_> = std::iter::from_fn(|| session.poll_event()).collect();
     session.handle_eof(clock.now());
     told.extend(std::iter::from_fn(|| session.poll_event()));
-    assert!(matches!(&told[..], [Event::Open(_), Event::Message(line), Event::ReadEnd] if line == "last"));
+    assert!(matches!(&told[..], [Event::Open(_), Event::Message(line), Event::Eof] if line == "last"));
     assert!(session.poll_event().is_none());
     assert_eq!(session.poll_timeout(), None);
     session.handle_timeout(clock.advance(secs(100)));

@@ -50,7 +50,7 @@ fn a_client_sends_ends_and_reads_the_answer() {
         let mut sum = 0;
         pair.b.on_event(move |session, now, event| match event {
             Event::Message(message) => sum += message.len(),
-            Event::ReadEnd => {
+            Event::Eof => {
                 session.send(Bytes::from(sum.to_string())).unwrap();
                 session.close(now, Close::graceful());
             }
@@ -90,7 +90,7 @@ fn what_was_accepted_goes_first_and_nothing_after_it() {
     session.handle_input(NOW, b"\0\0\0\x01a");
     assert!(matches!(session.poll_event(), Some(Event::Message(message)) if message == "a"));
     session.handle_eof(NOW);
-    assert!(matches!(session.poll_event(), Some(Event::ReadEnd)));
+    assert!(matches!(session.poll_event(), Some(Event::Eof)));
     assert!(session.wants_poll());
     assert!(matches!(closed(&mut session), CloseReason::Eof { mid_frame: false }));
 }
@@ -104,7 +104,7 @@ fn the_peer_may_end_first() {
             session.half_close(NOW).unwrap();
         }
         session.handle_eof(NOW);
-        assert!(matches!(session.poll_event(), Some(Event::ReadEnd)));
+        assert!(matches!(session.poll_event(), Some(Event::Eof)));
         assert!(session.poll_event().is_none(), "this side may send yet");
         if early {
             session.send(Bytes::from("answer")).unwrap();

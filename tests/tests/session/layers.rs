@@ -145,7 +145,7 @@ fn an_unfinished_message_meets_its_deadline_through_a_layer_too() {
     let mut session = Session::new(protocol, Arc::default(), Timestamp::ORIGIN);
     session.handle_input(secs(0), &block(format!("{REQUEST}\r\n").as_bytes()));
     assert!(matches!(session.poll_event(), Some(Event::Request(_))));
-    session.answer(secs(0), Verdict::Accept(Accept::new())).unwrap();
+    session.respond(secs(0), Verdict::Accept(Accept::new())).unwrap();
     assert!(matches!(session.poll_event(), Some(Event::Open(_))));
 
     session.handle_input(secs(0), &block(&Frame::binary([7; 5000]).more().masked([1; 4]).bytes()));
@@ -275,7 +275,7 @@ fn expand<L: Layer>(layer: L, zeros: impl Fn(&L) -> &Zeros) {
                 assert!(session.stats().buffered <= 130 * 1024 + BYTES, "{}", session.stats());
                 assert!(!session.wants_read());
             }
-            Event::ReadEnd => break,
+            Event::Eof => break,
             other => panic!("{other:?}"),
         }
     }

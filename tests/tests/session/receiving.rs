@@ -268,7 +268,7 @@ fn input_may_come_in_any_number_of_calls_before_a_poll() {
     solo.session.recv_buf();
     solo.session.handle_read(solo.clock.now());
     solo.session.resume(solo.clock.now());
-    assert_eq!(solo.poll(), ["Message a", "Message b", "Message c", "ReadEnd"]);
+    assert_eq!(solo.poll(), ["Message a", "Message b", "Message c", "Eof"]);
     let received = solo.session.stats().received;
     assert_eq!((received.bytes, received.messages, received.operations), (15, 3, 3));
 }
@@ -321,7 +321,7 @@ fn a_transport_that_stutters_changes_nothing() {
     }
     assert_eq!(script.written, frame(b"hello"));
     let told: Vec<_> = script.events.iter().map(crate::common::words).collect();
-    assert_eq!(told, ["Open", "Message first", "Message of 3000", "Message last", "ReadEnd"]);
+    assert_eq!(told, ["Open", "Message first", "Message of 3000", "Message last", "Eof"]);
     script.session.close(script.clock.now(), Close::graceful());
     script.run();
     assert!(script.shut_down && script.close_reason().is_some_and(CloseReason::is_clean));

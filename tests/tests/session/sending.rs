@@ -104,7 +104,7 @@ fn a_message_that_is_known_to_be_too_large_comes_back() {
 
 #[test]
 fn large_parts_are_sent_from_where_they_lie() {
-    let (mut session, clock) = many(&Config::builder().chain_over(1024).build().unwrap());
+    let (mut session, clock) = many(&Config::builder().zero_copy_from(1024).build().unwrap());
     let parts: Vec<Bytes> = (1..=5).map(|n| Bytes::from(vec![n as u8; 1023 + n % 2 * 2000])).collect();
     session.send(parts.clone()).unwrap();
     let mut slices = [IoSlice::new(&[]); 16];
@@ -121,7 +121,7 @@ fn large_parts_are_sent_from_where_they_lie() {
 #[test]
 fn chain_over_sets_what_is_large() {
     for (size, chained) in [(99, false), (100, true)] {
-        let (mut session, clock) = many(&Config::builder().chain_over(100).build().unwrap());
+        let (mut session, clock) = many(&Config::builder().zero_copy_from(100).build().unwrap());
         let part = Bytes::from(vec![1; size]);
         session.send(vec![part.clone()]).unwrap();
         let mut out = session.outbound(clock.now());

@@ -168,7 +168,7 @@ fn a_stalled_write_ends_the_session_and_tells_the_fate_of_each_message<R: TestRu
         let proxy = Proxy::to(server.local_addr());
         // There is room for two messages in the session's queue, and for none of them in the system's.
         let config = config(|c| {
-            c.write_stall_timeout(secs(1)).watermarks(1 << 20, SIZE + 1000).hard_limit(2 * SIZE + 1000)
+            c.write_stall_timeout(secs(1)).watermarks(1 << 20, SIZE + 1000).max_queued(2 * SIZE + 1000)
         });
         let options = TcpOptions::new().send_buffer(8 * 1024);
         let builder = client::<R>().config(config).tcp_options(options);

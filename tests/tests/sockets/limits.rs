@@ -164,7 +164,7 @@ fn sessions_tell_of_themselves<R: TestRuntime>() {
             });
             recorder.log_to(&kept)
         };
-        let config = Config::builder().watermarks(1, 2).hard_limit(64 << 20).build().unwrap();
+        let config = Config::builder().watermarks(1, 2).max_queued(64 << 20).build().unwrap();
         let builder = server::<R>().config(config);
         let server = builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap();
         assert!(server.list().await.is_empty());

@@ -400,7 +400,7 @@ fn a_full_socket_makes_senders_wait() {
         }
         Then::Default
     });
-    let (mut task, wire) = driver_of(None, config(|c| c.watermarks(4000, 8000).hard_limit(16_000)), listener);
+    let (mut task, wire) = driver_of(None, config(|c| c.watermarks(4000, 8000).max_queued(16_000)), listener);
     let handle = task.get_mut().handle();
     wire.set_room(0);
     task.settle();
@@ -556,7 +556,7 @@ fn so_is_who_waits_for_one_to_a_peer_of_many() {
 #[test]
 fn a_handle_that_is_always_full_does_not_keep_out_the_others() {
     let (_server, wire, [busy, other]) =
-        fake_peers(config(|c| c.watermarks(256, 512).hard_limit(4096)), [2, 3]);
+        fake_peers(config(|c| c.watermarks(256, 512).max_queued(4096)), [2, 3]);
     wire.set_room(0);
     let fill = || while busy.try_send(Bytes::from("news")).is_ok() {};
     fill();

@@ -55,7 +55,7 @@ impl<R: TestRuntime> End<R> {
             None => PacketOptions::unconnected(),
         };
         let mib = 1 << 20;
-        let config = config(|c| c.max_datagram(65_535).watermarks(mib, 4 * mib).hard_limit(16 * mib));
+        let config = config(|c| c.max_datagram(65_535).watermarks(mib, 4 * mib).max_queued(16 * mib));
         End { io, packets: packets::<R>(options, config), receives: 0, sends: 0 }
     }
 

@@ -113,7 +113,7 @@ fn answer(number: u32) -> Vec<u8> {
 
 /// The least that the system allows, and less in our own queue than a burst takes.
 fn small() -> (UdpOptions, Arc<Config>) {
-    let config = config(|c| c.watermarks(4 * 1024, 8 * 1024).hard_limit(16 * 1024));
+    let config = config(|c| c.watermarks(4 * 1024, 8 * 1024).max_queued(16 * 1024));
     (UdpOptions::new().send_buffer(1), config)
 }
 

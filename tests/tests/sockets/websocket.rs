@@ -140,7 +140,7 @@ fn a_verdict_may_come_later<R: TestRuntime>() {
             let kept = kept.clone();
             Socket::echo(&made).request(move |cx, _| {
                 kept.lock().unwrap().push(cx.handle());
-                Verdict::Later
+                Verdict::Defer
             })
         });
         let server = serve::<R>(paths).await;
@@ -152,10 +152,10 @@ fn a_verdict_may_come_later<R: TestRuntime>() {
         until::<R>("the other one too", || log.count("on_request") == 2).await;
         assert!(let_in.is_empty() && refused.is_empty());
         let asked = std::mem::take(&mut *handles.lock().unwrap());
-        asked[1].answer(Verdict::Respond(Response::new(401).unwrap()));
+        asked[1].respond(Verdict::Respond(Response::new(401).unwrap()));
         until::<R>("it is told", || refused.count("on_close") == 1).await;
-        asked[0].answer(Verdict::Accept(Accept::new()));
-        asked[0].answer(Verdict::Respond(Response::new(500).unwrap()));
+        asked[0].respond(Verdict::Accept(Accept::new()));
+        asked[0].respond(Verdict::Respond(Response::new(500).unwrap()));
         until::<R>("an echo", || let_in.count("on_message: posted before") == 1).await;
         assert!(refused.take()[0].contains("401"));
     });
@@ -165,7 +165,7 @@ fn a_verdict_that_never_comes_is_a_timeout<R: TestRuntime>() {
     R::block_on(async {
         let log = Log::default();
         let made = log.clone();
-        let paths = Paths::new().path("/", move || Socket::new(&made).request(|_, _| Verdict::Later));
+        let paths = Paths::new().path("/", move || Socket::new(&made).request(|_, _| Verdict::Defer));
         let config = Config::builder().handshake_timeout(50 * MS).build().unwrap();
         let builder = server::<R>().config(config);
         let server = builder
@@ -273,7 +273,7 @@ fn a_shutdown_does_not_wait_for_a_verdict<R: TestRuntime>() {
         let log = Log::default();
         let made = log.clone();
         let server =
-            serve::<R>(Paths::new().path("/", move || Socket::new(&made).request(|_, _| Verdict::Later)))
+            serve::<R>(Paths::new().path("/", move || Socket::new(&made).request(|_, _| Verdict::Defer)))
                 .await;
         let mut client = pull::<R>(url(server.local_addr(), "/")).await;
         futures::join!(

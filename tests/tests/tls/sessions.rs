@@ -29,7 +29,7 @@ fn pair(world: &World) -> Pair<Secure> {
 /// Closes when the peer has ended its stream, as listeners do by default.
 fn closes_on_read_end<P: Protocol>(end: &mut End<P>) {
     end.on_event(|session, now, event| {
-        if matches!(event, Event::ReadEnd) {
+        if matches!(event, Event::Eof) {
             session.close(now, Close::graceful());
         }
     });
@@ -39,7 +39,7 @@ fn closes_on_read_end<P: Protocol>(end: &mut End<P>) {
 fn echoes(end: &mut End<Secure>) {
     end.on_event(|session, now, event| match event {
         Event::Message(message) => drop(session.send(message.clone()).unwrap()),
-        Event::ReadEnd => session.close(now, Close::graceful()),
+        Event::Eof => session.close(now, Close::graceful()),
         _ => {}
     });
 }
@@ -79,7 +79,7 @@ fn messages_go_both_ways_and_both_ends_close_cleanly() {
         pair.a.session.close(pair.clock.now(), Close::graceful());
         assert!(pair.run_until_closed(secs(1)));
         assert_eq!(told(&pair.a), ["Open", "Message hello", "Closed: closed by this end"]);
-        assert_eq!(told(&pair.b), ["Open", "Message hello", "ReadEnd", "Closed: closed by the peer"]);
+        assert_eq!(told(&pair.b), ["Open", "Message hello", "Eof", "Closed: closed by the peer"]);
         assert_eq!(facts(&pair.a).version, Some(version.version));
     }
 }
@@ -233,7 +233,7 @@ fn an_end_in_due_form_is_one_wherever_it_is_cut_into_reads() {
         client.session.close(client.clock.now(), Close::graceful());
         let wire = client.written();
         wire.chunks(step).for_each(|piece| server.input(piece));
-        assert_eq!(server.poll(), ["Message first", "ReadEnd"]);
+        assert_eq!(server.poll(), ["Message first", "Eof"]);
         assert!(!server.session.wants_read(), "what comes after close_notify is of no interest");
         server.session.handle_eof(server.clock.now());
         server.session.close(server.clock.now(), Close::graceful());
@@ -421,7 +421,7 @@ fn messages_go_out_while_a_handshake_message_has_come_in_part() {
         client.input(&tickets[cut..]);
         client.session.close(client.clock.now(), Close::graceful());
         server.input(&client.written());
-        assert_eq!(server.poll(), ["ReadEnd"]);
+        assert_eq!(server.poll(), ["Eof"]);
         cut += 1;
     }
     assert!(cut > 200, "the tickets were fragmented: {cut}");
@@ -472,7 +472,7 @@ fn a_half_close_is_a_close_notify() {
     for split in [Split::Whole, Split::Every(1)] {
         let mut pair = pair(&world).wires(Wire { split, ..Wire::default() }).lending();
         pair.b.on_event(|session, now, event| {
-            if matches!(event, Event::ReadEnd) {
+            if matches!(event, Event::Eof) {
                 session.send(Bytes::from(vec![5; 100_000])).unwrap();
                 session.close(now, Close::graceful());
             }
@@ -499,7 +499,7 @@ fn tls_goes_over_tls() {
         let mut pair = Pair::new(ours, theirs, config()).wires(Wire { split, ..Wire::default() }).lending();
         pair.b.on_event(|session, now, event| match event {
             Event::Message(message) => drop(session.send(message.clone()).unwrap()),
-            Event::ReadEnd => session.close(now, Close::graceful()),
+            Event::Eof => session.close(now, Close::graceful()),
             _ => {}
         });
         pair.settle();

@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use getty_core::websocket::{
-    Accept, AcceptError, AnswerError, ClientRequest, CloseFrame, HandshakeError, HttpError, Message,
-    OriginPolicy, Response, ServerOptions, Verdict,
+    Accept, AcceptError, ClientRequest, CloseFrame, HandshakeError, HttpError, Message, OriginPolicy,
+    RespondError, Response, ServerOptions, Verdict,
 };
 use getty_core::{Close, CloseReason, Deadline, Event, IoFailure, SendError};
 use testkit::Rng;
@@ -51,7 +51,7 @@ fn asked() -> Solo {
 }
 
 fn accept(solo: &mut Solo) {
-    solo.answer(Verdict::Accept(Accept::new()));
+    solo.respond(Verdict::Accept(Accept::new()));
 }
 
 /// Checks that a server refuses with `status` and closes. Gives the response and the error.
@@ -141,7 +141,7 @@ fn sub_protocols_are_chosen_from_what_is_offered() {
     let options = || ServerOptions::new().protocol("a").protocol("y");
     let chosen = |accept: Accept, offers: &str| {
         let mut server = asked_with(options(), offers);
-        server.answer(Verdict::Accept(accept));
+        server.respond(Verdict::Accept(accept));
         let answer = String::from_utf8(server.written()).unwrap();
         answer.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: ")).map(str::to_owned)
     };
@@ -151,8 +151,8 @@ fn sub_protocols_are_chosen_from_what_is_offered() {
     assert_eq!(chosen(Accept::new(), ""), None);
 
     let mut server = asked_with(options(), offers);
-    let error = server.session.answer(server.clock.now(), Verdict::Accept(Accept::new().protocol("a")));
-    assert_eq!(error, Err(AnswerError::Accept(AcceptError::Protocol { name: "a".to_owned() })));
+    let error = server.session.respond(server.clock.now(), Verdict::Accept(Accept::new().protocol("a")));
+    assert_eq!(error, Err(RespondError::Accept(AcceptError::Protocol { name: "a".to_owned() })));
     assert_eq!(server.written(), b"", "an error changes nothing");
     accept(&mut server);
     assert_eq!(server.poll(), ["Open"]);
@@ -491,10 +491,10 @@ fn frames_behind_the_head_are_messages() {
 #[test]
 fn a_verdict_may_come_later() {
     let mut server = asked();
-    server.answer(Verdict::Later);
+    server.respond(Verdict::Defer);
     assert_eq!(server.written(), b"");
     assert_eq!(server.at(secs(5)), NONE);
-    server.answer(Verdict::Later);
+    server.respond(Verdict::Defer);
     accept(&mut server);
     assert_eq!(server.poll(), ["Open"]);
     assert!(server.written().starts_with(b"HTTP/1.1 101 "));
@@ -504,7 +504,7 @@ fn a_verdict_may_come_later() {
 #[test]
 fn a_verdict_that_never_comes_ends_in_a_timeout() {
     let mut server = asked();
-    server.answer(Verdict::Later);
+    server.respond(Verdict::Defer);
     assert_eq!(server.at(secs(10) - NS), NONE);
     server.session.handle_timeout(server.clock.at(secs(10)));
     assert!(matches!(server.closed(), CloseReason::Timeout(Deadline::Handshake)));
@@ -547,10 +547,10 @@ fn a_verdict_after_the_end_changes_nothing() {
 
 fn assert_not_asked(solo: &mut Solo) {
     for verdict in
-        [Verdict::Later, Verdict::Accept(Accept::new()), Verdict::Respond(Response::new(404).unwrap())]
+        [Verdict::Defer, Verdict::Accept(Accept::new()), Verdict::Respond(Response::new(404).unwrap())]
     {
-        let answered = solo.session.answer(solo.clock.now(), verdict);
-        assert_eq!(answered, Err(AnswerError::NotAsked));
+        let answered = solo.session.respond(solo.clock.now(), verdict);
+        assert_eq!(answered, Err(RespondError::NotAsked));
     }
 }
 
@@ -569,7 +569,7 @@ fn only_a_request_that_waits_can_be_answered() {
 fn a_refusal_has_a_status_and_a_body() {
     let mut server = asked();
     let response = Response::new(403).unwrap().header("X-Why", "no").unwrap().body("not you\n");
-    server.answer(Verdict::Respond(response));
+    server.respond(Verdict::Respond(response));
     let (response, error) = refused(&mut server, 403);
     assert_eq!(
         response,
@@ -587,10 +587,10 @@ fn a_plain_request_is_for_the_application_where_it_wants_that() {
     let [Event::Request(request)] = &events[..] else { panic!("{events:?}") };
     assert!(!request.is_upgrade());
     assert_eq!((request.path(), request.query()), ("/health", Some("x=1")));
-    let refused_accept = server.session.answer(server.clock.now(), Verdict::Accept(Accept::new()));
-    assert_eq!(refused_accept, Err(AnswerError::Accept(AcceptError::NotUpgrade)));
+    let refused_accept = server.session.respond(server.clock.now(), Verdict::Accept(Accept::new()));
+    assert_eq!(refused_accept, Err(RespondError::Accept(AcceptError::NotUpgrade)));
     assert_eq!(server.written(), b"");
-    server.answer(Verdict::Respond(Response::new(200).unwrap().body("fine")));
+    server.respond(Verdict::Respond(Response::new(200).unwrap().body("fine")));
     let (response, error) = refused(&mut server, 200);
     assert!(response.ends_with("\r\n\r\nfine"));
     assert_eq!(error, HandshakeError::Refused { status: 200 });
@@ -627,9 +627,9 @@ fn plain_requests_of_any_method_are_for_the_application() {
             let [Event::Request(request)] = &events[..] else { panic!("{head}: {events:?}") };
             assert!(!request.is_upgrade());
             assert_eq!((request.method(), request.target()), (method, target));
-            let refused_accept = server.session.answer(server.clock.now(), Verdict::Accept(Accept::new()));
-            assert_eq!(refused_accept, Err(AnswerError::Accept(AcceptError::NotUpgrade)), "{head}");
-            server.answer(Verdict::Respond(
+            let refused_accept = server.session.respond(server.clock.now(), Verdict::Accept(Accept::new()));
+            assert_eq!(refused_accept, Err(RespondError::Accept(AcceptError::NotUpgrade)), "{head}");
+            server.respond(Verdict::Respond(
                 Response::new(200).unwrap().header("X-A", "b").unwrap().body("fine"),
             ));
             let (response, _) = refused(&mut server, 200);

@@ -16,7 +16,7 @@ fn the_handshake_of_the_rfc() {
     let offers = "Origin: http://server.example.com\r\nSec-WebSocket-Protocol: chat, superchat\r\n\r\n";
     server.input(format!("{REQUEST}{offers}").as_bytes());
     assert_eq!(server.poll(), ["Request /chat"]);
-    server.answer(Verdict::Accept(Accept::new().protocol("chat")));
+    server.respond(Verdict::Accept(Accept::new().protocol("chat")));
     assert_eq!(
         server.written().escape_ascii().to_string(),
         "HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\
@@ -143,7 +143,7 @@ fn a_go_client_is_served() {
             server.input(&entry.bytes);
             for event in server.events() {
                 match event {
-                    Event::Request(_) => server.answer(Verdict::Accept(Accept::new())),
+                    Event::Request(_) => server.respond(Verdict::Accept(Accept::new())),
                     Event::Message(message) => {
                         server.session.send(message.clone()).unwrap();
                         messages.push(message.into_bytes());
@@ -284,7 +284,7 @@ fn a_server_writes_what_a_go_server_writes() {
         let mut server = Solo::server(ServerOptions::new(), config(|c| c));
         server.input(format!("{REQUEST}\r\n").as_bytes());
         server.poll();
-        server.answer(Verdict::Accept(Accept::new()));
+        server.respond(Verdict::Accept(Accept::new()));
         assert_eq!(server.written(), entries[0].bytes);
         server.poll();
         let bytes: Vec<u8> = (0..=255).chain(0..=255).collect();
@@ -315,7 +315,7 @@ fn the_packages_of_a_go_client_are_one_in_each_message() {
             server.input(&entry.bytes);
             for event in server.events() {
                 match event {
-                    Event::Request(_) => server.answer(Verdict::Accept(Accept::new())),
+                    Event::Request(_) => server.respond(Verdict::Accept(Accept::new())),
                     Event::Message(package) => packages.push(package),
                     _ => {}
                 }

@@ -99,7 +99,7 @@ fn debug_shows_no_secret_of_a_handshake() {
     assert_hides(&Verdict::Respond(response), "14 bytes");
     let accept = Accept::new().header("Set-Cookie", SECRET).unwrap().header("X-Plain", "plainly").unwrap();
     assert_hides(&accept, "plainly");
-    server.answer(now, Verdict::Accept(accept)).unwrap();
+    server.respond(now, Verdict::Accept(accept)).unwrap();
     assert_hides(&server, "Open");
     let answer = written(&mut server, now);
     client.handle_input(now, &answer[..answer.len() - 1]);
@@ -144,8 +144,8 @@ fn debug_of_a_session_shows_no_payload() {
     }
     let long = SECRET.repeat(1000);
     let frame = [&(long.len() as u32 + 1).to_be_bytes()[..], long.as_bytes()].concat();
-    for chain_over in [0, 1 << 20] {
-        let config = config(|c| c.chain_over(chain_over));
+    for zero_copy_from in [0, 1 << 20] {
+        let config = config(|c| c.zero_copy_from(zero_copy_from));
         let mut framed = Session::new(Framed::new(LengthDelimited::new()), config.clone(), Timestamp::ORIGIN);
         check(&mut framed, &frame, Bytes::from(long.clone()));
 

@@ -136,7 +136,7 @@ impl<P: Protocol> Talk<P> {
             self.pass();
             let asked = matches!(self.events.last(), Some(Event::Request(_)));
             if let Some(verdict) = verdict.take_if(|_| asked) {
-                self.session.answer(self.clock.now(), verdict).unwrap();
+                self.session.respond(self.clock.now(), verdict).unwrap();
                 self.pass();
             }
             step = middle.handshake();

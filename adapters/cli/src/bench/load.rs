@@ -264,7 +264,7 @@ async fn connect<R: BuiltIn>(
         .max_message(max_frame)
         .heartbeat_period(plan.websocket.ping)
         .watermarks(in_flight, in_flight)
-        .hard_limit(in_flight)
+        .max_queued(in_flight)
         .handle_queue(plan.depth)
         .cron_period((plan.url.transport == Transport::Udp).then_some(LOST_AFTER / 4))
         .build()?;

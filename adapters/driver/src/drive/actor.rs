@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{self, Waker};
 
 #[cfg(feature = "websocket")]
-use getty_core::websocket::{AcceptError, AnswerError, Request, Response, Verdict};
+use getty_core::websocket::{AcceptError, Request, RespondError, Response, Verdict};
 use getty_core::{Close, CloseReason, Config, Event, IoFailure, Messages, Opened, SendError, Seq, Timestamp};
 
 use crate::drive::limits::SessionInfo;
@@ -197,7 +197,7 @@ where
         }
         #[cfg(feature = "websocket")]
         if let Some(verdict) = asked.verdict {
-            answer(session, now, *verdict);
+            respond(session, now, *verdict);
         }
         if let Some(abort) = self.close_asked.take_if(|close| !close.is_graceful()) {
             session.close(now, *abort);
@@ -224,7 +224,7 @@ where
         now: Timestamp,
         last: bool,
     ) -> bool {
-        session.end_answer();
+        session.end_reply();
         while last || session.is_writable() {
             if self.posts == 0 || session.worked() >= self.side.work_limit {
                 return false;
@@ -271,7 +271,7 @@ where
             Event::Idle(idle) => self.call(session, now, |listener, cx| listener.on_idle(cx, idle)),
             Event::Writable => self.call(session, now, |listener, cx| listener.on_writable(cx)),
             Event::Flushed(seq) => self.call(session, now, |listener, cx| listener.on_flushed(cx, seq)),
-            Event::ReadEnd => self.call(session, now, |listener, cx| listener.on_read_end(cx)),
+            Event::Eof => self.call(session, now, |listener, cx| listener.on_eof(cx)),
             Event::Dropped(dropped) => {
                 self.call(session, now, |listener, cx| listener.on_dropped(cx, &dropped))
             }
@@ -292,9 +292,9 @@ where
     /// Asks the listener whether to accept a client.
     #[cfg(feature = "websocket")]
     fn ask(&mut self, session: &mut impl AnySession<M>, now: Timestamp, request: &Request) {
-        let mut verdict = Verdict::Later;
+        let mut verdict = Verdict::Defer;
         self.call(session, now, |listener, cx| verdict = listener.on_request(cx, request));
-        answer(session, now, verdict);
+        respond(session, now, verdict);
     }
 
     /// Reports to the outside that the session is open.
@@ -384,7 +384,7 @@ where
         if !self.owes_turn {
             return false;
         }
-        session.end_answer();
+        session.end_reply();
         let mut at = None;
         self.call(session, now, |listener, cx| at = listener.on_turn(cx, task));
         self.owes_turn = false;
@@ -499,13 +499,13 @@ impl<L, M: Messages> Actor<L, M> {
 /// Responds to a client. If the verdict does not fit, the client gets an error status that puts the fault
 /// on the server.
 #[cfg(feature = "websocket")]
-fn answer<M: Messages>(session: &mut impl AnySession<M>, now: Timestamp, verdict: Verdict) {
-    let status = match session.answer(now, verdict) {
-        Ok(()) | Err(AnswerError::NotAsked) => return,
-        Err(AnswerError::Accept(AcceptError::NotUpgrade)) => 426,
+fn respond<M: Messages>(session: &mut impl AnySession<M>, now: Timestamp, verdict: Verdict) {
+    let status = match session.respond(now, verdict) {
+        Ok(()) | Err(RespondError::NotAsked) => return,
+        Err(RespondError::Accept(AcceptError::NotUpgrade)) => 426,
         Err(_) => 500,
     };
     if let Ok(response) = Response::new(status) {
-        let _ = session.answer(now, Verdict::Respond(response)); // the client still waits, so this succeeds
+        let _ = session.respond(now, Verdict::Respond(response)); // the client still waits, so this succeeds
     }
 }

@@ -95,8 +95,8 @@ impl<C: Decoder + Encoder<O>, O> AnySession<Items<C::Item, O>> for Packets<C, O>
         Packets::path(self)
     }
 
-    fn end_answer(&mut self) {
-        Packets::end_answer(self);
+    fn end_reply(&mut self) {
+        Packets::end_reply(self);
     }
 
     fn close(&mut self, now: Timestamp, how: Close) {

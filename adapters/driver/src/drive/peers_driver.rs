@@ -485,8 +485,8 @@ impl<C: Decoder + Encoder<O>, O> AnySession<Items<C::Item, O>> for PeerSession<'
         self.peers.validate(self.key);
     }
 
-    fn end_answer(&mut self) {
-        self.peers.end_answer();
+    fn end_reply(&mut self) {
+        self.peers.end_reply();
     }
 
     fn close(&mut self, now: Timestamp, how: Close) {

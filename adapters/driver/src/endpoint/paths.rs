@@ -86,7 +86,7 @@ impl<M> fmt::Debug for PathListener<M> {
 impl<M: Messages + 'static> Listener<M> for PathListener<M> {
     fn on_request(&mut self, cx: &mut Context<'_, M>, request: &Request) -> Verdict {
         let Some((_, make)) = self.paths.0.iter().find(|(path, _)| path == request.path()) else {
-            return Response::new(404).map_or(Verdict::Later, Verdict::Respond);
+            return Response::new(404).map_or(Verdict::Defer, Verdict::Respond);
         };
         self.chosen.insert(make()).on_request(cx, request)
     }
@@ -149,9 +149,9 @@ impl<M: Messages + 'static> Listener<M> for PathListener<M> {
         }
     }
 
-    fn on_read_end(&mut self, cx: &mut Context<'_, M>) {
+    fn on_eof(&mut self, cx: &mut Context<'_, M>) {
         if let Some(listener) = &mut self.chosen {
-            listener.on_read_end(cx);
+            listener.on_eof(cx);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use getty_core::datagram::Path;
 #[cfg(feature = "websocket")]
-use getty_core::websocket::{AnswerError, Verdict};
+use getty_core::websocket::{RespondError, Verdict};
 use getty_core::{
     Accepted, Close, HalfCloseError, In, Messages, Out, Protocol, SendError, Seq, Session, Stats, Timestamp,
 };
@@ -283,10 +283,10 @@ pub(crate) trait AnySession<M: Messages> {
     }
     fn validate(&mut self) {}
     #[cfg(feature = "websocket")]
-    fn answer(&mut self, _now: Timestamp, _verdict: Verdict) -> Result<(), AnswerError> {
-        Err(AnswerError::NotAsked)
+    fn respond(&mut self, _now: Timestamp, _verdict: Verdict) -> Result<(), RespondError> {
+        Err(RespondError::NotAsked)
     }
-    fn end_answer(&mut self);
+    fn end_reply(&mut self);
     fn close(&mut self, now: Timestamp, how: Close);
     fn half_close(&mut self, _now: Timestamp) -> Result<(), HalfCloseError> {
         Err(HalfCloseError::Unsupported)
@@ -333,12 +333,12 @@ impl<P: Protocol> AnySession<<P as Protocol>::Messages> for Session<P> {
     }
 
     #[cfg(feature = "websocket")]
-    fn answer(&mut self, now: Timestamp, verdict: Verdict) -> Result<(), AnswerError> {
-        Session::answer(self, now, verdict)
+    fn respond(&mut self, now: Timestamp, verdict: Verdict) -> Result<(), RespondError> {
+        Session::respond(self, now, verdict)
     }
 
-    fn end_answer(&mut self) {
-        Session::end_answer(self);
+    fn end_reply(&mut self) {
+        Session::end_reply(self);
     }
 
     fn close(&mut self, now: Timestamp, how: Close) {

@@ -202,10 +202,10 @@ impl<T> Handle<T> {
         self.shared.half_close().await
     }
 
-    /// Responds to a WebSocket client's request after the listener returned [`Verdict::Later`]. The first
+    /// Responds to a WebSocket client's request after the listener returned [`Verdict::Defer`]. The first
     /// response counts. Has no effect when no request is waiting.
     #[cfg(feature = "websocket")]
-    pub fn answer(&self, verdict: Verdict) {
+    pub fn respond(&self, verdict: Verdict) {
         self.shared.ask(|asked| {
             asked.verdict.get_or_insert_with(|| Box::new(verdict));
         });

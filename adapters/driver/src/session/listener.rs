@@ -40,8 +40,8 @@ use crate::session::context::Context;
 pub trait Listener<M: Messages>: 'static {
     /// A WebSocket client requests to open the session, which is not open yet. The default accepts it.
     ///
-    /// To decide later, take a [`Handle`](crate::Handle) from the context, return [`Verdict::Later`], and
-    /// call [`Handle::answer`](crate::Handle::answer) before the handshake's deadline. A verdict that does
+    /// To decide later, take a [`Handle`](crate::Handle) from the context, return [`Verdict::Defer`], and
+    /// call [`Handle::respond`](crate::Handle::respond) before the handshake's deadline. A verdict that does
     /// not fit the request (a sub-protocol that was not offered, a plain request accepted) becomes an error
     /// status.
     #[cfg(feature = "websocket")]
@@ -99,7 +99,7 @@ pub trait Listener<M: Messages>: 'static {
 
     /// The peer ended its stream between two messages; it may still read. The default closes the session
     /// gracefully, after everything accepted for sending.
-    fn on_read_end(&mut self, cx: &mut Context<'_, M>) {
+    fn on_eof(&mut self, cx: &mut Context<'_, M>) {
         cx.close(Close::graceful());
     }
 

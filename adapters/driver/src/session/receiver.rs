@@ -222,7 +222,7 @@ where
         }
     }
 
-    fn on_read_end(&mut self, _cx: &mut Context<'_, M>) {
+    fn on_eof(&mut self, _cx: &mut Context<'_, M>) {
         self.end();
     }
 

@@ -250,7 +250,7 @@ where
     }
 
     /// Ends the reply: messages sent from here on are not replies until the next message is polled.
-    pub fn end_answer(&mut self) {
+    pub fn end_reply(&mut self) {
         self.sessions.replying = None;
     }
 

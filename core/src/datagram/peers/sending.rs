@@ -30,7 +30,7 @@ impl Sessions {
         bytes <= limit
             && peer.may_get(bytes)
             && (counted <= self.config.high_watermark()
-                || queued.saturating_add(weight(bytes)) <= self.config.hard_limit())
+                || queued.saturating_add(weight(bytes)) <= self.config.max_queued())
     }
 
     /// The error for an `item` of `bytes` bytes that is refused.

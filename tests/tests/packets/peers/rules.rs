@@ -230,7 +230,7 @@ fn a_peer_ends_although_the_socket_takes_nothing() {
 
 #[test]
 fn a_poll_for_messages_ends_the_answer() {
-    let mut host = Host::with(|config| config.watermarks(0, 128).hard_limit(128));
+    let mut host = Host::with(|config| config.watermarks(0, 128).max_queued(128));
     host.receive(1, "hello");
     assert_eq!([host.next(), host.next(), host.next()].map(Option::unwrap), ["1?", "1 Open", "1 hello"]);
     let key = host.key(1);

@@ -210,12 +210,12 @@ fn the_close_of_everything_is_told_to_all() {
 
 #[test]
 fn back_pressure_is_released_and_told_to_those_who_were_refused() {
-    let mut host = Host::limited(PeerLimits::new(), |config| config.watermarks(256, 512).hard_limit(512));
+    let mut host = Host::limited(PeerLimits::new(), |config| config.watermarks(256, 512).max_queued(512));
     for port in [1, 2, 3] {
         host.told(port, "a");
         host.peers.validate(host.key(port));
     }
-    host.peers.end_answer();
+    host.peers.end_reply();
     while host.peers.send(host.key(1), bytes("news")).is_ok() {}
     for port in [1, 2, 2] {
         assert!(host.peers.send(host.key(port), bytes("news")).is_err());

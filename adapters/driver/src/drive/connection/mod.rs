@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::task::{Context as TaskContext, Poll, ready};
 
 #[cfg(feature = "websocket")]
-use getty_core::websocket::{Accept, AnswerError, Verdict};
+use getty_core::websocket::{Accept, RespondError, Verdict};
 use getty_core::{
     Accepted, Close, CloseReason, Event, HalfCloseError, In, Opened, Out, Protocol, SendError, Session,
     Stats, Timestamp,
@@ -118,7 +118,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
 
     /// Waits until the session is open: at once over TCP, after the handshake over WebSocket. Nothing can
     /// be sent earlier. The agreed parameters are returned once. A server accepts every client that gets
-    /// this far; to choose, use [`event`](Self::event) and `answer`.
+    /// this far; to choose, use [`event`](Self::event) and `respond`.
     ///
     /// # Errors
     /// The reason why the session ended instead.
@@ -144,10 +144,10 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
     /// Responds to [`Event::Request`].
     ///
     /// # Errors
-    /// [`AnswerError`] gives the reason.
+    /// [`RespondError`] gives the reason.
     #[cfg(feature = "websocket")]
-    pub fn answer(&mut self, verdict: Verdict) -> Result<(), AnswerError> {
-        self.engine.session.answer(clock::timestamp(R::now()), verdict)
+    pub fn respond(&mut self, verdict: Verdict) -> Result<(), RespondError> {
+        self.engine.session.respond(clock::timestamp(R::now()), verdict)
     }
 
     /// Waits for the next message. `None` means that no more will come: the peer ended its stream (it may
@@ -247,7 +247,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
         for (event, weight) in self.ahead.into_events() {
             match event {
                 Event::Message(message) => is_full = forward.add(message, weight),
-                Event::ReadEnd => forward.end(),
+                Event::Eof => forward.end(),
                 _ => {}
             }
         }
@@ -305,7 +305,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
         #[cfg(feature = "websocket")]
         if let Event::Request(_) = event {
             // A plain request cannot be accepted; it waits for the handshake's deadline.
-            let _ = self.engine.session.answer(now, Verdict::Accept(Accept::new()));
+            let _ = self.engine.session.respond(now, Verdict::Accept(Accept::new()));
         }
     }
 
@@ -329,7 +329,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
     fn poll_event(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) -> Poll<Option<Event<In<P>>>> {
         loop {
             if let Some(event) = self.next_event() {
-                self.read_ended |= matches!(event, Event::ReadEnd);
+                self.read_ended |= matches!(event, Event::Eof);
                 return Poll::Ready(Some(event));
             }
             if self.closed.is_some() {

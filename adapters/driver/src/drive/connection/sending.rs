@@ -40,7 +40,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
     /// Accepts an item that is not a reply: replies that wait for room would keep messages from being
     /// delivered.
     pub(super) fn accept(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
-        self.engine.session.end_answer();
+        self.engine.session.end_reply();
         self.engine.session.send(item)
     }
 
