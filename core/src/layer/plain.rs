@@ -58,7 +58,6 @@ impl<'a> Plain<'a> {
     }
 
     /// Whether the bytes are dropped because the session is closing.
-    #[cfg(feature = "tls")]
     pub(crate) fn is_unwanted(&self) -> bool {
         matches!(self.to, To::Nowhere)
     }

@@ -44,8 +44,19 @@ impl<Outer: Layer, Inner: Layer> Stack<Outer, Inner> {
         loop {
             let room = MAX_SEALED.saturating_sub(between.received.len());
             let mut middle = Plain::between(&mut between.received, room);
+            let was_open = !self.outer.is_handshaking();
             if !self.outer_ended {
-                self.outer_ended = self.outer.unseal(wire, &mut middle)?;
+                match self.outer.unseal(wire, &mut middle) {
+                    Ok(ended) => self.outer_ended = ended,
+                    Err(error) => {
+                        // What came before the fault counts; the inner layer can't answer it any longer.
+                        if was_open {
+                            let _ = self.inner.unseal(between, plain);
+                            between.sealed.clear();
+                        }
+                        return Err(error);
+                    }
+                }
             }
             let is_full = middle.room() == 0;
             if self.outer.is_handshaking() {
@@ -64,6 +75,8 @@ impl<Outer: Layer, Inner: Layer> Stack<Outer, Inner> {
                 if between.received.len() == held {
                     return Err(Arc::new(TooMuchSealed { held }));
                 }
+            } else if self.outer_ended && plain.is_unwanted() {
+                return Ok(true); // the session closes: how the peer ends is no longer of interest
             } else if self.outer_ended {
                 return self.inner.handle_eof().map(|()| true);
             } else {
@@ -127,5 +140,13 @@ impl<Outer: Layer, Inner: Layer> Layer for Stack<Outer, Inner> {
 
     fn worked(&self) -> u64 {
         self.outer.worked() + self.inner.worked()
+    }
+
+    fn as_layer(&mut self) -> Option<&mut dyn Layer> {
+        match (self.outer.as_layer().is_some(), self.inner.as_layer().is_some()) {
+            (true, true) => Some(self),
+            (true, false) => self.outer.as_layer(),
+            (false, _) => self.inner.as_layer(),
+        }
     }
 }

@@ -41,6 +41,17 @@ impl WireBuffers {
         self.between.as_ref().is_none_or(|between| between.is_empty())
     }
 
+    /// Bytes that were received and wait for a layer.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.received.len() + if self.between.is_some() { self.waiting_between() } else { 0 }
+    }
+
+    #[cold]
+    fn waiting_between(&self) -> usize {
+        self.between.as_ref().map_or(0, |between| between.waiting())
+    }
+
     fn clear(&mut self) {
         self.received.clear();
         self.sealed.clear();

@@ -112,6 +112,14 @@ impl State {
         }
     }
 
+    /// Whether both sides have ended and all events before the end are delivered. A pause holds nothing back.
+    pub(super) fn has_ended_both_sides(&self) -> bool {
+        self.phase == Phase::Open
+            && self.read_end_reported
+            && self.sending == Sending::Ended
+            && self.pending == 0
+    }
+
     /// Ends the sending side once every accepted message is written.
     pub(super) fn half_close(&mut self, now: Timestamp) -> Result<(), HalfCloseError> {
         self.advance_time(now);

@@ -140,10 +140,8 @@ impl State {
             Ok(_) if held > MAX_SEALED && !self.layer_waits => {
                 self.fail_layer(Arc::new(TooMuchSealed { held }))
             }
-            Ok(true) => {
-                self.buffers.get_or_insert_default().layer.wire.received.clear();
-                self.handle_eof(self.now);
-            }
+            // What follows stays as it is: the outer layer of a stack may remember places in it.
+            Ok(true) => self.handle_eof(self.now),
             Ok(false) => {}
         }
     }
@@ -159,13 +157,15 @@ impl State {
 
     /// Whether a part of one of the layer's records has come.
     pub(super) fn has_unopened(&self) -> bool {
-        self.has_layer() && self.buffers.as_ref().is_some_and(|b| !b.layer.wire.received.is_empty())
+        self.has_layer()
+            && !self.read_ended
+            && self.buffers.as_ref().is_some_and(|b| b.layer.wire.waiting() > 0)
     }
 
     /// Sets the deadline of an incomplete record, as of a frame.
     pub(super) fn watch_unopened(&mut self) {
         let Some(buffers) = &self.buffers else { return };
-        if !buffers.layer.wire.received.is_empty() {
+        if buffers.layer.wire.waiting() > 0 && !self.read_ended {
             self.inbox.begin_partial(self.received.bytes, self.now);
             self.watch_partial();
         } else if buffers.received.is_empty() {

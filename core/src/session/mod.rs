@@ -419,6 +419,9 @@ impl<P: Protocol> Session<P> {
             if self.state.is_handshaking() {
                 self.decode_handshake();
             }
+            if self.state.has_ended_both_sides() {
+                self.state.read_end_reached();
+            }
             // Decoding may have ended the session, or found the end of the stream.
             match self.state.phase {
                 Phase::Closed => return Some(self.state.take_closed()),

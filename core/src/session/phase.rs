@@ -128,7 +128,7 @@ impl State {
         self.deadlines.clear_all();
         self.pending &= pending::OPEN | pending::FLUSHED;
         self.phase = Phase::LastMessages;
-        if self.paused || self.buffers.as_ref().is_none_or(|b| b.received.is_empty()) {
+        if self.paused || !self.layer_waits && self.buffers.as_ref().is_none_or(|b| b.received.is_empty()) {
             self.end_drain();
         }
     }
@@ -155,7 +155,7 @@ impl State {
 
     /// Writes the failed layer's last bytes, then ends.
     pub(super) fn flush_layer(&mut self) {
-        if self.layer_wants_write {
+        if self.layer_wants_write && self.sending != Sending::Ended {
             self.phase = Phase::Flushing;
             self.dues.clear();
             self.await_peer(false);

@@ -315,7 +315,7 @@ impl State {
 
     /// Bytes received and not decoded.
     pub(super) fn buffered(&self) -> usize {
-        self.buffers.as_ref().map_or(0, |b| b.received.len() + b.layer.wire.received.len())
+        self.buffers.as_ref().map_or(0, |b| b.received.len() + b.layer.wire.waiting())
     }
 
     /// Sets the deadline of queued bytes when the transport first does not take all of them.
@@ -448,7 +448,7 @@ impl State {
                 let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
                 let decodable =
                     self.inbox.is_worth_decoding(buffered) || self.layer_waits || self.is_at_read_end();
-                self.is_suspended() || !decodable
+                self.is_suspended() && !self.has_ended_both_sides() || !decodable
             }
             Phase::Draining | Phase::LastMessages | Phase::Closed => false,
             Phase::Opening => {

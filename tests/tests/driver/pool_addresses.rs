@@ -94,6 +94,20 @@ fn sessions_of_an_address_that_is_gone_are_drained_and_not_cut() {
     });
 }
 
+/// A task that asked for its next turn again and again would keep the clock from moving.
+#[test]
+fn a_pool_that_closes_while_a_session_has_to_leave_waits_for_it() {
+    fake::block_on(async {
+        let (pool, log) = pool(&[ONE], PoolOptions::new());
+        let old = accept(ONE);
+        pool.set_addresses([TWO]);
+        pool.close(secs(3)).await;
+        fake::run();
+        assert!(old.is_dropped());
+        assert_eq!(log.count("on_close"), 1);
+    });
+}
+
 #[test]
 fn what_a_drained_session_did_not_take_goes_to_the_next() {
     fake::block_on(async {

@@ -117,6 +117,18 @@ fn the_peer_may_end_first() {
 }
 
 #[test]
+fn a_pause_holds_nothing_back_when_both_sides_have_ended() {
+    let mut session = session();
+    session.handle_eof(NOW);
+    assert!(matches!(session.poll_event(), Some(Event::Eof)));
+    session.pause();
+    session.half_close(NOW).unwrap();
+    flush(&mut session);
+    assert!(session.wants_poll());
+    assert!(matches!(closed(&mut session), CloseReason::Eof { mid_frame: false }));
+}
+
+#[test]
 fn a_peer_that_is_cut_off_in_a_frame_is_the_reason() {
     let mut session = session();
     session.half_close(NOW).unwrap();

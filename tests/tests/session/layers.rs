@@ -304,6 +304,106 @@ fn a_frame_that_is_larger_than_the_room_takes_few_calls() {
 }
 
 #[test]
+fn a_transport_that_fails_while_a_layer_waits_for_room_loses_nothing() {
+    // 128 KiB at a time: 32 Ki messages, after which nothing is left to decode until the layer goes on.
+    for polled in [32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1] {
+        let mut session = Session::new(layered(Zeros::default()), Arc::default(), Timestamp::ORIGIN);
+        session.handle_input(Timestamp::ORIGIN, &[9; 256]);
+        assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+        let messages = |session: &mut Session<_>, most: usize| {
+            (0..most).take_while(|_| matches!(session.poll_event(), Some(Event::Message(_)))).count()
+        };
+        assert_eq!(messages(&mut session, polled), polled);
+        session.handle_io_error(Timestamp::ORIGIN, std::io::ErrorKind::ConnectionReset);
+        assert_eq!(messages(&mut session, usize::MAX), 256 * 1024 / 4 - polled);
+        assert!(session.is_closed());
+    }
+}
+
+/// Ends at a zero byte, and can't use a one.
+#[derive(Debug, Default)]
+struct Ends;
+
+impl Layer for Ends {
+    fn unseal(&mut self, wire: &mut WireBuffers, plain: &mut Plain<'_>) -> Result<bool, LayerError> {
+        while let Some(&byte) = wire.received.first() {
+            match byte {
+                0 => return Ok(true),
+                1 => return Err(Arc::new(CutOff)),
+                byte => plain.put_slice(&[byte - 2]),
+            }
+            wire.received.advance(1);
+        }
+        Ok(false)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        false
+    }
+
+    fn seal(&mut self, plain: &[u8], wire: &mut WireBuffers) -> Result<(), LayerError> {
+        wire.sealed.put_slice(plain);
+        Ok(())
+    }
+
+    fn close(&mut self, _: &mut WireBuffers) {}
+
+    fn handle_eof(&mut self) -> Result<(), LayerError> {
+        Err(Arc::new(CutOff))
+    }
+
+    fn describe(&mut self, _: &mut Opened) {}
+}
+
+#[test]
+fn what_came_before_the_fault_of_an_outer_layer_is_delivered() {
+    let mut session = Session::new(layered(Stack::new(Ends, Xor(0))), Arc::default(), Timestamp::ORIGIN);
+    session.handle_input(Timestamp::ORIGIN, &[2, 2, 2, 3, b'x' + 2, 1]);
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+    assert!(matches!(session.poll_event(), Some(Event::Message(message)) if message == "x"));
+    assert!(matches!(&*reason(&mut session), CloseReason::Layer(error) if error.is::<CutOff>()));
+}
+
+#[test]
+fn how_an_outer_layer_ends_is_of_no_interest_to_a_session_that_closes() {
+    let mut session = Session::new(layered(Stack::new(Ends, Blocks)), Arc::default(), Timestamp::ORIGIN);
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+    session.send(Bytes::from(vec![7; 1000])).unwrap();
+    session.close(Timestamp::ORIGIN, Close::graceful());
+    session.outbound(Timestamp::ORIGIN).advance(10);
+    session.handle_input(Timestamp::ORIGIN, &[0]);
+    while session.wants_write() {
+        let mut outbound = session.outbound(Timestamp::ORIGIN);
+        let n = outbound.remaining();
+        outbound.advance(n);
+    }
+    assert!(session.wants_shutdown());
+    session.handle_shutdown(Timestamp::ORIGIN);
+    assert!(matches!(&*reason(&mut session), CloseReason::Local { flushed: true }));
+}
+
+#[test]
+fn a_stack_of_none_is_no_layer() {
+    let stack = Stack::new(None::<Xor>, None::<Blocks>);
+    let mut session = Session::new(layered(stack), Arc::default(), Timestamp::ORIGIN);
+    session.send(Bytes::from("x")).unwrap();
+    let mut outbound = session.outbound(Timestamp::ORIGIN);
+    assert_eq!(outbound.copy_to_bytes(outbound.remaining()), &[0, 0, 0, 1, b'x'][..]);
+}
+
+#[test]
+fn half_a_piece_between_two_layers_has_the_deadline_of_a_frame() {
+    let secs = |n| Timestamp::from_origin(Duration::from_secs(n));
+    let mut session = Session::new(layered(Stack::new(Xor(0), Blocks)), Arc::default(), secs(0));
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+    session.handle_input(secs(0), &block(&[0; 100])[..10]);
+    assert!(session.poll_event().is_none());
+    assert_eq!(session.stats().buffered, 10);
+    session.handle_timeout(secs(30));
+    assert!(matches!(&*reason(&mut session), CloseReason::Timeout(Deadline::PartialFrame)));
+}
+
+#[test]
 fn a_session_that_closes_while_a_layer_waits_for_room_ends_with_its_peer() {
     for ended in [false, true] {
         let mut session = Session::new(layered(Zeros::default()), Arc::default(), Timestamp::ORIGIN);

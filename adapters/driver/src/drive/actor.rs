@@ -123,7 +123,7 @@ where
     /// Pauses because a receiver's queue is full.
     pub(crate) fn hold(&mut self, session: &mut impl AnySession<M>) {
         self.side.holds.queue = true;
-        if session.is_open() {
+        if session.is_live() {
             session.pause(); // pausing an ended one would drop its undelivered messages
         }
     }
@@ -447,6 +447,9 @@ where
         let Some(shared) = &self.side.shared else { return true };
         // Items posted while the session opens wait in the queue.
         let opening = session.is_opening();
+        if session.is_live() && !session.is_open() {
+            shared.half_closed(Ok(()));
+        }
         let (writable, open) = (session.is_writable() || opening, session.is_open() || opening);
         shared.end_turn(session.last_active(), session.stats(), writable, open, waker)
     }

@@ -421,12 +421,14 @@ where
             if (again || waits) && !mem::replace(&mut tended.waits, true) {
                 self.waiting.push(key);
             }
-            if again {
+            // Items that had no room find some now: nothing else would bring a turn for them.
+            if again || tended.actor.has_backlog() && session.is_writable() {
                 cx.waker().wake_by_ref();
             }
         }
-        if !self.owed.is_empty() || !self.woken.is_empty() || self.closing && self.engine.machine.wants_poll()
-        {
+        // Those owed a turn in a late task wait for the turn that it has yielded for.
+        let owed = !self.owed.is_empty() && !self.timing.has_put_off();
+        if owed || !self.woken.is_empty() || self.closing && self.engine.machine.wants_poll() {
             cx.waker().wake_by_ref();
         }
         let Self { membership, tended, engine, .. } = self;

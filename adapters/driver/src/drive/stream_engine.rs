@@ -113,8 +113,12 @@ impl<I: Io, P: Protocol> StreamEngine<I, P> {
             Ok(()) => self.session.handle_shutdown(now),
             // The peer is gone altogether: there is nothing left to end.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                let closing = self.session.close_reason().is_some();
                 self.session.handle_shutdown(now);
-                self.session.handle_eof(now);
+                // After a half-close, bytes may still wait to be read.
+                if closing {
+                    self.session.handle_eof(now);
+                }
             }
             Err(error) => return self.failed(cx, now, &error).map(|Failed| ()),
         }

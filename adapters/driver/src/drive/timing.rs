@@ -53,6 +53,11 @@ impl<R: Runtime> Timing<R> {
         Due::Now
     }
 
+    /// Whether the deadlines of this turn were postponed: the task comes again by itself.
+    pub(crate) fn has_put_off(&self) -> bool {
+        self.put_off
+    }
+
     /// Ends the wait: the next deadline starts afresh.
     pub(crate) fn end_wait(&mut self) {
         self.put_off = false;

@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,15 @@ struct State<T> {
     /// Reporters of items that the session has taken.
     reporters: VecDeque<(Seq, Reporter)>,
     extras: Option<Box<Extras>>,
+}
+
+impl<T> State<T> {
+    /// Whether items can be posted, as far as the session's ends go.
+    fn takes_items(&self) -> bool {
+        !self.closing
+            && self.closed.is_none()
+            && matches!(self.half_close, HalfClose::NotAsked | HalfClose::Done(Err(_)))
+    }
 }
 
 /// The end of the sending side alone.
@@ -145,11 +155,12 @@ impl<T> Shared<T> {
     /// For handles: posts an entry if there is room for it, and returns all of it otherwise.
     pub(crate) fn post(&self, entry: Entry<T>) -> Result<(), (Entry<T>, NotPosted)> {
         let mut state = self.lock();
-        let half_closed = matches!(state.half_close, HalfClose::Asked | HalfClose::Done(Ok(())));
-        if state.closing || half_closed || state.closed.is_some() {
+        if state.closing || state.half_close == HalfClose::Done(Ok(())) || state.closed.is_some() {
             return Err((entry, NotPosted::Closed));
         }
-        if state.above_high || state.items.len() >= self.queue_limit {
+        // A half-close may be refused yet.
+        let asked = state.half_close == HalfClose::Asked;
+        if asked || state.above_high || state.items.len() >= self.queue_limit {
             return Err((entry, NotPosted::Blocked));
         }
         state.items.push_back(entry);
@@ -231,8 +242,10 @@ impl<T> Shared<T> {
 
     /// For the driver: reports the result of a half-close.
     pub(crate) fn half_closed(&self, result: Result<(), HalfCloseError>) {
-        self.lock().half_close = HalfClose::Done(result);
-        self.room.notify(usize::MAX);
+        let done = HalfClose::Done(result);
+        if mem::replace(&mut self.lock().half_close, done) != done {
+            self.room.notify(usize::MAX);
+        }
     }
 
     /// For handles: waits until the session is over.
@@ -257,7 +270,7 @@ impl<T> Shared<T> {
         if state.closed.is_none() {
             return Vec::new();
         }
-        let items = std::mem::take(&mut state.items);
+        let items = mem::take(&mut state.items);
         let (taken, left): (Vec<_>, Vec<_>) = items.into_iter().partition(|entry| entry.pooled == pooled);
         state.items = left.into();
         drop(state);
@@ -267,14 +280,13 @@ impl<T> Shared<T> {
     /// For handles: whether an item can be posted now.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.lock();
-        !state.closing && state.closed.is_none() && !state.above_high && state.items.len() < self.queue_limit
+        state.takes_items() && !state.above_high && state.items.len() < self.queue_limit
     }
 
     /// For handles: the load waiting to be sent, if more can be posted.
     pub(crate) fn load(&self) -> Option<usize> {
         let state = self.lock();
-        let takes = !state.closing && state.closed.is_none();
-        takes.then(|| state.stats.queued + state.items.len())
+        state.takes_items().then(|| state.stats.queued + state.items.len())
     }
 
     pub(crate) fn last_active(&self) -> Instant {
@@ -305,7 +317,7 @@ impl<T> Shared<T> {
     pub(crate) fn take_asked(&self) -> Asked {
         let mut state = self.lock();
         self.posted.store(false, Ordering::Release);
-        std::mem::take(&mut state.asked)
+        mem::take(&mut state.asked)
     }
 
     /// For the driver: takes the next item.
@@ -407,11 +419,11 @@ impl<T> Shared<T> {
         *state.stats = stats;
         state.closed = Some(reason);
         let waker = state.waker.take();
-        let reporters = std::mem::take(&mut state.reporters);
+        let reporters = mem::take(&mut state.reporters);
         let not_taken: Vec<_> = state.items.iter_mut().filter_map(|entry| entry.reporter.take()).collect();
-        let asked = std::mem::take(&mut state.asked);
+        let asked = mem::take(&mut state.asked);
         // An attribute may hold a handle of this same session, which would keep both alive forever.
-        let attributes = state.extras.as_mut().map(|extras| std::mem::take(&mut extras.attributes));
+        let attributes = state.extras.as_mut().map(|extras| mem::take(&mut extras.attributes));
         drop(state);
         drop(waker);
         let progress = stats.progress;

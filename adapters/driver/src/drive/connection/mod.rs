@@ -371,8 +371,10 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
         }
         let wrote = self.poll_write(cx, now);
         if self.engine.session.wants_shutdown() && !self.engine.has_bytes_to_write() {
-            ready!(self.engine.poll_shutdown(cx, now));
-            return Poll::Ready(());
+            // While the transport takes its time, the peer may have something to say.
+            if self.engine.poll_shutdown(cx, now).is_ready() {
+                return Poll::Ready(());
+            }
         }
         if self.engine.session.wants_read() && self.poll_read(cx, now).is_ready() {
             return Poll::Ready(());

@@ -24,6 +24,7 @@ use crate::runtime::Runtime;
 #[cfg(unix)]
 use crate::runtime::UnixRuntime;
 use crate::runtime::io::Io;
+#[cfg(feature = "websocket")]
 use crate::runtime::random::system_random;
 #[cfg(unix)]
 use crate::socket::address::AddressError;

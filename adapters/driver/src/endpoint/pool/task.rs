@@ -269,14 +269,17 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Future for PoolTask<R
         if draining.is_some_and(|polled| polled.is_ready()) {
             this.end_draining();
         }
+        this.membership.end_turn(cx.waker(), Vec::new);
+        let is_running = this.membership.look() == Phase::Running;
         match (&this.state, &this.draining) {
             (State::Over, None) => return Poll::Ready(()),
             // The addresses have changed since it looked, or there is room to drain now.
             (State::Connecting { attempt, .. }, _) if attempt.has_to_leave() => cx.waker().wake_by_ref(),
-            (State::Driving(driving), None) if driving.attempt.has_to_leave() => cx.waker().wake_by_ref(),
+            (State::Driving(driving), None) if is_running && driving.attempt.has_to_leave() => {
+                cx.waker().wake_by_ref();
+            }
             _ => {}
         }
-        this.membership.end_turn(cx.waker(), Vec::new);
         Poll::Pending
     }
 }
