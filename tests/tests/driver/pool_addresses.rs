@@ -94,6 +94,23 @@ fn sessions_of_an_address_that_is_gone_are_drained_and_not_cut() {
     });
 }
 
+#[test]
+fn a_new_address_gets_a_session_also_where_they_do_not_divide_evenly() {
+    fake::block_on(async {
+        let (pool, _) = pool(&[ONE, TWO], PoolOptions::new().sessions(4));
+        let old = [accept(ONE), accept(ONE), accept(TWO), accept(TWO)];
+        assert_eq!(pool.stats().open, 4);
+        attempts();
+        set(&pool, &[ONE, TWO, THREE]);
+        assert_eq!(attempts(), [parse(THREE)]);
+        let new = accept(THREE);
+        assert_eq!(old.iter().filter(|wire| wire.is_shut_down()).count(), 1);
+        let stats = pool.stats();
+        assert_eq!((stats.open, stats.closing, stats.connecting), (4, 1, 0));
+        drop(new);
+    });
+}
+
 /// A task that asked for its next turn again and again would keep the clock from moving.
 #[test]
 fn a_pool_that_closes_while_a_session_has_to_leave_waits_for_it() {

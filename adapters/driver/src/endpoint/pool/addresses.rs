@@ -183,9 +183,12 @@ impl<A: Target> Addresses<A> {
         self.current().any(|address| address.id == id)
     }
 
-    /// How many sessions each address has if `sessions` are spread evenly.
-    pub(super) fn share(&self, sessions: usize) -> usize {
-        sessions.div_ceil(self.current().count().max(1))
+    /// The number of sessions that each address keeps if `sessions` are spread evenly, and how many addresses
+    /// keep one more.
+    pub(super) fn share(&self, sessions: usize) -> (usize, usize) {
+        let addresses = self.current().count().max(1);
+        // With more addresses than sessions, none has to give up its only one.
+        if sessions < addresses { (1, 0) } else { (sessions / addresses, sessions % addresses) }
     }
 
     /// The address that has the fewest sessions, of those that may be tried.

@@ -96,12 +96,15 @@ impl<O, A: Target> Roster<O, A> {
     pub(super) fn set_addresses(&self, targets: Vec<A>) {
         let mut state = self.lock();
         let State { addresses, ready, .. } = &mut *state;
-        let share = if addresses.set(targets) { addresses.share(self.sessions) } else { usize::MAX };
+        let (share, mut one_more) =
+            if addresses.set(targets) { addresses.share(self.sessions) } else { (usize::MAX, 0) };
         let mut counts = HashMap::<u64, usize>::new();
         ready.retain(|ready| {
             let count = counts.entry(ready.address).or_default();
             *count += 1;
-            let stays = *count <= share && addresses.has(ready.address);
+            let is_one_more = *count == share.saturating_add(1) && one_more > 0;
+            let stays = (*count <= share || is_one_more) && addresses.has(ready.address);
+            one_more -= usize::from(stays && is_one_more);
             ready.leaves.store(!stays, Ordering::Relaxed);
             stays
         });
