@@ -133,7 +133,7 @@ pub trait Listener<M: Messages>: 'static {
     /// use bytes::Bytes;
     /// use getty_driver::{Context, Items, Listener};
     ///
-    /// Replies with the result of a future, one message after the other.
+    /// /// Replies with the result of a future, one message after the other.
     /// struct Ask {
     ///     answer: Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>,
     /// }
