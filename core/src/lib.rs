@@ -133,6 +133,7 @@ mod error;
 mod event;
 mod framed;
 mod hidden;
+mod hint;
 #[cfg(feature = "websocket")]
 mod http;
 pub mod layer;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Decoded, Decoder, Encoder, Sink, Source};
+use crate::hint::likely;
 
 /// Frames with a header that contains their length.
 ///
@@ -298,7 +299,7 @@ impl Decoder for LengthDelimited {
 
     #[inline(always)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Bytes>, LengthDelimitedError> {
-        if !self.plain {
+        if !likely(self.plain) {
             return self.decode_any(src);
         }
         let Some(&header) = src.first_chunk::<PLAIN_HEADER>() else {
@@ -306,12 +307,12 @@ impl Decoder for LengthDelimited {
         };
         let length = u64::from(u32::from_be_bytes(header)) + PLAIN_HEADER as u64;
         let limit = self.max_frame.min(src.max_frame());
-        if length > limit as u64 {
+        if !likely(length <= limit as u64) {
             return Err(LengthDelimitedError::TooLong { length, limit });
         }
         // The length fits a `usize`, as it is within the limit.
         let frame = length as usize;
-        if src.len() < frame {
+        if !likely(src.len() >= frame) {
             return Ok(Decoded::Need(frame - src.len()));
         }
         Ok(Decoded::Frame(src.take_after(PLAIN_HEADER, frame - PLAIN_HEADER)))

@@ -78,18 +78,18 @@ impl<'a> Source<'a> {
     /// [`take`](Self::take) in one. All of them must be there.
     #[inline(always)]
     pub(crate) fn take_after(&mut self, header: usize, n: usize) -> Bytes {
-        match &mut self.slab {
+        let frame = match &mut self.slab {
             Some((slab, slice_from)) if n < *slice_from => {
                 let frame = copy_to_slab(slab, &self.buffer[header..header + n]);
                 self.buffer.advance(header + n);
-                frame.freeze()
-            }
-            _ => {
-                let mut frame = self.buffer.split_to(header + n).freeze();
-                frame.advance(header);
                 frame
             }
-        }
+            _ => {
+                self.buffer.advance(header);
+                self.buffer.split_to(n)
+            }
+        };
+        frame.freeze()
     }
 
     /// Consumes everything up to the end of `range` and returns the bytes in it, after `check` has modified

@@ -29,6 +29,7 @@ use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{EncodedTooLarge, HalfCloseError, IoFailure, SendError};
 use crate::event::Event;
+use crate::hint::likely;
 use crate::memory::Memory;
 use crate::pending;
 use crate::stats::{Accepted, Seq, Stats, Work};
@@ -406,28 +407,9 @@ impl<P: Protocol> Session<P> {
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event<In<P>>> {
         self.state.replying = false;
-        loop {
-            self.write_due();
-            if self.state.pending != 0 {
-                if let Some(event) = self.pending_event() {
-                    return Some(event);
-                }
-            }
-            if let Some(message) = self.poll_message() {
-                return Some(Event::Message(message));
-            }
-            if self.state.is_handshaking() {
-                self.decode_handshake();
-            }
-            if self.state.has_ended_both_sides() {
-                self.state.read_end_reached();
-            }
-            // Decoding may have ended the session, or found the end of the stream.
-            match self.state.phase {
-                Phase::Closed => return Some(self.state.take_closed()),
-                _ if self.state.pending == 0 && self.state.dues.is_empty() => return None,
-                _ => {}
-            }
+        match self.poll_once() {
+            None => self.poll_on(),
+            event => event,
         }
     }
 
@@ -449,41 +431,12 @@ impl<P: Protocol> Session<P> {
     #[inline]
     pub fn poll_message(&mut self) -> Option<In<P>> {
         self.state.replying = false;
-        while self.state.may_deliver() {
-            let Session { protocol, state } = self;
-            let before = state.buffers.as_ref().map_or(0, |b| b.received.len());
-            if !state.inbox.is_worth_decoding(before) {
-                if state.layer_waits && self.unseal_more() {
-                    continue;
-                }
-                return self.poll_undecodable();
-            }
-            if let Some(buffers) = &mut state.buffers {
-                let mut src = buffers.received.source(state.config.max_frame());
-                let decoded = protocol.decode(&mut src);
-                let left = src.len();
-                match decoded {
-                    Ok(Found::Message(message)) if left < before => {
-                        state.weight = u32::try_from(src.weight(before - left)).unwrap_or(u32::MAX);
-                        state.inbox.decoded();
-                        if P::HAS_UNFINISHED && state.inbox.is_incomplete() {
-                            state.inbox.watch_message(protocol.unfinished(), left, state.now);
-                        }
-                        state.delivered += 1;
-                        state.replying = true;
-                        return Some(message);
-                    }
-                    Ok(Found::Control) if left < before => self.act_on_control(),
-                    other => {
-                        state.undecoded(other.map(Found::erase), left);
-                        if !state.layer_waits {
-                            return self.poll_undecodable();
-                        }
-                    }
-                }
-            }
+        match self.step() {
+            Step::Message(message) => Some(message),
+            Step::Stop => None,
+            Step::Stuck => self.step_on(true),
+            Step::Again => self.step_on(false),
         }
-        None
     }
 
     /// Appends up to `max` consecutive messages to `out` and returns their number. Stops before any other
@@ -518,6 +471,92 @@ impl<P: Protocol> Session<P> {
     /// The protocol, to look up facts about it.
     pub fn protocol(&self) -> &P {
         &self.protocol
+    }
+
+    /// Looks for an event once.
+    #[inline(always)]
+    fn poll_once(&mut self) -> Option<Event<In<P>>> {
+        self.write_due();
+        if self.state.pending != 0 {
+            if let Some(event) = self.pending_event() {
+                return Some(event);
+            }
+        }
+        self.poll_message().map(Event::Message)
+    }
+
+    /// Goes on looking for an event where the first look found none.
+    #[inline(never)]
+    fn poll_on(&mut self) -> Option<Event<In<P>>> {
+        loop {
+            if self.state.is_handshaking() {
+                self.decode_handshake();
+            }
+            if self.state.has_ended_both_sides() {
+                self.state.read_end_reached();
+            }
+            // Decoding may have ended the session, or found the end of the stream.
+            match self.state.phase {
+                Phase::Closed => return Some(self.state.take_closed()),
+                _ if self.state.pending == 0 && self.state.dues.is_empty() => return None,
+                _ => {}
+            }
+            if let Some(event) = self.poll_once() {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Decodes once. Not a loop, so that the path of a message is straight; see [`likely`].
+    #[inline(always)]
+    fn step(&mut self) -> Step<In<P>> {
+        let Session { protocol, state } = self;
+        if !likely(state.may_deliver()) {
+            return Step::Stop;
+        }
+        let before = state.buffers.as_ref().map_or(0, |b| b.received.len());
+        if !likely(state.inbox.is_worth_decoding(before)) {
+            return Step::Stuck;
+        }
+        let Some(buffers) = &mut state.buffers else { return Step::Stuck };
+        let mut src = buffers.received.source(state.config.max_frame());
+        let decoded = protocol.decode(&mut src);
+        let left = src.len();
+        match decoded {
+            Ok(Found::Message(message)) if likely(left < before) => {
+                state.weight = u32::try_from(src.weight(before - left)).unwrap_or(u32::MAX);
+                state.inbox.decoded();
+                if P::HAS_UNFINISHED && state.inbox.is_incomplete() {
+                    state.inbox.watch_message(protocol.unfinished(), left, state.now);
+                }
+                state.delivered += 1;
+                state.replying = true;
+                Step::Message(message)
+            }
+            Ok(Found::Control) if left < before => {
+                self.act_on_control();
+                Step::Again
+            }
+            other => {
+                state.undecoded(other.map(Found::erase), left);
+                if state.layer_waits { Step::Again } else { Step::Stuck }
+            }
+        }
+    }
+
+    /// Goes on decoding after a step that brought no message. `stuck`: no whole message is buffered.
+    #[inline(never)]
+    fn step_on(&mut self, mut stuck: bool) -> Option<In<P>> {
+        loop {
+            if stuck && !(self.state.layer_waits && self.unseal_more()) {
+                return self.poll_undecodable();
+            }
+            match self.step() {
+                Step::Message(message) => return Some(message),
+                Step::Stop => return None,
+                step => stuck = matches!(step, Step::Stuck),
+            }
+        }
     }
 
     /// Lets the protocol write what is due.
@@ -621,4 +660,15 @@ impl<P: Protocol> Session<P> {
         }
         None
     }
+}
+
+/// The result of decoding once.
+enum Step<T> {
+    Message(T),
+    /// Messages are not to be delivered now.
+    Stop,
+    /// No whole message is buffered.
+    Stuck,
+    /// There was something other than a message.
+    Again,
 }

@@ -1,6 +1,7 @@
 //! Frame headers (RFC 6455 section 5.2).
 
 use crate::close::{MAX_CONTROL, ProtocolError};
+use crate::hint::likely;
 
 /// The type of a frame (RFC 6455 section 11.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl Rules {
         };
         let opcode = self.check_first(*first)?;
         let fin = first & FIN != 0;
-        if (second & MASKED != 0) != self.masked {
+        if !likely((second & MASKED != 0) == self.masked) {
             return Err(if self.masked { ProtocolError::NotMasked } else { ProtocolError::Masked });
         }
         let short = usize::from(second & !MASKED);
@@ -110,7 +111,7 @@ impl Rules {
             self.check_length(len, size)?;
         }
         let limit = if self.in_parts { usize::MAX } else { self.max_frame };
-        if len > limit as u64 {
+        if !likely(len <= limit as u64) {
             return Err(ProtocolError::FrameTooLarge { bytes: len, limit });
         }
         let mut header =

@@ -13,6 +13,7 @@ use crate::copy;
 #[cfg(feature = "deflate")]
 use crate::deflate::{InflateError, Inflater};
 use crate::hidden::HiddenBytes;
+use crate::hint::likely;
 use crate::session::{Found, Unfinished};
 
 /// Number of fragments without a minimum size. Each fragment after these must come with [`FRAGMENT_BYTES`]
@@ -129,7 +130,7 @@ impl Reader {
         src: &mut Source<'_>,
         form: &mut F,
     ) -> Result<Found<Received<F>>, Box<CloseReason>> {
-        if self.closed || self.frame.is_some() {
+        if !likely(!self.closed && self.frame.is_none()) {
             return Ok(self.read_on(src, form)?);
         }
         let header = match self.rules.parse(src)? {
@@ -142,7 +143,8 @@ impl Reader {
             Opcode::Binary => MessageKind::Binary,
             _ => return Ok(self.read_other(header, src, form)?),
         };
-        if !whole || src.len() - header.size < header.len || header.len > self.max_message {
+        let complete = src.len() - header.size >= header.len && header.len <= self.max_message;
+        if !likely(whole && complete) {
             return Ok(self.read_fragment(header, src, form)?);
         }
         let payload = src.take_checked(header.size..header.size + header.len, |payload| {

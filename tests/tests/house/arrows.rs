@@ -14,7 +14,7 @@ struct Floors {
 }
 
 const CORE: Floors = Floors {
-    ground: "time stats deadline config error dropped pending copy messages hidden",
+    ground: "time stats deadline config error dropped pending copy hint messages hidden",
     rows: &[
         ("backoff wheel ring", ""),
         ("codec", ""),
