@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::{Done, RUNTIMES, Running, Server, frame, load, read_frame, run};
 
-/// For how many seconds is measured, unless nothing comes back in these.
+/// Seconds that a run measures, unless nothing comes back in that time.
 const SHORT: f64 = 0.3;
 
 /// A path for a file of one test.
@@ -22,7 +22,7 @@ fn bench(args: &[&str]) -> Done {
     load(SHORT, &[&["--warmup", "0.1"], args].concat())
 }
 
-/// With so little in flight that something comes back on a busy machine too.
+/// Keeps so little in flight that something comes back even on a busy machine.
 fn light(args: &[&str]) -> Done {
     let light = ["--duration", "1", "--warmup", "0", "--connections", "1", "--depth", "1"];
     run(&[&["bench"], &light[..], args].concat(), "")
@@ -73,8 +73,8 @@ fn the_load_may_be_on_another_runtime() {
     assert!(plot.contains(">tcp on smol<") && plot.contains(">ws on tokio, load on smol<"), "{plot}");
 }
 
-/// Checks what was measured of 5 connections to a server in the same process, in `seconds`, with 64
-/// bytes.
+/// Checks the results for 5 connections to a server in the same process, with messages of 64 bytes, measured
+/// for `seconds`.
 fn check_run(run: &serde_json::Value, transport: &str, [server, load]: [&str; 2], seconds: f64) {
     assert_eq!(
         (&run["transport"], &run["server_runtime"], &run["load_runtime"]),
@@ -90,7 +90,7 @@ fn check_run(run: &serde_json::Value, transport: &str, [server, load]: [&str; 2]
     let percentiles = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(number);
     assert!(percentiles.is_sorted() && percentiles[0] > 0.0, "{percentiles:?}");
     let rate = number("messages_per_s");
-    // The measurement may be longer than it was to be, and not much shorter.
+    // The measurement may take longer than planned, but not much less.
     let shorter = rate * seconds / messages as f64;
     assert!(shorter > 0.0 && shorter <= 1.5, "{rate} messages/s, {messages} messages");
     assert!((number("mb_per_s") - rate * 64.0 / 1e6).abs() < 0.01);
@@ -113,7 +113,7 @@ fn against_a_server() {
     }
 }
 
-/// What was measured of a server.
+/// Runs a measurement against a server and returns its results.
 fn measure(server: &Server, args: &[&str]) -> serde_json::Value {
     let path = file(&format!("server-{}.json", server.running.child.id()));
     bench(&[args, &["--json", &path, &server.url]].concat()).succeeded();
@@ -137,7 +137,7 @@ fn compression_is_told_as_it_was_agreed() {
 fn a_handshake_that_fails() {
     let server = Server::start_on("ws://127.0.0.1:0/here", &[]);
     let url = format!("{}/not", server.url);
-    // At once: nothing is measured.
+    // Fails at once, before anything is measured.
     let args = ["bench", "--duration", "1000", &url];
     run(&args, "")
         .failed(1, &format!("{url}: handshake: the server answered 404 \"Not Found\", expected 101"));
@@ -172,17 +172,17 @@ fn the_plot_is_an_svg_picture() {
         .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
         .collect();
     assert!(points.len() > 100);
-    // To the right and upwards, within the picture.
+    // Each point lies to the right of the one before and not below it, within the picture.
     assert!(points.is_sorted_by(|a, b| a.0 < b.0 && a.1 >= b.1), "{points:?}");
     assert!(
         points.iter().all(|&(x, y)| (80.0..=776.0).contains(&x) && (44.0..=380.0).contains(&y)),
         "{points:?}"
     );
-    assert_eq!(curves.count(), if cfg!(unix) { 11 } else { 8 }, "besides the first");
+    assert_eq!(curves.count(), if cfg!(unix) { 11 } else { 8 }, "curves after the first");
     assert!(["tcp on tokio", "ws on async-std", "99 %"].iter().all(|&label| text.contains(label)));
 }
 
-/// An empty folder of one test.
+/// Makes an empty folder for one test.
 fn folder(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&path);
@@ -221,7 +221,7 @@ fn earlier_results_stay_until_there_are_others() {
         assert_eq!([read(&json_file), read(&plot)], ["earlier", "earlier"], "{problem}");
         assert_eq!(names(&folder), ["out.json", "out.svg"], "{problem}");
     }
-    // While it is measured.
+    // While a measurement runs.
     let server = Server::start(&[]);
     let url = &server.url;
     let mut running =
@@ -233,7 +233,7 @@ fn earlier_results_stay_until_there_are_others() {
     running.child.kill().unwrap();
     running.wait();
     assert_eq!([read(&json_file), read(&plot)], ["earlier", "earlier"]);
-    assert_eq!(names(&folder), ["out.json", "out.svg"], "nothing is left by one that was killed");
+    assert_eq!(names(&folder), ["out.json", "out.svg"], "a run that was killed leaves nothing behind");
     light(&["--json", json_path, "--plot", plot_path, url]).succeeded();
     json(json_path);
     assert!(read(&plot).starts_with("<svg"));
@@ -257,7 +257,7 @@ fn results_on_standard_output() {
     assert!(!Path::new("-").exists());
 }
 
-/// Links stay links, devices stay devices, and a file keeps who may read it.
+/// Links stay links, devices stay devices, and a file keeps its permissions.
 #[cfg(unix)]
 #[test]
 fn what_is_at_the_path_stays_what_it_is() {
@@ -295,7 +295,7 @@ fn what_is_at_the_path_stays_what_it_is() {
     assert!(done.text().contains("\"runs\"") && done.text().contains("messages/s"));
 }
 
-/// As a shell gives it for `>(..)`.
+/// The path is one that a shell passes for `>(..)`.
 #[cfg(target_os = "linux")]
 #[test]
 fn results_through_a_descriptor() {
@@ -316,7 +316,7 @@ fn results_through_a_descriptor() {
     assert!(names(&folder).is_empty());
 }
 
-/// A server that answers each message with what `answer` makes of it; `None` ends the connection.
+/// Starts a server that replies to each message with the result of `answer`; `None` ends the connection.
 fn bad_server(answer: fn(Vec<u8>) -> Option<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
@@ -356,7 +356,7 @@ fn connections_that_end() {
             bad_server(|message| Some(message[1..].to_vec())),
             "2 connections ended early (the first: codec: sent a message of 64 bytes, received an echo of 63 bytes)",
         ),
-        // It does not take the time of a measurement to find out.
+        // Both are found out at once, not only after the time of a measurement.
     ] {
         let path = file("end.json");
         let args = ["bench", "--connections", "2", "--duration", "1000", "--json", &path, &url];

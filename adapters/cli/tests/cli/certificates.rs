@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-/// How many authorities were made.
+/// Number of authorities made so far.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
-/// Files in a folder that is removed with it: an authority (`ca.pem`), what it signed for a server at
-/// `localhost` (`cert.pem`, `key.pem`) and for a client (`client.pem`, `client-key.pem`).
+/// Files in a folder that is removed with this value: an authority (`ca.pem`), and certificates that it
+/// signed for a server at `localhost` (`cert.pem`, `key.pem`) and for a client (`client.pem`,
+/// `client-key.pem`).
 pub struct Certificates {
     folder: PathBuf,
     pub ca: String,
@@ -38,10 +39,10 @@ impl Certificates {
         certificates
     }
 
-    /// Puts others in the place of all of them.
+    /// Replaces all of them with new ones.
     pub fn make(&self) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        // Whoever has the same name would be taken for the same authority, with another key.
+        // An authority of the same name would be taken for the earlier one with another key.
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -59,17 +60,17 @@ impl Certificates {
         }
     }
 
-    /// The options of a server.
+    /// Command-line options of a server.
     pub fn server(&self) -> [&str; 4] {
         ["--cert", &self.cert, "--key", &self.key]
     }
 
-    /// The options of a client that trusts the authority.
+    /// Command-line options of a client that trusts the authority.
     pub fn trusted(&self) -> [&str; 2] {
         ["--ca", &self.ca]
     }
 
-    /// The options of a client with a certificate, which trusts the authority.
+    /// Command-line options of a client that trusts the authority and has a certificate.
     pub fn client(&self) -> [&str; 6] {
         ["--ca", &self.ca, "--cert", &self.client, "--key", &self.client_key]
     }

@@ -8,14 +8,15 @@ use crate::certificates::Certificates;
 use crate::support::Server;
 use crate::webdriver::Browser;
 
-/// Bytes of the messages: both sides of each way to write a length, none, and much.
+/// Message sizes in bytes: none, those on both sides of each change in how a length is written, and large
+/// ones.
 const SIZES: [usize; 11] = [0, 1, 125, 126, 127, 128, 65_535, 65_536, 65_537, 300_000, 1 << 20];
 
 #[test]
 fn chromium_opens_the_page_and_talks() {
     let Some(browser) = Browser::start() else {
         assert!(std::env::var_os("GETTY_REQUIRE_CHROMIUM").is_none(), "no chromium or no chromedriver found");
-        // Not by a macro, whose output is shown of failed tests only.
+        // Not by a macro: the output of macros is shown for failed tests only.
         let _ = writeln!(std::io::stderr(), "skipped: no chromium or no chromedriver found");
         return;
     };
@@ -66,7 +67,7 @@ fn the_page_works(browser: &Browser, server: &Server) {
     );
     assert!(seen["shown"][1].as_str().unwrap().contains("permessage-deflate"), "{seen}");
     assert_eq!(seen["closed"], "closed: code 1000, clean");
-    // The latest first.
+    // The latest line comes first.
     let lines: Vec<&str> =
         seen["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     assert_eq!(lines.len(), 5, "{seen}");
@@ -118,7 +119,7 @@ fn messages_of_all_sizes(browser: &Browser, url: &str) {
     assert_eq!((&result["wasClean"], &result["code"]), (&true.into(), &1000.into()));
 }
 
-/// The page that is open is none of the server's.
+/// The page that is open does not come from the server.
 fn pages_of_other_origins_are_refused(browser: &Browser, url: &str) {
     let result = browser.run(
         r#"

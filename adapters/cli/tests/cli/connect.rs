@@ -37,7 +37,8 @@ fn messages_far_larger_than_any_buffer() {
     assert!(done.out == text, "{} of {} bytes came back", done.out.len(), text.len());
 }
 
-/// A peer that sends without reading, and then reads: neither side waits for the other, and nothing grows.
+/// A peer sends without reading, and only then reads: neither side waits for the other, and memory does not
+/// grow.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_peer_that_does_not_read_while_it_sends() {
@@ -91,7 +92,7 @@ fn echo_sends_back_until_the_peer_closes() {
 
 #[test]
 fn the_peer_closes() {
-    // Standard input stays open: what counts is that the peer has closed.
+    // Standard input stays open: the program ends because the peer has closed.
     let (url, peer) = peer(|mut stream| {
         stream.write_all(&[frame(b"bye"), frame(b"\xff\n")].concat()).unwrap();
     });
@@ -115,7 +116,7 @@ fn the_peer_cuts_a_message() {
 #[test]
 fn the_peer_resets() {
     let (url, peer) = peer(|stream: TcpStream| {
-        stream.peek(&mut [0]).unwrap(); // what is there and not read makes the close a reset
+        stream.peek(&mut [0]).unwrap(); // closing with unread bytes resets the connection
     });
     let mut client = Running::start(&["connect", &url]);
     client.child.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
@@ -151,7 +152,7 @@ fn the_peer_does_not_take_everything() {
             fed.send(()).unwrap();
         }
     });
-    // When nothing more is taken for a while, everything on the way is full.
+    // Once nothing has been taken for a while, everything on the way is full.
     while feeding.recv_timeout(Duration::from_secs(1)).is_ok() {}
     close.send(()).unwrap();
     client.finish().failed(1, &format!("{url}: the peer closed before everything was sent"));
@@ -175,13 +176,13 @@ fn the_peer_keeps_its_side_open() {
 
 #[test]
 fn waiting_for_answers() {
-    // Nothing comes: the wait is over after its time.
+    // Nothing arrives: the wait ends when its time is up.
     let (url, silent) = peer(|mut stream| rest(&mut stream));
     let start = Instant::now();
     run(&["connect", "--wait", "0.5", &url], "hello").succeeded();
     assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
     assert_eq!(silent.join().unwrap(), frame(b"hello"));
-    // Each message, and each part of one, begins it anew.
+    // Each message, and each part of one, starts the wait again.
     let (url, slow) = peer(|mut stream| {
         for byte in [frame(b"1"), frame(b"2")].concat() {
             stream.write_all(&[byte]).unwrap();
@@ -203,7 +204,7 @@ fn waiting_begins_when_everything_is_sent() {
     });
     let mut client = Running::start(&["connect", "--wait", "0.1", "--max-message", "100000000", &url]);
     client.feed(vec![b'x'; SIZE]).join().unwrap();
-    // Standard input has ended, and most of it waits for the peer to read; for far longer than --wait.
+    // Standard input has ended, but most of it still waits for the peer to read, for far longer than --wait.
     thread::sleep(Duration::from_millis(500));
     go_on.send(()).unwrap();
     client.finish().succeeded();
@@ -215,7 +216,7 @@ fn standard_input_that_can_not_be_sent() {
     let server = Server::start(&["--max-message", "8"]);
     let problem = "a line of standard input exceeds the limit of 8 bytes: raise --max-message";
     run(&["connect", "--max-message", "8", &server.url], "12345678\n123456789\n").failed(1, problem);
-    // Not collected until a line end comes: there is none.
+    // Reading stops at the limit rather than looking for a line end, since there is none.
     run(&["connect", "--max-message", "8", &server.url], vec![b'x'; 1 << 20]).failed(1, problem);
     #[cfg(unix)]
     {

@@ -1,5 +1,5 @@
-//! Many clients at once: more than the server takes, more than it has descriptors for, and a shutdown with
-//! all of them.
+//! Many clients at once: more than the server accepts, more than it has descriptors for, and a shutdown with
+//! all of them connected.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,11 +13,11 @@ use rustix::process::Signal;
 use crate::support::*;
 use crate::ws::{self, BINARY, CLOSE, FIN};
 
-/// Whether the server serves the connection, or has closed it at once.
+/// Whether the server serves the connection rather than closing it at once.
 fn is_served(stream: &mut TcpStream) -> bool {
     let sent = frame(b"hello");
     let mut echoed = vec![0; sent.len()];
-    // One that is closed at once may fail in writing or in reading.
+    // If it is closed at once, either the write or the read may fail.
     stream.write_all(&sent).is_ok() && stream.read_exact(&mut echoed).is_ok() && echoed == sent
 }
 
@@ -38,9 +38,9 @@ fn those_beyond_the_limit_are_refused_at_once_and_cost_no_memory() {
         }
         let grown = server.running.peak_memory() - before;
         assert!(grown < 1 << 20, "{grown} bytes more on {runtime}");
-        assert!(served.iter_mut().all(is_served), "those that were there are served on");
+        assert!(served.iter_mut().all(is_served), "earlier sessions are still served");
         server.wait_for_stats(&format!("refused {attempts}, errors 0"));
-        // Who leaves makes room.
+        // A client that leaves makes room.
         drop(served.pop());
         server.wait_for_stats("sessions 999");
         assert!(is_served(&mut server.connect()));
@@ -61,7 +61,8 @@ fn a_server_without_descriptors_recovers() {
         let running = Running { child, out: None, err: None };
         let url = line(&mut out);
         let address = url.trim_end().strip_prefix("listening tcp://").unwrap();
-        // They connect, since the system does that; those beyond the descriptors wait to be accepted.
+        // All of them connect, since the system accepts for the server; those beyond the descriptors wait
+        // their turn.
         let mut streams: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
         let mut last = streams.pop().unwrap();
         assert!(is_served(&mut streams[0]));
@@ -71,8 +72,8 @@ fn a_server_without_descriptors_recovers() {
     }
 }
 
-/// Sends without end and reads what comes. Gives how many bytes were sent and came back, and whether the end
-/// was clean.
+/// Sends without end and reads the echoes. Returns the number of bytes sent, the number that came back, and
+/// whether the end was clean.
 fn busy(mut stream: TcpStream, started: &AtomicBool) -> (usize, usize, bool) {
     let mut reader = stream.try_clone().unwrap();
     let message = frame(&[7; 1000]);
@@ -108,8 +109,8 @@ fn busy(mut stream: TcpStream, started: &AtomicBool) -> (usize, usize, bool) {
     (writer.unwrap().join().unwrap(), came, clean)
 }
 
-/// `clients` clients do `work`; once each of them got something back, the server is asked to end. Returns
-/// what each made of it.
+/// Runs `work` on `clients` connections, and asks the server to end once each client has received something.
+/// Returns the results.
 fn busy_until_shutdown<T: Send>(
     server: &Server,
     clients: usize,
@@ -132,8 +133,8 @@ fn busy_until_shutdown<T: Send>(
     })
 }
 
-/// Each client gets the echoes of the beginning of what it sent, whole, and then the end of the stream: not a
-/// reset.
+/// Each client gets the echoes of what it sent first, all of them whole, and then the end of the stream, not
+/// a reset.
 #[test]
 fn a_shutdown_of_busy_sessions_is_clean_for_each() {
     let clients: usize = std::env::var("GETTY_CLIENTS").map_or(200, |n| n.parse().unwrap());
@@ -147,23 +148,23 @@ fn a_shutdown_of_busy_sessions_is_clean_for_each() {
     }
 }
 
-/// How many messages of a WebSocket session are under way.
+/// Number of messages that a WebSocket session keeps under way.
 const UNDER_WAY: usize = 32;
 
-/// A message of a WebSocket session: its number, and more.
+/// A message of a WebSocket session: its number and some padding.
 fn numbered(number: u64) -> Vec<u8> {
     [&number.to_be_bytes()[..], &[7; 992]].concat()
 }
 
-/// Keeps messages under way over WebSocket and checks what comes, up to the close frame, to which it answers.
-/// Gives how many messages were sent and came back, and whether the end was clean.
+/// Keeps messages under way over WebSocket and checks the echoes up to the close frame, which it answers.
+/// Returns the number of messages sent, the number that came back, and whether the end was clean.
 fn busy_socket(mut stream: TcpStream, started: &AtomicBool) -> (u64, u64, bool) {
     let mut writer = stream.try_clone().unwrap();
     let (room, has_room) = mpsc::channel();
     (0..UNDER_WAY).for_each(|_| room.send(()).unwrap());
     let writing = thread::Builder::new().stack_size(64 * 1024).spawn(move || {
         let mut sent = 0;
-        // After the close frame came, this still sends for what room was left.
+        // After the close frame has come, this uses up the room that is left.
         while has_room.recv().is_ok() {
             writer.write_all(&ws::masked(FIN | BINARY, &numbered(sent)))?;
             sent += 1;
@@ -178,18 +179,18 @@ fn busy_socket(mut stream: TcpStream, started: &AtomicBool) -> (u64, u64, bool) 
             assert_eq!(payload[..2], 1001u16.to_be_bytes());
             break;
         }
-        assert!(first == FIN | BINARY && payload == numbered(came), "what was sent, whole and in order");
+        assert!(first == FIN | BINARY && payload == numbered(came), "echoes come whole and in order");
         came += 1;
         started.store(true, Ordering::Relaxed);
-        let _ = room.send(()); // a writer that has failed says so itself
+        let _ = room.send(()); // a writer that has failed reports that itself
     }
     drop(room);
-    let sent = writing.unwrap().join().unwrap().expect("what is sent late is read too");
+    let sent = writing.unwrap().join().unwrap().expect("messages sent late are read too");
     (sent, came, rest(&mut stream).is_empty())
 }
 
-/// Each client gets the echoes of the beginning of what it sent, then a close frame, and the end of the
-/// stream: no reset.
+/// Each client gets the echoes of what it sent first, then a close frame, and then the end of the stream, not
+/// a reset.
 #[test]
 fn a_shutdown_of_busy_web_sockets_is_clean_for_each() {
     let clients: usize = std::env::var("GETTY_CLIENTS").map_or(200, |n| n.parse().unwrap());

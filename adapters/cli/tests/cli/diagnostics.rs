@@ -1,4 +1,4 @@
-//! Standard error that has no reader, or one that does not read: nothing else changes.
+//! Standard error without a reader, or with one that does not read: nothing else changes.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -19,7 +19,7 @@ fn closed() -> Stdio {
     write.into()
 }
 
-/// A pipe with no room, and its reader, with the number of bytes to read before what comes now.
+/// A full pipe, its reader, and the number of bytes to read before anything new.
 fn full() -> (Stdio, File, usize) {
     const SIZE: usize = 4096;
     let (read, write) = pipe();
@@ -29,7 +29,7 @@ fn full() -> (Stdio, File, usize) {
     (write.into(), read.into(), size)
 }
 
-/// A server of TLS and of TCP that does everything it reports on standard error.
+/// A server over TLS and TCP that is made to write everything it can report to standard error.
 struct Talkative {
     running: Running,
     tls: String,
@@ -50,10 +50,11 @@ impl Talkative {
         connect(&self.tcp)
     }
 
-    /// Serves on and takes every signal; ends with the exit code of one that was asked to.
+    /// Checks that the server still serves and obeys every signal, and that it exits like one that was asked
+    /// to end.
     fn reacts(mut self, certificates: &Certificates) {
         let mut client = self.connect();
-        // Statistics come within this time.
+        // Statistics are due within this time.
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(1300) {
             echo(&mut client);
@@ -70,7 +71,7 @@ impl Talkative {
             echo(&mut client);
             echo(&mut self.connect());
         }
-        self.running.signal(Signal::TERM); // and a session does not close, which is told
+        self.running.signal(Signal::TERM); // one session does not close, which is reported
         assert_eq!(self.running.wait().code(), Some(0));
     }
 }
@@ -79,7 +80,7 @@ fn connect(url: &str) -> TcpStream {
     with_deadline(TcpStream::connect(url.strip_prefix("tcp://").unwrap()).unwrap())
 }
 
-/// A server of TCP and a session with it that has opened.
+/// Starts a server over TCP and opens a session with it.
 fn serve(err: Stdio, grace: &str) -> (Running, TcpStream) {
     let mut running = Running::of(getty(&["serve", "--grace", grace, "tcp://127.0.0.1:0"]).stderr(err));
     let mut client = connect(running.line().trim_end().strip_prefix("listening ").unwrap());
@@ -92,7 +93,7 @@ fn echo(client: &mut TcpStream) {
     assert_eq!(read_frame(client).unwrap(), b"hello");
 }
 
-/// What the server runs on.
+/// Options for each runtime and way of using threads.
 fn kinds() -> Vec<Vec<&'static str>> {
     let mut kinds: Vec<_> = RUNTIMES.map(|name| vec!["--runtime", name, "--threads", "1"]).into();
     kinds.push(vec!["--threads", "2"]);
@@ -125,7 +126,7 @@ fn a_server_whose_standard_error_is_not_read() {
     });
 }
 
-/// Every datagram without a receiver is reported.
+/// Every datagram without a receiver is reported to standard error.
 #[test]
 fn a_client_whose_standard_error_is_not_read() {
     thread::scope(|scope| {
@@ -170,13 +171,13 @@ fn a_second_signal_ends_at_once_though_nobody_reads() {
         let (mut running, mut client) = serve(err, "1000");
         running.signal(Signal::TERM);
         assert!(read_frame(&mut client).is_none(), "the server closes its side");
-        running.signal(Signal::USR1); // which is told
+        running.signal(Signal::USR1); // reported as well
         running.signal(Signal::INT);
         assert_eq!(running.wait().code(), Some(130));
     }
 }
 
-/// The line with the port waits for a reader; the port does not.
+/// The line with the port waits for a reader; the server does not.
 #[test]
 fn a_server_whose_standard_output_is_not_read() {
     let path = std::env::temp_dir().join(format!("getty-not-read-{}", std::process::id()));
@@ -205,7 +206,7 @@ fn a_server_whose_standard_output_is_not_read() {
     }
 }
 
-/// Command lines that fail, and how.
+/// Command lines that fail, with their exit code and message.
 fn failures() -> Vec<(Command, i32, &'static str)> {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", taken.local_addr().unwrap());
@@ -241,7 +242,7 @@ fn the_error_at_the_end_is_told_to_whoever_reads() {
     for (mut command, code, problem) in failures() {
         let (err, mut reader, fill) = full();
         let mut running = Running::of(command.stderr(err));
-        drop(command); // which holds the pipe too
+        drop(command); // it holds the pipe too
         let mut told = String::new();
         reader.read_to_string(&mut told).unwrap();
         assert!(told[fill..].contains(problem), "{told}");

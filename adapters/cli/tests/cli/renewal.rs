@@ -1,4 +1,4 @@
-//! SIGHUP and start-up with files that let their reader wait.
+//! SIGHUP and start-up with files that keep their reader waiting.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::certificates::Certificates;
 use crate::support::{DEADLINE, RUNTIMES, Running, Server, line, run};
 
-/// Opens a FIFO as soon as somebody reads from it.
+/// Opens a FIFO as soon as something reads from it.
 fn open_when_read(path: &str) -> File {
     let start = Instant::now();
     loop {
@@ -45,7 +45,7 @@ fn sessions_are_served_while_a_file_lets_its_reader_wait() {
         assert!(Command::new("mkfifo").arg(&certificates.cert).status().unwrap().success());
         server.running.signal(Signal::HUP);
         let mut fifo = open_when_read(&certificates.cert);
-        // Nothing is written yet.
+        // Nothing has been written to the FIFO yet.
         stdin.write_all(b"still there\n").unwrap();
         assert_eq!(before.line(), "still there\n");
         comes_back(&server.url, &certificates.trusted());
@@ -55,7 +55,7 @@ fn sessions_are_served_while_a_file_lets_its_reader_wait() {
                 return line;
             }
         };
-        // As often as it is asked meanwhile, once more is enough.
+        // However often it is asked meanwhile, it reads only once more.
         for _ in 0..3 {
             server.running.signal(Signal::HUP);
             let expected = "getty: the certificate is still being read, and will be read again after that\n";
@@ -70,7 +70,7 @@ fn sessions_are_served_while_a_file_lets_its_reader_wait() {
         assert_eq!(told(&mut server), "getty: the certificate was reloaded\n");
         server.running.signal(Signal::USR1);
         assert_eq!(told(&mut server), "getty: 1 sessions\n");
-        // And what waits for a file does not hold up the end.
+        // A file that keeps it waiting does not delay the end either.
         server.running.signal(Signal::HUP);
         let _held = open_when_read(&certificates.cert);
         server.running.signal(Signal::TERM);
@@ -79,7 +79,7 @@ fn sessions_are_served_while_a_file_lets_its_reader_wait() {
     }
 }
 
-/// Each of them can be read once.
+/// The certificates are pipes, so that each can be read only once.
 #[test]
 fn a_server_starts_from_what_is_no_file() {
     let certificates = Certificates::new("substitution");

@@ -6,7 +6,7 @@ use crate::support::{RUNTIMES, Running, Server, comes_back, frame, load, read_fr
 
 const TEXT: &str = "hello\n\nlast, without an end";
 
-/// The URLs of servers of every transport on `runtime`, each with the options that it wants.
+/// Servers of every transport on `runtime`.
 fn servers(runtime: &str, threads: &str) -> Vec<Server> {
     let options = ["--runtime", runtime, "--threads", threads];
     vec![Server::start(&options), Server::start_on("ws://127.0.0.1:0/echo", &options)]
@@ -56,12 +56,12 @@ fn signals_end_the_server_on_every_runtime() {
         for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
             let server = Server::start(&["--runtime", runtime]);
             let mut client = server.connect();
-            // One that waits to be accepted would be reset.
+            // A connection that is not accepted yet would be reset.
             client.write_all(&frame(b"hello")).unwrap();
             assert_eq!(read_frame(&mut client).unwrap(), b"hello");
             server.running.signal(signal);
             assert_eq!(rest(&mut client), b"");
-            drop(client); // whose end the server waits for
+            drop(client); // the server waits for this end
             server.running.finish().succeeded();
         }
     }

@@ -37,7 +37,7 @@ fn each_url_is_announced_with_its_port() {
     }
 }
 
-/// Names with several addresses, in a file that the program finds in the place of /etc/hosts.
+/// The names have several addresses, in a file that replaces /etc/hosts for the program.
 #[cfg(target_os = "linux")]
 #[test]
 fn every_address_of_a_name_is_served() {
@@ -50,7 +50,7 @@ fn every_address_of_a_name_is_served() {
         "127.0.0.1 two.test\n127.0.0.2 two.test\n127.0.0.1 one.test\n192.0.2.1 one.test\n",
     )
     .unwrap();
-    // In a mount namespace of its own, where that is allowed.
+    // In a mount namespace of its own, if that is allowed.
     let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
     let command = |args: &[&str]| {
         let mut command = Command::new("unshare");
@@ -88,7 +88,7 @@ fn every_address_of_a_name_is_served() {
         running.signal(Signal::TERM);
         running.finish().succeeded();
     }
-    // They share out the limits of the URL, rounded up.
+    // The addresses share the limit of the URL, rounded up.
     for options in [&["--runtime", "tokio"][..], &["--per-core", "--threads", "1"]] {
         let mut running =
             start(&[&["tcp://two.test:0", "tls://127.0.0.1:0", "--max-sessions", "3"], options].concat());
@@ -124,7 +124,7 @@ fn every_address_of_a_name_is_served() {
     running.signal(Signal::USR1);
     assert_eq!(crate::support::line(running.err.as_mut().unwrap()), "getty: 2 sessions\n");
     drop((clients, running));
-    // One that is taken is an error; one that is not this machine's is told.
+    // An address in use is an error; one that this machine does not have is reported.
     let taken = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
     let _taken = TcpListener::bind(taken).unwrap();
     start(&[&format!("tcp://two.test:{}", taken.port()), "tls://127.0.0.1:0"])
@@ -177,7 +177,7 @@ fn a_message_over_the_limit_ends_the_session() {
         drop(client);
         server.wait_for_stats(&format!("errors 1 (last: the peer {told}"));
     }
-    // One of just the limit is fine.
+    // A message of exactly the limit is accepted.
     for codec in ["length", "lines", "raw"] {
         let server = Server::start(&["--codec", codec, "--max-message", "4"]);
         comes_back(&["--codec", codec, "--max-message", "4", &server.url], "1234\n", b"1234\n");
@@ -199,7 +199,7 @@ fn stats_count() {
     server.wait_for_stats("errors 1 (last: closed by the peer: something was cut off)");
 }
 
-/// After a stop the timers are due and the bytes are there. It is the bytes that count.
+/// After a stop, the timers are due and the bytes are there: the bytes win.
 #[cfg(unix)]
 #[test]
 fn what_came_while_the_process_was_stopped_counts() {
@@ -218,7 +218,7 @@ fn what_came_while_the_process_was_stopped_counts() {
         receive(&mut clients);
         server.running.signal(Signal::STOP);
         send(&mut clients);
-        std::thread::sleep(Duration::from_millis(4500)); // what this is about: longer than they may be idle
+        std::thread::sleep(Duration::from_millis(4500)); // longer than the idle limit: the point of this test
         server.running.signal(Signal::CONT);
         receive(&mut clients);
     };
@@ -229,7 +229,7 @@ fn what_came_while_the_process_was_stopped_counts() {
     });
 }
 
-/// A health check, or who looks whether the port is open.
+/// Health checks and port scanners do this.
 #[cfg(target_os = "linux")]
 #[test]
 fn who_leaves_before_the_first_byte_is_no_error() {
@@ -249,18 +249,18 @@ fn who_leaves_before_the_first_byte_is_no_error() {
             let resets = server.connect();
             set_socket_linger(&resets, Some(Duration::ZERO)).unwrap();
         }
-        // One that is an error, which comes after them.
+        // Then one that is an error.
         let mut bad = server.connect();
         bad.write_all(&[0xff; 8]).unwrap();
         let _ = bad.read(&mut [0; 100]);
-        drop(bad); // which the server waits for
+        drop(bad); // the server waits for this end
         let err = server.running.err.as_mut().unwrap();
         let told = std::iter::repeat_with(|| line(err)).find(|line| !line.contains("errors 0")).unwrap();
         assert!(told.contains("errors 1 (last: "), "{url} on {runtime}: {told}");
         let told = line(err);
         assert!(told.contains("errors 1"), "{url} on {runtime}: {told}");
     }
-    // With a byte it is one, where that is a part of something.
+    // One byte is enough to make it an error, where the byte is part of something.
     let mut server = Server::start_on("ws://127.0.0.1:0", &["--stats"]);
     let mut client = server.connect();
     client.write_all(b"G").unwrap();
@@ -280,7 +280,7 @@ fn a_signal_closes_gracefully() {
             _ => (0..200).flat_map(|n| format!("{n:50}\n").into_bytes()).collect(),
         };
         client.write_all(&messages).unwrap();
-        // The first answer shows that the messages, sent at once, are there.
+        // The first reply shows that the messages have arrived, since they were sent in one write.
         let mut first = [0; 10];
         client.read_exact(&mut first).unwrap();
         server.running.signal(signal);

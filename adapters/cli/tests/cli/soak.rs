@@ -14,7 +14,7 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::support::*;
 use crate::ws::{self, BINARY, CLOSE, FIN};
 
-/// What a process holds.
+/// Memory in bytes and number of descriptors that a process holds.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     memory: u64,
@@ -29,13 +29,13 @@ fn held(server: &Running) -> Held {
     Held { memory, descriptors: std::fs::read_dir(format!("{process}/fd")).unwrap().count() }
 }
 
-/// One short connection of kind `n`: echoes, and an end of some kind.
+/// One short connection of kind `n`: perhaps echoes, then one way of ending.
 fn converse([tcp, websocket]: &[Server; 2], n: u64) {
     let mut stream = tcp.connect();
     let large = vec![7; if n % 50 == 0 { 200_000 } else { 100 }];
     let message = frame(&large);
     match n % 8 {
-        // Echoes, and a half-close.
+        // Echoes, then a half-close.
         0 | 1 => {
             for _ in 0..3 {
                 stream.write_all(&message).unwrap();
@@ -50,14 +50,14 @@ fn converse([tcp, websocket]: &[Server; 2], n: u64) {
             stream.shutdown(Shutdown::Write).unwrap();
             assert_eq!(rest(&mut stream), message);
         }
-        // A reset, in the middle of a frame perhaps.
+        // A reset, perhaps in the middle of a frame.
         3 | 4 => {
             stream.write_all(&message[..message.len() / (n % 3 + 1) as usize]).unwrap();
             set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         }
-        // Nothing, or part of a frame, and the end.
+        // Nothing or part of a frame, then the end.
         5 => stream.write_all(&message[..(n % 7) as usize]).unwrap(),
-        // WebSocket, with a close or without.
+        // WebSocket, with or without a close.
         _ => {
             let mut stream = ws::open(websocket);
             stream.write_all(&ws::masked(FIN | BINARY, &large)).unwrap();
@@ -100,7 +100,7 @@ fn holds_what_it_held(runtime: &str, time: Duration) {
             });
         }
         while !is_over() {
-            thread::sleep(Duration::from_millis(10)); // between two looks
+            thread::sleep(Duration::from_millis(10)); // between two samples
             if early.is_none() && begin.elapsed() >= time * 2 / 5 {
                 early = Some(held());
             }
@@ -115,6 +115,6 @@ fn holds_what_it_held(runtime: &str, time: Duration) {
     let deadline = Instant::now() + DEADLINE;
     while held().iter().zip(&quiet).any(|(now, quiet)| now.descriptors > quiet.descriptors) {
         assert!(Instant::now() < deadline, "{:?}, {quiet:?} before, on {runtime}", held());
-        thread::sleep(Duration::from_millis(10)); // between two looks
+        thread::sleep(Duration::from_millis(10)); // between two samples
     }
 }

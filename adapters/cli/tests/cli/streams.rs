@@ -13,8 +13,8 @@ use rustix::process::Signal;
 
 use crate::support::{RUNTIMES, Running, Server, getty, pipe};
 
-/// Both ends of something that is smaller than what goes through, of which only the program's is
-/// non-blocking.
+/// Both ends of a pipe and of a socket pair, for input and for output, smaller than the data that goes
+/// through. Only the program's ends are non-blocking.
 fn pairs() -> Vec<(&'static str, [OwnedFd; 2], [OwnedFd; 2])> {
     let pipe_of = |input: bool| {
         let (read, write) = pipe();
@@ -44,14 +44,14 @@ fn messages_of_a_client_go_and_come() {
         for (kind, [feed, input], [read, output]) in pairs() {
             let mut command = getty(&["connect", "--runtime", runtime, &server.url]);
             let mut client = Running::of(command.stdin(Stdio::from(input)).stdout(Stdio::from(output)));
-            drop(command); // which holds the program's ends too
+            drop(command); // it holds the program's ends too
             let text: Vec<u8> = (0..40_000).flat_map(|n| format!("{n:80}\n").into_bytes()).collect();
             let sent = text.clone();
             let mut feed = File::from(feed);
             let feeding = thread::spawn(move || {
                 let (first, rest) = sent.split_at(1000);
                 feed.write_all(first).unwrap();
-                // What it waits for is not there at once, and standard output is full for a while.
+                // The program must wait for the rest of its input, and standard output is full for a while.
                 thread::sleep(Duration::from_millis(100));
                 let _ = feed.write_all(rest);
             });
@@ -66,7 +66,8 @@ fn messages_of_a_client_go_and_come() {
     }
 }
 
-/// As a shell leaves it that has run something else before: input, output and errors are one description.
+/// The terminal is as a shell leaves it after running another program: input, output and errors share one
+/// open file description.
 #[test]
 fn a_terminal() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -94,15 +95,15 @@ fn a_terminal() {
     for number in 0..3 {
         let text = format!("line {number}");
         ours.write_all(format!("{text}\n").as_bytes()).unwrap();
-        until(&mut ours, &format!("{text}\r\n{text}\r\n")); // the terminal's echo, and the server's
+        until(&mut ours, &format!("{text}\r\n{text}\r\n")); // the echoes of the terminal and of the server
     }
-    ours.write_all(b"\x04").unwrap(); // the end of input
+    ours.write_all(b"\x04").unwrap(); // end of input
     assert_eq!(client.wait().code(), Some(0));
 }
 
 #[test]
 fn what_is_printed_at_once_is_printed_whole() {
-    // Several times as much as a pipe holds that was made small.
+    // The text is several times as large as the pipe, which was made small.
     for args in [&["serve", "--help"][..], &["bench", "--help"]] {
         let whole = getty(args).output().unwrap().stdout;
         let (read, write) = pipe();
@@ -138,7 +139,7 @@ fn what_a_server_tells() {
         client.read_exact(&mut [0; 9]).unwrap();
     }
     running.signal(Signal::USR1);
-    // More than the pipe holds.
+    // This is more than the pipe holds.
     let (mut told, mut byte) = (Vec::new(), [0]);
     while told.iter().filter(|&&byte| byte == b'\n').count() < 201 {
         err.read_exact(&mut byte).unwrap();

@@ -1,4 +1,4 @@
-//! Running the program, and peers for it.
+//! Runs the program, and peers for it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test fails. Far more than it takes.
+/// The longest that anything may take before a test fails; far longer than it should.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub const RUNTIMES: [&str; 3] = ["tokio", "smol", "async-std"];
@@ -19,7 +19,7 @@ pub fn getty(args: &[&str]) -> Command {
     command
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Done {
     pub code: Option<i32>,
@@ -38,7 +38,7 @@ impl Done {
         self
     }
 
-    /// It failed with `code` and one line that contains `problem`.
+    /// Checks that it failed with `code` and one line that contains `problem`.
     #[track_caller]
     pub fn failed(self, code: i32, problem: &str) -> Self {
         assert_eq!(self.code, Some(code), "{}", self.err);
@@ -57,8 +57,8 @@ pub fn run(args: &[&str], input: impl Into<Vec<u8>>) -> Done {
     done
 }
 
-/// Talks by `getty connect`. What comes back must be `expected`, by whichever wait: on a busy machine an
-/// answer takes its time.
+/// Runs `getty connect` and checks that exactly `expected` comes back. Tries again with a longer --wait,
+/// since replies may be slow on a busy machine.
 #[track_caller]
 pub fn comes_back(args: &[&str], input: impl Into<Vec<u8>>, expected: &[u8]) {
     let input = input.into();
@@ -72,15 +72,15 @@ pub fn comes_back(args: &[&str], input: impl Into<Vec<u8>>, expected: &[u8]) {
     assert!(done == expected, "{:?}", String::from_utf8_lossy(&done));
 }
 
-/// Runs `getty bench` for `seconds`, and for longer if nothing came back in these.
+/// Runs `getty bench` for `seconds`, and for longer if nothing came back in that time.
 pub fn load(seconds: f64, args: &[&str]) -> Done {
     let attempt = |seconds: f64| run(&[&["bench", "--duration", &seconds.to_string()], args].concat(), "");
     let is_enough = |done: &Done| !done.err.contains("no message came back within the measurement");
     longer_and_longer(seconds, attempt, is_enough)
 }
 
-/// What `measure` gives for `seconds`, or for more of them if that is not enough: on a busy machine
-/// little may happen in a short time.
+/// Returns the result of `measure` for `seconds`, or for longer if that is not enough: little may happen in a
+/// short time on a busy machine.
 pub fn longer_and_longer<T>(seconds: f64, measure: impl Fn(f64) -> T, is_enough: impl Fn(&T) -> bool) -> T {
     let short = measure(seconds);
     if is_enough(&short) {
@@ -90,7 +90,7 @@ pub fn longer_and_longer<T>(seconds: f64, measure: impl Fn(f64) -> T, is_enough:
     if is_enough(&longer) { longer } else { measure(40.0 * seconds) }
 }
 
-/// The program while it runs. It is killed with the test.
+/// The program while it runs. Killed when this is dropped.
 pub struct Running {
     pub child: Child,
     pub out: Option<BufReader<ChildStdout>>,
@@ -109,7 +109,7 @@ impl Running {
         Running { child, out, err }
     }
 
-    /// Writes `input` and then ends standard input, in a thread. The program may end before.
+    /// Writes `input` and then ends standard input, in a thread. The program may end before that.
     pub fn feed(&mut self, input: Vec<u8>) -> JoinHandle<()> {
         let mut stdin = self.child.stdin.take().unwrap();
         thread::spawn(move || {
@@ -117,8 +117,8 @@ impl Running {
         })
     }
 
-    /// Writes `input`, reads as much of standard output, however long that takes, and only then ends standard
-    /// input.
+    /// Writes `input`, reads as many bytes from standard output, however long that takes, and only then ends
+    /// standard input.
     pub fn exchange(&mut self, input: Vec<u8>) -> Vec<u8> {
         let mut output = vec![0; input.len()];
         let mut stdin = self.child.stdin.take().unwrap();
@@ -136,7 +136,7 @@ impl Running {
         line(self.out.as_mut().unwrap())
     }
 
-    /// Waits for the end.
+    /// Waits for the program to end.
     pub fn finish(mut self) -> Done {
         let (out, err) = (self.out.take(), self.err.take());
         let out = thread::spawn(move || read_all(out));
@@ -165,7 +165,7 @@ impl Running {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// The most memory it had so far, in bytes.
+    /// The peak memory so far, in bytes.
     #[cfg(target_os = "linux")]
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -181,7 +181,7 @@ impl Drop for Running {
     }
 }
 
-/// A pipe: the end to read from, and the one to write to. Programs that other tests start do not hold them.
+/// A pipe: its read end and its write end. Programs started by other tests do not inherit them.
 #[cfg(target_os = "linux")]
 pub fn pipe() -> (OwnedFd, OwnedFd) {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
@@ -232,17 +232,17 @@ impl Server {
     /// Reads lines of standard error until one has `text`.
     pub fn wait_for_stats(&mut self, text: &str) {
         let err = self.running.err.as_mut().unwrap();
-        // One comes a second, and some may have come before.
+        // A line comes every second, and some may have come before.
         for _ in 0..60 {
             if line(err).contains(text) {
                 return;
             }
         }
-        panic!("no line of statistics has {text:?}");
+        panic!("no line of statistics contains {text:?}");
     }
 }
 
-/// A peer that does `work` with the one connection that it accepts; gives its URL.
+/// Starts a peer that accepts one connection and does `work` with it. Returns its URL.
 pub fn peer<T: Send + 'static>(
     work: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (String, JoinHandle<T>) {
@@ -257,12 +257,12 @@ pub fn with_deadline(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// A message with its length.
+/// `payload` with its length in front.
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     [&u32::try_from(payload.len()).unwrap().to_be_bytes(), payload].concat()
 }
 
-/// The next message, `None` at the end.
+/// The next message, or `None` at the end.
 pub fn read_frame(from: &mut impl Read) -> Option<Vec<u8>> {
     let mut header = [0; 4];
     match from.read_exact(&mut header) {

@@ -16,7 +16,7 @@ fn serve(url: &str, certificates: &Certificates, options: &[&str]) -> Server {
     Server::start_on(url, &[&certificates.server()[..], options].concat())
 }
 
-/// Sends a line with `getty connect`.
+/// Sends one line with `getty connect`.
 fn connect(url: &str, options: &[&str]) -> Done {
     run(&[&["connect", "--wait", "0.2", url][..], options].concat(), "hello\n")
 }
@@ -90,10 +90,10 @@ fn a_server_that_nobody_trusted_has_signed() {
         server.wait_for_stats(
             "errors 1 (last: TLS: the peer refused: it does not trust the issuer of this end's certificate)",
         );
-        // At once: nothing is measured.
+        // Fails at once, before anything is measured.
         let args = [&["bench", "--duration", "1000", &server.url][..], &others.trusted()].concat();
         run(&args, "").failed(1, problem);
-        // Without --ca those count that the system trusts.
+        // Without --ca, the system's authorities are trusted.
         connect(&server.url, &[]).failed(1, "(see --ca)");
         comes_back(&server.url, &["--insecure"]);
         comes_back(&server.url, &certificates.trusted());
@@ -156,7 +156,7 @@ fn a_signal_renews_the_certificate() {
         assert_eq!(renewed(), "getty: the certificate was reloaded\n");
         comes_back(&server.url, &certificates.trusted());
         goes_on("still\n");
-        // What can't be used changes nothing.
+        // Unusable files change nothing.
         let key = std::fs::read_to_string(&certificates.key).unwrap();
         write(&certificates.key, "nothing");
         let told = renewed();
@@ -225,14 +225,14 @@ fn a_peer_that_speaks_no_tls() {
     peer.join().unwrap();
 }
 
-/// A server that speaks no TLS may wait for words that it knows, or not for anything.
+/// A server without TLS may read in the hope of words that it knows, or not read at all.
 #[test]
 fn a_peer_that_ends_in_the_handshake() {
     for reads in [true, false] {
         for scheme in ["tls", "wss"] {
             let (url, peer) = crate::support::peer(move |mut stream| {
                 let mut hello = [0; 16 * 1024];
-                // What was not read when it closes makes the system reset the connection.
+                // Unread bytes at the close make the system reset the connection.
                 let read = if reads { hello.len() } else { 1 };
                 assert!(stream.read(&mut hello[..read]).unwrap() > 0);
             });
@@ -250,7 +250,7 @@ fn a_peer_that_ends_in_the_handshake() {
     }
 }
 
-/// One of the two URLs is for the protocol without TLS.
+/// One end of each pair has the URL of the protocol without TLS.
 #[test]
 fn a_peer_that_speaks_tls_where_none_is_expected() {
     const HINT: &str = "the peer seems to speak TLS: use a tls:// URL";
@@ -276,7 +276,7 @@ fn a_server_that_is_killed_has_cut_the_stream_off() {
     let mut stdin = client.child.stdin.take().unwrap();
     stdin.write_all(b"hello\n").unwrap();
     assert_eq!(client.line(), "hello\n");
-    drop(server); // which kills it
+    drop(server); // kills it
     client.finish().failed(1, "TLS: the stream was cut off: it ended without close_notify");
 }
 
@@ -323,7 +323,7 @@ fn files_that_are_none() {
         );
         run(&[command, "--ca", ca, "tls://a b:1"], "").failed(1, "getty: no certificate can be for \"a b\"");
     }
-    // Where the system trusts nobody.
+    // The system trusts no authority.
     let mut command = getty(&["connect", "tls://127.0.0.1:1"]);
     let output = command.env("SSL_CERT_FILE", empty).env_remove("SSL_CERT_DIR").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -366,13 +366,13 @@ fn with_a_certificate_tls_and_wss_are_measured_too() {
     }
 }
 
-/// Whether there is an openssl to test with; where there must be, the test fails without.
+/// Whether openssl is installed. Fails if it is required and missing.
 fn has_openssl() -> bool {
     let version = Command::new("openssl").arg("version").stdout(Stdio::null()).status();
     let found = version.is_ok_and(|status| status.success());
     assert!(found || std::env::var_os("GETTY_REQUIRE_OPENSSL").is_none(), "no openssl found");
     if !found {
-        // Not by a macro, whose output is shown of failed tests only.
+        // Not by a macro: the output of macros is shown for failed tests only.
         let _ = writeln!(std::io::stderr(), "skipped: no openssl found");
     }
     found

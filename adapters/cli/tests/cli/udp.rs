@@ -1,5 +1,5 @@
-//! udp URLs. The peers of these tests send few datagrams at a time, which a socket's buffer holds: none is
-//! lost but on purpose.
+//! udp URLs. The peers of these tests send few enough datagrams at a time for a socket's buffer: none is lost
+//! except on purpose.
 
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -21,7 +21,7 @@ fn socket() -> (UdpSocket, String) {
     (socket, url)
 }
 
-/// The next datagram, and whose it is.
+/// The next datagram and its sender.
 fn next(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = [0; 65536];
     let (n, peer) = socket.recv_from(&mut buffer).unwrap();
@@ -66,7 +66,7 @@ fn a_datagram_holds_a_message_of_the_codec() {
 }
 
 #[test]
-fn cameof_others_are_not_printed() {
+fn messages_of_others_are_not_printed() {
     let (peer, url) = socket();
     let mut client = Running::start(&["connect", "--wait", "0.2", &url]);
     let mut stdin = client.child.stdin.take().unwrap();
@@ -84,7 +84,7 @@ fn cameof_others_are_not_printed() {
     assert_eq!(client.finish().succeeded().out, b"\xff\n");
 }
 
-/// Nobody knows a client that has sent nothing, so its port is looked up.
+/// The client has sent nothing, so its port is looked up in the system.
 #[cfg(target_os = "linux")]
 #[test]
 fn echo_sends_back_until_it_is_killed() {
@@ -99,7 +99,7 @@ fn echo_sends_back_until_it_is_killed() {
     }
 }
 
-/// The address of the socket that is connected to `peer`, once there is one.
+/// The address of the socket that is connected to `peer`, waiting until there is one.
 #[cfg(target_os = "linux")]
 fn connected_to(peer: SocketAddr) -> SocketAddr {
     let port = |address: &str| u16::from_str_radix(address.split_once(':')?.1, 16).ok();
@@ -214,7 +214,7 @@ fn who_loses_its_session_and_what_is_dropped_is_told() {
     );
 }
 
-/// Each socket holds a part of the flood.
+/// Each socket gets a part of the flood.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_flood_of_new_peers_is_told() {
@@ -256,10 +256,10 @@ fn each_thread_has_a_socket_of_the_one_port() {
     }
     let server = Server::start_on("udp://127.0.0.1:0", &["--threads", "3", "--peers=2"]);
     let address: SocketAddr = server.authority().parse().unwrap();
-    assert_eq!(sockets_at(address.port()), 2, "each has room for a peer");
+    assert_eq!(sockets_at(address.port()), 2, "as many as there may be peers");
 }
 
-/// How many sockets are bound to `port`.
+/// Number of sockets bound to `port`.
 #[cfg(target_os = "linux")]
 fn sockets_at(port: u16) -> usize {
     let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
@@ -281,8 +281,8 @@ fn addresses_that_can_not_be() {
     run(&["connect", "--deflate", "udp://h:1"], "").failed(2, "--deflate needs a ws or wss URL");
 }
 
-/// Measures a peer that answers every datagram with as many as `answers` makes of it and its number: for
-/// `seconds`, and for longer, with a new peer, until there is enough to look at.
+/// Measures a peer that sends the result of `answers` for every datagram and its number. Runs for `seconds`,
+/// and for longer, with a new peer each time, until there is enough to check.
 fn bench<A>(
     name: &str,
     seconds: f64,
@@ -309,7 +309,7 @@ where
         let short =
             ["bench", "--duration", &duration, "--warmup", "0", "--connections", "1", "--json", path, &url];
         let done = run(&[&short, args].concat(), "");
-        // Without a message there is no report, unless one is left from before.
+        // No report is written if no message came back, but an earlier one may be left.
         let report = std::fs::read_to_string(path).unwrap_or_default();
         let report: Value = serde_json::from_str(&report).unwrap_or_default();
         let _ = std::fs::remove_file(path);
@@ -318,13 +318,13 @@ where
     longer_and_longer(seconds, measure, |(_, run)| run.is_object() && is_enough(run))
 }
 
-/// The number of messages that came back.
+/// Whether at least `number` messages came back.
 fn messages(number: u64) -> impl Fn(&Value) -> bool {
     move |run| counts(run)[0] >= number
 }
 
-/// What a run counts: messages, then lost, late, reordered and doubled ones, and errors. What is late was
-/// lost before: on a busy machine, that may be any.
+/// Counts of a run: messages; lost, late, reordered and doubled ones; errors. Late ones were counted as lost
+/// first, and on a busy machine any message may be late.
 fn counts(run: &Value) -> [u64; 6] {
     ["messages", "lost", "late", "reordered", "doubled", "errors"].map(|name| run[name].as_u64().unwrap())
 }
@@ -339,7 +339,7 @@ fn a_load_without_loss_on_every_runtime() {
                 bench(&name, 0.2, &args, messages(1), || |_, message: &[u8]| vec![message.to_vec()]);
             let done = done.succeeded();
             let [_, lost, late, reordered, doubled, errors] = counts(&run);
-            assert!(lost.saturating_sub(late) <= 1, "{run}"); // the last one may not have come back yet
+            assert!(lost.saturating_sub(late) <= 1, "{run}"); // the last echo may still be missing
             assert_eq!([reordered, doubled, errors], [0; 3], "{runtime}, {size}");
             let rows: Vec<Vec<&str>> = done.text().lines().map(|l| l.split_whitespace().collect()).collect();
             let head = rows[2].len();
@@ -382,14 +382,13 @@ fn what_is_lost_is_told_and_no_error() {
             done.succeeded();
             let [messages, lost, late, _, doubled, errors] = counts(&run);
             assert_eq!([doubled, errors], [0; 2], "{run}");
-            // A third of all that are sent, which is half of those that come back; the last ones may be cut
-            // off.
+            // A third of all messages sent, or half of those that come back. The last ones may be cut off.
             assert!(messages > 20 && lost.saturating_sub(late).abs_diff((messages + late) / 2) <= 8, "{run}");
         }
     }
 }
 
-/// Nothing is in flight but what was not answered, so that it must be found by its age.
+/// Only unanswered messages are in flight, so that they must be noticed by their age.
 #[test]
 fn a_peer_that_falls_silent_gets_new_messages() {
     let (done, run) = bench("silent", 0.9, &["--depth", "4"], messages(101), || {
@@ -397,7 +396,7 @@ fn a_peer_that_falls_silent_gets_new_messages() {
     });
     done.succeeded();
     let [messages, lost, late, ..] = counts(&run);
-    assert!(messages > 100, "it goes on: {run}");
+    assert!(messages > 100, "no new messages: {run}");
     assert!((8..=12).contains(&lost.saturating_sub(late)), "{run}"); // and at most four at the end
 }
 
@@ -478,14 +477,14 @@ fn a_load_on_nobody() {
         .failed(2, "a datagram can't hold 65508 bytes: lower --size to 65507");
 }
 
-/// Serves `args` while receiving gives `errno`; it must end and say why.
+/// Runs `serve` with `args` while every receive fails with `errno`; it must end with that reason.
 #[cfg(target_os = "linux")]
 fn ends_of_errors(args: &[&str], errno: i32) {
     use std::os::unix::process::CommandExt;
 
     let mut command = getty(&[&["serve", "tcp://127.0.0.1:0", "udp://127.0.0.1:0"], args].concat());
     let mut filter = Filter::new(&[libc::SYS_recvmmsg, libc::SYS_recvmsg], errno);
-    // SAFETY: between fork and exec it makes two calls of the system, and allocates nothing.
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
     unsafe { command.pre_exec(move || filter.install()) };
     let mut server = Running::of(&mut command);
     server.line();
@@ -504,7 +503,7 @@ fn a_server_whose_socket_is_dead_ends() {
     }
 }
 
-/// A signal while the sessions of the other URL are closed does not take the reason away.
+/// A signal while the sessions of the other URL are being closed does not hide the reason.
 #[cfg(target_os = "linux")]
 #[test]
 fn why_a_socket_failed_is_told_after_a_signal_too() {
@@ -519,9 +518,9 @@ fn why_a_socket_failed_is_told_after_a_signal_too() {
             let urls = ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"];
             let options = ["--grace", "1000", "--runtime", runtime];
             let mut command = getty(&[&["serve"], &urls[..], &options].concat());
-            // It may pass, so that the server waits a few seconds, in which this connects.
+            // The error may be temporary, so the server waits a few seconds, in which this client connects.
             let mut filter = Filter::new(&[libc::SYS_recvmmsg, libc::SYS_recvmsg], libc::EPERM);
-            // SAFETY: between fork and exec it makes two calls of the system, and allocates nothing.
+            // SAFETY: between fork and exec it makes two system calls and allocates nothing.
             unsafe { command.pre_exec(move || filter.install()) };
             let mut server = Running::of(&mut command);
             let tcp = server.line();
@@ -537,7 +536,7 @@ fn why_a_socket_failed_is_told_after_a_signal_too() {
     ends.into_iter().for_each(|end| end.join().unwrap());
 }
 
-/// It may pass, so that the server waits a few seconds.
+/// The error may be temporary, so the server waits a few seconds.
 #[cfg(target_os = "linux")]
 #[test]
 fn so_does_one_whose_socket_gives_an_error_again_and_again() {

@@ -28,7 +28,7 @@ fn messages_come_back_on_every_runtime() {
         load(0.1, &["--warmup", "0", "--runtime", runtime, &server.url]).succeeded();
         server.running.signal(Signal::TERM);
         server.running.finish().succeeded();
-        assert!(!path.exists(), "the file goes with the server");
+        assert!(!path.exists(), "the file is removed with the server");
     }
 }
 
@@ -54,7 +54,7 @@ fn codecs_are_those_of_tcp() {
 #[test]
 fn a_killed_server_leaves_its_file_and_the_next_takes_it() {
     let path = socket("killed");
-    drop(Server::start_on(&url(&path), &[])); // which kills it
+    drop(Server::start_on(&url(&path), &[])); // kills it
     assert!(path.exists());
     let server = Server::start_on(&url(&path), &[]);
     comes_back(&[&server.url], "hello\n", b"hello\n");

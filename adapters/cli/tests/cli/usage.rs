@@ -1,4 +1,4 @@
-//! Each message about a wrong command line, and failures that come before any session.
+//! Messages about wrong command lines, and failures before any session.
 
 use std::net::TcpListener;
 
@@ -154,7 +154,7 @@ fn an_address_in_use() {
     let url = format!("tcp://{address}");
     let done = run(&["serve", "tcp://127.0.0.1:0", &url], "");
     let done = done.failed(1, &format!("can't listen on {address}: Address already in use"));
-    assert_eq!(done.text(), "", "nothing is announced unless everything is there");
+    assert_eq!(done.text(), "", "nothing is announced unless every URL is served");
     assert_eq!(done.err.matches("already in use").count(), 1, "{}", done.err);
 }
 

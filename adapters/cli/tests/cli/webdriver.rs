@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 
 use crate::support::DEADLINE;
 
-/// Headless Chromium with a profile of its own. Both are gone after the test.
+/// Headless Chromium with a profile of its own. Dropping it ends the browser and removes the profile.
 pub struct Browser {
     driver: Driver,
-    /// The path of the session's commands.
+    /// Path of the session's commands.
     session: String,
     profile: PathBuf,
 }
 
 impl Browser {
-    /// Starts the browser. `None` if it or its driver is not installed.
+    /// Starts the browser. Returns `None` if it or its driver is not installed.
     pub fn start() -> Option<Self> {
         let (browser, driver) = (find("chromium")?, find("chromedriver")?);
         let driver = Driver::start(&driver);
@@ -28,7 +28,7 @@ impl Browser {
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chromium-{}", driver.process.id()));
         let mut arguments = vec![
             "--headless=new".to_owned(),
-            "--disable-dev-shm-usage".to_owned(), // which is small in containers
+            "--disable-dev-shm-usage".to_owned(), // /dev/shm is small in containers
             "--disable-gpu".to_owned(),
             "--no-first-run".to_owned(),
             "--no-proxy-server".to_owned(),
@@ -40,7 +40,7 @@ impl Browser {
         let options = json!({ "binary": browser, "args": arguments });
         let capabilities = json!({ "alwaysMatch": {
             "browserName": "chrome",
-            "acceptInsecureCerts": true, // of tests' authorities
+            "acceptInsecureCerts": true, // the authorities of tests
             "timeouts": { "script": DEADLINE.as_millis() as u64 },
             "goog:chromeOptions": options,
         }});
@@ -55,7 +55,7 @@ impl Browser {
         self.command("url", &json!({ "url": url }));
     }
 
-    /// Runs the body of an async function in the page, with `arguments` of that name; gives what it returns.
+    /// Runs the body of an async function with `arguments` in the page. Returns its result.
     pub fn run(&self, body: &str, arguments: Value) -> Value {
         let script = format!(
             "const [given, done] = arguments;
@@ -77,7 +77,7 @@ impl Drop for Browser {
     }
 }
 
-/// The server that starts browsers. It is killed with the test.
+/// The server that starts browsers. Killed when this is dropped.
 struct Driver {
     process: Child,
     port: u16,
@@ -92,7 +92,7 @@ impl Driver {
         let mut process = command.spawn().unwrap();
         let mut out = BufReader::new(process.stdout.take().unwrap());
         let mut driver_output = String::new();
-        // "ChromeDriver was started successfully on port 12345."
+        // It prints "ChromeDriver was started successfully on port 12345."
         let port = loop {
             let mut line = String::new();
             assert!(out.read_line(&mut line).unwrap() > 0, "chromedriver ended: {driver_output}");
@@ -105,7 +105,7 @@ impl Driver {
         Driver { process, port, _out: out }
     }
 
-    /// Gives the value of the answer, or what the driver says is wrong.
+    /// Returns the value in the reply, or the driver's error.
     fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = self.exchange(&format!(
@@ -123,7 +123,7 @@ impl Driver {
         }
     }
 
-    /// Gives the body of the answer.
+    /// Returns the body of the reply.
     fn exchange(&self, request: &str) -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(DEADLINE))?;
@@ -153,7 +153,7 @@ impl Drop for Driver {
     }
 }
 
-/// Where a program is.
+/// The path of a program.
 fn find(name: &str) -> Option<PathBuf> {
     let paths = env::var_os("PATH")?;
     env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file())

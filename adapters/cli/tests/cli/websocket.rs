@@ -102,7 +102,7 @@ fn a_plain_request_gets_the_page_and_an_upgrade_never_does() {
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
 }
 
-/// What health checks ask.
+/// Health checks send such requests.
 #[test]
 fn plain_requests_of_every_kind_are_answered() {
     const PAGE: &str = "text/html; charset=utf-8";
@@ -142,7 +142,7 @@ fn plain_requests_of_every_kind_are_answered() {
             assert_eq!(!body.is_empty(), has_body, "{start}: {body}");
         }
     }
-    // Where sessions are at / there is the page for others.
+    // Other requests to a URL of sessions at / get the page.
     let server = serve(&["--stats"]);
     for start in ["GET / HTTP/1.1\r\nHost: a", "HEAD / HTTP/1.0", "OPTIONS / HTTP/1.1\r\nHost: a"] {
         let (head, _) = request(&server, &format!("{start}\r\n\r\n"));
@@ -176,12 +176,12 @@ fn compressed_messages_make_the_round_trip() {
     for options in [&["--deflate"][..], &[]] {
         comes_back(&[&[&*server.url], options].concat(), text.clone(), text.as_bytes());
     }
-    // On the wire it is a fraction of its size, in both directions.
+    // Both directions carry a fraction of its size.
     let offer = format!("{UPGRADE}Sec-WebSocket-Extensions: permessage-deflate\r\n");
     let (_, mut client) = get(&server, "/", &offer);
     client.write_all(&masked(FIN | TEXT, &[b'x'; 1000])).unwrap();
     let (first, payload) = read_frame(&mut client);
-    assert_eq!(first, FIN | 0x40 | TEXT, "the bit of compression is set");
+    assert_eq!(first, FIN | 0x40 | TEXT, "the compression bit is set");
     assert!(payload.len() < 50, "{} bytes", payload.len());
 }
 
@@ -225,7 +225,7 @@ fn pages_of_other_origins_are_refused() {
         let server = serve(options);
         allowed.iter().for_each(|origin| assert_eq!(status(&server, origin), 101, "{options:?} {origin}"));
         refused.iter().for_each(|origin| assert_eq!(status(&server, origin), 403, "{options:?} {origin}"));
-        // Who sends none is no browser.
+        // Clients other than browsers send no Origin.
         comes_back(&[&server.url], "hi", b"hi\n");
     }
     let mut server = serve(&["--stats"]);
@@ -252,7 +252,7 @@ fn a_message_may_have_just_the_limit() {
         client.write_all(&sent).unwrap();
         expect_close(&mut client, 1009);
     }
-    // What counts is the size before compression.
+    // The limit is for the size before compression.
     for (text, code) in [(&limit, None), (&over, Some(1009))] {
         let text = String::from_utf8(text.clone()).unwrap();
         match code {
@@ -311,7 +311,7 @@ fn packages_of_a_codec() {
         let mut client = open(&server);
         client.write_all(&masked(FIN | TEXT, package)).unwrap();
         expect_close(&mut client, 1003);
-        // Any bytes, which text could not be.
+        // The payload may be any bytes, not only UTF-8.
         comes_back(&["--codec", codec, "--max-message", "4", &server.url], *b"\xff\0\n", b"\xff\0\n");
     }
     // A last line needs no end.
@@ -319,7 +319,7 @@ fn packages_of_a_codec() {
     let mut client = open(&server);
     client.write_all(&masked(FIN | BINARY, b"last")).unwrap();
     assert_eq!(read_frame(&mut client), (FIN | BINARY, b"last\n".to_vec()));
-    // Two ends that speak of different things.
+    // The two ends expect different kinds of messages.
     run(&["connect", &server.url], "text")
         .failed(1, "closed by the peer: code 1003 (a text message came where");
     let plain = serve(&[]);
@@ -338,7 +338,7 @@ fn messages_of_both_kinds_are_printed() {
         drop(stream);
         head.lines().next().unwrap().to_owned()
     });
-    // Standard input stays open: what counts is that the peer has closed.
+    // Standard input stays open: the program ends because the peer has closed.
     let url = format!("{url}runCase?case=1&agent=getty");
     let mut client = Running::start(&["connect", &url]);
     client.child.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
@@ -422,7 +422,7 @@ fn an_answer_that_is_no_handshake() {
     }
 }
 
-/// One that reads nothing of the request resets the connection.
+/// A peer that leaves the request unread resets the connection.
 #[test]
 fn who_hangs_up_is_asked_for_its_protocol() {
     let certificates = Certificates::new("hangs-up");
@@ -439,7 +439,7 @@ fn who_hangs_up_is_asked_for_its_protocol() {
             peer.join().unwrap();
         }
     }
-    // Of TLS, but not of WebSocket: a message of 1195725856 bytes is what it takes the request for.
+    // A server with TLS but without WebSocket takes the request for a message of 1195725856 bytes.
     let server = Server::start_on("tls://127.0.0.1:0", &certificates.server());
     let url = server.url.replace("tls://", "wss://");
     let trusted = certificates.trusted();
@@ -465,11 +465,11 @@ fn a_server_tells_what_is_missing() {
 
 #[test]
 fn pings_are_sent_and_do_not_count_as_messages() {
-    // By the server, to a client that waits for messages; both have them.
+    // By the server, to a client that waits for messages. Both ends have pings turned on.
     let server = serve(&["--ping", "0.02"]);
     let mut client = open(&server);
     assert_eq!(read_frame(&mut client).0, FIN | PING);
-    // If pings and pongs prolonged the wait, it would have no end.
+    // The wait would never end if pings and pongs prolonged it.
     run(&["connect", "--ping", "0.02", "--wait", "0.3", &server.url], "").succeeded();
     // By the client.
     let (url, peer) = ws_peer(|_, mut stream| {

@@ -1,4 +1,4 @@
-//! SIGUSR1: who is there.
+//! SIGUSR1 lists the sessions.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::support::*;
 use crate::ws;
 
-/// Asks `server`; gives its lines, but for the first, which counts the sessions.
+/// Asks `server` for its sessions. Returns the lines after the first, which has the number of sessions.
 fn who(server: &mut Server) -> Vec<String> {
     server.running.signal(Signal::USR1);
     let err = server.running.err.as_mut().unwrap();

@@ -1,4 +1,4 @@
-//! WebSocket by hand, for peers that do what no library would.
+//! WebSocket by hand, for peers that do what no library would do.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,26 +13,26 @@ pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
-/// To be added to the opcode of a frame that is the last one of its message.
+/// Added to the opcode of the last frame of a message.
 pub const FIN: u8 = 0x80;
 
 /// Headers that ask for an upgrade, with the key of RFC 6455 section 1.2.
 pub const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
-/// Sends a GET request with these headers; gives the head of the answer, and what follows.
+/// Sends a GET request with `headers`. Returns the head of the response and the stream after it.
 pub fn get(server: &Server, target: &str, headers: &str) -> (String, TcpStream) {
     request(server, &format!("GET {target} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", server.authority()))
 }
 
-/// Sends a request; gives the head of the answer, and what follows.
+/// Sends a request. Returns the head of the response and the stream after it.
 pub fn request(server: &Server, request: &str) -> (String, TcpStream) {
     let mut stream = server.connect();
     stream.write_all(request.as_bytes()).unwrap();
     (read_head(&mut stream), stream)
 }
 
-/// A session of whole frames by hand with `server`.
+/// Opens a session with `server`.
 pub fn open(server: &Server) -> TcpStream {
     let path = server.url.rsplit_once(server.authority()).unwrap().1;
     let (head, stream) = get(server, path, UPGRADE);
@@ -40,7 +40,7 @@ pub fn open(server: &Server) -> TcpStream {
     stream
 }
 
-/// A server that lets its one client in and then does `work`, which is given the head of the request; gives
+/// Starts a server that accepts one client and then does `work`, which gets the head of the request. Returns
 /// its URL.
 pub fn ws_peer<T: Send + 'static>(
     work: impl FnOnce(String, TcpStream) -> T + Send + 'static,
@@ -73,12 +73,12 @@ fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// A frame of a server; `first` is the first byte.
+/// A frame from a server; `first` is its first byte.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_with(first, payload, 0, payload)
 }
 
-/// A frame of a client.
+/// A frame from a client; `first` is its first byte.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const KEY: [u8; 4] = [1, 2, 3, 4];
     let masked: Vec<u8> = payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
@@ -94,7 +94,7 @@ fn frame_with(first: u8, payload: &[u8], mask_bit: u8, rest: &[u8]) -> Vec<u8> {
     [&[first], &length[..], rest].concat()
 }
 
-/// The next frame, its first byte and the payload, unmasked.
+/// The next frame: its first byte, and the payload unmasked.
 pub fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     let mut start = [0; 2];
     stream.read_exact(&mut start).unwrap();
@@ -116,7 +116,7 @@ fn read_array<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
     array
 }
 
-/// Checks that a close frame with `code` comes next; gives its reason.
+/// Checks that the next frame is a close frame with `code`. Returns its reason.
 #[track_caller]
 pub fn expect_close(stream: &mut TcpStream, code: u16) -> String {
     let (first, payload) = read_frame(stream);

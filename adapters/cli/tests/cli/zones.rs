@@ -1,4 +1,4 @@
-//! IPv6 addresses with a zone, in a network of their own.
+//! IPv6 addresses with a zone, in a network namespace of their own.
 
 use std::process::Command;
 use std::{env, thread};
@@ -6,11 +6,11 @@ use std::{env, thread};
 use crate::certificates::Certificates;
 use crate::support::{RUNTIMES, Server, run};
 
-/// Set in the process that is in a network namespace.
+/// Set in the environment of the process inside the namespace.
 const INSIDE: &str = "GETTY_TEST_NAMESPACE";
 
-/// Whether this process has a network of its own. If not, runs the test that calls it once more in a process
-/// that has; where that can't be had, nothing is tested.
+/// Whether this process has a network of its own. If not, runs the calling test again in a process that has
+/// one; if that is impossible, nothing is tested.
 fn is_inside() -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;
@@ -30,7 +30,7 @@ fn is_inside() -> bool {
         unshare
     };
     if !in_namespace("true").output().is_ok_and(|done| done.status.success()) {
-        eprintln!("not tested: there is no network to be had");
+        eprintln!("not tested: no network namespace is available");
         return false;
     }
     let mut again = in_namespace("exec \"$@\"");
