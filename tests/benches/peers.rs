@@ -1,9 +1,9 @@
-//! The peer table of a datagram socket in memory: what an echoed datagram costs, and what a peer takes, by
-//! how many there are.
+//! Measures the peer table of a datagram socket in memory: the time of an echoed datagram, and the memory of
+//! a peer, for several numbers of peers.
 //!
 //! `cargo bench -p getty-tests --bench peers` prints nanoseconds per datagram, the best of several rounds,
-//! and bytes of the heap per peer. Datagrams of 16 B come in batches of 32 from peers in random order, each
-//! is answered, and the answers are taken as a socket would.
+//! and heap bytes per peer. Datagrams of 16 B come in batches of 32 from peers in random order. Each is
+//! answered, and the replies are taken as a socket would take them.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -62,7 +62,7 @@ impl Table {
         table
     }
 
-    /// Nanoseconds per datagram.
+    /// Runs one round. Returns nanoseconds per datagram.
     fn round(&mut self) -> f64 {
         self.batch = Some(RecvBatch::new());
         let (start, mut datagrams) = (Instant::now(), 0);
@@ -77,7 +77,7 @@ impl Table {
         start.elapsed().as_nanos() as f64 / datagrams as f64
     }
 
-    /// One batch, of the peers that `whose` names.
+    /// Echoes one batch: `whose` gives the peer of each slot.
     fn echo(&mut self, mut whose: impl FnMut(usize) -> u32) {
         self.now += Duration::from_micros(50);
         let mut batch = self.batch.take().unwrap();

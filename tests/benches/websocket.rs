@@ -1,10 +1,10 @@
-//! WebSocket frames in memory: what decoding and encoding one costs, beside tungstenite and fastwebsockets.
+//! Measures decoding and encoding of WebSocket frames in memory, beside tungstenite and fastwebsockets.
 //!
-//! `cargo bench -p getty-tests --bench websocket` prints nanoseconds per frame, the best of several rounds
-//! that the libraries take turns in. Each library reads from one slice and writes to one buffer, so that a
-//! copy of every byte is in all figures, as it is with a socket. Getty works as its driver does: in lent
-//! memory, 128 KiB a read, and each frame is polled as an event. Masks come from what each library uses;
-//! getty has no source of randomness of its own, and is given a cheap one.
+//! `cargo bench -p getty-tests --bench websocket` prints nanoseconds per frame, the best of several rounds in
+//! which the libraries take turns. Each library reads from one slice and writes to one buffer, so that all
+//! figures include one copy of every byte, as they would with a socket. Getty works as its driver does: in
+//! lent memory, 128 KiB a read, and each frame is polled as an event. Each library makes its masks as usual;
+//! getty has no source of randomness of its own and is given a cheap one.
 
 use std::hint::black_box;
 use std::io::{self, IoSlice, Read, Write};
@@ -26,7 +26,7 @@ const SIZES: [usize; 5] = [16, 128, 1024, 16 * 1024, 1 << 20];
 const ROUNDS: u32 = 9;
 const ROUND: Duration = Duration::from_millis(12);
 const NOW: Timestamp = Timestamp::ORIGIN;
-/// What a socket takes and gives at a time.
+/// The most bytes that a socket gives or takes at a time.
 const SOCKET: usize = 128 * 1024;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -35,10 +35,10 @@ enum Role {
     Client,
 }
 
-/// Handles a batch of frames and says how many they were.
+/// Handles one batch of frames and returns their number.
 type Batch = Box<dyn FnMut() -> usize>;
 
-/// A library's batch of frames of a size.
+/// Makes a library's batch of frames of one size.
 type Library = fn(size: usize, role: Role) -> Batch;
 
 fn main() {
@@ -73,7 +73,7 @@ fn table(title: &str, libraries: &[(&str, Library)], role: Role) {
     }
 }
 
-/// The time of one frame, in a round.
+/// Runs one round. Returns nanoseconds per frame.
 fn nanoseconds(batch: &mut Batch) -> f64 {
     let (start, mut frames) = (Instant::now(), 0);
     while start.elapsed() < ROUND {
@@ -82,7 +82,7 @@ fn nanoseconds(batch: &mut Batch) -> f64 {
     start.elapsed().as_nanos() as f64 / frames as f64
 }
 
-/// The frames in a batch: as many as fit the socket, and one if none does.
+/// Number of frames in a batch: as many as fit into the socket, at least one.
 fn count(size: usize) -> usize {
     (SOCKET / (size + 14)).clamp(1, 1000)
 }
@@ -91,13 +91,13 @@ fn payload(size: usize) -> Bytes {
     (0..size).map(|i| i as u8).collect()
 }
 
-/// Frames as they come from the peer of `role`.
+/// One batch of frames from the peer of `role`.
 fn wire(size: usize, role: Role) -> Vec<u8> {
     let mask = (role == Role::Server).then_some([0x37, 0xfa, 0x21, 0x3d]);
     let header = FrameHeader { opcode: OpCode::Data(Data::Binary), mask, ..FrameHeader::default() };
     let mut bytes = Vec::new();
     header.format(size as u64, &mut bytes).unwrap();
-    bytes.extend_from_slice(&payload(size)); // whatever that is when it is unmasked
+    bytes.extend_from_slice(&payload(size)); // the mask turns it into other bytes, which do not matter
     bytes.repeat(count(size))
 }
 
@@ -154,7 +154,7 @@ fn getty_encode(size: usize, role: Role) -> Batch {
     })
 }
 
-/// A session of `role` that is open.
+/// An open session of `role`.
 fn getty(role: Role) -> Session<WebSocket> {
     let config = Config::builder().watermarks(SOCKET, 2 * SOCKET).max_queued(4 << 20).build().unwrap();
     let (client, server) = opened(&config, NOW);
@@ -193,8 +193,8 @@ fn tungstenite(role: Role, wire: Vec<u8>) -> tungstenite::WebSocket<Pipe> {
 
 fn fast_decode(size: usize, role: Role) -> Batch {
     let mut socket = fast(role, wire(size, role));
-    // Its reader is not to be had back, so it begins again by itself; what it has read ahead is of the same
-    // frames.
+    // Its reader can't be taken out and rewound, so the pipe repeats itself. The bytes that the reader has
+    // read ahead belong to the same frames.
     Box::new(move || {
         for _ in 0..count(size) {
             black_box(at_once(socket.read_frame()).unwrap().payload.len());
@@ -221,7 +221,7 @@ fn fast(role: Role, wire: Vec<u8>) -> fastwebsockets::WebSocket<Pipe> {
     fastwebsockets::WebSocket::after_handshake(Pipe { repeats: true, ..Pipe::new(wire) }, role)
 }
 
-/// What a future gives that has nothing to wait for.
+/// The result of a future that never has to wait.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
@@ -233,7 +233,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 struct Pipe {
     wire: Vec<u8>,
     read: usize,
-    /// After the last byte comes the first.
+    /// Start again after the last byte.
     repeats: bool,
     socket: Vec<u8>,
 }
