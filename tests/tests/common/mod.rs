@@ -1,4 +1,4 @@
-//! What most test files need. Each uses a part of it.
+//! Helpers of most test files. Each file uses a part of them.
 #![allow(dead_code)]
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// `payload` as [`plain`] has it on the wire.
+/// `payload` in the framing of [`plain`].
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u32).to_be_bytes(), payload].concat()
 }
@@ -36,7 +36,7 @@ impl Solo {
         Self::with(|config| config)
     }
 
-    /// Opened, with what `set` makes of the defaults.
+    /// An open session, with `set` applied to the default configuration.
     pub fn with(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
         let mut solo = Self::unpolled(set);
         assert_eq!(solo.poll(), ["Open"]);
@@ -49,7 +49,7 @@ impl Solo {
         Solo { session, clock }
     }
 
-    /// Moves to `elapsed` since the start, handles what is due, and gives what there is to tell.
+    /// Moves to `elapsed` since the start, handles what is due, and returns the events.
     pub fn at(&mut self, elapsed: Duration) -> Vec<String> {
         let now = self.clock.jump(self.clock.at(elapsed));
         self.session.handle_timeout(now);
@@ -60,7 +60,7 @@ impl Solo {
         self.session.handle_input(self.clock.now(), bytes);
     }
 
-    /// Everything there is to tell, in words.
+    /// Returns all events, in words.
     pub fn poll(&mut self) -> Vec<String> {
         let told: Vec<_> =
             std::iter::from_fn(|| self.session.poll_event()).take(1000).map(|event| words(&event)).collect();
@@ -72,7 +72,7 @@ impl Solo {
         self.session.send(Bytes::from(vec![b'x'; size])).unwrap();
     }
 
-    /// The transport takes `n` bytes, as far as there are any.
+    /// Takes up to `n` bytes from the session, as the transport would.
     pub fn write(&mut self, n: usize) -> Vec<u8> {
         let mut out = self.session.outbound(self.clock.now());
         let n = n.min(out.remaining());
@@ -83,7 +83,7 @@ impl Solo {
         self.write(usize::MAX)
     }
 
-    /// Does what `wants_shutdown` asks.
+    /// Ends the sending side, as `wants_shutdown` asks.
     pub fn shut_down(&mut self) {
         assert!(self.session.wants_shutdown());
         self.session.handle_shutdown(self.clock.now());
@@ -94,7 +94,7 @@ impl Solo {
         self.session.handle_eof(self.clock.now());
     }
 
-    /// Nothing more is reported, wanted or taken, whatever happens.
+    /// Checks that nothing more is reported, wanted or accepted, whatever happens.
     pub fn assert_over(&mut self) {
         let now = self.clock.advance(secs(1));
         assert!(self.session.is_closed());
@@ -116,7 +116,7 @@ impl Solo {
     }
 }
 
-/// An event in a few words.
+/// Describes an event in a few words.
 pub fn words(event: &Event<Bytes>) -> String {
     match event {
         Event::Open(_) => "Open".to_owned(),

@@ -1,6 +1,6 @@
-//! [`Fake`]: a runtime of one thread, whose clock moves only when told.
+//! [`Fake`]: a runtime with one thread, whose clock moves only on request.
 //!
-//! All of it is per thread, and so per test. Sockets are [`MemIo`]s that the test hands over.
+//! All its state is per thread, and so per test. Its sockets are [`MemIo`]s that the test supplies.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -35,7 +35,7 @@ thread_local! {
     static READY: Arc<Mutex<VecDeque<usize>>> = Arc::default();
 }
 
-/// What becomes of an attempt to connect, to this address or any.
+/// The result of the next attempt to connect to this address, or to any.
 struct Connects {
     to: Option<SocketAddr>,
     result: io::Result<MemIo>,
@@ -46,7 +46,7 @@ struct Spawned {
     waker: Waker,
 }
 
-/// How often timers were made and reset.
+/// Numbers of timers made and of resets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     pub made: usize,
@@ -62,17 +62,17 @@ pub fn timer_counts() -> Counts {
     COUNTS.get()
 }
 
-/// How often a task has yielded to others.
+/// Number of times that a task has yielded to others.
 pub fn yields() -> usize {
     YIELDS.get()
 }
 
-/// Moves the clock on; timers that are due fire.
+/// Moves the clock forward. Timers that are due fire.
 pub fn advance(by: Duration) {
     jump(NOW.get() + by);
 }
 
-/// Sets the clock, also back.
+/// Sets the clock, which may go back. Timers that are due fire.
 pub fn jump(to: Instant) {
     NOW.set(to);
     let due: Vec<Waker> = TIMERS.with_borrow_mut(|timers| {
@@ -86,7 +86,7 @@ pub fn jump(to: Instant) {
     due.into_iter().for_each(Waker::wake);
 }
 
-/// Sets the clock; no timer fires, as when it is not yet its turn.
+/// Sets the clock without firing timers, as when the runtime has not looked at them yet.
 pub fn jump_unnoticed(to: Instant) {
     NOW.set(to);
 }
@@ -95,23 +95,23 @@ fn next_alarm() -> Option<Instant> {
     TIMERS.with_borrow(|timers| timers.iter().flatten().filter(|a| a.waker.is_some()).map(|a| a.at).min())
 }
 
-/// The listening socket gets a connection, or fails to.
+/// Gives the listening socket a connection or an error to accept.
 pub fn incoming(result: io::Result<MemIo>) {
     ACCEPTS.with_borrow_mut(|accepts| accepts.push_back(result));
     ACCEPT_WAKER.take().into_iter().for_each(Waker::wake);
 }
 
-/// How often connections were asked for.
+/// Number of times that a listening socket was polled for a connection.
 pub fn accept_calls() -> usize {
     ACCEPT_CALLS.get()
 }
 
-/// The next attempt to connect has this result; without any it hangs.
+/// Sets the result of the next attempt to connect. Without one, attempts wait.
 pub fn connects(result: io::Result<MemIo>) {
     push_connects(Connects { to: None, result });
 }
 
-/// The next attempt to connect to `address` has this result.
+/// Sets the result of the next attempt to connect to `address`.
 pub fn connects_to(address: &str, result: io::Result<MemIo>) {
     push_connects(Connects { to: Some(address.parse().unwrap()), result });
 }
@@ -121,18 +121,18 @@ fn push_connects(connects: Connects) {
     CONNECT_WAKERS.take().into_iter().for_each(Waker::wake);
 }
 
-/// The attempts to connect since the last time: where to, and when.
+/// Returns the attempts to connect since the last call: address and time.
 pub fn take_attempts() -> Vec<(SocketAddr, Instant)> {
     ATTEMPTS.take()
 }
 
-/// The wire of the next UDP socket that was made.
+/// The wire of the next UDP socket, in the order in which they were made.
 #[track_caller]
 pub fn udp_wire() -> PacketWire {
     UDP_SOCKETS.with_borrow_mut(VecDeque::pop_front).expect("a UDP socket was made")
 }
 
-/// How many tasks there are.
+/// Number of tasks.
 pub fn tasks() -> usize {
     TASKS.with_borrow(|tasks| tasks.iter().flatten().count())
 }
@@ -154,7 +154,7 @@ fn waker(task: usize) -> Waker {
     Waker::from(Arc::new(TaskWaker(task, READY.with(Arc::clone))))
 }
 
-/// Polls tasks until none has anything to do.
+/// Polls tasks until none has anything left to do.
 #[track_caller]
 pub fn run() {
     for _ in 0..100_000 {
@@ -169,7 +169,7 @@ pub fn run() {
     panic!("tasks are busy without end");
 }
 
-/// Runs `future` and the tasks; when nothing has anything to do, time moves on to the next timer.
+/// Runs `future` and the tasks. Whenever none can go on, the clock moves to the next timer.
 #[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
@@ -185,7 +185,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         }
         run();
         if flag.wakes() == seen {
-            jump(next_alarm().expect("everything waits, and no timer is set").max(NOW.get()));
+            jump(next_alarm().expect("everything waits, but no timer is set").max(NOW.get()));
         }
     }
 }
@@ -220,7 +220,7 @@ impl Runtime for Fake {
         cx.waker().wake_by_ref();
     }
 
-    /// A name is a list of addresses.
+    /// Takes a list of addresses as a name.
     async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
         let addresses = address.split(',').map(|address| address.parse());
         addresses.collect::<Result<_, _>>().map_err(|_| io::ErrorKind::NotFound.into())
@@ -250,7 +250,7 @@ impl Runtime for Fake {
         Ok(())
     }
 
-    /// The socket is there for its address. What it does is for the test to say: see [`packets`].
+    /// Uses the socket only for its addresses. The test controls its traffic: see [`packets`].
     fn udp_socket(socket: UdpSocket) -> io::Result<MemPackets> {
         let (io, wire) = packets(socket.local_addr().ok(), socket.peer_addr().ok());
         UDP_SOCKETS.with_borrow_mut(|sockets| sockets.push_back(wire));
@@ -268,7 +268,7 @@ impl Timer for FakeTimer {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         TIMERS.with_borrow_mut(|timers| {
-            let alarm = timers[self.0].as_mut().expect("the timer is there");
+            let alarm = timers[self.0].as_mut().expect("the timer exists");
             if alarm.at <= NOW.get() {
                 return Poll::Ready(());
             }
@@ -300,7 +300,8 @@ impl<F: Future + 'static> Spawn<F> for FakeSpawner {
     }
 }
 
-/// A socket whose port is real, so that it can be told whether it is closed, and whose connections are not.
+/// A socket that is bound to a real port, so that tests can see whether it is open. Its connections are not
+/// real.
 #[derive(Debug)]
 pub struct FakeListener {
     _socket: TcpListener,

@@ -1,18 +1,18 @@
-//! What the tests of the driver need. Each file uses a part of it.
+//! Helpers of the driver's tests. Each file uses a part of them.
 //!
-//! | module | what it is for |
+//! | module | contents |
 //! |---|---|
-//! | [`wire`] | a stream in memory that does exactly what the test says |
+//! | [`wire`] | a stream in memory that the test controls |
 //! | [`packets`] | the same for datagrams |
 //! | [`task`] | a future that the test polls by hand, with a waker that counts |
-//! | [`fake`] | a runtime of one thread, with a clock that moves only when told and timers that count |
-//! | [`recorder`] | a listener that writes down its callbacks, and acts or panics where the test says |
+//! | [`fake`] | a runtime with one thread, whose clock moves only on request and whose timers count |
+//! | [`recorder`] | a listener that notes its callbacks, and acts or panics as the test wants |
 //! | [`socket`] | the same for WebSocket |
-//! | [`descriptors`] | the descriptors that this process holds |
-//! | [`proxy`] | what stands between two ends, and lets them lose each other |
+//! | [`descriptors`] | the descriptors of this process |
+//! | [`proxy`] | a proxy that can lose the connection between two ends |
 //! | [`namespace`] | a network of the test's own |
-//! | [`seccomp`] | a process that may not make some calls |
-//! | [`runtimes`] | real runtimes: what a test needs to run on each of them, from one source |
+//! | [`seccomp`] | a filter that forbids system calls |
+//! | [`runtimes`] | the real runtimes, to run one test on each of them |
 #![allow(dead_code, unused_imports)]
 
 pub mod descriptors;
@@ -52,12 +52,12 @@ pub fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// `payload` as the plain codec has it on the wire.
+/// `payload` in the framing of the plain codec.
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u32).to_be_bytes(), payload].concat()
 }
 
-/// The payloads of the whole frames in `wire`, and what is left of it.
+/// The payloads of the whole frames in `wire`, and the bytes after them.
 pub fn frames(mut wire: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
     let mut payloads = Vec::new();
     while let Some((length, rest)) = wire.split_first_chunk::<4>() {
@@ -78,13 +78,13 @@ pub fn session(config: Arc<Config>) -> Session<Plain> {
     Session::new(Framed::new(LengthDelimited::new()), config, getty_driver::now::<Fake>())
 }
 
-/// A driver on a wire and a fake clock, to be polled by hand.
+/// A driver on a wire and a fake clock, polled by hand.
 pub fn driver(config: Arc<Config>, listener: Recorder) -> (Task<FakeDriver>, Wire) {
     let (io, wire) = wire();
     (Task::new(Driver::new(session(config), io, listener)), wire)
 }
 
-/// The same, with a connection.
+/// A connection on a wire and a fake clock.
 pub fn connection(config: Arc<Config>) -> (FakeConnection, Wire) {
     let (io, wire) = wire();
     (Connection::new(session(config), io), wire)

@@ -1,4 +1,4 @@
-//! Tests in a network namespace of their own, whose loopback interface is theirs alone.
+//! Runs tests in a network namespace of their own, with a loopback interface that no other process uses.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -6,11 +6,11 @@ use std::{env, thread};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Set in the process that is in a namespace.
+/// Set in the environment of the process inside the namespace.
 const INSIDE: &str = "GETTY_TEST_NAMESPACE";
 
-/// Whether this process has a network of its own, set up by the shell command `setup`. If not, runs the test
-/// that calls it once more in a process that has; where that can't be had, nothing is tested.
+/// Whether this process has a network of its own, set up by the shell command `setup`. If not, runs the
+/// calling test again in a process that has one; if that is impossible, nothing is tested.
 pub fn is_inside(setup: &str) -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;
@@ -22,7 +22,7 @@ pub fn is_inside(setup: &str) -> bool {
         unshare
     };
     if !in_namespace("true").output().is_ok_and(|done| done.status.success()) {
-        eprintln!("not tested: there is no network to be had by `{setup}`");
+        eprintln!("not tested: no network namespace can be set up by `{setup}`");
         return false;
     }
     let status = in_namespace("exec \"$@\"")
@@ -35,7 +35,7 @@ pub fn is_inside(setup: &str) -> bool {
     false
 }
 
-/// A socket for packets without the header of IP.
+/// A socket that sends packets to which the system adds the IP header.
 pub fn raw(domain: Domain, protocol: Protocol) -> Socket {
     Socket::new(domain, Type::RAW, Some(protocol)).unwrap()
 }
@@ -45,8 +45,8 @@ pub fn udp_header(from: u16, to: u16) -> Vec<u8> {
     [from.to_be_bytes(), to.to_be_bytes(), [0, 8], [0, 0]].concat()
 }
 
-/// The network says of a datagram from `from` to `to`: this type and code of ICMP (or ICMPv6), with `rest` of
-/// its header.
+/// Sends an ICMP or ICMPv6 message about a datagram from `from` to `to`, with this type and code, and `rest`
+/// of its header.
 pub fn icmp(kind: u8, code: u8, rest: u32, from: SocketAddr, to: SocketAddr) {
     let header = [&[kind, code, 0, 0], &rest.to_be_bytes()[..]].concat();
     let udp = udp_header(from.port(), to.port());
@@ -66,6 +66,6 @@ pub fn icmp(kind: u8, code: u8, rest: u32, from: SocketAddr, to: SocketAddr) {
             let to = SocketAddr::from((*from.ip(), 0));
             raw(Domain::IPV6, Protocol::ICMPV6).send_to(&packet, &to.into()).unwrap();
         }
-        _ => unreachable!("of one family"),
+        _ => unreachable!("both addresses are of one family"),
     }
 }

@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Waker};
 use getty_core::datagram::{Outgoing, Path, RecvBatch};
 use getty_driver::PacketIo;
 
-/// A datagram, and where it came from or goes to; `None` on a connected socket.
+/// A datagram with its path, which is `None` on a connected socket.
 pub type Datagram = (Option<Path>, Vec<u8>);
 
-/// What one receive brings.
+/// The datagrams of one receive.
 type Received = Vec<(Path, Vec<u8>)>;
 
-/// A socket that does what its [`PacketWire`] says.
+/// A socket that is controlled by its [`PacketWire`].
 #[derive(Debug)]
 pub struct MemPackets {
     shared: Arc<Mutex<Shared>>,
@@ -23,7 +23,7 @@ pub struct MemPackets {
     peer: Option<SocketAddr>,
 }
 
-/// The test's end.
+/// The test's end of a [`MemPackets`].
 #[derive(Debug, Clone)]
 pub struct PacketWire(Arc<Mutex<Shared>>);
 
@@ -33,15 +33,15 @@ struct Shared {
     recv_waker: Option<Waker>,
     sent: Vec<Datagram>,
     send_errors: VecDeque<io::Error>,
-    /// How many datagrams the socket takes before it is full; `None` is any number.
+    /// Number of datagrams that the socket takes before it is full. `None` means any number.
     room: Option<usize>,
     send_waker: Option<Waker>,
-    /// How many receives find nothing, whatever is there.
+    /// Number of receives that find nothing, whatever is there.
     blind: usize,
     recv_calls: usize,
     send_calls: usize,
     closed: bool,
-    /// What receiving fails with when there is nothing else to receive, each time.
+    /// The error of every receive that finds no datagram.
     broken: Option<i32>,
 }
 
@@ -56,17 +56,18 @@ impl PacketWire {
         self.0.lock().unwrap()
     }
 
-    /// One receive brings these datagrams, at most 32.
+    /// Lets one receive return these datagrams, at most 32.
     pub fn receives(&self, datagrams: impl IntoIterator<Item = (Path, Vec<u8>)>) {
         self.push(Ok(datagrams.into_iter().collect()));
     }
 
-    /// One receive fails.
+    /// Lets one receive fail.
     pub fn recv_fails(&self, error: impl Into<io::Error>) {
         self.push(Err(error.into()));
     }
 
-    /// Once the rest is received, every receive fails with this error of the system, until it is `None`.
+    /// Lets every receive fail with this system error once all datagrams are received, until it is set to
+    /// `None`.
     pub fn recv_breaks(&self, errno: impl Into<Option<i32>>) {
         let mut shared = self.lock();
         shared.broken = errno.into();
@@ -79,17 +80,17 @@ impl PacketWire {
         shared.recv_waker.take().into_iter().for_each(Waker::wake);
     }
 
-    /// The next receive finds nothing, whatever is there: the runtime does not know of it yet.
+    /// Lets the next receive find nothing, as if the runtime did not know yet what is there.
     pub fn recv_is_blind(&self) {
         self.lock().blind += 1;
     }
 
-    /// The next send fails.
+    /// Lets the next send fail.
     pub fn send_fails(&self, error: impl Into<io::Error>) {
         self.lock().send_errors.push_back(error.into());
     }
 
-    /// The socket takes `datagrams` more and is full then; `None` is any number.
+    /// Lets the socket take `datagrams` more before it is full. `None` means any number.
     pub fn set_room(&self, datagrams: impl Into<Option<usize>>) {
         let mut shared = self.lock();
         shared.room = datagrams.into();
@@ -98,17 +99,17 @@ impl PacketWire {
         }
     }
 
-    /// What was sent since the last call.
+    /// Returns the datagrams sent since the last call.
     pub fn take_sent(&self) -> Vec<Datagram> {
         std::mem::take(&mut self.lock().sent)
     }
 
-    /// How often the socket was asked to receive.
+    /// Number of receives attempted.
     pub fn recv_calls(&self) -> usize {
         self.lock().recv_calls
     }
 
-    /// How often the socket was asked to send.
+    /// Number of sends attempted.
     pub fn send_calls(&self) -> usize {
         self.lock().send_calls
     }
@@ -137,13 +138,13 @@ impl PacketIo for MemPackets {
         };
         Poll::Ready(result.map(|datagrams| {
             for (path, bytes) in datagrams {
-                assert!(batch.copy_from(path, &bytes), "a batch holds 32 datagrams");
+                assert!(batch.copy_from(path, &bytes), "a batch holds at most 32 datagrams");
             }
         }))
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, outgoing: &Outgoing) -> Poll<io::Result<usize>> {
-        assert!(!outgoing.is_empty(), "there is always something to send");
+        assert!(!outgoing.is_empty(), "nothing to send");
         let mut shared = self.shared.lock().unwrap();
         shared.send_calls += 1;
         if let Some(error) = shared.send_errors.pop_front() {

@@ -1,4 +1,4 @@
-//! [`Proxy`]: stands between two ends until it lets them lose each other, without a word to either.
+//! [`Proxy`]: stands between two ends until it loses the connection, without a sign to either.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,19 +10,19 @@ use socket2::SockRef;
 /// How the ends of a connection lose each other. Neither gets a FIN or a reset, whatever the other does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// What they send is taken, and lost: writing goes on as if nothing had happened.
+    /// Bytes are read and lost: writing goes on as if nothing had happened.
     Swallowed,
-    /// What they send is not taken: the system's buffers fill up.
+    /// Bytes are not read: the system's buffers fill up.
     NotTaken,
 }
 
-/// Forwards whatever comes to its address, both ways, each connection by two threads.
+/// Forwards connections to its address, both ways, with two threads for each.
 pub struct Proxy {
     address: SocketAddr,
     links: Links,
 }
 
-/// Tells a [`Proxy`] what to do, from wherever that is known.
+/// Controls a [`Proxy`] from anywhere.
 #[derive(Clone, Default)]
 pub struct Links(Arc<Mutex<State>>);
 
@@ -32,7 +32,7 @@ struct State {
     over: bool,
 }
 
-/// One connection that came, and the one that was made for it.
+/// A connection that was accepted, and the one that was made for it.
 struct Link {
     ends: [TcpStream; 2],
     mode: Mutex<Mode>,
@@ -49,7 +49,7 @@ enum Mode {
 impl Proxy {
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // What is accepted inherits it: so little that whoever writes to it soon finds it full.
+        // Accepted sockets inherit this. The buffer is so small that the peer soon finds it full.
         SockRef::from(&listener).set_recv_buffer_size(8 * 1024).unwrap();
         let address = listener.local_addr().unwrap();
         let links = Links::default();
@@ -64,7 +64,7 @@ impl Proxy {
         Proxy { address, links }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -73,8 +73,7 @@ impl Proxy {
         self.links.clone()
     }
 
-    /// From now on the ends of every connection that there is have lost each other; later ones are forwarded
-    /// as ever.
+    /// Loses every connection that exists now. Later ones are forwarded as usual.
     pub fn lose(&self, loss: Loss) {
         self.links.lose(loss);
     }
@@ -86,7 +85,7 @@ impl Drop for Proxy {
         state.over = true;
         state.links.drain(..).for_each(|link| link.set(Mode::Over));
         drop(state);
-        let _ = TcpStream::connect(self.address); // the thread that accepts looks up
+        let _ = TcpStream::connect(self.address); // wakes the accepting thread
     }
 }
 
@@ -100,7 +99,7 @@ impl Links {
         self.lock().links.iter().for_each(|link| link.set(Mode::Lost(loss)));
     }
 
-    /// Begins to forward; says whether there is still a proxy.
+    /// Begins to forward. Returns whether the proxy still exists.
     fn add(&self, client: TcpStream, server: SocketAddr) -> bool {
         let mut state = self.lock();
         if state.over {
@@ -143,12 +142,12 @@ impl Link {
                 (Mode::Forwards, Ok(0)) => return drop(to.shutdown(Shutdown::Write)),
                 (Mode::Forwards, Err(_)) => return drop(to.shutdown(Shutdown::Both)),
                 (Mode::Lost(Loss::Swallowed), Ok(1..)) => {}
-                // What was read just now is the last that is taken.
+                // The bytes that were just read are the last ones.
                 (Mode::Lost(Loss::NotTaken), Ok(1..)) => {
                     let lost = |mode: &mut Mode| *mode == Mode::Lost(Loss::NotTaken);
                     drop(self.changed.wait_while(self.mode.lock().unwrap(), lost).unwrap());
                 }
-                // Its end is not told to the other.
+                // The end of one side is not passed on to the other.
                 (Mode::Lost(_), Ok(0) | Err(_)) | (Mode::Over, _) => return,
             }
         }

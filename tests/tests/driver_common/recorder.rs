@@ -1,4 +1,4 @@
-//! [`Recorder`]: a listener that writes down its callbacks.
+//! [`Recorder`]: a listener that notes its callbacks.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use getty_driver::{Context, Listener, Refuse};
 
 use super::Messages;
 
-/// A callback, and what it was told.
+/// A callback with its argument.
 #[derive(Debug)]
 pub enum Happening {
     Open,
@@ -26,7 +26,7 @@ pub enum Happening {
 
 /// What a [`Recorder`] does after the test's own action.
 pub enum Then {
-    /// What listeners do by default.
+    /// Does what listeners do by default.
     Default,
     Nothing,
     /// Refuses the session, in `on_open`.
@@ -35,14 +35,14 @@ pub enum Then {
 
 type Action = dyn FnMut(&mut Context<'_, Messages>, Happening) -> Then + Send;
 
-/// Writes down its callbacks, and acts as the test says.
+/// Notes its callbacks, and acts as the test wants.
 pub struct Recorder {
     log: Log,
     action: Box<Action>,
     panics_in: Option<&'static str>,
 }
 
-/// What was called, in order, as text.
+/// The callbacks so far, in order, as text.
 #[derive(Debug, Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -77,7 +77,7 @@ impl Recorder {
         Self::new(|_, _| Then::Default)
     }
 
-    /// Sends every message back; it must not be refused.
+    /// Sends every message back, and panics if that is refused.
     pub fn echo() -> (Self, Log) {
         Self::new(|cx, happening| {
             if let Happening::Message(message) = happening {
@@ -87,13 +87,13 @@ impl Recorder {
         })
     }
 
-    /// Writes into a log that others share.
+    /// Writes to a log that others share.
     pub fn log_to(mut self, log: &Log) -> Self {
         self.log = log.clone();
         self
     }
 
-    /// Panics in that callback, once it is written down; also in `"drop"`.
+    /// Panics in `callback` after noting it; `"drop"` is one too.
     pub fn panics_in(mut self, callback: &'static str) -> Self {
         self.panics_in = Some(callback);
         self

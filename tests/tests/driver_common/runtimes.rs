@@ -1,4 +1,4 @@
-//! Real runtimes: what a test needs in order to run on each of them, from one source.
+//! Real runtimes, and the helpers to run one test on each of them.
 
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
@@ -26,19 +26,19 @@ pub trait TestRuntime:
         UnixListener: Send,
     >
 {
-    /// What it is called, in the names of tests too: see [`on_every_runtime`].
+    /// The name, also in the names of tests: see [`on_every_runtime`].
     const NAME: &str;
 
-    /// Runs `future` on all threads of a runtime of its own.
+    /// Runs `future` on the runtime, with all its threads.
     fn run<F: Future>(future: F) -> F::Output;
 
-    /// Spawns by the adapter's own spawner.
+    /// Spawns with the adapter's own spawner.
     fn spawn<F>(future: F)
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static;
 
-    /// Runs `future`, which must be done long before the end of the test run.
+    /// Runs `future`, and panics if it takes too long.
     fn block_on<F: Future>(future: F) -> F::Output {
         Self::run(in_time::<Self, F>(future))
     }
@@ -93,7 +93,8 @@ impl TestRuntime for getty_async_std::AsyncStd {
     }
 }
 
-/// The adapter's own spawner. What that one promises of each future can't be said of `R::Spawner` in general.
+/// Spawns with the adapter's own spawner. What that promises for each future can't be expressed for
+/// `R::Spawner` in general.
 #[derive(Debug)]
 pub struct Own<R>(PhantomData<fn(R)>);
 
@@ -133,7 +134,7 @@ pub async fn serve<R: TestRuntime>(listeners: impl Fn() -> Recorder + Send + 'st
     server::<R>().tcp("127.0.0.1:0", framed(LengthDelimited::new), listeners).await.unwrap()
 }
 
-/// Makes a test of each function, on every runtime.
+/// Makes a test of each function on every runtime.
 #[macro_export]
 macro_rules! on_every_runtime {
     ($($test:ident),* $(,)?) => {
@@ -160,18 +161,18 @@ macro_rules! on_every_runtime {
     };
 }
 
-/// A connection to `address` of the plain codec.
+/// Connects to `address` with the plain codec.
 pub async fn connect<R: Runtime>(address: std::net::SocketAddr) -> Connection<R, R::TcpStream, Plain> {
     let client = Client::<R>::builder();
     client.tcp_connection(&address.to_string(), Framed::new(LengthDelimited::new())).await.unwrap()
 }
 
-/// `future`, which must be done long before the end of the test run.
+/// Awaits `future`, and panics if it takes too long.
 pub async fn in_time<R: Runtime, F: Future>(future: F) -> F::Output {
     within::<R, F>(secs(120), future).await
 }
 
-/// `future`, which must be done within `limit`.
+/// Awaits `future`, and panics after `limit`.
 pub async fn within<R: Runtime, F: Future>(limit: Duration, future: F) -> F::Output {
     let mut future = pin!(future);
     let mut timer = R::timer(R::now() + limit);
@@ -182,7 +183,8 @@ pub async fn within<R: Runtime, F: Future>(limit: Duration, future: F) -> F::Out
     .await
 }
 
-/// Waits until `condition` holds, looking again and again: for much longer than that takes on a busy machine.
+/// Waits until `condition` holds, checking it again and again, for much longer than it should take on a busy
+/// machine.
 pub async fn until<R: Runtime>(what: &str, mut condition: impl FnMut() -> bool) {
     let patience = R::now() + secs(60);
     while !condition() {
@@ -196,7 +198,7 @@ pub async fn sleep<R: Runtime>(time: Duration) {
     poll_fn(|cx| timer.poll(cx)).await;
 }
 
-/// Runs something that blocks in a thread of its own.
+/// Runs blocking work in a thread of its own.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = futures::channel::oneshot::channel();
     std::thread::spawn(move || {

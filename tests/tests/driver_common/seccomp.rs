@@ -1,16 +1,16 @@
-//! [`Filter`]: forbids some calls of the system, as sandboxes do.
+//! [`Filter`]: forbids some system calls, as sandboxes do.
 
 use std::io;
 
-/// Has some calls fail.
+/// Lets some system calls fail.
 #[derive(Debug, Clone)]
 pub struct Filter(Vec<libc::sock_filter>);
 
 impl Filter {
-    /// Each of `calls` (`SYS_..`) fails with `errno`.
+    /// Lets each of `calls` (`SYS_..`) fail with `errno`.
     pub fn new(calls: &[libc::c_long], errno: i32) -> Self {
         let step = |code, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
-        // The number of the call.
+        // Load the number of the call.
         let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
         for &call in calls {
             program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, call as u32));
@@ -20,11 +20,10 @@ impl Filter {
         Filter(program)
     }
 
-    /// From now on they fail in this thread, and in those that it starts. There is no way back.
+    /// Applies to this thread from now on, and to threads that it starts. This can't be undone.
     pub fn install(&mut self) -> io::Result<()> {
         let program = libc::sock_fprog { len: self.0.len() as u16, filter: self.0.as_mut_ptr() };
-        // SAFETY: the first takes numbers only; the second reads the program, which is there until it
-        // returns.
+        // SAFETY: the first call takes only numbers; the second reads the program, which outlives the call.
         let result = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
                 | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)

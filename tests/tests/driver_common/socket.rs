@@ -1,4 +1,4 @@
-//! [`Socket`]: a WebSocket listener that writes down its callbacks.
+//! [`Socket`]: a WebSocket listener that notes its callbacks.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::recorder::Log;
 
 type Cx<'a, 'b> = &'a mut Context<'b, Items<Message>>;
 
-/// Writes down its callbacks, and does what the test says.
+/// Notes its callbacks, and acts as the test wants.
 pub struct Socket {
     log: Log,
     on_request: Box<OnRequest>,
@@ -23,7 +23,7 @@ type OnOpen = dyn FnMut(Cx, &Opened) + Send;
 type OnMessage = dyn FnMut(Cx, Message) + Send;
 
 impl Socket {
-    /// Lets everybody in and does nothing.
+    /// Accepts every client and does nothing else.
     pub fn new(log: &Log) -> Self {
         Socket {
             log: log.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Counts how often it was woken.
+/// Counts its wakes.
 #[derive(Default)]
 pub struct Counter(AtomicUsize);
 
@@ -16,11 +16,11 @@ impl Wake for Counter {
     }
 }
 
-/// A future and a waker that counts. Nothing is polled but by the test.
+/// A future with a waker that counts. Only the test polls it.
 pub struct Task<F> {
     future: Option<Pin<Box<F>>>,
     counter: Arc<Counter>,
-    /// How often it had been woken when it was polled last.
+    /// Number of wakes at the last poll.
     seen: Option<usize>,
     pub polls: usize,
 }
@@ -44,12 +44,12 @@ impl<F: Future> Task<F> {
         result
     }
 
-    /// Whether there is reason to poll: it was woken, or never polled.
+    /// Whether it was woken since the last poll, or was never polled.
     pub fn is_woken(&self) -> bool {
         self.seen != Some(self.counter.0.load(Ordering::SeqCst))
     }
 
-    /// Polls as an executor would, until it has nothing to do.
+    /// Polls as an executor would, until it has to wait.
     #[track_caller]
     pub fn run(&mut self) -> Poll<F::Output> {
         for _ in 0..100_000 {
@@ -60,25 +60,25 @@ impl<F: Future> Task<F> {
                 return Poll::Ready(output);
             }
         }
-        panic!("it is woken again and again and does nothing");
+        panic!("woken again and again without an end");
     }
 
-    /// [`run`](Self::run), and it must be done then.
+    /// [`run`](Self::run)s, and returns the output. Panics if it has to wait.
     #[track_caller]
     pub fn finish(&mut self) -> F::Output {
         match self.run() {
             Poll::Ready(output) => output,
-            Poll::Pending => panic!("it waits"),
+            Poll::Pending => panic!("it has to wait"),
         }
     }
 
-    /// [`run`](Self::run), and it must not be done then.
+    /// [`run`](Self::run)s, and panics if it is done.
     #[track_caller]
     pub fn settle(&mut self) {
         assert!(self.run().is_pending(), "it is done");
     }
 
-    /// From now on it is polled with another waker, as if it had moved to another task.
+    /// Gives it another waker, as if it had moved to another task.
     pub fn change_waker(&mut self) -> Arc<Counter> {
         self.seen = Some(0);
         std::mem::take(&mut self.counter)

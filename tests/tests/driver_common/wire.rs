@@ -1,4 +1,4 @@
-//! [`MemIo`]: a stream in memory that does exactly what the test says through its [`Wire`].
+//! [`MemIo`]: a stream in memory that is controlled by its [`Wire`].
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -20,10 +20,10 @@ pub enum Op {
     Shutdown,
 }
 
-/// What one call answers, instead of what it would.
+/// The result of one call, instead of the usual one.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
-    /// Nothing for now: the caller is woken by [`Wire::wake`], or by the next thing that happens.
+    /// Not ready: the caller is woken by [`Wire::wake`], or by the next thing that happens.
     Pending,
     /// `Ok(0)`, for a write.
     Zero,
@@ -33,17 +33,17 @@ pub enum Answer {
 #[derive(Default)]
 struct State {
     input: VecDeque<Result<Vec<u8>, io::ErrorKind>>,
-    /// What is read forever once the input is used up.
+    /// Bytes to read again and again once the input is used up.
     endless: Option<Vec<u8>>,
     eof: bool,
     written: Vec<u8>,
-    /// How many more bytes it takes; `None` is all.
+    /// Number of bytes that it still takes. `None` means any number.
     room: Option<usize>,
-    /// How many it takes in one write.
+    /// Number of bytes that it takes in one write.
     at_once: Option<usize>,
     answers: [VecDeque<Answer>; 5],
     calls: [usize; 5],
-    /// Only one: a driver promises to call from one task, so the last waker must do for everything.
+    /// Only one: a driver promises to call from one task, so the last waker must serve for everything.
     waker: Option<Waker>,
     on_write: Option<Box<dyn FnMut() + Send>>,
     shut_down: bool,
@@ -51,10 +51,10 @@ struct State {
     addresses: Option<[SocketAddr; 2]>,
 }
 
-/// The driver's end.
+/// The driver's end of a [`wire()`].
 pub struct MemIo(Arc<Mutex<State>>);
 
-/// The test's end.
+/// The test's end of a [`wire()`].
 #[derive(Clone)]
 pub struct Wire(Arc<Mutex<State>>);
 
@@ -77,47 +77,47 @@ impl Wire {
         result
     }
 
-    /// Wakes whoever waits, for nothing.
+    /// Wakes the waiting task without a reason.
     pub fn wake(&self) {
         self.change(|_| ());
     }
 
-    /// These bytes come, in one read if there is room.
+    /// Sends these bytes to the driver, in one read if there is room.
     pub fn send(&self, bytes: &[u8]) {
         self.change(|state| state.input.push_back(Ok(bytes.to_vec())));
     }
 
-    /// `payload` comes as a frame.
+    /// Sends `payload` as a frame.
     pub fn send_frame(&self, payload: impl AsRef<[u8]>) {
         self.send(&super::frame(payload.as_ref()));
     }
 
-    /// `bytes` come forever; `None` ends that.
+    /// Sends `bytes` forever, or stops that with `None`.
     pub fn endless(&self, bytes: Option<Vec<u8>>) {
         self.change(|state| state.endless = bytes);
     }
 
-    /// A read fails, after what was sent before.
+    /// Lets a read fail once the earlier input is read.
     pub fn fail(&self, kind: io::ErrorKind) {
         self.change(|state| state.input.push_back(Err(kind)));
     }
 
-    /// The peer ends its side, after what was sent before.
+    /// Ends the peer's side once the earlier input is read.
     pub fn eof(&self) {
         self.change(|state| state.eof = true);
     }
 
-    /// The peer takes `n` bytes more; `None` is all that come.
+    /// Lets the peer take `bytes` more; `None` means any number.
     pub fn room(&self, bytes: impl Into<Option<usize>>) {
         self.change(|state| state.room = bytes.into());
     }
 
-    /// One write takes `n` bytes.
+    /// Limits each write to `bytes`.
     pub fn at_once(&self, bytes: usize) {
         self.change(|state| state.at_once = Some(bytes));
     }
 
-    /// The next call of `op` that has no other answer waiting gets this one. Wakes nobody.
+    /// Sets the result of the next call of `op`; several are used in order. Wakes no task.
     pub fn answer(&self, op: Op, answer: Answer) {
         self.lock().answers[op as usize].push_back(answer);
     }
@@ -127,12 +127,12 @@ impl Wire {
         self.lock().on_write = Some(Box::new(hook));
     }
 
-    /// What was written since the last time.
+    /// Returns the bytes written since the last call.
     pub fn take_written(&self) -> Vec<u8> {
         std::mem::take(&mut self.lock().written)
     }
 
-    /// The same, as text of whole frames.
+    /// The same as text, frame by frame.
     pub fn take_frames(&self) -> Vec<String> {
         let written = self.take_written();
         let (frames, rest) = super::frames(&written);
@@ -140,7 +140,7 @@ impl Wire {
         frames.into_iter().map(|payload| String::from_utf8(payload).unwrap()).collect()
     }
 
-    /// How often `op` was called.
+    /// Number of calls of `op`.
     pub fn calls(&self, op: Op) -> usize {
         self.lock().calls[op as usize]
     }
@@ -155,13 +155,13 @@ impl Wire {
 }
 
 impl MemIo {
-    /// It says that it has these addresses: this end's, and the peer's.
+    /// Lets it report these addresses.
     pub fn with_addresses(self, local: &str, peer: &str) -> Self {
         self.0.lock().unwrap().addresses = Some([local, peer].map(|address| address.parse().unwrap()));
         self
     }
 
-    /// Counts the call and gives the answer that waits for it, if any.
+    /// Counts the call. Returns the result that is set for it, if any.
     fn call(&mut self, op: Op, cx: &Context<'_>) -> Option<Poll<io::Result<usize>>> {
         let mut state = self.0.lock().unwrap();
         state.calls[op as usize] += 1;
