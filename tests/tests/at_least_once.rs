@@ -50,7 +50,7 @@ fn nothing_is_lost_and_what_was_surely_not_sent_is_not_doubled() {
         let mut sent = 0u64;
         for _ in 0..kills {
             let receiver = Receiver::start("receiver", &address, &file);
-            // It is killed in the middle of this.
+            // The receiver is killed while these are being sent.
             for _ in 0..3000 {
                 sent += 1;
                 orders.send(Bytes::from(vec![b'x'; (sent % 500) as usize])).await.unwrap();
@@ -78,5 +78,5 @@ fn nothing_is_lost_and_what_was_surely_not_sent_is_not_doubled() {
     assert_eq!(seen.len() as u64, account.accepted, "every message came");
     let doubled: u64 = seen.values().map(|times| times - 1).sum();
     assert!(doubled <= account.uncertain, "{doubled} came again, {} were uncertain", account.uncertain);
-    assert!(account.uncertain > 0, "no kill fell into the middle of anything");
+    assert!(account.uncertain > 0, "no kill interrupted anything");
 }

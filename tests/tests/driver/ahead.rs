@@ -1,5 +1,5 @@
-//! A `Connection` of which only one half is used for long: who sends receives as well, and whoever finds
-//! something to do again and again yields.
+//! A `Connection` of which only one half is used for a long time: it receives while it sends, and it yields
+//! when there is always something to do.
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Write};
@@ -28,7 +28,7 @@ fn item(n: usize) -> Bytes {
     Bytes::from(format!("item {n}"))
 }
 
-/// The server's end of a WebSocket on a wire, open; the client is the test.
+/// The server's end of an open WebSocket on a wire. The test is the client.
 fn websocket(config: Arc<Config>) -> (Connection<Fake, MemIo, WebSocket>, Wire) {
     let (io, wire) = wire();
     let options = ServerOptions::new().deflate(Deflate::new());
@@ -45,7 +45,7 @@ fn websocket(config: Arc<Config>) -> (Connection<Fake, MemIo, WebSocket>, Wire) 
     (connection, wire)
 }
 
-/// A frame of a client, masked with zeros.
+/// A client's frame, masked with zeros.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }
@@ -72,7 +72,7 @@ fn who_waits_to_send_receives_meanwhile() {
         }
         task.settle();
         drop(task);
-        assert_eq!(connection.stats().received.messages, 10 * (waiting + 1), "it received");
+        assert_eq!(connection.stats().received.messages, 10 * (waiting + 1), "received while it waited");
     }
     wire.room(None);
     wire.send_frame("last");
@@ -99,7 +99,7 @@ fn events_that_came_while_sending_are_told_in_order() {
     wire.send_frame("two");
     wire.eof();
     send.settle();
-    wire.fail(ErrorKind::ConnectionReset); // which nobody notices, since nothing is read after the end
+    wire.fail(ErrorKind::ConnectionReset); // unnoticed, since nothing is read after the end
     wire.answer(Op::Write, Answer::Fails(ErrorKind::BrokenPipe));
     wire.wake();
     assert!(send.finish().is_err());
@@ -119,7 +119,7 @@ fn events_that_came_while_sending_are_told_in_order() {
 #[test]
 fn who_only_sends_answers_pings() {
     let (mut connection, wire) = websocket(Config::default().into());
-    // The transport takes everything at once, so that nothing ever waits.
+    // The transport takes everything at once, so that the sender never waits.
     for n in 0..3u8 {
         Task::new(connection.send(Message::text("before"))).finish().unwrap();
         wire.take_written();
@@ -127,7 +127,7 @@ fn who_only_sends_answers_pings() {
         Task::new(connection.send(Message::text("after"))).finish().unwrap();
         assert!(wire.take_written().ends_with(&[0x8A, 1, n]), "no pong");
     }
-    // It takes nothing for a while.
+    // The transport takes nothing for a while.
     wire.room(0);
     let mut send = Task::new(connection.send(Message::text("waits")));
     send.settle();
@@ -175,9 +175,9 @@ fn when_as_much_was_received_as_may_be_the_peer_waits_for_us() {
     fake::advance(MS);
     let error = feed.finish().unwrap_err();
     assert!(error.to_string().contains("the peer waits for us to receive"), "{error}");
-    assert_eq!(error.into_item().unwrap(), "item 1", "it is given back");
+    assert_eq!(error.into_item().unwrap(), "item 1", "the item is given back");
     drop(feed);
-    // That is known now: nobody has to wait once more.
+    // From here on it is known, and no call waits again.
     let error = Task::new(connection.flush()).finish().unwrap_err();
     assert!(matches!(error, FlushError::PeerWaits), "{error}");
     assert!(error.to_string().contains("the peer waits for us to receive"), "{error}");
@@ -188,7 +188,7 @@ fn when_as_much_was_received_as_may_be_the_peer_waits_for_us() {
     let stats = connection.stats();
     assert!((1000..1104).contains(&(stats.received.messages * 104)), "{stats}");
     assert!(stats.received.bytes <= 1104 + 104, "{stats}");
-    // The session goes on, and who receives lets it.
+    // The session goes on, and receiving frees it.
     wire.endless(None);
     for _ in 0..stats.received.messages {
         assert_eq!(Task::new(connection.recv()).finish().unwrap().unwrap(), vec![b'x'; 100]);
@@ -218,7 +218,7 @@ fn a_full_queue_alone_fails_nothing() {
     for _ in 0..20 {
         Task::new(connection.recv()).finish().unwrap().unwrap();
     }
-    // It takes nothing, but has sent nothing more either: it does not wait for us.
+    // The peer takes nothing, but it has not sent anything more either: it does not wait for us.
     wire.room(0);
     wire.send(&frame(&[b'x'; 100]).repeat(10));
     let mut send = Task::new(connection.send(item(1)));
@@ -275,7 +275,7 @@ fn a_compressed_message_weighs_what_it_is() {
     assert_eq!(connection.stats().received.messages, 10);
 }
 
-/// The halves in two tasks: who receives slowly fails no one.
+/// The halves are in two tasks: a slow receiver makes no send fail.
 #[test]
 fn the_sending_half_waits_for_the_receiving_one() {
     let (connection, wire) =
@@ -290,7 +290,7 @@ fn the_sending_half_waits_for_the_receiving_one() {
     });
     send.settle();
     wire.send(&frame(&[b'x'; 100]).repeat(10_000));
-    // Whoever is polled first, the receiver learns of it.
+    // Even if the sender is polled first, the receiver is woken.
     send.settle();
     assert!(recv.is_woken());
     recv.finish().unwrap().unwrap();
@@ -306,17 +306,18 @@ fn the_sending_half_waits_for_the_receiving_one() {
             send.settle();
         }
     }
-    assert_eq!(received, 10_000, "who takes what was received has the other half receive more");
+    assert_eq!(received, 10_000, "taking messages lets the other half receive more");
     wire.room(None);
     send.finish().unwrap();
 }
 
-/// Polls `task` once: it must stop after a bounded part of what comes without end, and yield once.
+/// Polls `task` once. It must stop after a bounded amount of work, though there is always more, and yield
+/// once.
 #[track_caller]
 fn yields_once<F: Future>(what: &str, task: &mut Task<F>) {
     let yields = fake::yields();
-    assert!(task.poll().is_pending(), "{what}: it is done");
-    assert!(task.is_woken(), "{what}: it waits");
+    assert!(task.poll().is_pending(), "{what}: it must not be done");
+    assert!(task.is_woken(), "{what}: it must not wait");
     assert_eq!(fake::yields() - yields, 1, "{what}");
 }
 
@@ -334,7 +335,7 @@ fn who_receives_without_end_yields() {
         yields_once("recv", &mut task);
         assert_eq!(received.get(), 128 * polls);
     }
-    // Large messages, of which one is a turn's work.
+    // Of these large messages, one fills a turn.
     drop(task);
     wire.endless(Some(frame(&[b'x'; 1 << 20])));
     let mut task = Task::new(async { while connection.next().await.unwrap().is_ok() {} });
@@ -348,7 +349,7 @@ fn who_receives_without_end_yields() {
 
 #[test]
 fn who_has_something_to_do_without_end_yields() {
-    // What was received ahead needs no transport.
+    // Messages received ahead need no transport.
     let (mut connection, wire) = connection(Config::default().into());
     wire.room(0);
     wire.send(&frame(b"12").repeat(10_000));
@@ -377,7 +378,7 @@ fn who_has_something_to_do_without_end_yields() {
         yields_once("send", &mut task);
         assert!(wire.take_frames().len() <= 130);
     }
-    // It sends more while it takes nothing, and may until the queue is full.
+    // The peer sends and takes nothing, which it may do until the queue is full.
     drop(task);
     let (mut connection, wire) = self::connection(Config::default().into());
     wire.room(0);
@@ -399,13 +400,13 @@ fn compressed(payload: &[u8]) -> Vec<u8> {
     Frame::binary(&data[..data.len() - 4]).rsv(4).masked([1, 2, 3, 4]).bytes()
 }
 
-/// Whatever a peer of a WebSocket sends without end, a poll takes a bounded part of it.
+/// Whatever a WebSocket peer sends without end, one poll takes a bounded part of it.
 #[test]
 fn what_is_no_message_is_bounded_too() {
     const READ: u64 = 128 * 1024;
     let ping = masked(PING, b"");
     let fragments = [masked(0x02, b""), masked(0x00, b"").repeat(1000), masked(0x80, b"")].concat();
-    // (name, bytes, bytes that one poll may read, and messages that it may bring)
+    // (name, bytes, the most bytes that one poll may read, the most messages that it may bring)
     let kinds = [
         ("pings", ping.repeat(20_000), 4096 * 6 + READ, 0),
         ("fragments", fragments.repeat(20), 4096 * 6 + READ, 128),
@@ -450,7 +451,7 @@ fn who_closes_while_the_peer_goes_on_yields() {
     drop(close);
     let stats = connection.stats();
     assert!(stats.received.bytes <= 5 * (5 << 18), "{stats}");
-    // It is closing once it was polled, however much was done before.
+    // A single poll begins the close, however much work was done before.
     let (mut connection, _wire) = self::connection(Config::default().into());
     Task::new(async {
         for _ in 0..128 {
@@ -462,7 +463,7 @@ fn who_closes_while_the_peer_goes_on_yields() {
     assert!(matches!(Task::new(connection.feed(item(1))).finish(), Err(SendError::Closed(_))));
 }
 
-/// A peer that sends without end.
+/// A connection to a peer that sends without end.
 async fn flood<R: TestRuntime>() -> Connection<R, R::TcpStream, Plain> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -510,7 +511,7 @@ async fn many_sends_and_then_the_answers<R: TestRuntime>() {
     assert!(client.close(Close::graceful()).await.is_clean());
 }
 
-/// However little is received ahead, each half goes on when the other one has made that possible.
+/// Each half goes on once the other has made that possible, however little may be received ahead.
 fn two_tasks_send_and_receive_a_lot<R: TestRuntime>() {
     R::block_on(async {
         const MESSAGES: u32 = 1000;
@@ -534,7 +535,7 @@ fn two_tasks_send_and_receive_a_lot<R: TestRuntime>() {
     });
 }
 
-/// Two ends that pull messages.
+/// Connections at both ends of a stream.
 async fn two_ends<R: TestRuntime>(config: Arc<Config>) -> [Connection<R, R::TcpStream, Plain>; 2] {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -590,7 +591,7 @@ fn two_ends_that_send_too_much_are_told_and_go_on<R: TestRuntime>() {
             told
         }))
         .await;
-        assert!(told.iter().sum::<u32>() > 0, "64 MB each is more than fits on the way");
+        assert!(told.iter().sum::<u32>() > 0, "64 MB each way is more than the sockets hold");
     });
 }
 

@@ -17,8 +17,8 @@ use crate::driver_common::wire::{Answer, Op};
 use crate::driver_common::*;
 use crate::on_every_runtime;
 
-/// Polls `future` until it has waited `waits` times, each time with something happening in between, then
-/// drops it. Says whether it was done before.
+/// Polls `future` until it has waited `waits` times, with `between` after each wait, and then drops it.
+/// Returns its output if it was ready before that.
 fn dropped_after<F: Future>(future: F, waits: usize, mut between: impl FnMut()) -> Option<F::Output> {
     let mut task = Task::new(future);
     for _ in 0..=waits {
@@ -72,7 +72,7 @@ fn sending_is_dropped_at_every_wait() {
         assert_eq!(
             wire.take_frames(),
             accepted,
-            "{waits} waits: what was accepted, whole, once and in order"
+            "{waits} waits: every accepted item, whole, once and in order"
         );
         assert!(waits == 0 || !accepted.is_empty());
     }
@@ -144,7 +144,7 @@ fn a_handles_futures_are_dropped_at_every_wait() {
             };
             let certain = match n % 2 {
                 0 => dropped_after(handle.send(item.clone().into()), waits, step).is_some(),
-                // One that is given up may have been posted already.
+                // An item whose future is dropped may have been posted already.
                 _ => dropped_after(handle.send_flushed(item.clone().into()), waits, step).is_some(),
             };
             posted.push((item, certain));
@@ -163,8 +163,8 @@ fn a_handles_futures_are_dropped_at_every_wait() {
                 ),
             }
         }
-        assert_eq!(rest.next(), None, "nothing that was not sent");
-        // The receiving half, too.
+        assert_eq!(rest.next(), None, "only sent items arrive");
+        // The receiving half must lose nothing either.
         let mut got = 0;
         while got < 10 {
             let feed = || {
@@ -178,7 +178,7 @@ fn a_handles_futures_are_dropped_at_every_wait() {
 
 on_every_runtime!(a_select_loop_with_random_drops_echoes_everything_once);
 
-/// Both sides of an echo are select loops that drop their futures all the time, over real sockets.
+/// Select loops at both ends of an echo drop their futures all the time, over real sockets.
 fn a_select_loop_with_random_drops_echoes_everything_once<R: TestRuntime>() {
     const MESSAGES: usize = 5000;
     R::block_on(async {
@@ -189,7 +189,7 @@ fn a_select_loop_with_random_drops_echoes_everything_once<R: TestRuntime>() {
         while got < MESSAGES {
             if sent < MESSAGES && sent - got < 500 && rng.below(3) > 0 {
                 let item = Bytes::from(vec![b'0' + (sent % 10) as u8; 8 + sent % 2000]);
-                // `feed` takes the item or drops it; which one is seen in the count.
+                // `feed` is dropped with its item or has sent it: the count shows which.
                 let before = client.stats().progress.accepted;
                 drop(select(pin!(client.feed(item)), pin!(sleep::<R>(Duration::ZERO))).await);
                 sent += usize::from(client.stats().progress.accepted > before);
@@ -213,7 +213,7 @@ fn a_select_loop_with_random_drops_echoes_everything_once<R: TestRuntime>() {
     });
 }
 
-/// Is ready after `turns` polls.
+/// Becomes ready after `turns` polls.
 async fn yields(turns: usize) {
     for _ in 0..turns {
         let mut first = true;

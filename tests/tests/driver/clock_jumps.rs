@@ -1,8 +1,7 @@
-//! Clocks that jump: forward, as when a machine slept for hours or a process was stopped; or back, which no
-//! clock of a runtime should do, and which is to harm nothing all the same.
+//! Clocks that jump: forward, as when a machine slept for hours or a process was stopped; or back, which a
+//! runtime's clock should never do, but which must do no harm either.
 //!
-//! What a session makes of it alone is in `session/deadlines.rs`; here it is drivers, servers, pools and
-//! tables of peers.
+//! `session/deadlines.rs` tests a session alone; this is about drivers, servers, pools and tables of peers.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -26,7 +25,7 @@ use crate::driver_common::*;
 const HOUR: Duration = Duration::from_secs(3600);
 const NONE: [&str; 0] = [];
 
-/// The clock goes back by an hour from `now`, which must be its time.
+/// Sets the clock back by an hour. `now` must be the current time.
 fn back_from(now: Instant) {
     assert_eq!(Fake::now(), now);
     fake::jump(now - HOUR);
@@ -50,7 +49,7 @@ fn after_hours_of_sleep_whatever_is_due_comes_once() {
         assert!(reset <= 3, "its timer was reset {reset} times");
         log.take();
     }
-    // Time goes on from there.
+    // Periods go on from there.
     fake::advance(secs(1) - MS);
     task.settle();
     assert_eq!(log.take(), NONE);
@@ -65,7 +64,7 @@ fn after_hours_of_sleep_whatever_is_due_comes_once() {
     assert_eq!(
         log.take(),
         ["on_cron", "on_idle: Read", "on_idle: Both"],
-        "who was idle for writing is so still"
+        "a session that was idle for writing still is"
     );
 }
 
@@ -84,7 +83,7 @@ fn a_frame_that_stayed_incomplete_ends_its_session_once() {
     assert!(wire.is_dropped());
 }
 
-/// What the peer sent in time has waited in the socket meanwhile: it is not the peer that was late.
+/// The peer sent in time; its bytes have waited in the socket. It was not the peer that was late.
 #[test]
 fn what_came_before_the_sleep_counts() {
     let (recorder, log) = Recorder::quiet();
@@ -102,7 +101,7 @@ fn what_came_before_the_sleep_counts() {
     assert_eq!(log.take(), ["on_idle: Read", "on_idle: Both"]);
 }
 
-/// A runtime that looked at its timers first knows of nothing to read yet.
+/// A runtime may look at its timers first, and not yet know that there is something to read.
 #[test]
 fn what_the_runtime_learns_of_late_counts() {
     let hello = frame(b"hello");
@@ -124,7 +123,7 @@ fn what_the_runtime_learns_of_late_counts() {
     }
     fake::advance(HOUR);
     task.finish();
-    assert_eq!(log.take().len(), 1, "nothing came");
+    assert_eq!(log.take().len(), 1, "only on_close");
 
     let (mut connection, wire) = connection(config(|c| c));
     wire.send(&hello[..6]);
@@ -149,7 +148,7 @@ fn what_the_socket_takes_after_the_sleep_is_no_stall() {
     assert_eq!(log.take(), ["on_open", "on_message: hello"]);
 }
 
-/// A connection's deadlines run only while it is asked for something. That may have been long ago.
+/// A connection's deadlines run only while one of its methods is called, which may be long ago.
 #[test]
 fn what_came_before_a_connection_was_asked_again_counts() {
     let (mut connection, wire) = connection(config(|c| c.idle_read(secs(10)).idle_both(secs(10))));
@@ -165,7 +164,7 @@ fn what_came_before_a_connection_was_asked_again_counts() {
     assert_eq!(wire.take_written(), frame(b"unwritten"));
 }
 
-/// A server's session that has sent a ping, which is not answered yet.
+/// A server's session that waits for the reply to its first ping.
 fn pinged(log: &Log) -> (Task<Driver<Fake, wire::MemIo, WebSocket, Socket>>, Wire) {
     let (io, wire) = wire();
     let config = config(|c| c.heartbeat_period(secs(20)).pong_timeout(secs(10)));
@@ -202,19 +201,14 @@ fn a_pong_that_came_before_the_sleep_counts() {
     fake::advance(HOUR);
     task.settle();
     assert_eq!(log.count("on_close"), 0, "{:?}", log.take());
-    assert_eq!(
-        wire.take_written()[0],
-        0x89,
-        "one more ping is due, and not one for each that was slept through"
-    );
+    assert_eq!(wire.take_written()[0], 0x89, "one ping is due, not one for each missed period");
     assert!(wire.take_written().is_empty());
     fake::advance(secs(10));
     task.finish();
     assert_eq!(log.count("on_close: timed out: the peer did not answer a ping"), 1);
 }
 
-/// The late turn yields, and in the next one there is nothing overdue any longer: the deadlines after it
-/// count as ever.
+/// The late turn yields. In the next one nothing is overdue any longer, and later deadlines count as usual.
 #[test]
 fn a_late_turn_does_not_forget_the_next_deadline() {
     let log = Log::default();
@@ -235,7 +229,8 @@ fn a_late_turn_does_not_forget_the_next_deadline() {
     }
 }
 
-/// For a session, time stands still until the clock is where it was: nothing is early, and nothing is lost.
+/// For a session, time stands still until the clock is back where it was: nothing comes early, and nothing is
+/// lost.
 #[test]
 fn a_clock_that_goes_back_harms_no_session() {
     let (recorder, log) = Recorder::echo();
@@ -266,7 +261,7 @@ fn a_clock_that_goes_back_harms_no_session() {
     assert_eq!(log.take(), ["on_idle: Read"]);
 }
 
-/// A timer that was woken for a time that is no more.
+/// A timer has fired for a time that the clock has gone back from.
 #[test]
 fn a_clock_that_goes_back_before_a_timer_is_looked_at_ends_nothing_early() {
     let (recorder, log) = Recorder::quiet();
@@ -284,7 +279,7 @@ fn a_clock_that_goes_back_before_a_timer_is_looked_at_ends_nothing_early() {
     assert_eq!(log.take(), ["on_cron"], "the timer is still set");
 }
 
-/// A server that accepts ten connections a second.
+/// A server that accepts ten connections per second.
 fn limited() -> Server<Fake> {
     let builder = Server::<Fake>::builder().limits(ServerLimits::new().accepts_per_second(10));
     let server = builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0);
@@ -293,7 +288,7 @@ fn limited() -> Server<Fake> {
     server
 }
 
-/// Brings `n` connections; returns how many of all are accepted by now.
+/// Brings `incoming` connections. Returns the number of all accepted so far.
 fn accepted(server: &Server<Fake>, incoming: usize) -> u64 {
     (0..incoming).for_each(|_| fake::incoming(Ok(wire().0)));
     fake::run();
@@ -305,7 +300,7 @@ fn hours_of_sleep_save_up_no_accepts() {
     let server = limited();
     assert_eq!(accepted(&server, 5), 5);
     fake::advance(10 * HOUR);
-    assert_eq!(accepted(&server, 100), 15, "a second's worth, and no more");
+    assert_eq!(accepted(&server, 100), 15, "no more than a second's worth");
     for more in 1..=20 {
         fake::advance(100 * MS);
         assert_eq!(accepted(&server, 0), 15 + more);
@@ -317,15 +312,15 @@ fn a_clock_that_goes_back_does_not_keep_a_server_from_accepting() {
     let server = limited();
     assert_eq!(accepted(&server, 5), 5);
     back_from(Fake::now());
-    assert!(accepted(&server, 100) <= 15, "nor does it let in more than a second's worth");
+    assert!(accepted(&server, 100) <= 15, "no more than a second's worth");
     fake::advance(secs(1));
     let then = accepted(&server, 0);
     assert!((10..=25).contains(&then), "{then}");
     fake::advance(100 * MS);
-    assert_eq!(accepted(&server, 0), then + 1, "as ever");
+    assert_eq!(accepted(&server, 0), then + 1, "as usual");
 }
 
-/// A pool of three sessions whose waits are at most 8 s.
+/// A pool of three sessions that waits at most 8 s between attempts.
 fn pool() -> (Pool<Fake, Bytes>, Log) {
     let log = Log::default();
     let kept = log.clone();
@@ -352,7 +347,7 @@ fn a_pool_that_slept_tries_once() {
     assert_eq!(fake::take_attempts().len(), 3);
     fake::advance(10 * HOUR);
     fake::run();
-    assert_eq!(fake::take_attempts().len(), 1, "whether the server is there is asked by one");
+    assert_eq!(fake::take_attempts().len(), 1, "one session tries first");
     fake::connects(Err(ErrorKind::ConnectionRefused.into()));
     fake::run();
     let rests = pool.stats().addresses[0].rests_until.unwrap() - Fake::now();
@@ -374,7 +369,7 @@ fn a_clock_that_goes_back_does_not_keep_a_pool_from_connecting() {
     back_from(Fake::now());
     servers.iter().for_each(|server| server.fail(ErrorKind::ConnectionReset));
     fake::run();
-    assert_eq!(log.count("on_close"), 3, "each is told at once");
+    assert_eq!(log.count("on_close"), 3, "each is reported at once");
     let rests = pool.stats().addresses[0].rests_until.unwrap() - Fake::now();
     assert!(rests <= secs(8), "{rests:?}");
     fake::advance(secs(8));
@@ -384,7 +379,7 @@ fn a_clock_that_goes_back_does_not_keep_a_pool_from_connecting() {
     assert_eq!(pool.stats().open, 3);
 }
 
-/// A server on UDP that lets in ten new peers a second, and whose peers are idle after ten seconds.
+/// A UDP server that accepts ten new peers per second, and whose peers are idle after ten seconds.
 fn peers(log: &Log) -> (Server<Fake>, PacketWire) {
     let log = log.clone();
     let listener = move |_| Some(Recorder::echo().0.log_to(&log));
@@ -395,7 +390,7 @@ fn peers(log: &Log) -> (Server<Fake>, PacketWire) {
     (server, fake::udp_wire())
 }
 
-/// A datagram from each of `ports`; how many peers were let in.
+/// Sends a datagram from each of `ports`. Returns the number of new peers that were accepted.
 fn come(wire: &PacketWire, log: &Log, ports: std::ops::Range<u16>) -> usize {
     let before = log.count("on_open");
     let path = |port| Path::new(SocketAddr::from(([192, 0, 2, 1], port)));
@@ -412,16 +407,16 @@ fn hours_of_sleep_save_up_no_new_peers() {
     fake::advance(10 * HOUR);
     fake::run();
     assert_eq!((log.count("on_cron"), log.count("on_idle: Read")), (5, 5), "once each");
-    assert_eq!(come(&wire, &log, 6..106), 10, "a second's worth, and no more");
+    assert_eq!(come(&wire, &log, 6..106), 10, "no more than a second's worth");
     fake::advance(secs(1));
-    assert_eq!(come(&wire, &log, 106..206), 10, "as ever");
+    assert_eq!(come(&wire, &log, 106..206), 10, "as usual");
     log.take();
     come(&wire, &log, 1..6);
-    assert_eq!(log.count("on_message"), 5, "who was known is so still");
+    assert_eq!(log.count("on_message"), 5, "known peers are still known");
     assert_eq!(server.sessions(), 25);
 }
 
-/// They sent in time; it is this end that was late.
+/// The peers sent in time; it was this end that was late.
 #[test]
 fn datagrams_that_came_before_the_sleep_count() {
     let log = Log::default();
@@ -466,8 +461,8 @@ fn datagrams_that_the_runtime_learns_of_late_count() {
     assert_eq!(log.take(), ["on_open", "on_message: hello"]);
 }
 
-/// As for a session, time stands still for a table of peers: those that it knows are served, and it lets in
-/// as many as it would in that moment.
+/// Time stands still for a table of peers, as for a session. Known peers are served, and as many new ones are
+/// accepted as at that moment.
 #[test]
 fn a_clock_that_goes_back_harms_no_peer() {
     let log = Log::default();
@@ -483,9 +478,9 @@ fn a_clock_that_goes_back_harms_no_peer() {
     assert_eq!(log.count("on_message"), 5 + 60 * 5);
     assert_eq!((log.count("on_cron"), log.count("on_idle")), (0, 0), "nothing is early");
     assert_eq!(Fake::now(), now);
-    fake::advance(secs(1) + 20 * MS); // a table notices a deadline up to a sixty-fourth later
+    fake::advance(secs(1) + 20 * MS); // a table may notice a deadline up to a sixty-fourth of it late
     fake::run();
-    assert_eq!(log.count("on_cron"), 5, "and nothing is lost");
+    assert_eq!(log.count("on_cron"), 5, "nothing is lost");
     assert_eq!(come(&wire, &log, 100..200), 10);
     assert_eq!(server.sessions(), 15);
 }

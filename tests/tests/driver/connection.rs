@@ -1,4 +1,4 @@
-//! Pulling messages: `Connection`, alone and as `Stream` and `Sink`.
+//! Pulling messages: `Connection`, by itself and as `Stream` and `Sink`.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -101,7 +101,7 @@ fn a_flush_that_failed_says_so() {
             "{op:?}: {error}"
         );
     }
-    // Found while receiving, the same: what was accepted was not written.
+    // The same if the failure is found while receiving: the accepted item was not written.
     let (mut connection, wire) = connection(Config::default().into());
     wire.room(0);
     Task::new(connection.feed(item(1))).finish().unwrap();
@@ -179,7 +179,7 @@ fn a_stream_and_a_sink() {
         assert_eq!(connection.next().await.unwrap().unwrap(), "two");
         let error = connection.next().await.unwrap().unwrap_err();
         assert!(matches!(error, CloseReason::Eof { mid_frame: true }), "{error}");
-        assert!(connection.next().await.is_none(), "an error comes once");
+        assert!(connection.next().await.is_none(), "the error is returned once");
         let error = SinkExt::send(&mut connection, item(6)).await.unwrap_err();
         assert!(matches!(error, SinkError::Send(SendError::Closed(_))), "{error}");
     })
@@ -198,14 +198,14 @@ fn closing_a_sink_is_graceful() {
     close.finish().unwrap();
 }
 
-/// The two halves in two tasks, on a transport that knows one waker only.
+/// The two halves are in two tasks, on a transport that keeps only one waker.
 #[test]
 fn two_tasks_wait_at_once() {
     let (connection, wire) = connection(config(|c| c.watermarks(10, 100)));
     let (sink, stream) = connection.split();
     let (mut receiving, mut sending) = (Some(stream), Some(sink));
     for round in 0..40 {
-        // In either order, and each time from other tasks than the last time.
+        // In either order, and each time from new tasks.
         let mut stream = receiving.take().unwrap();
         let mut sink = sending.take().unwrap();
         wire.room(0);
@@ -221,8 +221,8 @@ fn two_tasks_wait_at_once() {
             send.settle();
             recv.settle();
         }
-        // The sender's progress must not need the receiver, nor the other way round: each is polled when
-        // woken only.
+        // The sender must make progress without the receiver, and the other way round: each is polled only
+        // when it is woken.
         if round % 4 < 2 {
             wire.room(None);
             assert!(send.is_woken());
@@ -243,7 +243,7 @@ fn two_tasks_wait_at_once() {
 
 #[test]
 fn what_one_half_finds_out_wakes_the_other() {
-    // A write fails where nothing can be read: the reading task must hear of it.
+    // A write fails while there is nothing to read: the reading task must be woken.
     let (connection, wire) = connection(Config::default().into());
     let (mut sink, mut stream) = connection.split::<Bytes>();
     let mut recv = Task::new(stream.next());
@@ -256,7 +256,7 @@ fn what_one_half_finds_out_wakes_the_other() {
     assert!(Task::new(stream.next()).finish().is_none());
 }
 
-/// By hand, because the halves of `split` share a lock that may wake both for reasons of its own.
+/// Polled by hand, because the halves of `split` share a lock that may wake both for its own reasons.
 #[test]
 fn a_deadline_that_the_sender_notices_wakes_the_receiver() {
     let (mut connection, wire) = connection(config(|c| c.partial_frame_timeout(secs(1))));
@@ -270,10 +270,10 @@ fn a_deadline_that_the_sender_notices_wakes_the_receiver() {
     connection.as_mut().start_send(item(1)).unwrap();
     assert!(Sink::<Bytes>::poll_flush(connection.as_mut(), &mut send).is_pending());
     let woken = receiving.wakes();
-    // The time has come, and the sender is polled before the timer fires.
+    // The deadline has passed, and the sender is polled before the timer fires.
     fake::jump_unnoticed(Fake::now() + secs(1));
     assert!(Sink::<Bytes>::poll_flush(connection.as_mut(), &mut send).is_ready(), "the session is over");
-    assert!(receiving.wakes() > woken, "who waits for messages must know");
+    assert!(receiving.wakes() > woken, "the receiver must be woken");
     let next = connection.as_mut().poll_next(&mut recv);
     assert!(matches!(next, Poll::Ready(Some(Err(CloseReason::Timeout(Deadline::PartialFrame))))), "{next:?}");
 }

@@ -1,4 +1,4 @@
-//! The callbacks of a listener, in their order, on every path to the end of a session.
+//! The callbacks of a listener, in order, on every path to the end of a session.
 
 use std::io::ErrorKind;
 
@@ -13,7 +13,8 @@ use crate::driver_common::*;
 
 type Step = fn(&Wire, &Handle<Bytes>);
 
-/// Runs an echo session over one message and then `end`; says what was told after it, and why it ended.
+/// Runs an echo session over one message and then `end`. Returns the callbacks after that message, and the
+/// reason.
 #[track_caller]
 fn ending(end: Step) -> (Vec<String>, CloseReason) {
     let (listener, log) = Recorder::echo();
@@ -30,7 +31,7 @@ fn ending(end: Step) -> (Vec<String>, CloseReason) {
             result = task.run();
         }
     }
-    let std::task::Poll::Ready(reason) = result else { panic!("it goes on: {:?}", log.take()) };
+    let std::task::Poll::Ready(reason) = result else { panic!("it has not ended: {:?}", log.take()) };
     assert!(wire.is_dropped(), "the stream ends with the session");
     assert_eq!(log.count("on_close"), 1);
     assert!(handle.is_closed());
@@ -195,7 +196,8 @@ fn every_method_of_the_stream_may_fail() {
             wire.send_frame("hello");
             let reason = task.finish();
             if when_closing {
-                // Everything was sent; that the end could not be told does not make the close less ours.
+                // Everything was sent. The close stays a local one even if the end of the stream can't be
+                // written.
                 assert!(matches!(*reason, CloseReason::Local { flushed: true }), "{op:?} {kind}: {reason}");
             } else {
                 assert!(

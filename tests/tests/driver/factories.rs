@@ -1,4 +1,4 @@
-//! Endpoints are handed protocols: what a program has to say of them, and what it need not.
+//! Endpoints take protocols: which types and bounds a program must write, and which it need not.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::driver_common::*;
 
 const ANY: &str = "127.0.0.1:0";
 
-/// Sends back what it receives, whatever that is.
+/// Sends back every message, whatever its type.
 struct Echo;
 
 impl<T: Clone + 'static> Listener<Items<T>> for Echo {
@@ -29,7 +29,7 @@ impl<T: Clone + 'static> Listener<Items<T>> for Echo {
     }
 }
 
-/// A listener of one type of items.
+/// A listener for one type of message.
 struct EchoLines;
 
 impl Listener<Items<String>> for EchoLines {
@@ -112,7 +112,7 @@ fn making_a_protocol_may_fail() {
     });
 }
 
-/// All that a program has to say that starts servers of any protocol on a runtime, without TLS.
+/// Has all the bounds that a function needs to start servers of any protocol on a runtime, without TLS.
 async fn serve<P, L>(
     protocol: impl Fn() -> P + Send + 'static,
     listener: impl Fn() -> L + Send + 'static,
@@ -132,7 +132,7 @@ async fn a_function_may_start_servers_of_any_protocol() {
     assert_ne!(address.port(), 0);
 }
 
-/// And on any spawner.
+/// The same on any spawner.
 async fn serve_on<S, P, L>(
     builder: ServerBuilder<Fake, S>,
     protocol: fn() -> P,
@@ -159,7 +159,7 @@ fn a_function_may_start_servers_on_any_spawner() {
     });
 }
 
-/// A session that could have had TLS, and has not.
+/// The session could have had TLS, and has none.
 #[test]
 fn tls_that_is_left_out_costs_a_pointer() {
     type Session<T> = Driver<Tokio, TcpStream, <T as Security>::Wrapped<Plain>, Recorder>;
@@ -169,7 +169,7 @@ fn tls_that_is_left_out_costs_a_pointer() {
     }
 }
 
-/// It copies nothing: the session works as one without a layer does.
+/// The session copies nothing, just as one without a layer.
 #[test]
 fn tls_that_is_left_out_copies_nothing() {
     let layer = Option::<ServerTls>::None.layer("").unwrap();

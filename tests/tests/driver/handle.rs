@@ -1,4 +1,4 @@
-//! A session from anywhere: what handles post, wait for and get back.
+//! Handles: posting to a session from anywhere, waiting for it, and getting items back.
 
 use std::task::Poll;
 
@@ -19,7 +19,7 @@ struct Setup {
     log: Log,
 }
 
-/// A session that is open, with a queue of 4 items, whose peer reads or not.
+/// An open session with a queue of 4 items, whose peer reads or does not.
 fn setup(reads: bool) -> Setup {
     let (listener, log) = Recorder::quiet();
     let (mut task, wire) = driver(config(|c| c.handle_queue(4).max_frame(100_000)), listener);
@@ -35,7 +35,7 @@ fn item(n: usize) -> Bytes {
     Bytes::from(format!("item {n}"))
 }
 
-/// Larger than the high watermark: once it is in the session, nothing more goes there.
+/// Larger than the high watermark: once the session has it, nothing more is accepted.
 fn large() -> Bytes {
     Bytes::from(vec![b'L'; 70_000])
 }
@@ -99,7 +99,7 @@ fn waiting_senders_go_on_in_turn_and_learn_of_the_end() {
     task.settle();
     let mut senders: Vec<_> = (0..10).map(|n| Task::new(handle.send(item(n)))).collect();
     senders.iter_mut().for_each(Task::settle);
-    // One that gives up must not take the room with it.
+    // A sender that gives up must not keep the room that was meant for it.
     wire.room(None);
     task.settle();
     drop(senders.remove(0));
@@ -108,7 +108,7 @@ fn waiting_senders_go_on_in_turn_and_learn_of_the_end() {
         done += senders.extract_if(.., |sender| matches!(sender.run(), Poll::Ready(Ok(())))).count();
         task.settle();
     }
-    assert_eq!(done, 9, "all that are left");
+    assert_eq!(done, 9, "all the others");
     let mut sent: Vec<_> =
         frames(&wire.take_written()).0[1..].iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
     sent.sort();
@@ -138,7 +138,7 @@ fn the_outcome_of_each_item_is_told() {
     task.settle();
     assert_eq!(first.finish().unwrap().get(), 1);
     let mut queued = Task::new(handle.send_flushed(item(4)));
-    queued.settle(); // waits for room, as the session is above the watermark
+    queued.settle(); // waits for room, since the session is above the watermark
     assert!(partly.run().is_pending() && unwritten.run().is_pending());
     handle.close(Close::abort());
     task.finish();
@@ -184,8 +184,8 @@ fn what_never_reached_the_session_is_given_back_in_order() {
     }
     let mut waiting = Task::new(handle.send_flushed(item(9)));
     waiting.settle();
-    assert!(handle.take_unsent().is_empty(), "nothing is given back while the session may send it");
-    task.settle(); // the large one is accepted, the others wait in the queue
+    assert!(handle.take_unsent().is_empty(), "nothing is given back while it may still be sent");
+    task.settle(); // the large item is accepted, the others wait in the queue
     handle.close(Close::abort());
     task.finish();
     assert_eq!(handle.take_unsent(), [item(0), item(1), item(2)]);
@@ -201,7 +201,10 @@ fn a_graceful_close_comes_after_what_was_posted() {
     handle.try_send(large()).unwrap();
     (0..3).for_each(|n| handle.try_send(item(n)).unwrap());
     handle.close(Close::graceful());
-    assert!(matches!(other.try_send(item(4)), Err(SendError::Closed(_))), "nothing can be posted after it");
+    assert!(
+        matches!(other.try_send(item(4)), Err(SendError::Closed(_))),
+        "nothing can be posted after the close"
+    );
     task.settle();
     assert!(!wire.is_shut_down() && !handle.is_closed());
     wire.room(None);
@@ -229,7 +232,7 @@ fn pause_and_resume() {
     handle.pause();
     wire.send_frame("two");
     task.settle();
-    assert_eq!(log.count("on_message"), 1, "the last one counts");
+    assert_eq!(log.count("on_message"), 1, "the last call wins");
 }
 
 #[test]
@@ -298,5 +301,5 @@ fn a_handle_made_in_a_callback_posts_at_once() {
     assert!(task.is_woken());
     drop(handle);
     task.settle();
-    assert_eq!(wire.take_frames(), ["item 1"], "though nobody holds a handle any more");
+    assert_eq!(wire.take_frames(), ["item 1"], "though no handle is left");
 }

@@ -1,4 +1,4 @@
-//! What a listener can do from its callbacks, and what happens when it refuses, panics or has no room.
+//! What a listener can do in its callbacks, and what happens when it refuses, panics or has no room.
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -35,7 +35,7 @@ fn a_refused_session_hears_what_was_sent_and_no_more() {
     assert_eq!(log.take(), ["on_open", "on_close: refused by the listener: the house is full"]);
 }
 
-/// What makes each callback come.
+/// Each callback, with a step that causes it.
 fn provocations() -> Vec<(&'static str, Step)> {
     vec![
         ("on_open", |_, _| ()),
@@ -69,7 +69,7 @@ fn after_a_panic_nothing_is_called_and_the_session_is_over() {
             provoke(&wire, &handle);
             result = task.run();
         }
-        let Poll::Ready(reason) = result else { panic!("{callback}: it goes on") };
+        let Poll::Ready(reason) = result else { panic!("{callback}: it has not ended") };
         let told = log.take();
         assert!(told.last().unwrap().starts_with(callback), "{callback} was not the last: {told:?}");
         if callback == "on_close" {
@@ -88,7 +88,7 @@ fn what_was_due_when_a_callback_panics_is_not_told() {
         match happening {
             Happening::Open => drop(cx.send(Bytes::from("hello"))),
             Happening::Message(_) => {
-                cx.notify_flushed(); // it is flushed already, so the answer waits to be told
+                cx.notify_flushed(); // already flushed, so the event waits to be delivered
                 std::panic::resume_unwind(Box::new("quiet"));
             }
             _ => {}
@@ -138,14 +138,14 @@ fn what_a_context_can_do() {
     assert_eq!(
         log.take(),
         ["on_open", "on_message: m", "on_flushed: 1"],
-        "the rest of the batch was taken in one"
+        "the rest of the batch was taken in one call"
     );
     assert_eq!(*seen.lock().unwrap(), ["3 Some(User(2))"]);
     assert_eq!(wire.take_frames(), ["welcome"]);
     assert_eq!((handle.name().as_deref(), handle.attribute()), (Some("session"), Some(Arc::new(User(2)))));
     assert_eq!(handle.remove_attribute(), Some(Arc::new(User(2))));
     assert_eq!(handle.attribute::<User>(), None);
-    // Paused: nothing is read until somebody resumes.
+    // Paused: nothing is read until it is resumed.
     let reads = wire.calls(Op::Read);
     wire.send_frame("later");
     task.settle();
@@ -175,7 +175,7 @@ fn a_blocked_sender_is_told_when_there_is_room() {
     task.settle();
     wire.room(900_000);
     task.settle();
-    assert_eq!(log.take(), ["on_open"], "above the low watermark");
+    assert_eq!(log.take(), ["on_open"], "still above the low watermark");
     wire.room(130_000);
     task.settle();
     assert_eq!(log.take(), ["on_writable"]);

@@ -1,4 +1,4 @@
-//! The driver without a socket: streams, datagrams and time are what the test says.
+//! The driver without sockets: the test controls streams, datagrams and time.
 
 #[path = "../driver_common/mod.rs"]
 mod driver_common;

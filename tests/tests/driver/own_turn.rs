@@ -1,4 +1,5 @@
-//! [`Listener::on_turn`]: when it is called, and what it may do; and what `on_close` knows.
+//! [`Listener::on_turn`]: when it is called, and what it may do. Also what `on_close` knows about its
+//! session.
 
 use std::any::Any;
 use std::future::Future;
@@ -28,7 +29,7 @@ type Cx<'a, 'b> = &'a mut Context<'b, Messages>;
 type OnTurn = dyn FnMut(Cx, &mut task::Context<'_>) -> Option<Instant> + Send;
 type OnMessage = dyn FnMut(Cx, Bytes) + Send;
 
-/// Writes down messages and turns.
+/// Notes its messages and turns.
 struct Turner {
     log: Log,
     on_turn: Box<OnTurn>,
@@ -90,19 +91,19 @@ fn a_future_is_polled_when_it_is_woken() {
     let listener = Turner::new(&log, move |cx, task| {
         if let Poll::Ready(Ok(text)) = Pin::new(&mut answer).poll(task) {
             cx.send(Bytes::from(text)).unwrap();
-            answer = oneshot::channel().1; // its sender is gone, which nobody asks for
+            answer = oneshot::channel().1; // its sender is gone, so it never gives a text
         }
         None
     });
     let (mut task, wire) = turning(Config::default().into(), listener);
     task.settle();
-    assert_eq!(log.take(), ["on_turn"], "the first turn, in which it opened");
+    assert_eq!(log.take(), ["on_turn"], "the turn in which it opened");
     for _ in 0..3 {
         fake::advance(secs(1000));
-        assert!(!task.is_woken(), "nothing happens");
+        assert!(!task.is_woken(), "nothing wakes it");
     }
     std::thread::spawn(|| sender.send("later").unwrap()).join().unwrap();
-    assert!(task.is_woken(), "from any thread");
+    assert!(task.is_woken(), "woken from another thread");
     assert!(task.poll().is_pending());
     assert_eq!(log.take(), ["on_turn"]);
     assert_eq!(wire.take_frames(), ["later"], "written in the same turn");
@@ -190,7 +191,7 @@ fn a_listener_has_a_deadline_of_its_own_beside_the_sessions() {
     at(400 * MS, &["on_turn"]);
     at(400 * MS, &["on_turn"]);
     at(200 * MS, &["on_cron", "on_turn"]);
-    at(200 * MS, &["on_turn"]); // the third; from here on it has none
+    at(200 * MS, &["on_turn"]); // the third and last one
     at(800 * MS, &["on_cron", "on_turn"]);
     at(1000 * MS, &["on_cron", "on_turn"]);
 }
@@ -208,7 +209,7 @@ fn a_deadline_that_has_passed_calls_for_a_turn_at_once() {
     assert_eq!((log.count("on_turn"), task.polls), (5, 5));
 }
 
-/// A deadline that traffic moves: the timer goes off once per period, and not once per message.
+/// Traffic moves the deadline: the timer fires once per period, not once per message.
 #[test]
 fn a_deadline_that_moves_with_traffic_does_not_touch_the_timer() {
     let log = Log::default();
@@ -224,7 +225,7 @@ fn a_deadline_that_moves_with_traffic_does_not_touch_the_timer() {
     let counts = timer_counts();
     assert_eq!(counts.made, 1);
     assert!(counts.reset <= 4, "{} resets in four periods", counts.reset);
-    // One that is withdrawn brings one more turn.
+    // A deadline that is withdrawn causes one more turn.
     log.take();
     fake::advance(secs(5));
     task.settle();
@@ -238,7 +239,7 @@ fn a_panic_ends_the_session() {
     let (mut task, wire) = turning(Config::default().into(), listener);
     let handle = task.get_mut().handle();
     assert!(matches!(*task.finish(), CloseReason::Panicked));
-    assert_eq!(log.take(), ["on_turn"], "it is the last callback");
+    assert_eq!(log.take(), ["on_turn"], "no callback follows");
     assert!(wire.is_dropped() && handle.is_closed());
 }
 
@@ -251,7 +252,7 @@ fn only_an_open_session_has_turns() {
     });
     let (mut task, wire) = turning(Config::default().into(), listener);
     task.settle();
-    assert_eq!(log.take(), ["on_turn"], "a time that it asked for is nothing once it closes");
+    assert_eq!(log.take(), ["on_turn"], "its deadline is dropped once it closes");
     wire.send_frame("too late");
     task.settle();
     assert_eq!(log.take(), [""; 0]);
@@ -274,7 +275,7 @@ fn a_session_that_has_ended_its_sending_side_has_turns() {
     assert!(wire.is_shut_down());
 }
 
-/// Replies have room of their own beside what else is sent. What is sent in `on_turn` is none, also if the
+/// Replies have room of their own beside other messages. What `on_turn` sends is not a reply, even if the
 /// turn's budget ended with a message.
 #[test]
 fn what_is_sent_in_a_turn_is_no_reply() {
@@ -296,11 +297,11 @@ fn what_is_sent_in_a_turn_is_no_reply() {
     task.settle();
     wire.send(&frame(b"").repeat(200));
     assert!(task.poll().is_pending());
-    assert_eq!(log.count("on_message"), 128, "a whole budget");
-    assert_eq!(*results.lock().unwrap(), [10, 0], "as much as is no reply, and no more");
+    assert_eq!(log.count("on_message"), 128, "the whole budget");
+    assert_eq!(*results.lock().unwrap(), [10, 0], "no more than fits without being replies");
 }
 
-/// What came in time counts, although the task was late and the runtime did not know of it.
+/// A message that came in time counts, though the task was late and the runtime did not know of it.
 #[test]
 fn a_late_task_looks_at_its_stream_before_listeners_judge_their_deadlines() {
     let log = Log::default();
@@ -321,7 +322,7 @@ fn a_late_task_looks_at_its_stream_before_listeners_judge_their_deadlines() {
     *waits.lock().unwrap() = Some(Fake::now() + secs(1));
     task.settle();
     log.take();
-    wire.answer(Op::Read, Answer::Pending); // what is there is not known yet
+    wire.answer(Op::Read, Answer::Pending); // the runtime does not know yet what there is to read
     fake::jump_unnoticed(Fake::now() + secs(60));
     wire.send_frame("in time");
     task.settle();
@@ -370,18 +371,18 @@ fn path(number: usize) -> Path {
     Path::new(SocketAddr::from(([10, a, b, c], 7)))
 }
 
-/// What the listeners of many peers have done and are to do.
+/// Records of the listeners of many peers.
 #[derive(Default)]
 struct Crowd {
     turns: AtomicUsize,
     messages: AtomicUsize,
     /// The wakers that listeners kept, by the address of their peer.
     wakers: Mutex<Vec<(SocketAddr, Waker)>>,
-    /// Who had turns.
+    /// Peers that had turns.
     who: Mutex<Vec<SocketAddr>>,
 }
 
-/// Keeps its waker if it was greeted so, asks for a turn in a second, sends, or panics.
+/// Does what its message says: keeps its waker, asks for a turn in a second, sends, or panics.
 struct Peer {
     crowd: Arc<Crowd>,
     asked: Option<Bytes>,
@@ -421,7 +422,7 @@ struct Peers {
 
 const CROWD: usize = 10_000;
 
-/// A server with as many peers that are all idle.
+/// A server with [`CROWD`] idle peers.
 fn crowd() -> Peers {
     let (crowd, panics) = (Arc::<Crowd>::default(), Arc::<AtomicUsize>::default());
     let made = crowd.clone();
@@ -445,7 +446,7 @@ fn crowd() -> Peers {
 }
 
 impl Peers {
-    /// Runs the tasks; gives who had turns.
+    /// Runs the tasks. Returns the peers that had turns.
     fn take_turns(&self) -> Vec<SocketAddr> {
         fake::run();
         std::mem::take(&mut *self.crowd.who.lock().unwrap())
@@ -476,7 +477,7 @@ fn of_many_peers_only_those_touched_woken_or_due_have_turns() {
         waker.wake_by_ref();
         assert_eq!(peers.take_turns(), [address(8)], "woken");
     }
-    // One that has a deadline of its own.
+    // A peer with a deadline of its own.
     assert_eq!(peers.say([9], "later"), [address(9)]);
     fake::advance(secs(1) - MS);
     assert_eq!(peers.take_turns(), []);
@@ -493,7 +494,7 @@ fn what_a_peer_sends_in_its_turn_goes_out_in_that_turn() {
     let calls = peers.wire.recv_calls();
     assert_eq!(peers.say([3], "send"), [address(3)]);
     assert_eq!(peers.wire.take_sent(), [(Some(path(3)), b"sent".to_vec())]);
-    assert_eq!(peers.wire.recv_calls(), calls + 2, "one turn: the datagram, and that there is no more");
+    assert_eq!(peers.wire.recv_calls(), calls + 2, "one turn: a receive, and one that finds nothing");
 }
 
 #[test]
@@ -514,7 +515,7 @@ fn a_waker_that_is_kept_is_its_peers_own() {
         waker.wake_by_ref();
         assert_eq!(peers.take_turns(), [*peer]);
     }
-    // It is given the same one again, and one of a peer that is gone wakes nobody.
+    // A peer is given the same waker again, and the waker of a peer that is gone wakes no one.
     peers.say([50], "wake");
     let (_, again) = peers.crowd.wakers.lock().unwrap().pop().unwrap();
     assert!(again.will_wake(&wakers[50].1));
@@ -564,7 +565,7 @@ fn a_refused_send_in_a_turn_is_told_when_there_is_room() {
     });
     let (mut task, wire) = turning(config(|c| c.watermarks(500, 1000).max_queued(5000)), listener);
     task.settle();
-    assert_eq!(frames(&wire.take_written()).0.len(), 100, "each time there is room it has another turn");
+    assert_eq!(frames(&wire.take_written()).0.len(), 100, "it has another turn each time there is room");
     assert!(log.count("on_writable") > 10);
     assert!(log.count("on_turn") > log.count("on_writable"));
 }
@@ -609,7 +610,7 @@ fn the_last_callback_still_knows_its_session() {
     assert!(task.finish().is_clean());
     let expected = format!("left {} 2 7 true 1: closed by the peer", handle.id());
     assert_eq!(*said.lock().unwrap(), [expected]);
-    assert!(handle.attribute::<u32>().is_none(), "dropped after that");
+    assert!(handle.attribute::<u32>().is_none(), "attributes are dropped after that");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Pools whose addresses change, in exact time.
+//! Pools whose addresses change, on an exact clock.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ const ONE: &str = "192.0.2.1:7";
 const TWO: &str = "192.0.2.2:7";
 const THREE: &str = "192.0.2.3:7";
 
-/// A pool to `addresses`, whose listeners write into one log.
+/// A pool to `addresses`, whose listeners share one log.
 fn pool(addresses: &[&str], options: PoolOptions) -> (Pool<Fake, Bytes>, Log) {
     pool_with(addresses, options, || Recorder::quiet().0)
 }
@@ -37,7 +37,7 @@ fn pool_with(
     (pool, log)
 }
 
-/// The next attempt to connect to `address` succeeds; gives the server's end.
+/// Lets the next attempt to connect to `address` succeed. Returns the server's end.
 fn accept(address: &str) -> Wire {
     let (io, wire) = wire();
     fake::connects_to(address, Ok(io));
@@ -45,7 +45,7 @@ fn accept(address: &str) -> Wire {
     wire
 }
 
-/// Where to it has tried to connect since the last time.
+/// The addresses that it has tried to connect to since the last call.
 fn attempts() -> Vec<SocketAddr> {
     fake::take_attempts().into_iter().map(|(address, _)| address).collect()
 }
@@ -68,14 +68,14 @@ fn sessions_of_an_address_that_is_gone_are_drained_and_not_cut() {
         let handle = pool.get().unwrap();
         pool.try_send(Bytes::from("before")).unwrap();
         pool.set_addresses([TWO]);
-        assert!(pool.get().is_none(), "from now on nothing is posted there");
+        assert!(pool.get().is_none(), "nothing is posted there any longer");
         assert!(matches!(pool.try_send(Bytes::from("after")), Err(SendError::NotOpen(_))));
         fake::run();
         assert_eq!(old.take_frames(), ["before"]);
         assert_eq!(log.take(), ["on_open", "on_shutdown"]);
-        assert!(old.is_shut_down() && !handle.is_closed(), "gracefully: the peer has its time");
+        assert!(old.is_shut_down() && !handle.is_closed(), "gracefully: the peer has time to end its side");
 
-        assert_eq!(attempts(), [parse(TWO)], "the next one does not wait for that");
+        assert_eq!(attempts(), [parse(TWO)], "the next session does not wait for that");
         let new = accept(TWO);
         let stats = pool.stats();
         assert_eq!((stats.open, stats.closing, stats.connecting, stats.waiting), (1, 1, 0, 0));
@@ -137,7 +137,7 @@ fn what_a_drained_session_did_not_take_goes_to_the_next() {
         let left = (0..3).filter(|n| pool.try_send(Bytes::from(n.to_string())).is_ok()).count();
         set(&pool, &[TWO]);
         let new = accept(TWO);
-        fake::sleep(secs(60)).await; // the old peer takes nothing: its session is given up in the end
+        fake::sleep(secs(60)).await; // the old peer takes nothing, so its session is aborted in the end
         fake::run();
         assert!(handle.is_closed());
         assert_eq!(new.take_frames().len(), left);
@@ -172,7 +172,7 @@ fn a_new_address_gets_its_share_of_the_sessions() {
         };
         assert_eq!(open(&pool), [2, 2]);
         assert_eq!(servers.iter().filter(|server| server.is_shut_down()).count(), 2);
-        // Nothing moves where nothing is new.
+        // Without a new address, nothing moves.
         set(&pool, &[TWO, ONE]);
         assert_eq!((open(&pool), attempts(), log.count("on_shutdown")), (vec![2, 2], vec![], 2));
     });
@@ -192,7 +192,7 @@ fn what_is_known_of_an_address_that_stays_is_kept() {
         let after = pool.stats().addresses.remove(1);
         assert_eq!((after.rests_until, after.failures), (before.rests_until, 1));
         assert_eq!(attempts(), [parse(TWO)]);
-        // One that comes back is a new one.
+        // An address that comes back is a new one.
         set(&pool, &[THREE]);
         set(&pool, &[ONE]);
         assert_eq!(pool.stats().addresses[0].failures, 0);
@@ -213,7 +213,8 @@ fn an_address_that_comes_back_while_its_session_drains_gets_another() {
         pool.try_send(Bytes::from("hello")).unwrap();
         fake::run();
         assert_eq!((old.take_frames().len(), new.take_frames().len()), (0, 1));
-        // A second one has to leave before the first is done: it ends in its place.
+        // A second session has to leave before the first has gone: its replacement waits until the first
+        // ends.
         set(&pool, &[THREE]);
         assert_eq!((attempts(), log.count("on_shutdown"), pool.stats().closing), (vec![], 2, 2));
         old.eof();
@@ -235,14 +236,17 @@ fn a_pool_without_addresses_waits_for_one() {
         set(&pool, &[]);
         fake::sleep(secs(600)).await;
         assert_eq!(attempts(), []);
-        assert!(matches!(pool.try_send(Bytes::new()), Err(SendError::NotOpen(_))), "it is not given up");
+        assert!(
+            matches!(pool.try_send(Bytes::new()), Err(SendError::NotOpen(_))),
+            "the pool has not given up"
+        );
         set(&pool, &[TWO]);
         accept(TWO);
         pool.wait_ready(Duration::ZERO).await.unwrap();
     });
 }
 
-/// A listener may take its time: until the pool is closed, and its grace is over.
+/// A listener may take its time, but only until the pool is closed and its grace period is over.
 #[test]
 fn a_pool_that_is_closed_ends_what_is_draining() {
     fake::block_on(async {

@@ -1,4 +1,4 @@
-//! Pools in exact time: when they connect again, what comes first, and what becomes of items.
+//! Pools on an exact clock: when they reconnect, in which order things happen, and the outcome of items.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -20,7 +20,7 @@ const ONE: &str = "192.0.2.1:7";
 const TWO: &str = "192.0.2.2:7";
 const THREE: &str = "192.0.2.3:7";
 
-/// A pool to `addresses`, whose listeners write into one log.
+/// A pool to `addresses`, whose listeners share one log.
 fn pool(addresses: &[&str], options: PoolOptions) -> (Pool<Fake, Bytes>, Log) {
     pool_of(Client::builder(), addresses, options)
 }
@@ -39,7 +39,7 @@ fn pool_of(
     (pool, log)
 }
 
-/// The next attempt to connect is answered; gives the server's end.
+/// Lets the next attempt to connect succeed. Returns the server's end.
 fn accept() -> Wire {
     let (io, wire) = wire();
     fake::connects(Ok(io));
@@ -52,14 +52,14 @@ fn refuse() {
     fake::run();
 }
 
-/// Waits for the next attempt to connect, and says how long that took.
+/// Waits for the next attempt to connect. Returns how long that took.
 async fn next_attempt(pool: &Pool<Fake, Bytes>) -> Duration {
     assert_eq!(fake::take_attempts(), []);
-    let until = pool.stats().addresses[0].rests_until.expect("it rests");
+    let until = pool.stats().addresses[0].rests_until.expect("the address rests");
     let wait = until - Fake::now();
     fake::sleep(wait - wait.min(MS)).await;
     fake::run();
-    assert_eq!(fake::take_attempts(), [], "it is early");
+    assert_eq!(fake::take_attempts(), [], "too early");
     fake::sleep(until - Fake::now()).await;
     fake::run();
     assert_eq!(fake::take_attempts().len(), 1);
@@ -96,7 +96,7 @@ fn on_close_comes_before_anything_is_connected_again() {
         server.fail(ErrorKind::ConnectionReset);
         fake::run();
         assert_eq!(log.take(), ["on_open", "on_close: transport: connection reset"]);
-        assert_eq!(fake::take_attempts(), [], "it waits before it connects");
+        assert_eq!(fake::take_attempts(), [], "it waits before it reconnects");
         next_attempt(&pool).await;
         assert!(log.is_empty());
     });
@@ -116,13 +116,13 @@ fn waits_grow_to_the_cap_and_shrink_after_a_stable_session() {
                 *longest = next_attempt(&pool).await.max(*longest);
             }
             assert_eq!(pool.stats().addresses[0].failures, 12);
-            // A session that does not stay changes nothing.
+            // A short session does not reset the wait.
             let server = accept();
             server.eof();
             fake::run();
             assert_eq!(pool.stats().addresses[0].failures, 13);
             after_short = next_attempt(&pool).await.max(after_short);
-            // One that stays is a new beginning.
+            // A session that stays does.
             let server = accept();
             fake::sleep(secs(60)).await;
             server.eof();
@@ -152,8 +152,8 @@ fn an_address_is_given_up_after_so_many_attempts() {
         let start = Fake::now();
         let error = pool.wait_ready(secs(60)).await.unwrap_err();
         assert_eq!(error.why, NotReadyWhy::GivenUp);
-        assert!(Fake::now() - start < secs(1), "it does not wait for what will not come");
-        // At first, the one that failed may have gone to the other address before that had failed too.
+        assert!(Fake::now() - start < secs(1), "it does not wait in vain");
+        // A session whose first attempt fails may try the other address before that has failed too.
         assert!((4..=5).contains(&fake::take_attempts().len()));
         assert_eq!(
             error.to_string(),
@@ -182,7 +182,7 @@ fn a_wait_that_is_too_long_says_what_went_wrong() {
     });
 }
 
-/// Whatever is waited for, the pool is to have three.
+/// The message names three sessions, however many are waited for.
 #[test]
 fn a_wait_that_is_too_long_says_how_many_sessions_there_are_to_be() {
     fake::block_on(async {
@@ -204,7 +204,7 @@ fn one_attempt_at_a_time_while_an_address_is_in_doubt() {
         let (pool, _) = pool(&[ONE], PoolOptions::new().sessions(5));
         fake::take_attempts();
         (0..5).for_each(|_| refuse());
-        assert_eq!(pool.stats().addresses[0].failures, 1, "they had begun together");
+        assert_eq!(pool.stats().addresses[0].failures, 1, "attempts begun together count as one failure");
         next_attempt(&pool).await;
         fake::sleep(secs(5)).await;
         assert_eq!(fake::take_attempts(), []);
@@ -247,7 +247,7 @@ fn what_a_session_did_not_take_goes_to_the_next() {
         pool.try_send(Bytes::from("taken, and lost with the session")).unwrap();
         fake::run();
         assert!(matches!(pool.try_send(Bytes::new()), Err(SendError::Blocked(_))));
-        // Room for one turn: items are in the queue when the session ends.
+        // There is room for one turn, so that items are in the queue when the session ends.
         server.room(None);
         fake::run();
         server.take_written();
@@ -275,7 +275,7 @@ fn what_a_session_did_not_take_goes_to_another_that_is_open() {
         let (pool, _) = pool(&[ONE], PoolOptions::new().sessions(2));
         let servers = [accept(), accept()];
         pool.try_send(Bytes::from("hello")).unwrap();
-        pool.sessions()[0].close(Close::abort()); // whose turn it was; the other one has nothing to do
+        pool.sessions()[0].close(Close::abort()); // the one whose turn it was; the other has nothing to do
         fake::run();
         assert_eq!(servers.map(|server| server.take_frames().concat()), ["", "hello"]);
         assert_eq!(pool.stats().carried, 0);
@@ -308,7 +308,7 @@ fn a_send_waits_for_a_session_and_for_room() {
         sending.finish().unwrap();
         fake::run();
         assert_eq!(first.take_frames(), ["early"]);
-        // No room in the one, none in the other: the first to have room gets it.
+        // Neither session has room: the first that has some again gets the item.
         let second = accept();
         first.room(0);
         second.room(0);
@@ -324,7 +324,7 @@ fn a_send_waits_for_a_session_and_for_room() {
         sending.finish().unwrap();
         fake::run();
         assert_eq!(second.take_frames(), ["more than eight bytes", "late"]);
-        // Or it learns that there will be none.
+        // If the pool closes instead, the waiting call fails.
         second.room(0);
         pool.try_send(Bytes::from("more than eight bytes")).unwrap();
         fake::run();
@@ -343,7 +343,7 @@ fn the_least_loaded_session_is_taken() {
         let servers = [accept(), accept()];
         servers[0].room(0);
         let slow = pool.sessions()[0].id();
-        pool.try_send(Bytes::from("waits")).unwrap(); // at first, both have nothing to do
+        pool.try_send(Bytes::from("waits")).unwrap(); // at first, both sessions have nothing to do
         fake::run();
         for _ in 0..3 {
             assert_ne!(pool.get().unwrap().id(), slow);
@@ -361,14 +361,14 @@ fn sessions_with_as_little_to_do_take_turns() {
         let servers = [accept(), accept(), accept()];
         for i in 0..6 {
             pool.try_send(Bytes::from(i.to_string())).unwrap();
-            fake::run(); // written at once: nobody has anything left to do
+            fake::run(); // written at once, so that no session has anything left to do
         }
         let frames = servers.map(|server| server.take_frames());
         assert_eq!(frames, [["0", "3"], ["1", "4"], ["2", "5"]]);
     });
 }
 
-/// While one thread goes from session to session, another one moves whose turn it is.
+/// One thread tries all sessions in turn, while another keeps advancing the turn.
 #[test]
 fn who_posts_while_others_do_finds_the_session_that_has_room() {
     const ITEMS: usize = 50_000;
@@ -444,7 +444,7 @@ fn what_does_not_close_in_time_is_aborted() {
     fake::block_on(async {
         let (pool, log) = pool(&[ONE], PoolOptions::new().sessions(2));
         let servers = [accept(), accept()];
-        servers[1].eof(); // ends as soon as we do
+        servers[1].eof(); // ends as soon as this end does
         let start = Fake::now();
         let closed = pool.close(secs(3)).await;
         assert_eq!((closed.aborted, Fake::now() - start), (1, secs(3)));

@@ -1,4 +1,4 @@
-//! When items of handles go out: after the opening, before a graceful close, and never forgotten.
+//! Items posted by handles: they go out after the opening and before a graceful close, and none is forgotten.
 
 use bytes::Bytes;
 use getty_core::codec::{Decoded, Decoder, Encoder, Sink, Source};
@@ -11,7 +11,7 @@ use crate::driver_common::task::Task;
 use crate::driver_common::wire::wire;
 use crate::driver_common::*;
 
-/// The driver must look at the queue though no handle is left when the turn ends.
+/// The driver must look at the queue even if no handle is left at the end of the turn.
 #[test]
 fn a_post_by_a_handle_that_is_dropped_at_once_goes_out() {
     let (listener, _) = Recorder::new(|cx, happening| {
@@ -81,7 +81,7 @@ fn a_graceful_close_by_a_handle_has_its_deadline_from_the_start() {
     fake::advance(10 * MS);
     let reason = task.finish();
     assert!(matches!(*reason, CloseReason::Timeout(_)), "{reason}");
-    assert!(!handle.take_unsent().is_empty(), "what did not fit is given back");
+    assert!(!handle.take_unsent().is_empty(), "items that did not fit are given back");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn sending_from_a_handle_needs_no_listening_while_there_is_room() {
     }
 }
 
-/// Panics where the test says.
+/// Panics on `!`, both decoding and encoding.
 struct Fragile;
 
 impl Decoder for Fragile {
@@ -151,7 +151,7 @@ fn a_panic_of_a_codec_ends_its_session_and_is_told() {
             handle.try_send(Bytes::from("!")).unwrap();
         }
         assert!(matches!(*task.finish(), CloseReason::Panicked));
-        // The decoder runs inside a callback that takes messages, so the listener is not called again.
+        // The decoder runs inside a callback that takes messages, so that the listener is not called again.
         let told = if decoding { &[][..] } else { &["the listener or the codec panicked"] };
         assert_eq!(closes.try_iter().collect::<Vec<_>>(), told);
         assert!(!Task::new(handle.closed()).finish().is_clean());
@@ -210,13 +210,13 @@ fn a_receiver_with_room_does_not_end_the_users_pause() {
         fake::run();
     }
     let mut next = Task::new(receiver.recv());
-    assert!(next.poll().is_pending(), "the user has paused the session");
+    assert!(next.poll().is_pending(), "the session is still paused by the user");
     handle.resume();
     fake::run();
     assert_eq!(next.finish().unwrap().unwrap(), "c");
 }
 
-/// An attribute that holds a handle of its own session would keep both forever.
+/// An attribute may hold a handle of its own session, which would otherwise keep both forever.
 #[test]
 fn attributes_are_gone_when_the_session_is_over() {
     let (listener, _) = Recorder::quiet();

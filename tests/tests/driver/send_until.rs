@@ -1,4 +1,4 @@
-//! A limit to how long one send may take: where the item is when the time is over.
+//! Sends with a time limit: where the item is when the time is up.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ struct Setup {
     log: Log,
 }
 
-/// A session that is open, with a queue of 4 items, whose peer reads nothing.
+/// An open session with a queue of 4 items, whose peer reads nothing.
 fn setup() -> Setup {
     let (listener, log) = Recorder::quiet();
     let (mut task, wire) = driver(config(|c| c.handle_queue(4).max_frame(100_000)), listener);
@@ -42,12 +42,12 @@ fn item(n: usize) -> Bytes {
     Bytes::from(format!("item {n}"))
 }
 
-/// Larger than the high watermark: once it is in the session, nothing more goes there.
+/// Larger than the high watermark: once the session has it, nothing more is accepted.
 fn large() -> Bytes {
     Bytes::from(vec![b'L'; 70_000])
 }
 
-/// What a test ends the waiting with.
+/// A time limit that the test ends.
 fn time() -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
     oneshot::channel()
 }
@@ -63,7 +63,7 @@ fn taken_back(outcome: Result<Seq, NotFlushed<Bytes>>) -> Bytes {
 fn an_item_that_waits_for_room_is_taken_back() {
     let Setup { mut task, wire, handle, log } = setup();
     handle.try_send(large()).unwrap();
-    task.settle(); // above the watermark now
+    task.settle(); // it is above the watermark now
     let (over, until) = time();
     let mut sender = Task::new(handle.send_flushed_until(item(1), until));
     sender.settle();
@@ -71,7 +71,7 @@ fn an_item_that_waits_for_room_is_taken_back() {
     assert_eq!(taken_back(sender.finish()), "item 1");
     wire.room(None);
     task.settle();
-    assert_eq!(wire.take_frames().len(), 1, "the large one alone");
+    assert_eq!(wire.take_frames().len(), 1, "only the large item");
     assert_eq!(log.take().len(), 1, "the session goes on");
 }
 
@@ -99,7 +99,7 @@ fn an_item_that_the_session_has_is_under_way() {
     let (over, until) = time();
     let mut late = Task::new(handle.send_flushed_until(item(1), until));
     late.settle();
-    task.settle(); // the session takes it, and can't write it
+    task.settle(); // the session accepts it, but can't write it
     over.send(()).unwrap();
     let error = late.finish().unwrap_err();
     assert!(matches!(error, NotFlushed::Pending(seq) if seq.get() == 1), "{error}");
@@ -107,7 +107,11 @@ fn an_item_that_the_session_has_is_under_way() {
     wire.room(None);
     task.settle();
     assert_eq!(wire.take_frames(), ["item 1"]);
-    assert_eq!(handle.stats().progress.flushed.map(|seq| seq.get()), Some(1), "as its progress tells");
+    assert_eq!(
+        handle.stats().progress.flushed.map(|seq| seq.get()),
+        Some(1),
+        "the progress shows its outcome"
+    );
 }
 
 #[test]
@@ -118,7 +122,7 @@ fn what_is_known_before_the_time_is_over_counts() {
     sender.settle();
     wire.room(None);
     task.settle();
-    over.send(()).unwrap(); // both are there when it is polled
+    over.send(()).unwrap(); // both are ready when it is polled
     assert_eq!(sender.finish().unwrap().get(), 1);
 
     let (_over, until) = time();
@@ -137,7 +141,7 @@ fn no_time_at_all_takes_the_item_back() {
     assert!(wire.take_frames().is_empty());
 }
 
-/// Does something while it encodes, and decodes nothing.
+/// Calls a function while it encodes, and decodes nothing.
 struct Encoding<F>(F);
 
 impl<F> Decoder for Encoding<F> {
@@ -161,7 +165,7 @@ impl<F: FnMut()> Encoder<Bytes> for Encoding<F> {
 
 type EncodingDriver<F> = Driver<Fake, MemIo, Framed<Encoding<F>>, Recorder>;
 
-/// A session that is open, whose peer reads nothing.
+/// An open session whose peer reads nothing.
 fn encoding<F: FnMut()>(encode: F) -> (Task<EncodingDriver<F>>, Wire, Handle<Bytes>) {
     let (io, wire) = wire();
     wire.room(0);
@@ -182,7 +186,7 @@ fn an_item_that_is_just_being_taken_is_waited_for() {
     let (mut over, in_encoder) = (Some(over), sending.clone());
     let (mut task, _wire, handle) = encoding(move || {
         over.take().unwrap().send(()).unwrap();
-        // Neither in the queue nor in the session: nothing can be said of it yet.
+        // The item is neither in the queue nor in the session: its outcome is not known yet.
         in_encoder.lock().unwrap().as_mut().unwrap().settle();
     });
     let mut sender: Sending =
@@ -206,7 +210,7 @@ fn an_item_whose_encoder_panics_has_a_fate() {
 
 on_every_runtime!(what_is_taken_back_does_not_arrive);
 
-/// Times run out at any moment, from another thread than the one that drives the session.
+/// Time limits end at any moment, on another thread than the session's.
 fn what_is_taken_back_does_not_arrive<R: TestRuntime>() {
     const ITEMS: usize = 3000;
     R::block_on(async {
@@ -224,7 +228,7 @@ fn what_is_taken_back_does_not_arrive<R: TestRuntime>() {
             let handle = handle.clone();
             let (tell, told) = oneshot::channel();
             R::spawn(async move {
-                // A time that is over after so many polls, and asks to be polled again.
+                // The time limit ends after `polls` polls, and wakes its task until then.
                 let mut polls = n % 7;
                 let until = poll_fn(move |cx| match polls.checked_sub(1) {
                     None => Poll::Ready(()),
@@ -258,7 +262,7 @@ fn what_is_taken_back_does_not_arrive<R: TestRuntime>() {
         let events = log.take();
         let came: HashSet<String> =
             events.iter().filter_map(|event| event.strip_prefix("on_message: ")).map(str::to_owned).collect();
-        assert_eq!(came, must, "what the session had taken, and nothing that was given back");
+        assert_eq!(came, must, "items that the session accepted, and none that was given back");
         assert_eq!(came.len() + must_not.len(), ITEMS);
         assert!(!must_not.is_empty());
     });

@@ -1,4 +1,4 @@
-//! Servers in exact time: failures to accept, grace periods, panics.
+//! Servers on an exact clock: failures to accept, grace periods, panics.
 
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -38,18 +38,18 @@ fn a_lack_of_descriptors_is_waited_out() {
         let calls = fake::accept_calls();
         (0..12).for_each(|_| fake::incoming(Err(emfile())));
         fake::run();
-        assert_eq!(fake::accept_calls() - calls, 1, "it rests after the first failure");
+        assert_eq!(fake::accept_calls() - calls, 1, "the server rests after the first failure");
         fake::sleep(secs(1)).await;
         let in_a_second = fake::accept_calls() - calls;
-        assert!((5..=10).contains(&in_a_second), "longer each time: {in_a_second}");
+        assert!((5..=10).contains(&in_a_second), "rests grow longer: {in_a_second}");
         fake::sleep(secs(10)).await;
         let (io, wire) = wire();
         fake::incoming(Ok(io));
-        fake::sleep(secs(1)).await; // no longer than the longest rest
+        fake::sleep(secs(1)).await; // as long as the longest rest
         wire.send_frame("hello");
         fake::run();
         assert_eq!(wire.take_frames(), ["hello"]);
-        // After a success the rests are short again.
+        // After a success, rests are short again.
         fake::incoming(Err(emfile()));
         let client = fake_client();
         fake::sleep(Duration::from_millis(5)).await;
@@ -140,7 +140,7 @@ fn panics_end_their_session_and_nothing_else() {
             .on_panic(move |id, panic| {
                 hook.lock().unwrap().push(panic.downcast_ref::<&str>().unwrap().to_string());
                 assert!(id.get() > 0);
-                panic_quietly(); // a hook that panics itself changes nothing
+                panic_quietly(); // a panic in the hook changes nothing
             })
             .tcp("127.0.0.1:0", framed(LengthDelimited::new), move || {
                 count.set(count.get() + 1);
@@ -196,7 +196,7 @@ fn a_factory_that_panics_costs_one_connection() {
     });
 }
 
-/// Executors end the process when a task panics while it is dropped.
+/// Executors abort the process if a task panics while it is dropped.
 #[test]
 fn a_listener_that_panics_when_it_is_dropped_ends_its_session_and_nothing_else() {
     fake::block_on(async {
@@ -220,7 +220,7 @@ fn a_listener_that_panics_when_it_is_dropped_ends_its_session_and_nothing_else()
     });
 }
 
-/// Handshakes are what is limited, and there are none over plain TCP.
+/// The limit is for handshakes, and there are none over plain TCP.
 #[test]
 fn connections_without_a_handshake_are_never_opening() {
     fake::block_on(async {
@@ -232,7 +232,7 @@ fn connections_without_a_handshake_are_never_opening() {
         let clients: Vec<Wire> = (0..3)
             .map(|_| {
                 let (io, wire) = wire();
-                fake::incoming(Ok(io)); // all are there when the server looks
+                fake::incoming(Ok(io)); // all are there when the server accepts
                 wire
             })
             .collect();
@@ -246,7 +246,7 @@ fn connections_without_a_handshake_are_never_opening() {
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A server with a handshake, and what its listeners were told.
+/// A server with a handshake, and the log of its listeners.
 async fn websocket_server(limits: ServerLimits) -> (Server<Fake>, Log) {
     let log = Log::default();
     let kept = log.clone();
@@ -262,7 +262,7 @@ async fn websocket_server(limits: ServerLimits) -> (Server<Fake>, Log) {
     )
 }
 
-/// Whether the client is let in now, without a moment's wait.
+/// Whether the client is accepted at once.
 fn is_let_in(client: &Wire) -> bool {
     client.send(UPGRADE);
     fake::run();
@@ -283,7 +283,7 @@ fn silent_connections_make_room_for_new_ones_the_oldest_first() {
         let stats = server.stats();
         assert_eq!((stats.sessions, stats.opening, stats.displaced), (10_000, 9_900, 100));
         assert_eq!((stats.accepted, stats.refused.total()), (10_100, 0));
-        assert!(silent[..100].iter().all(Wire::is_dropped), "the oldest");
+        assert!(silent[..100].iter().all(Wire::is_dropped), "the oldest are dropped");
         assert!(!silent[100..].iter().any(Wire::is_dropped));
         assert_eq!(log.count(DISPLACED), 100);
     });
@@ -299,7 +299,7 @@ fn only_what_is_not_open_makes_room_wherever_it_is_in_the_order() {
         fake::run();
         assert_eq!((server.stats().opening, log.count("on_close")), (1, 1));
         let more: Vec<Wire> = (0..6).map(|_| fake_client()).collect();
-        // Of 1 and six more, the four latest are left.
+        // Of client 1 and six more, the four latest are left.
         assert!(clients[1].is_dropped() && more[..2].iter().all(Wire::is_dropped));
         assert!(!clients[0].is_dropped() && !clients[2].is_dropped());
         assert!(more[2..].iter().all(is_let_in));
@@ -309,7 +309,7 @@ fn only_what_is_not_open_makes_room_wherever_it_is_in_the_order() {
     });
 }
 
-/// Room for all sessions is taken up by silent ones just as room for handshakes is.
+/// Silent sessions take up `max_sessions` just as they take up `max_opening`.
 #[test]
 fn sessions_that_are_not_open_make_room_for_others_and_open_ones_do_not() {
     fake::block_on(async {
@@ -325,7 +325,7 @@ fn sessions_that_are_not_open_make_room_for_others_and_open_ones_do_not() {
     });
 }
 
-/// Descriptors are used up long before a limit is reached where the system grants few.
+/// If the system grants few descriptors, they run out long before any limit is reached.
 #[test]
 fn a_session_that_is_not_open_gives_its_descriptor_when_there_are_no_more() {
     fake::block_on(async {
@@ -335,12 +335,12 @@ fn a_session_that_is_not_open_gives_its_descriptor_when_there_are_no_more() {
         let silent: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
         fake::incoming(Err(std::io::Error::from_raw_os_error(24)));
         fake::run();
-        assert!(silent[0].is_dropped(), "the oldest");
+        assert!(silent[0].is_dropped(), "the oldest is dropped");
         assert!(!silent[1..].iter().chain([&open]).any(Wire::is_dropped));
         let honest = fake_client();
         fake::sleep(Duration::from_millis(5)).await; // the first rest
         assert!(is_let_in(&honest));
-        // What else may fail is no reason to end anybody.
+        // Other failures end no session.
         fake::incoming(Err(ErrorKind::PermissionDenied.into()));
         fake::run();
         let stats = server.stats();
@@ -349,7 +349,7 @@ fn a_session_that_is_not_open_gives_its_descriptor_when_there_are_no_more() {
     });
 }
 
-/// All come in one turn of the task that accepts, before any session had a turn of its own.
+/// All connections come in one turn of the accepting task, before any session has had a turn.
 #[test]
 fn connections_that_come_at_once_displace_each_other() {
     fake::block_on(async {
@@ -366,7 +366,7 @@ fn connections_that_come_at_once_displace_each_other() {
         assert!(is_let_in(&clients[49]));
         let stats = server.stats();
         assert_eq!((stats.sessions, stats.opening, stats.displaced), (1, 0, 49));
-        // Nor is one let in that lost its place while its request was on the way.
+        // A session that is displaced while its request is on the way is not accepted either.
         let early = fake_client();
         let (io, newer) = wire();
         fake::incoming(Ok(io));
@@ -397,18 +397,18 @@ fn as_many_are_accepted_at_once_as_in_a_second() {
                 fake::run();
                 assert_eq!(accepted(), more);
             }
-            // Who was quiet for long may have as many at once again, and no more.
+            // After a long quiet time, as many as in a second are accepted at once, and no more.
             fake::sleep(secs(3600)).await;
             let _more: Vec<Wire> = (0..rate + 3).map(|_| fake_client()).collect();
             assert_eq!(accepted(), 3 + u64::from(rate));
-            fake::sleep(secs(4)).await; // those that wait are not for the next server
+            fake::sleep(secs(4)).await; // connections that still wait must not reach the next server
         });
     }
 }
 
 type Spawned = Rc<std::cell::RefCell<Vec<Task<std::pin::Pin<Box<dyn Future<Output = ()>>>>>>>;
 
-/// Hands what is spawned to the test, to be polled by hand.
+/// Gives spawned tasks to the test, which polls them by hand.
 #[derive(Clone, Default)]
 struct ByHand(Spawned);
 
@@ -451,7 +451,7 @@ fn a_shutdown_does_not_wait_for_sessions_that_are_not_open() {
         let (server, log) = websocket_server(ServerLimits::new()).await;
         let clients: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
         clients[1].send(&UPGRADE[..30]);
-        clients[2].send(b"no request\r\n\r\n"); // it is refused, and has yet to end its side
+        clients[2].send(b"no request\r\n\r\n"); // refused, but the client has not ended its side
         fake::run();
         assert!(starts_with(&clients[2], "HTTP/1.1 400 ") && !clients[2].is_dropped());
         let start = Fake::now();
@@ -472,7 +472,7 @@ fn a_shutdown_does_not_wait_for_handshakes_of_tls() {
         let server =
             builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), || Recorder::echo().0).await.unwrap();
         let clients: Vec<Wire> = (0..3).map(|_| fake_client()).collect();
-        clients[1].send(&[22, 3, 1, 2, 0, 1, 0]); // how a client's first message begins
+        clients[1].send(&[22, 3, 1, 2, 0, 1, 0]); // the beginning of a ClientHello
         clients[2].send(b"GET / HTTP/1.1\r\n\r\n");
         fake::run();
         assert_eq!(server.sessions(), 3);
@@ -483,7 +483,7 @@ fn a_shutdown_does_not_wait_for_handshakes_of_tls() {
     });
 }
 
-/// What it has to say yet is written; to somebody who takes nothing, until the close has taken too long.
+/// Its last bytes are written. If the peer takes nothing, the close timeout ends the wait.
 #[test]
 fn a_session_that_is_not_open_says_its_last_word_at_a_shutdown() {
     for (room, takes) in [(None, Duration::ZERO), (Some(0), secs(5))] {
@@ -504,8 +504,8 @@ fn a_session_that_is_not_open_says_its_last_word_at_a_shutdown() {
     }
 }
 
-/// The deadlines of closes that begin with the shutdown pass when its grace ends, and who sees that first is
-/// chance.
+/// The deadlines of closes that begin with the shutdown pass when its grace period ends. Either may be
+/// noticed first.
 #[test]
 fn sessions_that_end_with_the_grace_are_counted_whoever_is_first() {
     for sessions_first in [true, false] {
@@ -537,7 +537,8 @@ fn sessions_that_end_with_the_grace_are_counted_whoever_is_first() {
     }
 }
 
-/// One setting closes what is idle, whatever the listener does; who is still there gets the reason.
+/// One setting closes idle sessions, whatever their listener does. A peer that is still there gets the
+/// reason.
 #[test]
 fn idle_sessions_of_a_server_are_closed() {
     fake::block_on(async {
@@ -563,10 +564,10 @@ fn idle_sessions_of_a_server_are_closed() {
         idle.send(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]);
         idle.eof();
         fake::run();
-        assert_eq!(server.sessions(), 2, "one closes with the closing handshake");
+        assert_eq!(server.sessions(), 2, "the first idle session has done its closing handshake");
         fake::sleep(secs(5)).await;
         fake::run();
-        assert_eq!(server.sessions(), 1, "and one that does not answer when that has taken too long");
+        assert_eq!(server.sessions(), 1, "the other has reached its close timeout");
         let told = "on_close: timed out: nothing was received or sent (Config::idle_timeout)";
         assert_eq!((log.count(told), log.count("on_close")), (2, 2));
         assert!(idle.is_dropped() && gone.is_dropped() && !busy.is_dropped());

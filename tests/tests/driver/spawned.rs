@@ -26,7 +26,7 @@ fn spawned(config: Arc<Config>) -> (Handle<Bytes>, Receiver<Bytes, Bytes>, Wire)
     (handle, receiver, wire)
 }
 
-/// What is in the queue, taken by hand.
+/// Takes all messages out of the queue, by hand.
 fn received(receiver: &mut Receiver<Bytes, Bytes>) -> Vec<Bytes> {
     let mut messages = Vec::new();
     while let Poll::Ready(Ok(Some(message))) = Task::new(receiver.recv()).run() {
@@ -102,7 +102,7 @@ fn a_receiver_that_does_not_pull_stops_the_reading() {
     assert!(reads <= 3, "10 messages are 2 reads: {reads}");
     fake::run();
     assert_eq!(wire.calls(Op::Read), reads);
-    // Half of the queue must be free before it goes on, so that it does not stop and go for each message.
+    // It goes on when half of the queue is free, so that it does not stop and start for each message.
     for _ in 0..4 {
         Task::new(receiver.recv()).finish().unwrap().unwrap();
         fake::run();
@@ -126,7 +126,7 @@ fn dropping_the_receiver_leaves_the_session_open_and_reading() {
     fake::run();
     drop(receiver);
     fake::run();
-    assert_eq!(handle.stats().received.messages, 5, "what comes is read and dropped");
+    assert_eq!(handle.stats().received.messages, 5, "messages are read and dropped");
     handle.try_send(Bytes::from("still here")).unwrap();
     fake::run();
     assert_eq!(wire.take_frames(), ["still here"]);
@@ -183,7 +183,7 @@ fn an_error_comes_after_the_messages() {
         );
     }
     assert!(Task::new(receiver.next()).finish().unwrap().is_err());
-    assert!(Task::new(receiver.next()).finish().is_none(), "as a stream it comes once");
+    assert!(Task::new(receiver.next()).finish().is_none(), "as a stream it returns the error once");
 }
 
 #[test]
@@ -235,16 +235,16 @@ fn who_finds_messages_without_end_yields() {
     assert_eq!(received.get(), 1000);
 }
 
-/// A peer that sends [`MESSAGES`] messages of 1 MiB, each as it is read.
+/// A peer that sends [`MESSAGES`] messages of 1 MiB, each made while it is read.
 struct Large {
-    /// How many bytes were read.
+    /// Number of bytes read.
     read: Arc<AtomicUsize>,
 }
 
 const MESSAGES: usize = 256;
 const SIZE: usize = 1 << 20;
 
-/// What message `number` consists of.
+/// The payload of message `number`.
 fn large(number: usize) -> Vec<u8> {
     vec![number as u8; SIZE]
 }
@@ -292,7 +292,7 @@ fn what_waits_to_be_received_is_bounded_in_bytes() {
     let (_handle, mut receiver) = connection.spawn(&FakeSpawner);
     for number in 0..MESSAGES {
         fake::run();
-        // One message in the queue goes past the watermark, and part of another one may have been read with
+        // One message in the queue is above the watermark, and part of another may have been read along with
         // it.
         let held = read.load(Ordering::Relaxed) - number * (SIZE + 4);
         assert!(held <= SIZE + (256 << 10), "{held} bytes are held");
@@ -309,7 +309,7 @@ fn small_messages_that_wait_to_be_received_are_bounded_in_bytes() {
     fake::run();
     let received = handle.stats().received.messages as usize;
     assert!(received <= 1 + (64 << 10) / size_of::<Bytes>(), "{received} messages");
-    // It goes on at the low watermark, as long as anybody takes what comes.
+    // Reading goes on at the low watermark, if messages are taken.
     for _ in 0..received / 2 - 1 {
         Task::new(receiver.recv()).finish().unwrap().unwrap();
         fake::run();

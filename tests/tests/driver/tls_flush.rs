@@ -1,4 +1,4 @@
-//! A connection that is pulled from, over TLS, on a wire that the test is.
+//! A flush over TLS, on a wire that the test controls, when a fault follows the last message.
 
 use bytes::{Buf, Bytes};
 use getty_core::codec::LengthDelimited;
@@ -57,5 +57,5 @@ fn what_a_fault_of_the_peer_takes_along_is_not_told_as_flushed() {
     let flushed = Task::new(connection.flush()).finish();
     peer.handle_input(now, &wire.take_written());
     let came = std::iter::from_fn(|| peer.poll_event()).filter(|e| matches!(e, Event::Message(_))).count();
-    assert!(flushed.is_err(), "{flushed:?} although {came} of 2 came");
+    assert!(flushed.is_err(), "{flushed:?} although {came} of 2 messages arrived");
 }

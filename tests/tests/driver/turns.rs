@@ -18,7 +18,7 @@ use crate::driver_common::task::Task;
 use crate::driver_common::wire::{Answer, MemIo, Op, Wire, wire};
 use crate::driver_common::*;
 
-/// A poll does no more than a turn's work, and has the task polled again if it stopped before the end.
+/// Checks that a poll did at most a turn's work, and that the task is woken if it stopped before the end.
 #[track_caller]
 fn assert_bounded(what: &str, done_in_one_poll: usize, most: usize, woken: bool) {
     assert!(done_in_one_poll > 0, "{what}: nothing was done");
@@ -48,7 +48,7 @@ fn bytes_of_a_poll_are_bounded() {
         assert!(task.poll().is_pending());
         assert_bounded(name, log.count("on_message") * 50_000, (1 << 20) + (1 << 16), task.is_woken());
     }
-    // Nor is there an end to reads without a message.
+    // Reads without a message are bounded too.
     let (listener, _log) = Recorder::quiet();
     let (mut task, wire) = driver(Config::default().into(), listener);
     wire.send(&frame(&vec![b'x'; 8_000_000]));
@@ -58,7 +58,7 @@ fn bytes_of_a_poll_are_bounded() {
     assert_eq!(task.get_mut().handle().stats().received.messages, 1);
 }
 
-/// A WebSocket server that has let its client in, on a wire and a fake clock.
+/// A WebSocket server with an accepted client, on a wire and a fake clock.
 fn websocket(listener: Socket) -> (Task<Driver<Fake, MemIo, WebSocket, Socket>>, Wire) {
     let (io, wire) = wire();
     let options = ServerOptions::new().deflate(Deflate::new().min_size(0));
@@ -70,7 +70,7 @@ fn websocket(listener: Socket) -> (Task<Driver<Fake, MemIo, WebSocket, Socket>>,
     (task, wire)
 }
 
-/// A message of `payload`, compressed.
+/// A compressed message of `payload`.
 fn compressed(payload: &[u8]) -> Frame {
     let mut data = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
     data.write_all(payload).unwrap();
@@ -82,8 +82,8 @@ fn compressed(payload: &[u8]) -> Frame {
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
-/// Whatever a peer of a WebSocket sends without end, a poll takes a bounded part of it, and others have their
-/// turn.
+/// Whatever a WebSocket peer sends without end, one poll takes a bounded part of it, and other tasks get
+/// their turn.
 #[test]
 fn what_no_listener_hears_of_is_bounded_too() {
     const READ: usize = 128 * 1024;
@@ -112,7 +112,7 @@ fn what_no_listener_hears_of_is_bounded_too() {
 #[test]
 fn what_follows_a_close_frame_is_bounded() {
     let (mut task, wire) = websocket(Socket::new(&Log::default()));
-    wire.room(0); // the answer can't leave, so the session is not over
+    wire.room(0); // the reply can't leave, so the session stays open
     wire.send(&Frame::close(1000, "").masked(KEY).bytes());
     wire.endless(Some(vec![0; 1 << 20]));
     for _ in 0..5 {
@@ -128,7 +128,7 @@ fn what_follows_a_close_frame_is_bounded() {
 fn decompressed_bytes_of_a_poll_are_bounded() {
     let mut rng = testkit::Rng::new(1);
     let half: Vec<u8> = (0..20_000).map(|n| if n % 2 == 0 { rng.next_u64() as u8 } else { 0 }).collect();
-    // (name, payload, how many may come in one poll)
+    // (name, payload, the most messages of one poll)
     let kinds = [
         ("small", vec![b'x'; 100], 64),
         ("64 KiB", vec![0; 1 << 16], 16),
@@ -151,7 +151,7 @@ fn decompressed_bytes_of_a_poll_are_bounded() {
 
 #[test]
 fn compressed_bytes_of_a_poll_are_bounded() {
-    // The peer asks for much by little, without compressing anything itself.
+    // Each short request has a long reply, and the peer compresses nothing itself.
     let log = Log::default();
     let listener = Socket::new(&log).message(|cx, _| {
         cx.send(Message::binary(vec![0; 60_000])).unwrap();
@@ -181,7 +181,7 @@ fn what_handles_have_compressed_in_a_poll_is_bounded() {
     }
 }
 
-/// Streams `left` messages, by sending whenever `wanted` comes.
+/// Streams `left` messages: sends whenever `wanted` holds for a callback.
 fn streamer(left: usize, wanted: fn(&Happening) -> bool) -> (Recorder, Log) {
     let mut left = left;
     Recorder::new(move |cx, happening| {
@@ -221,7 +221,7 @@ fn streaming_from_callbacks_is_bounded_too() {
 
 #[test]
 fn a_callback_that_calls_itself_is_bounded() {
-    // With nothing queued, the answer to `notify_flushed` is there at once.
+    // With nothing queued, `notify_flushed` is answered at once.
     let mut left = 100_000;
     let (listener, log) = Recorder::new(move |cx, happening| {
         match happening {
@@ -243,7 +243,7 @@ fn posting_without_end_does_not_hold_a_poll() {
     let (mut task, wire) = driver(Config::default().into(), listener);
     let handle = task.get_mut().handle();
     task.settle();
-    // Another thread that posts whenever there is room, seen from here: one more item for each that is
+    // Does what another thread would do that posts whenever there is room: posts one more item for each one
     // written.
     let poster = handle.clone();
     let left = Arc::new(Mutex::new(100_000));
@@ -269,7 +269,7 @@ fn whatever_happens_after_pending_wakes() {
     task.settle();
     let handle = task.get_mut().handle();
     for round in 0..10 {
-        // The waker of the first polls must not be the one that is woken later.
+        // The task moves to another waker, and the old one must not be woken any longer.
         let old = task.change_waker();
         assert!(task.poll().is_pending());
         let before = old.wakes();
@@ -287,7 +287,7 @@ fn whatever_happens_after_pending_wakes() {
         assert!(task.is_woken(), "by room to write");
         task.settle();
         assert_eq!(wire.take_frames(), ["blocked"]);
-        assert_eq!(old.wakes(), before, "the old waker is forgotten");
+        assert_eq!(old.wakes(), before, "the old waker is not used");
     }
     assert_eq!(log.count("on_message"), 20);
 }
@@ -302,10 +302,13 @@ fn the_transport_is_asked_again_only_when_it_woke_the_task() {
         let (reads, writes) = (wire.calls(Op::Read), wire.calls(Op::Write));
         wire.send_frame("one");
         task.settle();
-        assert!(wire.calls(Op::Read) - reads <= 2, "the message, and that there is no more: {message}");
+        assert!(
+            wire.calls(Op::Read) - reads <= 2,
+            "a read for the message, and one that finds nothing: {message}"
+        );
         assert_eq!(wire.calls(Op::Write) - writes, 1);
     }
-    // What is posted goes out in one write.
+    // Posted items go out in one write.
     let writes = wire.calls(Op::Write);
     (0..100).for_each(|_| handle.try_send(Bytes::from_static(b"posted")).unwrap());
     task.settle();
@@ -325,7 +328,11 @@ fn everything_is_read_before_anything_is_written() {
         wire.send_frame("one");
         wire.send_frame("two");
         assert!(task.poll().is_pending());
-        assert_eq!(reads_before_write.lock().unwrap().split_off(0), [reads + 3], "and that there is no more");
+        assert_eq!(
+            reads_before_write.lock().unwrap().split_off(0),
+            [reads + 3],
+            "two messages, and a read that finds nothing"
+        );
         assert_eq!(wire.calls(Op::Read), reads + 3, "nothing is read after the write");
         assert!(!task.is_woken());
     }
@@ -346,7 +353,7 @@ fn a_flush_that_has_to_wait_is_finished() {
             wire.wake();
             task.settle();
         }
-        assert_eq!(wire.calls(Op::Flush) - before, 6, "until it is done, and not again");
+        assert_eq!(wire.calls(Op::Flush) - before, 6, "until it is done, and no more");
     }
 }
 
@@ -355,7 +362,7 @@ fn writes_of_one_byte() {
     let (listener, _log) = Recorder::echo();
     let (mut task, wire) = driver(config(|c| c.zero_copy_from(100)), listener);
     wire.at_once(1);
-    let messages: Vec<String> = (0..30).map(|n| "x".repeat(n * 11)).collect(); // copied ones and chained ones
+    let messages: Vec<String> = (0..30).map(|n| "x".repeat(n * 11)).collect(); // both copied and chained ones
     messages.iter().for_each(|message| wire.send_frame(message));
     task.settle();
     assert_eq!(wire.take_frames(), messages);
@@ -386,7 +393,7 @@ fn traffic_does_not_touch_the_timer() {
     for n in 0..900_usize {
         fake::advance(MS);
         if n % 3 == 0 {
-            // A frame in two pieces: that it is incomplete starts a deadline, once.
+            // A frame in two pieces: the incomplete one starts a deadline, once.
             wire.send(&frame(b"message")[..5]);
             task.settle();
             wire.send(&frame(b"message")[5..]);
@@ -430,7 +437,7 @@ fn the_clock_may_jump() {
     let hour = secs(3600);
     let ages = std::time::Duration::from_nanos(1 << 63);
     let mut crons = 0;
-    // Forward: one tick, however many periods went by. Back: none, and none is lost.
+    // Forward: one tick, however many periods have passed. Back: no tick, and none is lost.
     for (to, ticks) in
         [(hour, 1), (secs(0), 0), (hour, 0), (hour * 24 * 49, 1), (ages, 1), (hour, 0), (ages, 0)]
     {
@@ -459,7 +466,7 @@ fn sizes() {
     }
 }
 
-/// Nothing but the time has changed: the session has no deadline that expires, and nothing was read.
+/// Only time passes: no deadline of the session expires, and nothing is read.
 #[test]
 fn what_time_alone_brings_is_delivered() {
     let reports = Arc::new(Mutex::new(Vec::new()));
@@ -473,12 +480,12 @@ fn what_time_alone_brings_is_delivered() {
     let stranger = || wire.receives([(Path::new(([192, 0, 2, 1], 1).into()), b"hello".to_vec())]);
     stranger();
     fake::run();
-    assert_eq!(reports.lock().unwrap().split_off(0), [1], "the first at once");
+    assert_eq!(reports.lock().unwrap().split_off(0), [1], "the first is reported at once");
     (0..3).for_each(|_| stranger());
     fake::run();
     assert!(reports.lock().unwrap().is_empty());
     fake::advance(secs(1));
     fake::run();
-    assert_eq!(*reports.lock().unwrap(), [3], "the others once a second has passed");
+    assert_eq!(*reports.lock().unwrap(), [3], "the others are reported after a second");
     drop(server);
 }

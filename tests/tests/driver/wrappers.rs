@@ -1,4 +1,4 @@
-//! Listeners that wrap listeners pass every callback on.
+//! Listeners that wrap other listeners forward every callback.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,28 +7,28 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{ExprMethodCall, File, ImplItem, Item, ItemImpl, TraitItem, Type};
 
-/// The callbacks of `trait Listener` in the source.
+/// The callbacks of `trait Listener` in `source`.
 fn callbacks(source: &str) -> BTreeSet<String> {
     let file: File = syn::parse_str(source).unwrap();
     let items = file.items.into_iter().find_map(|item| match item {
         Item::Trait(found) if found.ident == "Listener" => Some(found.items),
         _ => None,
     });
-    let names = items.expect("the trait is here").into_iter().filter_map(|item| match item {
+    let names = items.expect("the trait is in this file").into_iter().filter_map(|item| match item {
         TraitItem::Fn(callback) => Some(callback.sig.ident.to_string()),
         _ => None,
     });
     names.collect()
 }
 
-/// A listener that wraps others: some of its callbacks call their namesakes.
+/// A listener that wraps another one: some of its callbacks call their namesakes.
 #[derive(Debug)]
 struct Wrapper {
     name: String,
     forwards: BTreeSet<String>,
 }
 
-/// Whether a callback calls its namesake.
+/// Finds out whether a callback calls its namesake.
 struct Namesake {
     callback: String,
     called: bool,
@@ -66,7 +66,7 @@ impl<'a> Visit<'a> for Wrappers {
     }
 }
 
-/// The wrappers in the source.
+/// The wrappers in `source`.
 fn wrappers(source: &str) -> Vec<Wrapper> {
     let mut wrappers = Wrappers(Vec::new());
     wrappers.visit_file(&syn::parse_str(source).unwrap());
@@ -98,7 +98,7 @@ fn every_wrapper_forwards_every_callback() {
             seen.insert(wrapper.name);
         }
     }
-    assert!(seen.contains("PathListener"), "wrappers are known by what they do: {seen:?}");
+    assert!(seen.contains("PathListener"), "the search for wrappers misses some: {seen:?}");
 }
 
 #[test]
