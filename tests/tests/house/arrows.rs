@@ -1,13 +1,13 @@
-//! The floors of a crate: each room of its `src`, a file or a folder, imports only what stands below it, and
-//! from where it is defined rather than through `lib.rs`, so that the imports show the floor.
+//! The floors of a crate: each room of its `src`, a file or a folder, imports only from rooms below it. It
+//! imports from where a name is defined rather than through `lib.rs`, so that imports show the floor.
 
 use std::collections::BTreeSet;
 
 use crate::at;
 use crate::paths::{self, Imports};
 
-/// Rooms, and what each of them may import beside [`Floors::ground`] and those it shares a row with. Of a
-/// room with names in braces, only those.
+/// Rooms, and the rooms that each of them may import, besides [`Floors::ground`] and the rooms in its own
+/// row. Where a room has names in braces, only those names.
 struct Floors {
     ground: &'static str,
     rows: &'static [(&'static str, &'static str)],
@@ -51,7 +51,7 @@ const DRIVER: Floors = Floors {
 };
 
 impl Floors {
-    /// The row of `room`: those it shares it with, and what they may import.
+    /// The row of `room`: all rooms in that row, and those that they may import.
     fn row(&self, room: &str) -> Option<(&str, &str)> {
         let mut rows = [(self.ground, "")].into_iter().chain(self.rows.iter().copied());
         rows.find(|(rooms, _)| has(rooms, room))
@@ -66,7 +66,7 @@ impl Floors {
                 .any(|(_, names)| names.split(',').any(|name| to.iter().any(|part| part == name)))
     }
 
-    /// What is wrong with the imports of a crate, a line for each fault.
+    /// The faults in the imports of a crate, one line each.
     fn faults(&self, imports: &Imports) -> Vec<String> {
         let mut faults = Vec::new();
         for room in &imports.rooms {
@@ -75,7 +75,7 @@ impl Floors {
             }
         }
         for import in &imports.all {
-            // `lib.rs` shows everything.
+            // `lib.rs` may show everything.
             let Some((room, to)) = import.from.first().zip(import.to.first()) else { continue };
             let fault = match self.row(room) {
                 _ if room == to => continue,
@@ -97,7 +97,7 @@ fn has(rooms: &str, room: &str) -> bool {
     rooms.split(' ').any(|one| one == room)
 }
 
-/// The rooms that import each other in circles, and those between circles.
+/// The rooms in circles of imports, and the rooms between circles.
 fn in_circles(imports: &Imports) -> Vec<&str> {
     let room =
         |names: &'_ [String]| names.first().and_then(|name| imports.rooms.get(name)).map(String::as_str);
@@ -130,7 +130,7 @@ fn rooms_of_the_driver_import_only_what_is_below_them() {
     assert_keeps_to(&DRIVER, "adapters/driver/src");
 }
 
-/// The faults of a crate like the core with these rooms, `source` being one of their files.
+/// The faults of a crate like the core that has these rooms, with `source` as the content of one file.
 fn faults(floors: &Floors, rooms: &[&str], file: &str, source: &str) -> Vec<String> {
     let rooms = rooms.iter().map(|&room| room.to_owned()).collect();
     let imports = paths::of_file(source, file.split('/').map(str::to_owned).collect()).imports;

@@ -1,4 +1,4 @@
-//! How comments read: none is wider than the code, and documentation is free of phrases that a native speaker
+//! Rules for comments: none is wider than the code, and documentation has no phrases that a native speaker
 //! stumbles over.
 
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::{fs, iter};
 
 use crate::at;
 
-/// Columns of the widest line, as in `rustfmt.toml`.
+/// Width of the widest line, as in `rustfmt.toml`.
 const WIDTH: usize = 110;
 
-/// What is not to be read, and what says it better.
+/// Phrases to avoid, each with a better one.
 const PHRASES: [(&str, &str); 9] = [
     ("any more", "any longer"),
     ("are told", "are reported"),
@@ -22,7 +22,7 @@ const PHRASES: [(&str, &str); 9] = [
     ("whoever drives", "the caller"),
 ];
 
-/// All files below `folder` that end on `.extension`.
+/// All files below `folder` with this extension.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
@@ -44,18 +44,18 @@ fn sources(extension: &str) -> impl Iterator<Item = (String, String)> {
     files.map(|path| (name(&path), fs::read_to_string(&path).unwrap()))
 }
 
-/// A file's path in the repository.
+/// Path of a file within the repository.
 fn name(path: &Path) -> String {
     path.strip_prefix(at("")).unwrap().display().to_string()
 }
 
-/// The lines with a comment that are too wide, by their number.
+/// Numbers of the lines with a comment that are too wide.
 fn too_wide(source: &str) -> Vec<usize> {
     let comments = (1..).zip(source.lines()).filter(|(_, line)| line.trim_start().starts_with("//"));
     comments.filter(|(_, line)| line.chars().count() > WIDTH).map(|(number, _)| number).collect()
 }
 
-/// The doc comments of Rust: each in one line.
+/// The doc comments in `source`, each in one line.
 fn documentation(source: &str) -> Vec<String> {
     let mut comments = vec![String::new()];
     for line in source.lines() {
@@ -69,7 +69,7 @@ fn documentation(source: &str) -> Vec<String> {
     comments
 }
 
-/// The phrases in `text` that are to be said better.
+/// The phrases to avoid in `text`.
 fn phrases(text: &str) -> Vec<&'static (&'static str, &'static str)> {
     let words = text
         .split(|at: char| !at.is_alphanumeric() && !matches!(at, '\'' | '_'))

@@ -1,4 +1,4 @@
-//! Rules of the house that no compiler knows: which room may import which, and how comments read.
+//! Rules that no compiler checks: which room may import which, and how comments read.
 
 mod arrows;
 mod comments;

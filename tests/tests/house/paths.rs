@@ -1,5 +1,5 @@
-//! The paths of a crate that begin at `crate`, `super` or `self`: imports, those written out in code, and
-//! those in the tokens of macros. What is only there for tests does not count, nor do attributes.
+//! Finds the paths in a crate that begin with `crate`, `super` or `self`: in imports, in code, and in the
+//! tokens of macros. Attributes and code only for tests do not count.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,17 +10,17 @@ use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Meta, Token, UseTree};
 
-/// Names of modules from `crate` on, and what is named there at the end.
+/// The names of modules from `crate` on, with the imported name at the end.
 pub type Names = Vec<String>;
 
-/// A path, and the module that has it.
+/// A path, and the module that it stands in.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Import {
     pub from: Names,
     pub to: Names,
 }
 
-/// What one crate imports from itself.
+/// The imports of one crate from itself.
 #[derive(Default)]
 pub struct Imports {
     /// The files and folders below `lib.rs`.
@@ -62,10 +62,10 @@ pub fn of_file(source: &str, at: Names) -> Finder {
 
 #[derive(Default)]
 pub struct Finder {
-    /// The module that is read.
+    /// The module that is being read.
     at: Names,
     pub imports: BTreeSet<Import>,
-    /// The modules below it that are files of their own.
+    /// The modules below it that have files of their own.
     files: Vec<Names>,
 }
 
@@ -141,7 +141,7 @@ fn is_joint_colon(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == ':' && punct.spacing() == Spacing::Joint)
 }
 
-/// Whether what has these attributes is there only for tests.
+/// Whether an item with these attributes exists only for tests.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     fn needs_test(condition: &Meta) -> bool {
         match condition {
@@ -222,7 +222,7 @@ impl<'ast> Visit<'ast> for Finder {
     fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {}
 }
 
-/// The paths in `source`, which is the file of the module `session::state`.
+/// The paths in `source`, read as the file of the module `session::state`.
 fn paths_in(source: &str) -> Vec<String> {
     let file = of_file(source, vec!["session".to_owned(), "state".to_owned()]);
     file.imports
