@@ -1,4 +1,4 @@
-//! What a driven session allocates and holds, by count.
+//! What driven sessions allocate and hold, by count.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use crate::driver_common::recorder::Recorder;
 use crate::driver_common::task::Task;
 use crate::driver_common::*;
 
-/// Echoes, and allocates once per message if told to: the test must see that.
+/// Echoes. If `wasteful`, also allocates once per message, to show that the test would notice.
 struct Echo {
     wasteful: bool,
 }
@@ -29,7 +29,7 @@ impl Listener<Messages> for Echo {
     }
 }
 
-/// A peer that sends `depth` messages at a time, and the next ones when all answers are there.
+/// A peer that sends `depth` messages at a time, and the next ones once all replies have come.
 struct Window {
     input: Vec<u8>,
     due: usize,
@@ -59,7 +59,7 @@ impl Io for Window {
     }
 }
 
-/// Allocations per message of 16 B in the steady state, through the driver alone.
+/// Returns the allocations per message of 16 B in the steady state, for the driver alone.
 fn allocations_in_memory(depth: usize, wasteful: bool) -> f64 {
     const ROUNDS: usize = 2000;
     let io = Window { input: frame(&[b'x'; 16]).repeat(depth), due: 0, rounds: 100 };
@@ -80,7 +80,7 @@ fn allocations_in_memory(depth: usize, wasteful: bool) -> f64 {
     usage.allocations as f64 / (ROUNDS * depth) as f64
 }
 
-/// The same on tokio, with a socket between: driver, runtime and adapter together.
+/// The same on tokio over a socket, for driver, runtime and adapter together.
 fn allocations_on_tokio(depth: usize, wasteful: bool) -> f64 {
     const ROUNDS: usize = 1000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -88,7 +88,7 @@ fn allocations_on_tokio(depth: usize, wasteful: bool) -> f64 {
         let server = getty_tokio::Server::builder();
         server.tcp("127.0.0.1:0", framed(LengthDelimited::new), move || Echo { wasteful }).await.unwrap()
     });
-    // The peer has a thread, and so a count, of its own. It rests while nothing is measured.
+    // The peer runs in its own thread, which has its own count, and pauses until the measurement begins.
     let mut peer = TcpStream::connect(server.local_addr()).unwrap();
     let (warm, is_warm) = tokio::sync::oneshot::channel();
     let (go, gone) = std::sync::mpsc::channel::<()>();
@@ -117,7 +117,7 @@ fn allocations_on_tokio(depth: usize, wasteful: bool) -> f64 {
     usage.allocations as f64 / (ROUNDS * depth) as f64
 }
 
-/// Echoes in its turn, with a deadline that every turn moves.
+/// Echoes in `on_turn`, with a deadline that every turn moves.
 struct Turning(Vec<Bytes>);
 
 impl Listener<Messages> for Turning {
@@ -171,7 +171,7 @@ fn the_steady_path_allocates_nothing() {
     }
 }
 
-/// What the thread keeps for all its sessions is not this session's.
+/// Fills the memory that the thread keeps for all its sessions, so that no measured session pays for it.
 fn warmed_up() {
     let (listener, _log) = Recorder::echo();
     let (mut task, wire) = driver(Config::default().into(), listener);
@@ -212,7 +212,7 @@ fn a_length_bomb_allocates_nothing_and_names_the_limit() {
         (LengthDelimited::new(), &[0xff; 4]),
         (wide(), &[0x80, 0, 0, 0, 0, 0, 0, 0]),
         (wide(), &[0xff; 8]),
-        (LengthDelimited::new(), &[0, 0x80, 0, 0]), // 8 MiB and a header: just over the limit
+        (LengthDelimited::new(), &[0, 0x80, 0, 0]), // 8 MiB without the header: just over the limit
     ];
     warmed_up();
     for (codec, bomb) in bombs {
@@ -263,7 +263,7 @@ fn an_idle_session_holds_no_buffer() {
             drop(wire.take_written());
         }
     });
-    assert!(usage.live <= 1024, "the log and the like: {usage:?}");
+    assert!(usage.live <= 1024, "the log and other small things: {usage:?}");
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn a_receiver_that_does_not_pull_bounds_memory() {
             wire.wake();
         }
     });
-    // Messages of this size are slices of the blocks that were read to.
+    // Messages of this size are slices of the read buffers.
     let limit = 16 * SIZE + 3 * (64 << 10);
     assert!(usage.live <= limit as i64, "{usage:?}, limit {limit}");
     drop(receiver);

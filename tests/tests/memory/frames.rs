@@ -8,7 +8,7 @@ use testkit::websocket::{opened, written};
 
 const NOW: Timestamp = Timestamp::ORIGIN;
 
-/// Some messages as `session` writes them, about 60 KB.
+/// About 60 KB of messages, as `session` writes them.
 fn wire(session: &mut Session<WebSocket>, message: &Message) -> Vec<u8> {
     let mut wire = Vec::new();
     for _ in 0..(60_000 / (message.len() + 14)).clamp(1, 1000) {
@@ -18,7 +18,7 @@ fn wire(session: &mut Session<WebSocket>, message: &Message) -> Vec<u8> {
     wire
 }
 
-/// Receives `wire` as a driver does, in lent memory, and says how many messages that were.
+/// Receives `wire` in lent memory, as a driver does. Returns the number of messages.
 fn receive(session: &mut Session<WebSocket>, memory: &mut Option<Memory>, wire: &[u8]) -> u64 {
     let before = session.stats().received.messages;
     session.lend(memory.take().unwrap());
@@ -31,7 +31,7 @@ fn receive(session: &mut Session<WebSocket>, memory: &mut Option<Memory>, wire: 
     session.stats().received.messages - before
 }
 
-/// Sends as many as `count` and has them written.
+/// Sends `count` messages and lets them be written.
 fn send(session: &mut Session<WebSocket>, memory: &mut Option<Memory>, message: &Message, count: u64) {
     session.lend(memory.take().unwrap());
     for _ in 0..count {
@@ -45,8 +45,8 @@ fn send(session: &mut Session<WebSocket>, memory: &mut Option<Memory>, message: 
     *memory = Some(session.take_back());
 }
 
-/// Small messages are copied to a block that they share, large ones are slices of what was read, and what is
-/// sent goes to a buffer that stays.
+/// Small messages are copied into a shared block, large ones are slices of the read buffer, and sent messages
+/// go to a buffer that is kept.
 #[test]
 fn the_steady_path_allocates_nothing_per_frame() {
     let config = Config::builder().watermarks(1 << 20, 1 << 20).build().unwrap();
@@ -73,5 +73,5 @@ fn the_steady_path_allocates_nothing_per_frame() {
 fn sessions_and_events_are_small() {
     assert!(size_of::<Session<WebSocket>>() <= 704, "{} bytes", size_of::<Session<WebSocket>>());
     assert!(size_of::<Message>() <= 40);
-    assert!(size_of::<Event<Message>>() <= 40, "an event takes no more than its message");
+    assert!(size_of::<Event<Message>>() <= 40, "an event is no larger than its message");
 }

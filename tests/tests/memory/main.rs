@@ -1,6 +1,6 @@
 //! What everything allocates and holds, by count.
 //!
-//! Counts are those of a thread, and so of a test.
+//! Counts are per thread, and so per test.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -14,7 +14,7 @@ use crate::packets_common::path;
 const NOW: Timestamp = Timestamp::ORIGIN;
 
 thread_local! {
-    /// Made before anything is measured.
+    /// Made before any measurement.
     static CONFIG: Arc<Config> = Arc::default();
 }
 
@@ -25,7 +25,7 @@ fn session<C: Decoder + Encoder<C::Item>>(codec: C) -> Packets<C> {
     packets
 }
 
-/// A turn as a driver does it: a batch in, its answers out.
+/// Does one turn as a driver does: a batch in, its replies out.
 fn turn<C>(packets: &mut Packets<C>, mut batch: RecvBatch, datagram: &[u8], count: usize) -> RecvBatch
 where
     C: Decoder + Encoder<C::Item>,
@@ -38,7 +38,7 @@ where
     while packets.wants_poll() {
         match packets.poll_event() {
             Some(Event::Message(message)) => packets.reply(message).map(drop).unwrap(),
-            Some(_) => panic!("something else than a message"),
+            Some(_) => panic!("not a message"),
             None => {}
         }
         if !packets.wants_poll() {
@@ -75,7 +75,7 @@ fn the_steady_path_allocates_next_to_nothing() {
     }
 }
 
-/// Items that can't be encoded, which shows only when something was written.
+/// Fails to encode any item, but only after writing part of it.
 struct Failing;
 
 impl Decoder for Failing {
@@ -152,5 +152,5 @@ fn an_idle_session_holds_no_buffer() {
         assert!(matches!(sent, Err(SendError::Encode(_))));
         packets
     });
-    assert_eq!(usage.live, 0, "after what could not be encoded");
+    assert_eq!(usage.live, 0, "after an item that could not be encoded");
 }

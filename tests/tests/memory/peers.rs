@@ -1,4 +1,4 @@
-//! What strangers can do to a table of peers: little.
+//! How little strangers can do to a table of peers.
 
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ fn the_one_that_was_silent_the_longest_is_evicted() {
     assert_eq!(host.peers.len(), 3);
     host.at(secs(50));
     let evicted = format!("1 {EVICTED}");
-    assert_eq!(host.told(3, "a"), ["3?", &evicted, "3 Open", "3 a"], "it comes back as somebody new");
+    assert_eq!(host.told(3, "a"), ["3?", &evicted, "3 Open", "3 a"], "it comes back as a new peer");
 }
 
 #[test]
 fn places_are_taken_in_the_order_in_which_peers_were_last_active() {
     const PEERS: u16 = 16;
-    // The order is exact to 2 ms with these.
+    // With these numbers the order is exact to 2 ms.
     let mut host = Host::limited(PeerLimits::new().max_peers(PEERS.into()), |config| config);
     let mut rng = testkit::Rng::new(5);
     let mut order: Vec<u16> = (0..PEERS).collect();
@@ -85,7 +85,7 @@ fn new_peers_come_at_their_rate() {
         }
         host.peers.len() - before
     };
-    assert_eq!(let_in(&mut host, 30), 10, "as many at once");
+    assert_eq!(let_in(&mut host, 30), 10, "the burst");
     host.clock.advance(millis(99));
     assert_eq!(let_in(&mut host, 10), 0);
     host.clock.advance(millis(1));
@@ -93,8 +93,8 @@ fn new_peers_come_at_their_rate() {
     host.clock.advance(millis(500));
     assert_eq!(let_in(&mut host, 10), 5);
     host.clock.advance(secs(3600));
-    assert_eq!(let_in(&mut host, 30), 10, "what was not used is not saved up");
-    assert_eq!(host.told(1, "b"), ["1 b"], "those who are known are not held up");
+    assert_eq!(let_in(&mut host, 30), 10, "an unused rate is not saved up");
+    assert_eq!(host.told(1, "b"), ["1 b"], "known peers are not delayed");
     assert_eq!(host.peers.dropped().strangers, 20 + 10 + 9 + 5 + 20);
 }
 
@@ -108,7 +108,7 @@ fn nobody_gets_more_than_three_times_of_what_it_sent_before_it_is_validated() {
     assert!(send(&mut host, 10).is_ok());
     assert!(matches!(send(&mut host, 1), Err(SendError::NotValidated(_))));
     host.flush();
-    assert!(matches!(send(&mut host, 1), Err(SendError::NotValidated(_))), "sent is sent");
+    assert!(matches!(send(&mut host, 1), Err(SendError::NotValidated(_))), "flushing changes nothing");
     host.told(1, "0123456789");
     assert!(send(&mut host, 30).is_ok());
     assert_eq!(host.peers.stats(host.key(1)).refused, 3);
@@ -124,7 +124,7 @@ fn nobody_gets_more_than_three_times_of_what_it_sent_before_it_is_validated() {
     assert!(matches!(send(&mut host, 1), Err(SendError::NotValidated(_))));
 }
 
-/// A table without a record of what was told, for many.
+/// A table for many peers, which keeps no record of their events.
 struct Crowd {
     peers: Peers<Raw>,
     now: Timestamp,
@@ -141,7 +141,7 @@ impl Crowd {
         Crowd { peers, now, batch: Some(RecvBatch::new()), messages: 0, answers: Vec::new() }
     }
 
-    /// A turn of a driver: datagrams of these in, the answers out.
+    /// Does one turn of a driver: a datagram from each of `whose` in, the replies out.
     fn turn(&mut self, whose: impl Iterator<Item = u32>) {
         let mut batch = self.batch.take().unwrap();
         whose.for_each(|number| assert!(batch.copy_from(far(number), b"sixteen bytes it")));
@@ -174,7 +174,8 @@ impl Crowd {
     }
 }
 
-/// The bound for a table of at most `max` peers, whoever sends what: 600 bytes for each, and 64 KiB.
+/// Limit of memory for a table of at most `max` peers, whatever is sent to it: 600 bytes for each, and 64
+/// KiB.
 fn bound(max: i64) -> i64 {
     600 * max + 65_536
 }
@@ -190,7 +191,7 @@ fn a_flood_of_a_million_invented_addresses_leaves_memory_bounded_and_known_peers
         crowd.turn([KNOWN].into_iter());
         let mut next = 1u32;
         let mut served = 0;
-        // 100 000 datagrams a second for 10 seconds, and every second one of a peer that is known.
+        // 100 000 datagrams per second for 10 seconds, among them one from a known peer every second.
         while next <= 1_000_000 {
             crowd.pass(Duration::from_micros(310));
             let known = ((next - 1) / 31).is_multiple_of(3200).then_some(KNOWN);
@@ -208,10 +209,10 @@ fn a_flood_of_a_million_invented_addresses_leaves_memory_bounded_and_known_peers
     });
     assert_eq!(crowd.peers.len(), max);
     assert!(crowd.peers.dropped().strangers > 980_000, "{:?}", crowd.peers.dropped());
-    assert!(crowd.messages <= 12_000, "{} new ones were let in within 10 s", crowd.messages);
+    assert!(crowd.messages <= 12_000, "{} new peers were accepted within 10 s", crowd.messages);
     assert!(usage.live <= bound(max as i64), "{} bytes for {max} peers", usage.live);
 
-    // The same without a rate: each takes another's place.
+    // The same without a rate: each new peer takes another's place.
     let batch = Some(RecvBatch::new());
     let (flooded, usage) = measure(|| {
         let mut crowd = Crowd::new(PeerLimits::new().max_peers(max).new_per_second(u32::MAX));
@@ -288,7 +289,7 @@ fn who_comes_is_refused_and_goes_leaves_nothing_while_the_socket_is_stuck() {
     };
     come_and_go(100);
     let ((), usage) = measure(|| come_and_go(10_000));
-    assert!(usage.live < 1000, "{} bytes are left of those who have gone", usage.live);
+    assert!(usage.live < 1000, "{} bytes are left of peers that have gone", usage.live);
 }
 
 #[test]
@@ -309,7 +310,7 @@ fn who_fills_the_queue_whenever_it_can_does_not_keep_out_the_others() {
             }
         }
         host.flush();
-        // In the order in which they are told.
+        // In the order of their events.
         first = host.poll().iter().map(|told| told[..1].parse().unwrap()).collect();
         assert_eq!(first.len(), 4);
     }

@@ -14,13 +14,13 @@ fn session(config: &Arc<Config>) -> Session<Plain> {
     Session::new(plain(), config.clone(), Clock::new().now())
 }
 
-/// A driver's thread: all its sessions work in the same memory.
+/// The memory of a driver's thread, which all its sessions share.
 struct Thread {
     memory: Option<Memory>,
 }
 
 impl Thread {
-    /// With memory that has seen small and large frames.
+    /// Makes a thread whose memory has held small and large frames.
     fn warm() -> Self {
         let mut thread = Thread { memory: Some(Memory::new()) };
         let mut session = session(&Arc::default());
@@ -30,8 +30,8 @@ impl Thread {
         thread
     }
 
-    /// A turn as a driver does it: reads `input` straight into the session, echoes, and writes what `takes`
-    /// says.
+    /// Does one turn as a driver does: reads `input` straight into the session, echoes, and writes up to
+    /// `takes` bytes.
     fn echo(&mut self, session: &mut Session<Plain>, input: &[u8], mut takes: usize) {
         let now = Clock::new().now();
         session.lend(self.memory.take().unwrap());
@@ -101,7 +101,7 @@ fn an_idle_session_holds_no_buffer() {
     assert_eq!(grown, 0, "bytes held beyond the session itself");
 }
 
-/// What is held in `usage` beyond the thread's memory, which may have grown: only that is freed with it.
+/// The part of `usage` beyond the thread's memory, which may have grown and is freed only with the thread.
 fn grown_since(usage: Usage, thread: &mut Thread) -> i64 {
     let before = size_of_memory(Thread::warm());
     let after = size_of_memory(Thread { memory: thread.memory.take() });
@@ -159,7 +159,8 @@ fn a_claim_costs_a_session_that_is_lent_nothing_little_more() {
                 assert!(session.poll_event().is_none());
             }
         });
-        // Its own block for small frames and the buffers' box come on top, whatever the size of the frame.
+        // The session's own block for small frames and the box of its buffers are added, whatever the size of
+        // the frame.
         assert!(usage.live <= 8 * 1024 + 8 * 1024 + 512, "{at_once} at once: {usage:?}");
     }
 }
@@ -190,7 +191,7 @@ fn a_large_frame_grows_with_what_arrived() {
     assert!(most < 4.0, "{most} times what arrived");
 }
 
-/// The peers send and never read.
+/// The peers send, and never read.
 #[test]
 fn a_thousand_stuck_echo_sessions_hold_no_more_than_their_limits() {
     let (low, high) = (2 * 1024, 4 * 1024);
@@ -205,8 +206,8 @@ fn a_thousand_stuck_echo_sessions_hold_no_more_than_their_limits() {
             }
         });
         assert!(sessions.iter().all(|s| s.is_open() && !s.wants_read() && s.queued() > high));
-        // The queue up to the watermark and a message, what one read brought beyond it, both as grown as
-        // buffers grow, and a box.
+        // The queue up to the watermark and one message, and the input of one read beyond it, both in buffers
+        // that grow by doubling; and a box.
         let limit = 2 * (high + size + 4 + input.len()) + 512;
         let each = grown_since(usage, &mut thread) as usize / 1000;
         assert!(each <= limit, "{each} bytes a session for messages of {size}, more than {limit}");
@@ -219,8 +220,8 @@ fn a_thousand_stuck_echo_sessions_hold_no_more_than_their_limits() {
     }
 }
 
-/// What is kept of queued messages follows their bytes, however small they are and whatever differs between
-/// them.
+/// Bookkeeping for queued messages is in proportion to their bytes, however small they are and however they
+/// differ.
 #[test]
 fn what_is_kept_of_queued_messages_is_little_more_than_their_bytes() {
     let config = Config::builder().watermarks(32 * 1024, 64 * 1024).max_queued(64 * 1024).build().unwrap();
@@ -244,14 +245,14 @@ fn what_is_kept_of_queued_messages_is_little_more_than_their_bytes() {
             });
             let queued = session.queued();
             assert!(queued > 60 * 1024, "{queued}");
-            // Two bytes for each message and its own, both as grown as buffers grow.
+            // Two bytes for each message besides its own, both in buffers that grow by doubling.
             let limit = 6 * queued + 16 * 1024;
             assert!(
                 usage.live as usize <= limit,
                 "{} bytes held for {queued} in messages of {sizes:?}",
                 usage.live
             );
-            // All of it goes out, and nothing is miscounted.
+            // Everything goes out, and the counts are right.
             let accepted = session.stats().progress.accepted;
             let mut out = session.outbound(now);
             while out.has_remaining() {
@@ -264,7 +265,7 @@ fn what_is_kept_of_queued_messages_is_little_more_than_their_bytes() {
     }
 }
 
-/// Messages of no bytes wait for the one before them, and are nothing but a number.
+/// An empty message waits for the one before it, and is only a number.
 #[test]
 fn empty_messages_hold_nothing_however_many_they_are() {
     let now = Clock::new().now();
@@ -275,9 +276,9 @@ fn empty_messages_hold_nothing_however_many_they_are() {
         for _ in 0..100_000 {
             session.handle_input(now, b"?");
             assert!(session.poll_message().is_some());
-            session.send(Bytes::new()).unwrap(); // an answer
+            session.send(Bytes::new()).unwrap(); // a reply
             session.end_reply();
-            session.send(Bytes::new()).unwrap(); // and none
+            session.send(Bytes::new()).unwrap(); // not a reply
         }
     });
     assert!(usage.live <= 64 * 1024, "{} bytes held", usage.live);
@@ -285,7 +286,7 @@ fn empty_messages_hold_nothing_however_many_they_are() {
     assert_eq!(session.stats().progress.flushed.map(|seq| seq.get()), Some(200_001));
 }
 
-/// What one session needed must not stay with those that come after it.
+/// Memory that one session needed must not stay with the sessions that come after it.
 #[test]
 fn a_small_leftover_does_not_keep_a_large_arena() {
     let config = Config::builder().watermarks(1 << 20, 1 << 20).build().unwrap();

@@ -1,4 +1,4 @@
-//! What a driven UDP server allocates and holds, by count.
+//! What a driven UDP session allocates and holds, by count.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ fn path(port: u16) -> Path {
     Path::new(([10, 0, 0, 1], port).into())
 }
 
-/// A peer that sends `depth` datagrams at a time, and the next ones when all answers are there.
+/// A peer that sends `depth` datagrams at a time, and the next ones once all replies have come.
 struct Peer {
     depth: usize,
     due: usize,
@@ -54,7 +54,7 @@ impl PacketIo for Peer {
     }
 }
 
-/// Echoes, and allocates once per message if told to: the test must see that.
+/// Echoes. If set, also allocates once per message, to show that the test would notice.
 struct Copying(bool);
 
 impl Listener<Messages> for Copying {
@@ -64,7 +64,7 @@ impl Listener<Messages> for Copying {
     }
 }
 
-/// Allocations per message of 16 B in the steady state, and the most that was held.
+/// Returns the allocations per message of 16 B in the steady state, and the peak of the memory held.
 fn allocations(depth: usize, wasteful: bool) -> (f64, i64) {
     const ROUNDS: usize = 2000;
     let task = |rounds| {
@@ -88,7 +88,7 @@ fn the_steady_path_allocates_nothing() {
     for depth in [1, 16, 32] {
         let (per_message, held) = allocations(depth, false);
         assert!(per_message <= 0.1, "depth {depth}: {per_message} allocations per message");
-        assert!(held < 64 << 10, "depth {depth}: {held} bytes, though the thread has a batch");
+        assert!(held < 64 << 10, "depth {depth}: {held} bytes, besides the thread's own batch");
         let (wasteful, _) = allocations(depth, true);
         assert!(wasteful > 0.9, "depth {depth}: one to_vec() per message must be seen, not {wasteful}");
     }

@@ -11,18 +11,18 @@ use testkit::websocket::peers::{Frame, REQUEST, Solo, config};
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
-/// A message of a client.
+/// A message from a client.
 fn message(size: usize) -> Vec<u8> {
     Frame::binary(vec![b'a'; size]).masked(KEY).bytes()
 }
 
-/// A driver's thread: all its sessions work in the same memory.
+/// The memory of a driver's thread, which all its sessions share.
 struct Thread {
     memory: Option<Memory>,
 }
 
 impl Thread {
-    /// With memory that has seen small and large messages.
+    /// Makes a thread whose memory has held small and large messages.
     fn warm() -> Self {
         let mut thread = Thread { memory: Some(Memory::new()) };
         let mut session = opened(&mut thread, &Arc::default());
@@ -32,8 +32,8 @@ impl Thread {
         thread
     }
 
-    /// A turn as a driver does it: reads `input` straight into the session, lets in and echoes, and writes
-    /// what `takes` says.
+    /// Does one turn as a driver does: reads `input` straight into the session, accepts, echoes, and writes
+    /// up to `takes` bytes.
     fn echo(&mut self, session: &mut Session<WebSocket>, input: &[u8], mut takes: usize) {
         let now = Clock::new().now();
         session.lend(self.memory.take().unwrap());
@@ -67,7 +67,7 @@ fn opened(thread: &mut Thread, config: &Arc<Config>) -> Session<WebSocket> {
     session
 }
 
-/// What is held in `usage` beyond the thread's memory, which may have grown: only that is freed with it.
+/// The part of `usage` beyond the thread's memory, which may have grown and is freed only with the thread.
 fn grown_since(usage: Usage, thread: &mut Thread) -> i64 {
     let size_of_memory = |thread: Thread| -measure(|| drop(thread)).1.live;
     let before = size_of_memory(Thread::warm());
@@ -124,7 +124,7 @@ fn pings_allocate_nothing() {
     assert!(usage.allocations <= 100, "{} for 10 000 pings", usage.allocations);
 }
 
-/// 2^63 - 1 bytes, 1 GiB, one more than is allowed: refused from the header alone.
+/// Claims of 2^63 - 1 bytes down to one byte over the limit are refused from the header alone.
 #[test]
 fn a_length_bomb_allocates_nothing() {
     for claim in [i64::MAX as u64, 1 << 32, 1 << 30, (8 << 20) + 1] {
@@ -172,7 +172,7 @@ fn fragments_hold_no_more_than_what_they_carry() {
     assert!(held <= 2 * payload + 4096, "{held} bytes held for {payload}");
 }
 
-/// Empty ones count as well, and cost nothing until they are too many.
+/// Empty fragments count too, but cost nothing until there are too many.
 #[test]
 fn empty_fragments_hold_nothing() {
     let mut thread = Thread::warm();
@@ -185,10 +185,10 @@ fn empty_fragments_hold_nothing() {
     });
     assert!(session.is_open());
     let held = grown_since(usage, &mut thread);
-    assert!(held <= 64, "{held} bytes held: more than how far the message has come");
+    assert!(held <= 64, "{held} bytes held: more than the progress of the message");
 }
 
-/// The head of a handshake that does not end: not much more than itself, however it comes.
+/// An incomplete head takes little more memory than its own size, however it arrives.
 #[test]
 fn a_stalled_handshake_holds_no_more_than_its_head() {
     let config: Arc<Config> = Arc::default();
@@ -200,14 +200,14 @@ fn a_stalled_handshake_holds_no_more_than_its_head() {
             let mut session =
                 Session::new(WebSocket::server(options.clone()), config.clone(), Clock::new().now());
             head.chunks(at_once).for_each(|piece| thread.echo(&mut session, piece, 0));
-            std::mem::forget(session); // so that what it holds still counts
+            std::mem::forget(session); // so that its memory still counts
         });
         let held = grown_since(usage, &mut thread);
         assert!(held <= 20 * 1024, "{held} bytes held for a head of {}", head.len());
     }
 }
 
-/// Of a handshake that is done, nothing stays but what the application keeps.
+/// Nothing of a completed handshake stays, except what the application keeps.
 #[test]
 fn an_open_session_holds_nothing_of_its_handshake() {
     let mut thread = Thread::warm();
