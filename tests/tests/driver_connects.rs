@@ -1,7 +1,7 @@
-//! A thousand clients that connect at once; `GETTY_CONNECTS=10000` in the environment makes it ten thousand.
+//! A thousand clients connect at once, or as many as `GETTY_CONNECTS` in the environment says.
 //!
-//! Limits of descriptors are those of a process, and what is counted at the end is to be of nobody else. So a
-//! test runs once more in a process of the server's own, which runs it once more in one of the clients' own.
+//! Limits of descriptors are for a whole process, and other tests must not disturb the counts at the end. So
+//! a test runs itself again in a process for the server, and that one again in a process for the clients.
 
 mod driver_common;
 mod tls_common;
@@ -26,17 +26,17 @@ use tls_common::World;
 
 on_every_runtime!(all_are_served, all_are_served_over_tls);
 
-/// What a process is: `server`, or a client of the given address.
+/// Role of a process: `server`, or a client of the given address.
 const ROLE: &str = "GETTY_TEST_CONNECTS_ROLE";
 
-/// Whom clients trust, in PEM, if they are to speak TLS.
+/// The roots that clients trust, in PEM, if they use TLS.
 const ROOTS: &str = "GETTY_TEST_CONNECTS_ROOTS";
 
 fn all_are_served<R: TestRuntime>() {
     crowd::<R>(number(), false);
 }
 
-/// A tenth of them, since a handshake takes its time.
+/// A tenth of the clients, since handshakes take time.
 fn all_are_served_over_tls<R: TestRuntime>() {
     crowd::<R>(number() / 10, true);
 }
@@ -57,7 +57,7 @@ fn run_server(clients: usize) {
     let descriptors = clients + 100;
     let limit = format!("ulimit -n {descriptors}");
     if !Command::new("sh").args(["-c", &limit]).status().is_ok_and(|status| status.success()) {
-        return eprintln!("not tested: {descriptors} descriptors can't be had");
+        return eprintln!("not tested: the limit of descriptors can't be raised to {descriptors}");
     }
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("{limit} && exec \"$@\""), "sh"]).arg(env::current_exe().unwrap());
@@ -65,7 +65,7 @@ fn run_server(clients: usize) {
     assert!(status.success(), "the server: {status}");
 }
 
-/// The clients' process. They are done when its standard input ends.
+/// Starts the clients' process, which ends once its standard input does.
 fn run_clients(address: String, roots: Option<String>) -> Child {
     let mut clients = Command::new(env::current_exe().unwrap());
     let clients = this_test(&mut clients).env(ROLE, address).stdin(Stdio::piped());
@@ -76,7 +76,7 @@ fn this_test(program: &mut Command) -> &mut Command {
     program.args(["--nocapture", "--exact", thread::current().name().unwrap()])
 }
 
-/// A handshake may wait for all the others.
+/// A configuration in which a handshake may wait for all the others.
 fn patient() -> Arc<Config> {
     config(|c| c.handshake_timeout(secs(300)))
 }
@@ -95,7 +95,7 @@ async fn serve<R: TestRuntime>(clients: usize, is_tls: bool) {
         assert!(status.is_none(), "{} of {clients} were served: {status:?}", log.count("on_message"));
         sleep::<R>(10 * MS).await;
     }
-    eprintln!("{clients} clients were served after {:?}", began.elapsed()); // to be looked at, and no more
+    eprintln!("{clients} clients were served after {:?}", began.elapsed()); // for information only
     let stats = server.stats();
     assert_eq!((stats.sessions, stats.opening, stats.accepted), (clients, 0, clients as u64));
     assert_eq!((stats.refused.total(), stats.failures), (0, 0));
@@ -123,9 +123,9 @@ async fn listen<R: TestRuntime>(world: Option<&World>, log: &Log) -> Server<R> {
     builder.tcp(address, framed(LengthDelimited::new), echo).await.unwrap()
 }
 
-/// Connects them all, and holds them until the standard input ends.
+/// Connects all clients, and keeps them until the standard input ends.
 async fn connect<R: TestRuntime>(clients: usize, address: &str) {
-    // It may take them a while to be accepted, too.
+    // Accepting them may take a while, too.
     let builder = || Client::<R>::builder().config(patient()).connect_timeout(secs(300));
     let Ok(roots) = env::var(ROOTS) else {
         let one =

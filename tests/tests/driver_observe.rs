@@ -1,4 +1,4 @@
-//! What `tracing` and `metrics` report of sessions.
+//! Reports of sessions through `tracing` and `metrics`.
 
 mod driver_common;
 
@@ -15,7 +15,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Writes down events, each behind the spans that it is in.
+/// Notes events, each after the spans that contain it.
 #[derive(Debug, Clone, Default)]
 struct Notes {
     told: Arc<Mutex<Vec<String>>>,
@@ -33,7 +33,7 @@ struct Words(String);
 
 impl Visit for Words {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Numbers of sessions differ from run to run.
+        // Session ids differ from run to run.
         match field.name() {
             "message" => write!(self.0, " {value:?}").unwrap(),
             "id" => self.0.push_str(" id"),
@@ -77,14 +77,14 @@ impl Subscriber for Notes {
     }
 }
 
-/// What was counted, without what was not.
+/// The metrics that are not zero.
 fn counted(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let all = snapshotter.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
         let labels: String = key.key().labels().map(|l| format!("{{{}={}}}", l.key(), l.value())).collect();
         let value = match value {
             DebugValue::Counter(n) => n as f64,
             DebugValue::Gauge(n) => n.into_inner(),
-            DebugValue::Histogram(_) => panic!("no histograms are kept"),
+            DebugValue::Histogram(_) => panic!("no histogram is expected"),
         };
         (format!("{}{labels}", key.key().name()), value)
     });
@@ -128,7 +128,7 @@ fn a_session_from_its_opening_to_its_end() {
              sent_messages=1 sent_bytes=10",
         ]
     );
-    assert!(!told.iter().any(|line| line.contains("secret")), "payloads are never told");
+    assert!(!told.iter().any(|line| line.contains("secret")), "payloads are never reported");
     assert_eq!(
         counted,
         expected(&[
@@ -185,7 +185,7 @@ fn what_was_told_to_be_open_is_told_to_be_closed() {
         drop(task);
     });
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(!counted.contains_key("getty_sessions"), "as many were closed as opened: {counted:?}");
+    assert!(!counted.contains_key("getty_sessions"), "every opened session was closed: {counted:?}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! A flood of datagrams from ever new addresses at a server on UDP with a session for each peer, over real
+//! A flood of datagrams, each from a new address, at a UDP server with a session for each peer, over real
 //! sockets.
 //!
-//! `GETTY_FLOOD=1000000 cargo test --release -p getty-tests --test driver_peers_flood -- --nocapture` is a
-//! longer one, and tells what it took.
+//! For a longer flood and its figures: `GETTY_FLOOD=1000000 cargo test --release -p getty-tests --test
+//! driver_peers_flood -- --nocapture`.
 
 mod driver_common;
 
@@ -26,17 +26,16 @@ static ALLOCATOR: Counting = Counting;
 
 on_every_runtime!(memory_stays_bounded_and_a_known_peer_is_served);
 
-/// Memory is measured, so that only one test may use it.
+/// Memory is measured, so only one test may run at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// How many peers there may be.
+/// Limit of peers.
 const MAX: usize = 10_000;
 
-/// What they may take: 1 KiB each, everything included, and what two threads receive to.
+/// Limit of memory: 1 KiB for each peer, everything included, and the receive buffers of two threads.
 const BOUND: i64 = MAX as i64 * 1024 + 2 * (2 << 20) + (1 << 18);
 
-/// How many datagrams of strangers come between two of the peer that is known: so few that they are all
-/// received.
+/// Number of strangers' datagrams between two from the known peer, few enough that none is lost.
 const BETWEEN: u32 = 200;
 
 /// Echoes, and counts sessions.
@@ -60,7 +59,7 @@ impl Listener<Messages> for Echo {
     }
 
     fn on_message(&mut self, cx: &mut Context<'_, Messages>, message: Bytes) {
-        let _ = cx.send(message); // answers of strangers may be in the way
+        let _ = cx.send(message); // replies to strangers may fill the queue
     }
 
     fn on_close(&mut self, _cx: &mut Context<'_, Messages>, reason: &CloseReason) {
@@ -68,12 +67,12 @@ impl Listener<Messages> for Echo {
     }
 }
 
-/// An address of this machine, another one for each number below 16 million.
+/// An address of this machine, different for each number below 16 million.
 fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number)
 }
 
-/// Floods, with an echo of `known` now and then; gives the most memory that was held meanwhile.
+/// Sends the flood, and checks echoes to `known` now and then. Returns the peak of the memory held.
 fn flood(server: SocketAddr, known: &UdpSocket, datagrams: u32) -> i64 {
     let mut most = 0;
     for number in 0..datagrams {
@@ -118,12 +117,12 @@ fn memory_stays_bounded_and_a_known_peer_is_served<R: TestRuntime>() {
         let most = blocking(move || flood(address, &known, datagrams)).await - before;
         let took = started.elapsed();
         assert!(most <= BOUND, "{most} bytes were held for {MAX} peers");
-        assert_eq!(counts.known_opened.load(Ordering::SeqCst), 1, "it was known all the while");
-        // Each was let in or counted as dropped: the server has seen them all.
+        assert_eq!(counts.known_opened.load(Ordering::SeqCst), 1, "the known peer kept its session");
+        // Each was accepted or counted as dropped, so the server has seen them all.
         let seen = || counts.opened.load(Ordering::SeqCst) + counts.strangers.load(Ordering::SeqCst);
         until::<R>("all are accounted for", || seen() == u64::from(datagrams) + 1).await;
-        // It may be in the middle of a turn.
-        until::<R>("who made room has left", || server.sessions() <= MAX).await;
+        // The server may be in the middle of a turn.
+        until::<R>("evicted sessions have ended", || server.sessions() <= MAX).await;
         if long.is_some() {
             let opened = counts.opened.load(Ordering::SeqCst);
             let sessions = server.sessions();

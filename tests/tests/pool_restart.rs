@@ -1,4 +1,5 @@
-//! A pool whose server is killed and started again: what became of every message is known, and adds up.
+//! A pool whose server is killed and restarted: the outcome of every message is known, and the numbers add
+//! up.
 #![cfg(target_os = "linux")]
 
 mod driver_common;
@@ -22,7 +23,7 @@ use killed_common::{Receiver, Written, free_address, serve_until_killed};
 const SESSIONS: usize = 100;
 const CAP: Duration = Duration::from_millis(500);
 
-/// Writes down what came, then answers.
+/// Notes each message, then sends it back.
 struct Desk(Written);
 
 impl Listener<Items<Bytes>> for Desk {
@@ -44,7 +45,7 @@ fn receiver<R: TestRuntime>() {
     });
 }
 
-/// Counts what comes back.
+/// Counts the replies.
 struct Acknowledged(Arc<AtomicU64>);
 
 impl Listener<Items<Bytes>> for Acknowledged {
@@ -53,7 +54,7 @@ impl Listener<Items<Bytes>> for Acknowledged {
     }
 }
 
-/// What became of the messages, by their numbers.
+/// Numbers of the messages, by outcome.
 #[derive(Debug, Default)]
 struct Account {
     flushed: Vec<u64>,
@@ -67,7 +68,7 @@ impl Account {
     }
 }
 
-/// Sends by one session after the other, each message as a task of its own, for `time`. Ends when all fates
+/// Sends messages for `time`, each in a task of its own, through the sessions in turn. Ends when all outcomes
 /// are known.
 async fn load<R: TestRuntime>(
     pool: &Pool<R, Bytes>,
@@ -85,7 +86,7 @@ async fn load<R: TestRuntime>(
             R::spawn(send(handle, number, account));
         }
     }
-    until::<R>("what became of each message is known", || account.lock().unwrap().total() == *next).await;
+    until::<R>("the outcome of each message is known", || account.lock().unwrap().total() == *next).await;
 }
 
 async fn send(handle: Handle<Bytes>, number: u64, account: Arc<Mutex<Account>>) {
@@ -99,16 +100,16 @@ async fn send(handle: Handle<Bytes>, number: u64, account: Arc<Mutex<Account>>) 
     }
 }
 
-/// How many threads there are, but for those of smol's and async-std's pool for calls that block, which
-/// resolve names: it grows when many sessions connect at once, up to a limit of its own, and keeps them.
+/// Number of threads without those for blocking calls in smol and async-std, which resolve names. That pool
+/// grows up to a limit of its own when many sessions connect at once, and keeps its threads.
 fn threads() -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
-    // One that has just ended has no name.
+    // A thread that has just ended has no name.
     let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
     names.filter(|name| !name.starts_with("blocking-")).count()
 }
 
-/// One runtime after the other, since threads and descriptors are counted, which are the process's.
+/// The runtimes go one after the other, since threads and descriptors are counted for the whole process.
 #[test]
 fn every_message_is_accounted_for_and_nothing_leaks() {
     accounted_for::<getty_tokio::Tokio>();
@@ -135,7 +136,7 @@ fn accounted_for<R: TestRuntime>() {
         let (mut next, mut slowest) = (0, Duration::ZERO);
         for _ in 0..kills {
             futures::join!(load(&pool, &mut next, Duration::from_millis(400), &account), async {
-                sleep::<R>(Duration::from_millis(200)).await; // in the middle of it
+                sleep::<R>(Duration::from_millis(200)).await; // kills the server in the middle
                 drop(receiver);
             });
             receiver = start();
@@ -145,7 +146,7 @@ fn accounted_for<R: TestRuntime>() {
         }
         load(&pool, &mut next, Duration::from_millis(100), &account).await;
         while account.lock().unwrap().flushed.is_empty() {
-            load(&pool, &mut next, Duration::from_millis(100), &account).await; // the machine is busy
+            load(&pool, &mut next, Duration::from_millis(100), &account).await; // on a busy machine
         }
         assert_eq!(threads(), threads_before, "threads on {}", R::NAME);
         let (before, after) = (descriptors_before, descriptors().unwrap());
@@ -159,18 +160,18 @@ fn accounted_for<R: TestRuntime>() {
         let acknowledged = acknowledged.load(Ordering::Relaxed);
         println!(
             "{}: sent {next}: flushed {}, given back {}, unknown {}; acknowledged {acknowledged}; all sessions back \
-             after {slowest:?} at the most, with a cap of {CAP:?}; {threads_before} threads",
+             after at most {slowest:?}, with a cap of {CAP:?}; {threads_before} threads",
             R::NAME,
             flushed.len(),
             unsent.len(),
             unknown.len()
         );
-        assert_eq!(account.total(), next, "it adds up");
+        assert_eq!(account.total(), next, "the outcomes add up");
         let text = fs::read_to_string(&file).unwrap();
         fs::remove_file(&file).unwrap();
         let came: HashSet<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
-        assert!(unsent.iter().all(|number| !came.contains(number)), "what was given back was not received");
-        assert!(acknowledged <= came.len() as u64, "what was not received was not acknowledged");
+        assert!(unsent.iter().all(|number| !came.contains(number)), "an unsent message was received");
+        assert!(acknowledged <= came.len() as u64, "more messages were acknowledged than received");
         assert!(!flushed.is_empty() && came.len() <= flushed.len() + unknown.len());
     });
 }

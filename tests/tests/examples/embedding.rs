@@ -1,5 +1,4 @@
-//! The examples of embedding the core, against tokio-util's codec as the other end and against peers that
-//! misbehave.
+//! The examples that embed the core, with tokio-util's codec at the other end, and with peers that misbehave.
 
 use std::io::{self, BufRead, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,7 +23,7 @@ mod mio_echo;
 #[path = "../../../core/examples/std_echo.rs"]
 mod std_echo;
 
-/// A server of an example, on a port of its own.
+/// The server of an example, on its own port.
 trait Example: Sized {
     fn start(config: Arc<Config>) -> Self;
 
@@ -37,12 +36,13 @@ struct Server {
 }
 
 impl Server {
-    /// How many sessions there are: each has a share of the configuration, as the test and the server have.
+    /// Number of sessions, known by the shares of the configuration: each has one, and so have the test and
+    /// the server.
     fn sessions(&self) -> usize {
         Arc::strong_count(&self.config) - 2
     }
 
-    /// A plain socket whose end is a reset.
+    /// A plain socket that ends with a reset.
     fn raw(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -89,7 +89,7 @@ impl Drop for Mio {
     }
 }
 
-/// Serves until the tests are over.
+/// A server that is never stopped.
 struct Std(Server);
 
 impl Example for Std {
@@ -170,7 +170,7 @@ fn many_small_messages_in_flight<E: Example>() {
 fn who_half_closes_gets_all_answers_and_then_the_end<E: Example>() {
     let example = E::start(Arc::default());
     block_on(async {
-        // The end may come with the last message, after it, or after its echo: try for all.
+        // The end may come together with the last message, after it, or after its echo: try all.
         for size in [0, 100, 5000, 200_000].repeat(10) {
             let (mut sink, mut stream) = example.server().connect().await.split();
             let messages: Vec<Bytes> = (0..10).map(|n| Bytes::from(vec![n; size])).collect();
@@ -184,7 +184,7 @@ fn who_half_closes_gets_all_answers_and_then_the_end<E: Example>() {
                 for message in &messages {
                     assert_eq!(stream.next().await.unwrap().unwrap(), message);
                 }
-                assert!(stream.next().await.is_none(), "the end, and not an error");
+                assert!(stream.next().await.is_none(), "a clean end");
             };
             futures::join!(send, receive);
             until("the session ends", || example.server().sessions() == 0);
@@ -220,7 +220,7 @@ fn a_length_bomb_ends_its_session_only<E: Example>() {
         bomb.write_all(&[&frame(b"before")[..], b"\xff\xff\xff\xff and on"].concat()).unwrap();
         let mut echoed = Vec::new();
         bomb.read_to_end(&mut echoed).unwrap();
-        assert_eq!(echoed, frame(b"before"), "what came before is answered, then comes the end");
+        assert_eq!(echoed, frame(b"before"), "the message before it is echoed, then comes the end");
         drop(bomb);
         until("its session ends", || server.sessions() == 1);
         echo(&mut steady, Bytes::from("still here")).await;
@@ -228,10 +228,10 @@ fn a_length_bomb_ends_its_session_only<E: Example>() {
 }
 
 fn a_slow_reader_gets_everything<E: Example>() {
-    const FRAMES: usize = 32 * 1024; // 32 MiB, more than the sockets between take
+    const FRAMES: usize = 32 * 1024; // 32 MiB, more than the sockets hold
     let example = E::start(Arc::default());
     let mut reader = example.server().raw();
-    // Or it may grow to as much as that.
+    // Otherwise the buffer may grow to that size.
     SockRef::from(&reader).set_recv_buffer_size(64 * 1024).unwrap();
     let mut writer = reader.try_clone().unwrap();
     let written = Arc::new(AtomicUsize::new(0));
@@ -249,7 +249,7 @@ fn a_slow_reader_gets_everything<E: Example>() {
         }
         last.0 > 0 && last.1.elapsed() > Duration::from_millis(700) // longer than one write blocks
     });
-    assert!(last.0 < FRAMES, "the server takes no more than it can give back");
+    assert!(last.0 < FRAMES, "the server reads no more than it can echo");
     let mut echoed = vec![0; 4 + 1020];
     for n in 0..FRAMES {
         reader.read_exact(&mut echoed).unwrap();
@@ -273,7 +273,7 @@ fn who_stops_in_a_frame_is_cut_off<E: Example>() {
         let mut echoed = Vec::new();
         faulty.read_to_end(&mut echoed).unwrap();
         assert_eq!(echoed, frame(b"whole"));
-        assert!(started.elapsed() >= Duration::from_millis(200), "not before its time");
+        assert!(started.elapsed() >= Duration::from_millis(200), "not before the timeout");
         until("its session ends", || server.sessions() == 1);
         echo(&mut steady, Bytes::from("still here")).await;
     });
@@ -299,8 +299,8 @@ fn a_reset_while_answers_wait_ends_the_session<E: Example>() {
     let input = frame(&[7; 60_000]).repeat(20);
     let mut echo = faulty.try_clone().unwrap();
     let writing = thread::spawn(move || while faulty.write_all(&input).is_ok() {});
-    echo.read_exact(&mut [0; 60_004]).unwrap(); // so there are answers
-    echo.shutdown(std::net::Shutdown::Write).unwrap(); // which ends the writing
+    echo.read_exact(&mut [0; 60_004]).unwrap(); // so there are replies
+    echo.shutdown(std::net::Shutdown::Write).unwrap(); // ends the writing
     writing.join().unwrap();
     drop(echo);
     until("the session ends", || example.server().sessions() == 0);
@@ -317,8 +317,8 @@ fn who_is_quiet_is_let_go<E: Example>() {
     until("the session ends", || example.server().sessions() == 0);
 }
 
-/// As when the machine sleeps: a limit passes, and what the peer sent in time waits to be read. The example
-/// runs in a process of its own.
+/// The limit passes and bytes that came in time wait to be read, as when a machine sleeps. The example runs
+/// in a process of its own.
 fn what_came_while_the_process_was_stopped_counts<E: Example>() {
     const STOPPED: &str = "GETTY_TEST_STOPPED";
     const IDLE: Duration = Duration::from_millis(400);
@@ -347,7 +347,7 @@ fn what_came_while_the_process_was_stopped_counts<E: Example>() {
     client.read_exact(&mut [0; 10]).unwrap();
     signal("-STOP");
     client.write_all(&frame(b"in time")).unwrap();
-    thread::sleep(2 * IDLE); // the limit passes, which is what this is about
+    thread::sleep(2 * IDLE); // the limit passes: the point of this test
     signal("-CONT");
     let mut echoed = [0; 11];
     let read = client.read_exact(&mut echoed);
@@ -357,7 +357,7 @@ fn what_came_while_the_process_was_stopped_counts<E: Example>() {
     assert_eq!(echoed[..], frame(b"in time"));
 }
 
-/// The limit is the process's, so this runs in one of its own.
+/// The limit is for the whole process, so this runs in one of its own.
 fn without_descriptors_accepting_rests<E: Example>() {
     const LIMITED: &str = "GETTY_TEST_FEW_DESCRIPTORS";
     if env::var_os(LIMITED).is_none() {
@@ -377,7 +377,7 @@ fn without_descriptors_accepting_rests<E: Example>() {
     early.read_exact(&mut [0; 9]).unwrap();
 
     let mut stat = cfg!(target_os = "linux").then(|| fs::File::open("/proc/self/stat").unwrap());
-    // More than are accepted at once.
+    // More connections than are accepted at once.
     let mut waiting = [(); 100].map(|()| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
     let taken: Vec<fs::File> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
     for socket in &mut waiting {
@@ -387,13 +387,13 @@ fn without_descriptors_accepting_rests<E: Example>() {
     }
     if let Some(stat) = &mut stat {
         let ticks = cpu_ticks(stat);
-        thread::sleep(Duration::from_millis(300)); // what is measured, and not what is waited for
-        assert!(cpu_ticks(stat) - ticks <= 10, "it does not spin");
+        thread::sleep(Duration::from_millis(300)); // the time to measure, not a wait for a condition
+        assert!(cpu_ticks(stat) - ticks <= 10, "it must not spin");
     }
     early.write_all(&frame(b"still")).unwrap();
     early.read_exact(&mut [0; 9]).unwrap();
-    // A blocking accept had one descriptor put aside.
-    assert!(example.server().sessions() <= 2, "there were no descriptors for more");
+    // A blocking accept reserves its descriptor before it waits.
+    assert!(example.server().sessions() <= 2, "no descriptors for more");
 
     drop(taken);
     for mut socket in waiting {
@@ -403,7 +403,7 @@ fn without_descriptors_accepting_rests<E: Example>() {
     }
 }
 
-/// Hundredths of seconds of CPU that the process has used.
+/// CPU time that the process has used, in hundredths of seconds.
 fn cpu_ticks(stat: &mut fs::File) -> u64 {
     let mut text = String::new();
     stat.rewind().unwrap();
@@ -417,7 +417,7 @@ fn hours_in_memory() {
     memory_echo::main().unwrap();
 }
 
-/// The chapter on embedding quotes the example; what it shows must be there, word for word.
+/// The chapter on embedding quotes the example: every quote must be in it, word for word.
 #[test]
 fn the_chapter_quotes_the_example() {
     let chapter = include_str!("../../../core/src/embedding.md");
@@ -435,12 +435,12 @@ fn the_chapter_quotes_the_example() {
     assert!(quotes >= 5, "{quotes}");
 }
 
-/// How long a test waits for anything before it fails.
+/// The longest that a test waits for anything before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn block_on(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("it ends") });
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("the test ends in time") });
 }
 
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -456,7 +456,7 @@ async fn echo(client: &mut Client, message: Bytes) {
     assert_eq!(client.next().await.unwrap().unwrap(), message);
 }
 
-/// Sends all without waiting for the answers, which must come in order.
+/// Sends all messages without waiting for the replies, which must come in order.
 async fn exchange(client: &mut Client, messages: &[Bytes]) {
     let (mut sink, mut stream) = client.split();
     let send = async {

@@ -1,5 +1,5 @@
-//! The example of one listener over TCP, WebSocket and UDP, against clients of others: sockets of the
-//! standard library and tungstenite.
+//! The example with one listener for TCP, WebSocket and UDP. The clients are sockets of the standard library
+//! and tungstenite.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -13,7 +13,7 @@ use tungstenite::Message;
 #[path = "../../../adapters/tokio/examples/everywhere.rs"]
 mod example;
 
-/// How long a test waits for anything before it fails.
+/// The longest that a test waits for anything before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the example while `test` talks to its endpoints: TCP, WebSocket and UDP.
@@ -25,7 +25,7 @@ fn with_example(test: impl FnOnce([SocketAddr; 3])) {
         runtime.block_on(async {
             let servers = example::serve().await.unwrap();
             tell.send(servers.each_ref().map(example::Server::local_addr)).unwrap();
-            let _ = stopped.await; // also if the test has failed
+            let _ = stopped.await; // even if the test has failed
             example::shut_down(servers).await;
         });
     });
@@ -65,7 +65,7 @@ fn one_listener_answers_over_tcp_websocket_and_udp() {
             assert_eq!(&received[..n], answer.as_bytes());
         }
 
-        // Lines lie in a stream as they come, in pieces or together.
+        // A stream may bring lines in pieces or together.
         for piece in ["fir", "st\nsec", "ond\n"] {
             over_tcp.write_all(piece.as_bytes()).unwrap();
         }
@@ -83,7 +83,7 @@ fn all_three_end_when_the_example_does() {
         let (over_tcp, over_ws) = (tcp_client(tcp), tcp_client(ws));
         clients = Some((over_tcp, tungstenite::client(format!("ws://{ws}/"), over_ws).unwrap().0));
         address = Some(udp);
-        // Its session is there once it answers.
+        // Its session exists once it has answered.
         let (over_tcp, over_ws) = clients.as_mut().unwrap();
         over_tcp.write_all(b"x\n").unwrap();
         over_tcp.read_exact(&mut [0; 2]).unwrap();
@@ -91,8 +91,8 @@ fn all_three_end_when_the_example_does() {
         over_ws.read().unwrap();
     });
     let (mut over_tcp, mut over_ws) = clients.unwrap();
-    assert_eq!(over_tcp.read(&mut [0; 1]).unwrap(), 0, "the end of the stream");
+    assert_eq!(over_tcp.read(&mut [0; 1]).unwrap(), 0, "a clean end");
     let Message::Close(Some(frame)) = over_ws.read().unwrap() else { panic!("no close") };
-    assert_eq!(u16::from(frame.code), 1001, "going away");
+    assert_eq!(u16::from(frame.code), 1001, "the code for going away");
     assert!(UdpSocket::bind(address.unwrap()).is_ok(), "the port is free");
 }

@@ -1,4 +1,4 @@
-//! The example whose threads share nothing, with clients of the standard library.
+//! The example whose threads share nothing. The clients are sockets of the standard library.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 #[path = "../../../adapters/tokio/examples/per_core.rs"]
 mod example;
 
-/// How long a test waits for anything before it fails.
+/// The longest that a test waits for anything before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Connects, sends a message and has it back.
+/// Connects, sends a message, and checks its echo.
 fn echo(address: SocketAddr) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -23,7 +23,7 @@ fn echo(address: SocketAddr) {
     assert_eq!(&echoed, b"\0\0\0\x02hi");
 }
 
-/// How many sockets listen on that port.
+/// Number of sockets that listen on the port of `address`.
 fn listening(address: SocketAddr) -> usize {
     let port = format!(":{:04X}", address.port());
     let is_one = |line: &&str| {
@@ -36,7 +36,7 @@ fn listening(address: SocketAddr) -> usize {
 #[test]
 fn each_thread_serves_its_share() {
     const CLIENTS: u64 = 200;
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // free now
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // free at this moment
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let threads = [(); 2].map(|()| {
         let stopped = stopped.clone();

@@ -1,5 +1,5 @@
-//! A server in a process of its own, to be killed: the test binary runs itself, with only the test that is
-//! the server.
+//! A server in a process of its own that can be killed: the test binary runs itself again, with only the test
+//! that is the receiver.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,14 +8,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// With this in the environment, a test that can be a receiver is one: it has the address, and the file for
-/// what came.
+/// Set in the environment of the receiver: its address and the file for its messages.
 const ROLE: &str = "GETTY_TEST_RECEIVER";
 
-/// Where to write what comes, one write for each line: what is written is there, whenever this is killed.
+/// The file for the messages, with one write for each line, so that a kill loses no line that was written.
 pub type Written = Arc<Mutex<File>>;
 
-/// In the test that is the receiver: the address and the file, if this process is one.
+/// Returns the address and the file if this process is the receiver. Called by the test that may be the
+/// receiver.
 pub fn role() -> Option<(String, Written)> {
     let role = std::env::var(ROLE).ok()?;
     let (address, file) = role.split_once(' ').unwrap();
@@ -23,7 +23,7 @@ pub fn role() -> Option<(String, Written)> {
     Some((address.to_owned(), Arc::new(Mutex::new(file))))
 }
 
-/// In the test that is the receiver: it serves from now on, until it is killed.
+/// Keeps the receiver serving until it is killed.
 pub async fn serve_until_killed() {
     println!("\nready");
     std::future::pending::<()>().await;
@@ -32,7 +32,7 @@ pub async fn serve_until_killed() {
 pub struct Receiver(Child);
 
 impl Receiver {
-    /// `test` is the name of the test that is the receiver.
+    /// Starts a receiver. `test` is the name of the test that is the receiver.
     pub fn start(test: &str, address: &str, file: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture"])
@@ -42,20 +42,20 @@ impl Receiver {
             .unwrap();
         let stdout = child.stdout.take().unwrap();
         let ready = BufReader::new(stdout).lines().any(|line| line.is_ok_and(|line| line == "ready"));
-        assert!(ready, "the receiver does not come up");
+        assert!(ready, "the receiver does not start");
         Receiver(child)
     }
 }
 
 impl Drop for Receiver {
-    /// As `kill -9` does.
+    /// Kills the receiver, as `kill -9` does.
     fn drop(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 }
 
-/// An address that is free now.
+/// An address that is free at this moment.
 pub fn free_address() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().to_string()
