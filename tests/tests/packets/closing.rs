@@ -9,12 +9,12 @@ use getty_core::{Close, Idle, SendError};
 
 use crate::packets_common::{NONE, NS, Solo, batch, bytes, peer, secs};
 
-/// Nothing more is reported, wanted or taken, whatever happens.
+/// Checks that nothing more is reported, wanted or accepted, whatever happens.
 fn assert_over(solo: &mut Solo) {
     let now = solo.clock.advance(secs(1));
     let packets = &mut solo.packets;
     assert!(packets.is_closed() && packets.is_over() && !packets.is_open());
-    assert!(packets.handle_datagram(now, peer(7).into(), b"late"), "nobody wants it");
+    assert!(packets.handle_datagram(now, peer(7).into(), b"late"), "taken and dropped");
     assert!(packets.handle_datagrams(now, RecvBatch::new()).is_err());
     packets.handle_sent(now, 5);
     packets.handle_unsent(now, io::ErrorKind::Other);
@@ -134,7 +134,7 @@ fn a_drain_delivers_what_was_received_and_sends_the_answers() {
     assert!(solo.packets.handle_datagram(solo.clock.now(), peer(7).into(), b"too late"));
     let told = solo.echo();
     assert_eq!(told, ["Message a", "Message b", "Dropped 1 empty of 8: it was empty"]);
-    assert!(!solo.packets.is_open(), "nothing can be answered any more");
+    assert!(!solo.packets.is_open(), "nothing can be answered any longer");
     assert_eq!(solo.flush(), [(7, "a".to_owned()), (9, "b".to_owned())]);
     assert_eq!(solo.poll(), ["Closed: closed by this end"]);
     assert_over(&mut solo);

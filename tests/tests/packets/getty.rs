@@ -1,4 +1,4 @@
-//! Datagrams that Go getty wrote: its echo example over UDP, and its client.
+//! Datagrams written by Go getty: by its UDP echo example and its client.
 
 use bytes::Bytes;
 use getty_core::codec::{Decoded, Decoder, Encoder, Raw, Sink, Source};
@@ -6,8 +6,8 @@ use getty_core::datagram::PacketOptions;
 
 use crate::packets_common::{NONE, Solo, bytes, peer, secs};
 
-/// The package of getty's echo examples: a header of 32 bytes, little-endian, then a byte of length and the
-/// text. The item is the package as it is, so that an echo is the same bytes.
+/// The package of getty's echo examples: a little-endian header of 32 bytes, one byte of length, and the
+/// text. An item is the whole package, so that an echo has the same bytes.
 #[derive(Debug, Clone, Copy)]
 struct EchoPackage;
 
@@ -58,7 +58,7 @@ impl Encoder<Bytes> for EchoPackage {
     }
 }
 
-/// What the example's server answers: the same package, to a heartbeat with `pong` in it.
+/// The reply of the example's server: the same package, but with `pong` to a heartbeat.
 fn answer(package: &[u8]) -> Bytes {
     let mut answer = package.to_vec();
     if answer[16..20] == [0; 4] {
@@ -74,14 +74,14 @@ fn package(sequence: u8, text: &str) -> Bytes {
     [&package[..], &[text.len() as u8], text.as_bytes()].concat().into()
 }
 
-/// A datagram of a recording: the number of its client, who wrote it, and its bytes.
+/// A datagram of a recording: the number of its client, its direction, and its bytes.
 struct Entry {
     client: u16,
     from_client: bool,
     bytes: Vec<u8>,
 }
 
-/// Reads the entries of a recording: the files have one field a line.
+/// Reads the entries of a recording, whose file has one field on each line.
 fn entries(recording: &str) -> Vec<Entry> {
     let (mut client, mut from_client, mut entries) = (0, true, Vec::new());
     for line in recording.lines() {
@@ -91,7 +91,7 @@ fn entries(recording: &str) -> Vec<Entry> {
         match name.trim_matches('"') {
             "client" => client += 1,
             "dir" => from_client = value == "client->server",
-            // A call that Go getty refused wrote nothing.
+            // An entry without bytes is a call that Go getty refused.
             "hex" if !value.is_empty() => entries.push(Entry { client, from_client, bytes: hex(value) }),
             _ => {}
         }
@@ -127,7 +127,7 @@ where
     written
 }
 
-/// Both kinds of Go clients, connected and not, are answered as the Go server answered them.
+/// Connected and unconnected Go clients get the replies that the Go server gave.
 #[test]
 fn go_clients_are_served() {
     let mut server = Solo::of(EchoPackage, go(), |c| c);
@@ -151,13 +151,13 @@ fn go_clients_are_served() {
     assert_eq!(
         answers.concat(),
         NONE.map(|_: &str| Vec::<u8>::new()),
-        "nothing that the Go server did not say"
+        "no reply that the Go server did not give"
     );
     let dropped = server.packets.dropped();
     assert_eq!((dropped.connect_pings, dropped.total()), (1, 1));
 }
 
-/// Our client says what the Go client said, and hears what the Go server answered.
+/// Our client sends what the Go client sent, and understands what the Go server replied.
 #[test]
 fn a_go_server_is_spoken_to() {
     let mut client = Solo::of(EchoPackage, PacketOptions::connected().getty_compat(true), |c| c);
@@ -185,7 +185,7 @@ fn the_first_datagram_of_a_client_is_connect_ping_with_the_option_alone() {
         let mut said = Vec::new();
         for entry in entries(CLIENT).into_iter().skip(1) {
             let accepted = client.packets.send(entry.bytes.into()).unwrap();
-            assert_eq!(accepted.seq.get(), said.len() as u64 + 1, "the ping is no message");
+            assert_eq!(accepted.seq.get(), said.len() as u64 + 1, "the ping does not count as a message");
             said.push(accepted);
         }
         assert_eq!(client.packets.notify_flushed(), said.last().map(|accepted| accepted.seq));
@@ -220,7 +220,7 @@ fn a_connect_ping_is_one_as_the_first_datagram_of_a_peer_only() {
     assert_eq!(server.told(9, "connect-ping!"), ["Message connect-ping!"]);
     assert_eq!(server.told(10, PING).len(), 1);
     assert_eq!(server.packets.dropped().connect_pings, 2);
-    assert!(!server.packets.wants_write(), "nobody answers it");
+    assert!(!server.packets.wants_write(), "it gets no reply");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use getty_core::datagram::Outgoing;
 
 use crate::packets_common::{NONE, Solo, bytes, peer};
 
-/// What a small datagram counts.
+/// The weight of a small datagram.
 const SMALL: usize = Outgoing::MIN_WEIGHT;
 
 #[test]
@@ -38,7 +38,7 @@ fn writable_comes_once_and_only_to_those_who_were_refused() {
         for left in [4, 3, 2] {
             solo.packets.handle_sent(solo.clock.now(), 1);
             assert_eq!(solo.packets.outgoing(solo.clock.now()).len(), left);
-            assert_eq!(solo.poll(), NONE, "above the low watermark");
+            assert_eq!(solo.poll(), NONE, "still above the low watermark");
         }
         solo.packets.handle_sent(solo.clock.now(), 1);
         assert_eq!(solo.poll(), ["Writable"]);
@@ -49,7 +49,7 @@ fn writable_comes_once_and_only_to_those_who_were_refused() {
         solo.packets.send_to(peer(7), bytes("1234")).unwrap();
     }
     solo.flush();
-    assert_eq!(solo.poll(), NONE, "nobody was refused");
+    assert_eq!(solo.poll(), NONE, "nothing was refused");
 }
 
 #[test]
@@ -58,11 +58,11 @@ fn answers_over_the_watermark_stop_delivery_until_they_are_down_to_the_low_one()
     for text in ["a", "b", "c", "d", "e", "f", "g"] {
         solo.receive(7, text);
     }
-    assert_eq!(solo.echo().len(), 5, "more than 4 answers");
+    assert_eq!(solo.echo().len(), 5, "more than 4 replies");
     assert!(!solo.packets.wants_read());
     for _ in 0..2 {
         solo.packets.handle_sent(solo.clock.now(), 1);
-        assert_eq!(solo.echo(), NONE, "above the low watermark");
+        assert_eq!(solo.echo(), NONE, "still above the low watermark");
     }
     solo.packets.handle_unsent(solo.clock.now(), std::io::ErrorKind::Other); // makes room as well
     assert_eq!(solo.echo()[..2], ["Message f", "Message g"]);
@@ -80,7 +80,7 @@ fn what_is_sent_unasked_does_not_stop_the_reading_and_leaves_room_for_answers() 
     assert_eq!(solo.next().as_deref(), Some("Message b"));
     solo.packets.end_reply();
     let refused = solo.packets.send_to(peer(7), bytes("12"));
-    assert!(matches!(refused, Err(SendError::Blocked(_))), "sent on behalf of others");
+    assert!(matches!(refused, Err(SendError::Blocked(_))), "not a reply");
 }
 
 #[test]

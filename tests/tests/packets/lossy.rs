@@ -1,4 +1,4 @@
-//! Datagram sessions over networks that are good, and bad.
+//! Datagram sessions over good and bad networks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ fn server() -> SocketAddr {
     at(1, 80)
 }
 
-/// A server that echoes, as end 0, and `clients` clients.
+/// A server that echoes, which is end 0, and `clients` clients.
 fn with_server(link: Link, clients: usize) -> Network<LengthDelimited> {
     let config = Config::builder().build().unwrap();
     let mut network = Network::new(link);
@@ -38,7 +38,7 @@ fn text(client: usize, number: usize) -> Bytes {
     Bytes::from(format!("message {number} of {client}"))
 }
 
-/// Each client sends one message a millisecond.
+/// Lets each client send one message per millisecond.
 fn send(network: &mut Network<LengthDelimited>, clients: usize, messages: usize) {
     for number in 0..messages {
         for client in 1..=clients {
@@ -86,15 +86,15 @@ fn over_a_bad_network_what_arrives_was_sent_and_the_numbers_add_up() {
         for (peer, message) in network.end(end).messages_by_peer() {
             let sender = if end == 0 { usize::from(peer.port()) } else { end };
             let number = (0..messages).find(|&number| message == text(sender, number));
-            *times.entry((sender, number.expect("nobody sent that"))).or_default() += 1;
+            *times.entry((sender, number.expect("no client sent this message"))).or_default() += 1;
         }
         overtaken |=
             network.end(end).messages().windows(2).any(|pair| end > 0 && pair[0].len() > pair[1].len());
-        // Each of two ways can double a message, and does so once.
+        // Either direction can double a message, and only once.
         assert!(times.values().all(|&times| times <= if end == 0 { 2 } else { 4 }));
     }
     assert_eq!((counts.sent, counts.arrived), (accepted, delivered));
-    assert!(overtaken, "some of one figure came after some of two");
+    assert!(overtaken, "a message with a longer number overtook one with a shorter number");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Sessions of datagrams without a socket: one for all peers, and one for each.
+//! Datagram sessions without a socket: one session for all peers, and one for each.
 
 #[path = "../packets_common/mod.rs"]
 mod packets_common;

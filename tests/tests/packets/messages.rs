@@ -1,4 +1,4 @@
-//! What a datagram session tells: messages, what came to nothing, and how things are sent.
+//! Events of a datagram session: messages, dropped datagrams, and the progress of sent ones.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -76,7 +76,7 @@ fn a_connected_socket_sends_to_its_peer_alone() {
     assert_eq!(refused.into_item(), Some(bytes("b")));
     solo.receive(7, "c");
     assert_eq!(solo.echo(), ["Message c"]);
-    solo.packets.reply(bytes("d")).unwrap(); // there is one peer, asked or not
+    solo.packets.reply(bytes("d")).unwrap(); // it has only one peer, with or without a message to reply to
     assert_eq!(solo.flush(), ["a", "c", "d"].map(|text| (0, text.to_owned())));
 }
 
@@ -88,7 +88,7 @@ fn an_unconnected_socket_has_to_be_told_whom_to_send_to() {
     assert_eq!(refused.into_item(), Some(bytes("a")));
     solo.packets.send_to(peer(7), bytes("b")).unwrap();
     assert_eq!(solo.flush(), [(7, "b".to_owned())]);
-    assert_eq!(solo.packets.stats().refused, 0, "nothing was wrong with the item");
+    assert_eq!(solo.packets.stats().refused, 0, "the item itself was not refused");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn what_is_too_large_to_send_is_given_back() {
     assert_eq!(solo.flush(), [(7, "12345".to_owned())]);
 }
 
-/// Does not tell sizes beforehand, and fails on an item that says so, having written something.
+/// Does not report sizes beforehand. Fails on the item `fail`, but only after writing it.
 #[derive(Debug)]
 struct Blind;
 
@@ -152,7 +152,7 @@ fn whatever_is_wrong_with_a_datagram_the_session_goes_on() {
         ([frame("abc"), vec![1, 2]].concat(), "1 undecodable of 7: it had 2 bytes after its frame"),
     ];
     for (n, (datagram, why)) in cases.into_iter().enumerate() {
-        solo.at(secs(n as u64 * 10)); // each in a second of its own
+        solo.at(secs(n as u64 * 10)); // more than a second apart
         let told = solo.told(7, &datagram);
         assert!(told.len() == 1 && told[0].starts_with(&format!("Dropped {why}")), "{told:?}");
         assert_eq!(solo.told(8, frame("good")), ["Message good"]);
@@ -166,7 +166,7 @@ fn whatever_is_wrong_with_a_datagram_the_session_goes_on() {
 fn drops_are_told_at_once_and_then_once_a_second_with_sums() {
     let mut solo = Solo::with(|c| c.max_datagram(5));
     assert_eq!(solo.told(7, ""), ["Dropped 1 empty of 7: it was empty"]);
-    assert_eq!(solo.packets.poll_timeout(), None, "nothing is held back");
+    assert_eq!(solo.packets.poll_timeout(), None, "no report is held back");
     for _ in 0..3 {
         assert_eq!(solo.told(7, ""), NONE);
     }
@@ -177,7 +177,7 @@ fn drops_are_told_at_once_and_then_once_a_second_with_sums() {
     assert_eq!(solo.at(secs(1)), [sum]);
     assert_eq!(solo.packets.poll_timeout(), None);
     assert_eq!(solo.at(secs(2)), NONE);
-    assert_eq!(solo.told(7, ""), ["Dropped 1 empty of 7: it was empty"], "the second is over");
+    assert_eq!(solo.told(7, ""), ["Dropped 1 empty of 7: it was empty"], "more than a second later");
     assert_eq!(solo.packets.dropped().total(), 6);
 }
 
@@ -202,7 +202,7 @@ fn an_error_of_the_codec_is_in_the_report() {
     assert!(dropped.to_string().starts_with("1 datagrams dropped, the latest of 127.0.0.1:7: it can't"));
 }
 
-/// Searching goes on where it stopped, but not in another datagram.
+/// A search goes on where it stopped, but never in another datagram.
 #[test]
 fn decoders_begin_each_datagram_afresh() {
     let mut solo = Solo::of(Delimited::new("--").unwrap(), unconnected(), |c| c);
@@ -220,8 +220,8 @@ fn decoders_begin_each_datagram_afresh() {
     assert_eq!(solo.packets.dropped().undecodable, 2);
 }
 
-/// Takes a header at once and remembers it: a frame is a byte of length, then as many bytes. Counts its
-/// resets.
+/// Consumes the header at once and remembers it: a frame is one byte of length and that many bytes. Counts
+/// its resets.
 #[derive(Debug, Clone, Default)]
 struct Stateful {
     length: Option<usize>,
@@ -312,7 +312,7 @@ fn a_datagram_holds_one_frame_unless_several_are_allowed() {
     check(LengthDelimited::new(), &length, &["a", "bc"]);
     check(Delimited::new("--").unwrap(), &two("a--bc--"), &["a", "bc"]);
     check(Delimited::byte(b'\0').keep_delimiter(), &two("a\0bc\0"), &["a\\x00", "bc\\x00"]);
-    check(Lines::new(), &two("a\nbc"), &["a", "bc"]); // the last line needs no end
+    check(Lines::new(), &two("a\nbc"), &["a", "bc"]); // the last line needs no line end
     check(Lines::new(), &two("a\r\n\nbc\n"), &["a", "", "bc"]);
     check(FixedLength::new(NonZeroUsize::new(3).unwrap()), &two("abcdef"), &["abc", "def"]);
     check(Stateful::default(), b"\x01a\x00\x02bc", &["a", "", "bc"]);
@@ -326,7 +326,7 @@ fn raw_takes_a_datagram_as_it_is_however_many_frames_are_allowed() {
     }
 }
 
-/// What is whole is delivered, the rest is counted once.
+/// Whole frames are delivered, and the rest counts as one datagram.
 #[test]
 fn frames_before_a_bad_one_are_messages() {
     let mut solo = Solo::of(LengthDelimited::new(), several(), |c| c.max_frame(30));
@@ -350,7 +350,7 @@ fn a_last_line_needs_no_end() {
     assert_eq!(solo.told(7, "abc"), ["Message abc"]);
 }
 
-/// Gives frames and takes nothing.
+/// Returns frames without consuming anything.
 #[derive(Debug)]
 struct Stuck;
 
@@ -394,12 +394,12 @@ fn what_could_not_be_sent_and_what_did_not_arrive_is_reported() {
     solo.packets.handle_unreachable(now, Some(peer(8)), io::ErrorKind::ConnectionRefused);
     solo.packets.handle_unreachable(now, None, io::ErrorKind::HostUnreachable);
     assert_eq!(solo.at(secs(1)), ["Dropped 2 unsent: it did not arrive: host unreachable"]);
-    solo.packets.handle_unsent(now, io::ErrorKind::PermissionDenied); // nothing waits
+    solo.packets.handle_unsent(now, io::ErrorKind::PermissionDenied); // nothing waits to be sent
     assert_eq!(solo.poll(), NONE);
     let stats = solo.packets.stats();
     assert_eq!(solo.packets.dropped().unsent, 3);
     assert_eq!((stats.sent.bytes, stats.sent.operations, stats.sent.messages), (1, 1, 2));
-    assert_eq!(stats.progress.flushed.map(|seq| seq.get()), Some(2), "the refused one is done with, too");
+    assert_eq!(stats.progress.flushed.map(|seq| seq.get()), Some(2), "the refused datagram is done, too");
 }
 
 #[test]
@@ -419,9 +419,9 @@ fn flushed_comes_when_the_socket_has_taken_what_was_accepted_before() {
     assert_eq!(solo.next().as_deref(), Some("Flushed 3"));
     solo.poll(); // the report
     assert_eq!(solo.flush(), [(7, "later".to_owned())]);
-    assert_eq!(solo.poll(), NONE, "nobody asked for that one");
+    assert_eq!(solo.poll(), NONE, "no event was requested for it");
     assert_eq!(solo.packets.notify_flushed().map(|seq| seq.get()), Some(4));
-    assert_eq!(solo.poll(), ["Flushed 4"], "done already");
+    assert_eq!(solo.poll(), ["Flushed 4"], "it was flushed already");
     assert_eq!(solo.poll(), NONE);
 }
 
@@ -431,7 +431,7 @@ fn a_batch_is_given_back_when_it_is_not_wanted_and_when_it_is_used_up() {
     let now = solo.clock.now();
     solo.packets.handle_datagrams(now, batch([(7, &b"a"[..]), (8, b"b")])).unwrap();
     assert!(!solo.packets.wants_read());
-    assert!(solo.packets.take_batch().is_none(), "nothing of it was looked at");
+    assert!(solo.packets.take_batch().is_none(), "the batch has not been read yet");
     let back = solo.packets.handle_datagrams(now, batch([(9, &b"c"[..])])).unwrap_err();
     assert_eq!(solo.next().as_deref(), Some("Message a"));
     assert!(solo.packets.take_batch().is_none());
@@ -441,7 +441,7 @@ fn a_batch_is_given_back_when_it_is_not_wanted_and_when_it_is_used_up() {
     assert!(solo.packets.take_batch().is_none());
 
     solo.packets.handle_datagrams(now, back).unwrap();
-    solo.receive(7, "d"); // one by one, behind the batch
+    solo.receive(7, "d"); // single datagrams come after the batch
     assert_eq!(solo.next().as_deref(), Some("Message c"));
     let back = solo.packets.handle_datagrams(now, RecvBatch::new()).unwrap_err();
     assert!(back.is_empty());
@@ -466,7 +466,7 @@ fn the_numbers_add_up() {
     for (port, text) in [(7, "a"), (8, "bcd"), (7, ""), (9, "ef")] {
         solo.receive(port, text);
     }
-    assert_eq!(solo.packets.stats().received.operations, 0, "not looked at yet");
+    assert_eq!(solo.packets.stats().received.operations, 0, "not decoded yet");
     let at = solo.clock.at(secs(1));
     solo.packets.handle_timeout(at);
     solo.clock.jump(at);

@@ -1,4 +1,4 @@
-//! What a datagram session promises whatever the order of calls.
+//! Promises of a datagram session for any order of calls.
 
 use std::io;
 
@@ -79,7 +79,7 @@ fn what_can_not_be_sent_is_reported_while_closing_too() {
     assert_eq!(solo.poll().len(), 1);
 }
 
-/// A driver that waits until the report is due, and says so, is not woken for it again.
+/// A driver that waits until the report is due, and then calls in, is not woken for it again.
 #[test]
 fn a_report_that_is_due_is_no_deadline_but_something_to_poll() {
     let mut solo = Solo::new();
@@ -103,7 +103,7 @@ fn a_drain_that_waits_for_room_wants_no_poll() {
     solo.flush();
     assert_eq!(solo.echo(), ["Message abc"]);
     solo.packets.pause();
-    assert!(solo.packets.wants_poll(), "a pause ends the drain");
+    assert!(solo.packets.wants_poll(), "pausing ends the drain");
     assert_eq!(solo.poll(), NONE);
     solo.flush();
     assert_eq!(solo.poll(), ["Closed: closed by this end"]);
@@ -119,7 +119,7 @@ fn a_pause_is_no_sign_of_life() {
     assert_eq!(solo.packets.stats().received.last, Some(solo.clock.at(secs(0))));
 }
 
-/// Bytes alone would never fill the queue.
+/// If only bytes counted, they would never fill the queue.
 #[test]
 fn empty_datagrams_fill_the_queue_too() {
     const SMALL: usize = Outgoing::MIN_WEIGHT;
@@ -134,7 +134,7 @@ fn empty_datagrams_fill_the_queue_too() {
     let told = solo.poll_with(|packets, _| {
         packets.reply(Bytes::new()).unwrap();
     });
-    assert_eq!(told.len(), 5, "more than four answers wait");
+    assert_eq!(told.len(), 5, "more than four replies are waiting");
     assert!(!solo.packets.wants_read());
     solo.flush();
     assert_eq!(solo.poll().len(), 4);
@@ -161,8 +161,7 @@ fn a_copy_never_goes_over_what_a_slot_holds() {
     assert_eq!(solo.poll(), ["Message aa", "Message bb"]);
 }
 
-/// Says at the end of the datagram what it counted, and does not reset itself: over a stream nothing comes
-/// after the end.
+/// Returns its count at the end of the datagram without resetting it: over a stream, nothing follows the end.
 #[derive(Debug, Default)]
 struct Counting {
     seen: usize,

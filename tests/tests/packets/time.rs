@@ -52,7 +52,7 @@ fn idle_comes_once_per_quiet_period() {
 fn each_way_of_being_idle_is_measured_on_its_own_datagrams() {
     let mut solo = Solo::with(|c| c.idle_read(secs(3)).idle_write(secs(4)).idle_both(secs(5)));
     assert_eq!(solo.at(secs(1)), NONE);
-    solo.told(7, ""); // whatever it is, somebody is there
+    solo.told(7, ""); // even a bad datagram shows that a peer is there
     assert_eq!(solo.at(secs(2)), NONE);
     solo.packets.send_to(peer(7), bytes("a")).unwrap();
     solo.flush();
@@ -64,7 +64,7 @@ fn each_way_of_being_idle_is_measured_on_its_own_datagrams() {
     assert_eq!(solo.at(secs(7)), ["Idle::Both"]);
 }
 
-/// It is for all peers: that none has anything to say is no reason to end.
+/// The session is for all peers: it does not end because none of them sends.
 #[test]
 fn the_session_of_a_whole_socket_is_not_closed_for_being_idle() {
     let mut solo = Solo::with(|c| c.idle_timeout(secs(10)));
@@ -136,7 +136,7 @@ fn a_sign_of_life_is_noted_and_no_traffic() {
     assert_eq!(solo.packets.last_active(), solo.clock.at(secs(2)));
     solo.packets.send_to(peer(7), bytes("a")).unwrap();
     assert_eq!(solo.at(secs(3)), NONE);
-    solo.flush(); // what this end does is no sign of life of a peer
+    solo.flush(); // this end's sending is no sign of life from a peer
     assert_eq!(solo.packets.last_active(), solo.clock.at(secs(2)));
     assert_eq!(solo.at(secs(4)), ["Idle::Read"]);
 }
@@ -163,6 +163,6 @@ fn traffic_does_not_move_the_timer() {
         solo.flush();
         assert_eq!(solo.packets.poll_timeout(), at);
     }
-    assert_eq!(solo.at(secs(3)), NONE, "looked at, and not due");
+    assert_eq!(solo.at(secs(3)), NONE, "checked, but not due");
     assert_eq!(solo.packets.poll_timeout(), Some(solo.clock.at(secs(5))));
 }

@@ -1,4 +1,4 @@
-//! What the tests of datagram sessions need. Each uses a part of it.
+//! Helpers for tests of datagram sessions. Each file uses a part of them.
 #![allow(dead_code)]
 
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Peers differ by their port only.
+/// A peer's address: only the port differs.
 pub fn peer(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
@@ -39,7 +39,7 @@ pub struct Solo<C: Decoder = Raw> {
 }
 
 impl Solo {
-    /// Opened; talks to anybody, and every datagram is a message.
+    /// An open session that sends to any peer, and for which every datagram is a message.
     pub fn new() -> Self {
         Self::with(|config| config)
     }
@@ -57,7 +57,7 @@ impl<C> Solo<C>
 where
     C: Decoder<Item: AsRef<[u8]>> + Encoder<C::Item>,
 {
-    /// Opened.
+    /// An open session with these settings.
     pub fn of(codec: C, options: PacketOptions, set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
         let mut solo = Self::unpolled(codec, options, set);
         assert_eq!(solo.poll(), ["Open"]);
@@ -74,7 +74,7 @@ where
         Solo { packets, clock }
     }
 
-    /// Moves to `elapsed` since the start, handles what is due, and gives what there is to tell.
+    /// Moves to `elapsed` since the start, handles what is due, and returns the events.
     pub fn at(&mut self, elapsed: Duration) -> Vec<String> {
         let now = self.clock.jump(self.clock.at(elapsed));
         self.packets.handle_timeout(now);
@@ -85,7 +85,7 @@ where
         assert!(self.packets.handle_datagram(self.clock.now(), path(port), bytes.as_ref()), "no room");
     }
 
-    /// Receives one datagram and gives what there is to tell then.
+    /// Receives one datagram and returns the events.
     pub fn told(&mut self, port: u16, bytes: impl AsRef<[u8]>) -> Vec<String> {
         self.receive(port, bytes);
         self.poll()
@@ -99,12 +99,12 @@ where
         Some(words(&event))
     }
 
-    /// Everything there is to tell, in words. No message is answered.
+    /// Returns all events, in words. No message is answered.
     pub fn poll(&mut self) -> Vec<String> {
         self.poll_with(|_, _| ())
     }
 
-    /// The same, and every message is answered with itself.
+    /// The same, and each message is sent back.
     pub fn echo(&mut self) -> Vec<String> {
         self.poll_with(|packets, message| {
             packets.reply(message).unwrap();
@@ -123,12 +123,12 @@ where
                 handle(&mut self.packets, message);
             }
         }
-        assert!(!self.packets.wants_poll(), "a poll is wanted, and there is nothing");
+        assert!(!self.packets.wants_poll(), "a poll is wanted though there is no event");
         assert_eq!(self.packets.poll_event().map(|event| words(&event)), None, "after the last event");
         told
     }
 
-    /// What waits to be sent: the peer's port (0 on a connected socket) and the bytes of each datagram.
+    /// The queued datagrams: the peer's port (0 on a connected socket) and the bytes of each.
     pub fn waiting(&mut self) -> Vec<(u16, String)> {
         let mut waiting = Vec::new();
         for transmit in self.packets.outgoing(self.clock.now()).transmits() {
@@ -141,7 +141,7 @@ where
         waiting
     }
 
-    /// The socket takes everything.
+    /// Sends all queued datagrams, and returns them.
     pub fn flush(&mut self) -> Vec<(u16, String)> {
         let waiting = self.waiting();
         self.packets.handle_sent(self.clock.now(), waiting.len());
@@ -149,7 +149,7 @@ where
     }
 }
 
-/// An event in a few words.
+/// Describes an event in a few words.
 pub fn words<T: AsRef<[u8]>>(event: &Event<T>) -> String {
     match event {
         Event::Open(_) => "Open".to_owned(),
@@ -167,7 +167,7 @@ pub fn words<T: AsRef<[u8]>>(event: &Event<T>) -> String {
     }
 }
 
-/// Counts that are not 0, and the latest reason.
+/// The counts that are not 0, and the latest reason.
 fn counts(dropped: &Dropped) -> String {
     let c = dropped.counts;
     let counts = [

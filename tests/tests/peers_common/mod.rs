@@ -1,4 +1,4 @@
-//! What the tests of peer tables need. Each uses a part of it.
+//! Helpers for tests of peer tables. Each file uses a part of them.
 #![allow(dead_code)]
 
 use std::collections::HashMap;
@@ -21,12 +21,12 @@ pub fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Peers differ by their port only.
+/// A peer's path: only the port differs.
 pub fn path(port: u16) -> Path {
     Path::new(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
-/// As many addresses as numbers.
+/// A path with a different address for each number.
 pub fn far(number: u32) -> Path {
     Path::new((IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number)), 5000).into())
 }
@@ -48,12 +48,12 @@ pub struct Host<C: Decoder = Raw> {
     /// The latest key of each port.
     pub keys: HashMap<u16, PeerKey>,
     ports: HashMap<PeerKey, u16>,
-    /// Who is not let in.
+    /// Ports of peers that are not admitted.
     pub unwanted: Vec<u16>,
 }
 
 impl Host {
-    /// Every datagram is a message.
+    /// A table for which every datagram is a message.
     pub fn new() -> Self {
         Self::with(|config| config)
     }
@@ -88,11 +88,11 @@ where
         self.keys[&port]
     }
 
-    /// Moves to `elapsed` since the start, handles what is due, and gives what there is to tell.
+    /// Moves to `elapsed` since the start, handles what is due, and returns the events.
     pub fn at(&mut self, elapsed: Duration) -> Vec<String> {
         let now = self.clock.jump(self.clock.at(elapsed));
         self.peers.handle_timeout(now);
-        assert!(self.peers.poll_timeout().is_none_or(|at| at > now), "a deadline stays due");
+        assert!(self.peers.poll_timeout().is_none_or(|at| at > now), "a deadline is still due");
         self.poll()
     }
 
@@ -100,13 +100,13 @@ where
         assert!(self.peers.handle_datagram(self.clock.now(), path(port), bytes.as_ref()), "no room");
     }
 
-    /// Receives one datagram and gives what there is to tell then.
+    /// Receives one datagram and returns the events.
     pub fn told(&mut self, port: u16, bytes: impl AsRef<[u8]>) -> Vec<String> {
         self.receive(port, bytes);
         self.poll()
     }
 
-    /// Sends to a peer that is who it says.
+    /// Sends to a peer after validating it.
     pub fn send(&mut self, port: u16, text: &str) {
         self.peers.validate(self.key(port));
         self.peers.send(self.key(port), bytes(text).into()).unwrap();
@@ -120,12 +120,12 @@ where
         self.peers.close(self.clock.now(), how);
     }
 
-    /// Everything there is to tell, in words: the peer's port first. No message is answered.
+    /// Returns all events, in words, with the peer's port first. No message is answered.
     pub fn poll(&mut self) -> Vec<String> {
         self.poll_with(|_, _, _| ())
     }
 
-    /// The same, and every message is answered with itself.
+    /// The same, and each message is sent back.
     pub fn echo(&mut self) -> Vec<String> {
         self.poll_with(|peers, key, message| drop(peers.send(key, message)))
     }
@@ -144,7 +144,7 @@ where
             PeersEvent::Unknown(path) => {
                 let port = path.peer.port();
                 if let Some(key) = self.peers.admit(!self.unwanted.contains(&port)) {
-                    assert!(self.ports.insert(key, port).is_none(), "the key was another's");
+                    assert!(self.ports.insert(key, port).is_none(), "the key was used before");
                     self.keys.insert(port, key);
                 }
             }
@@ -160,8 +160,8 @@ where
             told.push(event);
             assert!(told.len() < 1000, "there is no end of {:?}", told.last());
         }
-        assert!(!self.peers.wants_poll(), "a poll is wanted, and there is nothing");
-        assert!(self.peers.poll_event().is_none(), "an event after there was none");
+        assert!(!self.peers.wants_poll(), "a poll is wanted though there is no event");
+        assert!(self.peers.poll_event().is_none(), "an event after the last one");
         told
     }
 
@@ -192,7 +192,7 @@ where
         }
     }
 
-    /// What waits to be sent: the peer's port and the bytes of each datagram.
+    /// The queued datagrams: the peer's port and the bytes of each.
     pub fn waiting(&mut self) -> Vec<(u16, String)> {
         let mut waiting = Vec::new();
         for transmit in self.peers.outgoing(self.clock.now()).transmits() {
@@ -208,7 +208,7 @@ where
         self.peers.handle_sent(self.clock.now(), n);
     }
 
-    /// The socket takes everything.
+    /// Sends all queued datagrams, and returns them.
     pub fn flush(&mut self) -> Vec<(u16, String)> {
         let waiting = self.waiting();
         self.sent(waiting.len());

@@ -1,4 +1,4 @@
-//! A table of peers as the server of clients behind a bad network.
+//! A table of peers as a server whose clients are behind a bad network.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -23,15 +23,15 @@ fn client(number: usize) -> SocketAddr {
     ([10, 0, 1, number as u8], 5000).into()
 }
 
-/// The table, and what came of whom.
+/// The table, its keys, and the messages of each peer.
 struct Server {
     peers: Peers<Raw>,
     keys: HashMap<PeerKey, SocketAddr>,
     messages: BTreeMap<SocketAddr, Vec<Bytes>>,
 }
 
-/// A server that echoes, as end 0, and the clients. A session that takes everything stands for the server's
-/// socket.
+/// A server that echoes, which is end 0, and the clients. A session that takes everything stands in for the
+/// server's socket.
 fn network(link: Link) -> (Network<Raw>, Rc<RefCell<Server>>) {
     let config = Config::builder().idle_read(Duration::from_secs(5)).build().unwrap();
     let mut network = Network::new(link);
@@ -102,7 +102,7 @@ fn over_a_bad_network_each_peer_has_what_arrived_of_it() {
     let link = Link { loss: 0.2, duplication: 0.1, reordering: 0.3, ..Link::default() };
     let (mut network, server) = network(link);
     let server = server.borrow();
-    assert_eq!(server.peers.len(), server.messages.len(), "one session for each that got through");
+    assert_eq!(server.peers.len(), server.messages.len(), "one session for each client that got through");
     let mut arrived: BTreeMap<SocketAddr, Vec<Bytes>> = BTreeMap::new();
     for (peer, datagram) in network.end(0).messages_by_peer() {
         arrived.entry(peer).or_default().push(datagram);
@@ -120,7 +120,7 @@ fn over_a_bad_network_each_peer_has_what_arrived_of_it() {
     for number in 1..=CLIENTS {
         let messages = network.end(number).messages();
         let own = format!(" of {number}");
-        assert!(messages.iter().all(|message| message.ends_with(own.as_bytes())), "another's answer");
+        assert!(messages.iter().all(|message| message.ends_with(own.as_bytes())), "another client's echo");
         back += messages.len() as u64;
     }
     let counts = network.counts();

@@ -1,5 +1,4 @@
-//! Rules of peer tables that are easily broken: what happens between two calls that are rarely made in that
-//! order.
+//! Rules of peer tables that are easily broken, between two calls that rarely follow each other.
 
 use std::io;
 
@@ -17,8 +16,8 @@ fn a_batch_of_a_peer_that_was_closed_does_not_swallow_somebody_unknown() {
     host.send(1, "answer");
     let old = host.key(1);
     host.close_peer(1, Close::graceful());
-    assert_eq!(host.peers.poll_message(old), None, "it is closed");
-    assert_eq!(host.poll(), ["1?", "1 Open", "1 b", "1 c"], "the same address, and somebody else");
+    assert_eq!(host.peers.poll_message(old), None, "the old session is closed");
+    assert_eq!(host.poll(), ["1?", "1 Open", "1 b", "1 c"], "the same address is a new peer");
     assert_eq!(host.peers.dropped().total(), 0);
     assert_eq!(host.flush(), [(1, "answer".to_owned())]);
     host.clock.advance(secs(1));
@@ -51,7 +50,7 @@ fn nothing_is_delivered_of_who_is_paused_within_a_datagram() {
     assert_eq!([host.next(), host.next(), host.next()].map(Option::unwrap), ["1?", "1 Open", "1 a"]);
     host.peers.pause(host.key(1));
     assert_eq!(host.poll(), ["2?", "2 Open", "2 d", "Dropped 1: its peer's session is paused"]);
-    assert_eq!(host.peers.dropped().paused, 1, "what was left of it is one datagram");
+    assert_eq!(host.peers.dropped().paused, 1, "the rest of it counts as one datagram");
     host.peers.resume(host.clock.now(), host.key(1));
     assert_eq!(host.told(1, b"\0\0\0\x01e"), ["1 e"]);
 }
@@ -76,7 +75,7 @@ fn what_could_not_be_sent_may_be_sent_again() {
     assert!(more(&mut host).is_ok(), "none of the 30 bytes went anywhere");
     host.flush();
     assert!(host.peers.send(host.key(1), bytes(&"y".repeat(29))).is_ok());
-    assert!(matches!(more(&mut host), Err(SendError::NotValidated(_))), "not more than that either");
+    assert!(matches!(more(&mut host), Err(SendError::NotValidated(_))), "the limit is the same as before");
 }
 
 #[test]
@@ -124,7 +123,7 @@ fn a_graceful_close_that_is_done_stays_graceful() {
     host.close(Close::graceful());
     assert!(host.peers.poll_timeout().is_some());
     host.flush();
-    assert_eq!(host.peers.poll_timeout(), None, "there is nothing to wait for");
+    assert_eq!(host.peers.poll_timeout(), None, "nothing is left to wait for");
     let late = host.clock.advance(secs(3600));
     host.peers.handle_timeout(late);
     host.close(Close::abort());
@@ -169,12 +168,12 @@ fn nobody_is_blamed_for_what_was_not_read() {
         host.receive(1, "hello");
     }
     assert_eq!(host.echo(), ["1 hello", "1 hello"]);
-    assert!(!host.peers.wants_read(), "more answers wait than may");
+    assert!(!host.peers.wants_read(), "too many replies are waiting");
     assert_eq!(host.at(millis(10_200)), NONE);
     assert_eq!(host.at(secs(19)), NONE);
     host.flush();
     assert!(host.peers.wants_read());
-    assert_eq!(host.at(millis(20_500)), NONE, "reading was quiet for 15 s, and 14 of them nobody read");
+    assert_eq!(host.at(millis(20_500)), NONE, "of 15 quiet seconds, this end did not read for 14");
     assert_eq!(host.at(millis(28_900)), NONE);
     assert_eq!(host.at(millis(29_300)), ["1 Idle::Read"]);
 }
@@ -202,7 +201,7 @@ fn the_connect_ping_of_go_getty_is_no_message_if_it_comes_first() {
     assert_eq!(host.told(2, "a"), ["2?", "2 Open", "2 a"]);
     assert_eq!(host.peers.dropped().connect_pings, 1);
     let mut host = Host::new();
-    assert_eq!(host.told(1, "connect-ping"), ["1?", "1 Open", "1 connect-ping"], "unless it is asked for");
+    assert_eq!(host.told(1, "connect-ping"), ["1?", "1 Open", "1 connect-ping"], "only with the option");
 }
 
 #[test]
@@ -224,7 +223,7 @@ fn a_peer_ends_although_the_socket_takes_nothing() {
             "2 Closed: timed out: nothing was received or sent (Config::idle_both)"
         ]
     );
-    assert_eq!(host.flush().len(), 3, "what waits is still sent");
+    assert_eq!(host.flush().len(), 3, "queued datagrams are still sent");
     assert_eq!(host.poll(), NONE);
 }
 
@@ -239,7 +238,7 @@ fn a_poll_for_messages_ends_the_answer() {
     for _ in 0..4 {
         let _ = host.peers.send(key, bytes("news"));
     }
-    assert!(host.peers.wants_read(), "no answers wait");
+    assert!(host.peers.wants_read(), "no replies are waiting");
 }
 
 #[test]
@@ -255,7 +254,7 @@ fn stale_and_foreign_keys_do_nothing() {
     host.close_peer(1, Close::abort());
     host.poll();
     host.told(1, "b");
-    assert_eq!(old.index(), host.key(1).index(), "the place is used again");
+    assert_eq!(old.index(), host.key(1).index(), "the slot is reused");
     for key in [old, other.key(9)] {
         let now = host.clock.now();
         assert!(matches!(host.peers.send(key, bytes("x")), Err(SendError::Closed(_))));
@@ -274,7 +273,7 @@ fn stale_and_foreign_keys_do_nothing() {
     host.send(1, "new");
     assert_eq!(host.waiting().len(), 2);
     host.sent(1);
-    assert_eq!(host.peers.stats(host.key(1)).progress.flushed, None, "that was the old one's");
+    assert_eq!(host.peers.stats(host.key(1)).progress.flushed, None, "that was the old peer's datagram");
     host.sent(9);
     assert_eq!(host.peers.stats(host.key(1)).progress.flushed.unwrap().get(), 1);
 }
@@ -282,7 +281,7 @@ fn stale_and_foreign_keys_do_nothing() {
 #[test]
 fn an_answer_to_somebody_unknown_counts_once() {
     let mut host = Host::new();
-    assert_eq!(host.peers.admit(true), None, "nobody asked");
+    assert_eq!(host.peers.admit(true), None, "no peer was reported");
     host.receive(1, "a");
     assert!(matches!(host.peers.poll_event(), Some(PeersEvent::Unknown(asked)) if asked == path(1)));
     assert!(host.peers.admit(true).is_some());
@@ -292,7 +291,10 @@ fn an_answer_to_somebody_unknown_counts_once() {
     host.receive(1, "a");
     host.receive(2, "b");
     for _ in 0..2 {
-        assert!(matches!(host.peers.poll_event(), Some(PeersEvent::Unknown(_))), "the first got no answer");
+        assert!(
+            matches!(host.peers.poll_event(), Some(PeersEvent::Unknown(_))),
+            "peers are reported though the first was not answered"
+        );
     }
     host.close(Close::graceful());
     assert_eq!(host.peers.admit(true), None, "too late");

@@ -39,10 +39,10 @@ fn batches_of_messages_are_of_one_peer() {
     host.told(2, "a");
     let datagrams = [(1, &b"b"[..]), (1, b"c"), (2, b"d"), (1, b"e")];
     host.peers.handle_datagrams(host.clock.now(), batch(datagrams)).unwrap();
-    assert_eq!(host.peers.poll_message(host.key(2)), None, "another's is first");
+    assert_eq!(host.peers.poll_message(host.key(2)), None, "another peer's message is first");
     assert_eq!(host.peers.poll_message(host.key(1)).unwrap(), "b");
     assert_eq!(host.peers.poll_message(host.key(1)).unwrap(), "c");
-    assert_eq!(host.peers.poll_message(host.key(1)), None, "another's is next");
+    assert_eq!(host.peers.poll_message(host.key(1)), None, "another peer's message is next");
     assert_eq!(host.poll(), ["2 d", "1 e"]);
 }
 
@@ -88,12 +88,12 @@ fn each_peer_has_periods_of_its_own_and_traffic_moves_no_deadline() {
         host.flush();
         assert_eq!(host.peers.poll_timeout(), deadline, "after {n} datagrams");
     }
-    // The first was active at 9 s, the second at 5 s.
+    // The first peer was active at 9 s, the second at 5 s.
     assert_eq!(host.at(millis(14_900)), NONE);
     assert_eq!(host.at(millis(15_200)), ["2 Idle::Read"]);
     assert_eq!(host.at(millis(18_900)), NONE);
     assert_eq!(host.at(millis(19_200)), ["1 Idle::Read"]);
-    assert_eq!(host.at(millis(29_900)), NONE, "once is enough");
+    assert_eq!(host.at(millis(29_900)), NONE, "idle is reported once");
     assert_eq!(host.at(millis(30_200)), ["1 Cron"]);
     assert_eq!(host.at(millis(35_200)), ["2 Cron"]);
     host.told(2, "a");
@@ -138,7 +138,7 @@ fn a_graceful_close_sends_what_was_accepted() {
     let old = host.key(1);
     assert!(!host.peers.is_open(old));
     assert!(host.peers.send(old, bytes("more")).is_err());
-    assert_eq!(host.told(1, "b"), ["1?", "1 Open", "1 b"], "a datagram after the close is of a new peer");
+    assert_eq!(host.told(1, "b"), ["1?", "1 Open", "1 b"], "a datagram after the close starts a new peer");
     assert_ne!(host.key(1), old);
     host.sent(2);
     assert_eq!(host.poll(), NONE);
@@ -158,7 +158,7 @@ fn an_abort_ends_at_once() {
     assert_eq!(host.poll(), ["1 Closed: closed by this end, not everything was sent"]);
     assert_eq!(host.told(1, "b"), ["1?", "1 Open", "1 b"]);
     host.flush();
-    assert_eq!(host.poll(), NONE, "what was sent was not this one's");
+    assert_eq!(host.poll(), NONE, "the datagram was the old peer's");
     assert_eq!(host.peers.stats(host.key(1)).sent.bytes, 0);
 }
 
@@ -221,14 +221,14 @@ fn back_pressure_is_released_and_told_to_those_who_were_refused() {
         assert!(host.peers.send(host.key(port), bytes("news")).is_err());
         assert!(!host.peers.is_writable(host.key(port)));
     }
-    assert!(host.peers.wants_read(), "these were no answers");
+    assert!(host.peers.wants_read(), "these were not replies");
     host.close_peer(1, Close::abort());
     host.poll();
     let waiting = host.waiting().len();
     host.sent(waiting - 3);
     assert_eq!(host.poll(), NONE);
     host.sent(1);
-    assert_eq!(host.poll(), ["2 Writable"], "neither who has gone nor who was not refused");
+    assert_eq!(host.poll(), ["2 Writable"], "neither the peer that has gone nor one that was not refused");
 
     for _ in 0..20 {
         host.receive(3, "question");
