@@ -1,4 +1,4 @@
-//! What happens when one side does not take what the other one sends.
+//! Back-pressure: one side does not take what the other sends.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use crate::common::{Plain, Solo, frame, plain, secs};
 
 const NONE: [&str; 0] = [];
 
-/// Echoes, and counts what was refused.
+/// Echoes, and counts refused messages.
 fn echo(refused: &Rc<Cell<usize>>) -> impl FnMut(&mut Session<Plain>, Timestamp, &Event<Bytes>) + use<> {
     let refused = refused.clone();
     move |session: &mut Session<Plain>, _, event: &Event<Bytes>| {
@@ -34,7 +34,7 @@ fn an_echo_listener_is_never_refused_and_its_session_stops_reading() {
         let refused = Rc::default();
         pair.b.on_event(echo(&refused));
         pair.b.records = false;
-        pair.a.session.pause(); // sends and never reads
+        pair.a.session.pause(); // so that it sends and never reads
         let item = Bytes::from(vec![7; size]);
         let mut sent = 0;
         while pair.a.session.queued() < 1 << 20 {
@@ -52,7 +52,7 @@ fn an_echo_listener_is_never_refused_and_its_session_stops_reading() {
 
         pair.a.session.resume(pair.clock.now());
         pair.settle();
-        assert_eq!(pair.a.messages().len(), sent, "after the jam everything comes");
+        assert_eq!(pair.a.messages().len(), sent, "everything comes once the jam is over");
         assert_eq!((refused.get(), pair.b.session.queued()), (0, 0));
     }
 }
@@ -73,7 +73,7 @@ fn delivery_stops_between_two_messages_of_a_batch() {
     assert_eq!(batch, ["a", "b"]);
 }
 
-/// Sends `len` bytes and the header while the message that `wire` holds is handled.
+/// Handles the message in `wire` by sending `len` bytes and a header.
 fn answer(solo: &mut Solo, wire: &[u8], len: usize) {
     solo.input(wire);
     assert_eq!(solo.session.poll_messages(&mut Vec::new(), 1), 1);
@@ -92,7 +92,7 @@ fn delivery_stops_above_the_high_watermark_and_goes_on_at_the_low_one() {
     assert_eq!(solo.poll(), NONE);
     assert!(!solo.session.is_writable() && !solo.session.wants_read());
     solo.write(13);
-    assert_eq!(solo.poll(), NONE, "an answer counts until it is written as a whole");
+    assert_eq!(solo.poll(), NONE, "a reply counts until all of it is written");
     assert!(!solo.session.wants_read());
     solo.write(7);
     assert_eq!(solo.poll(), ["Message above"]);
@@ -126,7 +126,7 @@ fn an_answer_is_not_refused_because_of_what_was_sent_unasked() {
     assert!(solo.session.stats().queued > 200);
 }
 
-/// If a client's own messages stopped it from reading, the server could not get rid of its echoes, would stop
+/// If a client's own messages stopped it from reading, the server could not write its echoes. It would stop
 /// reading too, and both would wait forever.
 #[test]
 fn a_client_that_streams_to_an_echo_server_does_not_jam() {

@@ -27,7 +27,7 @@ fn graceful_flushes_half_closes_discards_and_waits_for_the_peers_end() {
     solo.send(1);
     close(&mut solo, Close::graceful());
     assert!(matches!(solo.session.send(Bytes::from("b")), Err(SendError::Closed(b)) if b == "b"));
-    assert!(!solo.session.wants_shutdown(), "before everything is written");
+    assert!(!solo.session.wants_shutdown(), "not before everything is written");
     assert_eq!(solo.write_all(), frame(b"x"));
     solo.shut_down();
     assert!(solo.session.wants_read());
@@ -74,7 +74,7 @@ fn a_close_without_drain_ends_a_drain() {
     close(&mut solo, Close::graceful().with_drain());
     assert!(matches!(solo.session.poll_event(), Some(Event::Message(_))));
     close(&mut solo, Close::graceful());
-    assert_eq!(solo.poll(), NONE, "a message followed a close without drain");
+    assert_eq!(solo.poll(), NONE, "no message follows a close without drain");
     solo.shut_down();
 
     let mut solo = Solo::new();
@@ -245,7 +245,7 @@ fn closing_while_paused_drops_what_waits_also_with_drain() {
         solo.session.pause();
         solo.input(&frame(b"a"));
         close(&mut solo, how);
-        assert!(solo.session.wants_read(), "the peer's end is awaited, paused or not");
+        assert!(solo.session.wants_read(), "it waits for the peer's end, paused or not");
         solo.session.resume(solo.clock.now());
         assert_eq!(solo.poll(), NONE);
         solo.shut_down();

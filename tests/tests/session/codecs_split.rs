@@ -1,4 +1,4 @@
-//! Codecs don't care how bytes are cut, and read what they write.
+//! Codecs give the same items however their input is cut, and read what they write.
 
 use std::num::NonZeroUsize;
 
@@ -17,7 +17,7 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Bytes that mean something to the codecs: delimiters, and lengths that are short.
+/// Bytes with a meaning for the codecs: delimiters and small lengths.
 fn telling() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![

@@ -1,4 +1,4 @@
-//! Two sessions and what happens between them.
+//! Conversations of two sessions.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn slow() -> Pair<Plain> {
     pair(Wire { latency: LATENCY, ..Wire::default() })
 }
 
-/// Closes when the peer has ended its stream, as listeners do by default.
+/// Makes both ends close once the peer has ended its stream, as listeners do by default.
 fn closes_on_read_end(pair: &mut Pair<Plain>) {
     for end in [&mut pair.a, &mut pair.b] {
         end.on_event(|session, now, event| {

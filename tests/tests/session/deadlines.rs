@@ -64,7 +64,7 @@ fn idle_comes_once_per_quiet_period() {
 fn each_way_of_being_idle_is_measured_on_its_own_bytes() {
     let mut solo = Solo::with(|c| c.idle_read(secs(3)).idle_write(secs(4)).idle_both(secs(5)));
     assert_eq!(solo.at(secs(1)), NONE);
-    solo.input(&frame(b"")[..1]); // a byte is life, a whole frame is not needed
+    solo.input(&frame(b"")[..1]); // one byte is a sign of life, even without a whole frame
     assert_eq!(solo.at(secs(2)), NONE);
     solo.send(10);
     solo.write(1);
@@ -82,7 +82,7 @@ const IDLE: &str = "Closed: timed out: nothing was received or sent (Config::idl
 fn a_session_on_which_nothing_moves_is_closed_gracefully() {
     let mut solo = Solo::with(|c| c.idle_timeout(secs(10)).idle_both(secs(4)));
     assert_eq!(solo.at(secs(3)), NONE);
-    solo.input(&frame(b"")[..1]); // a byte is enough, either way
+    solo.input(&frame(b"")[..1]); // one byte is enough, in either direction
     assert_eq!(solo.at(secs(7)), ["Idle::Both"]);
     solo.send(10);
     assert_eq!(solo.at(secs(8)), NONE);
@@ -93,7 +93,7 @@ fn a_session_on_which_nothing_moves_is_closed_gracefully() {
     assert_eq!(solo.session.timeout_reason(), Some(Deadline::Idle));
     assert!(!solo.session.wants_shutdown());
     assert_eq!(solo.at(secs(18)), NONE);
-    assert!(solo.session.wants_shutdown(), "its end is told to the peer");
+    assert!(solo.session.wants_shutdown(), "the peer gets the end of the stream");
     solo.session.handle_shutdown(solo.clock.now());
     solo.eof();
     assert_eq!(solo.poll(), [IDLE]);
@@ -156,7 +156,7 @@ fn a_frame_that_became_whole_in_time_gives_the_next_one_its_own_time() {
     assert_eq!(solo.at(secs(20)), NONE);
     solo.input(&frame(b"d")[..2]);
     assert_eq!(solo.poll(), NONE);
-    assert_eq!(solo.at(secs(30)), NONE); // the first one's deadline
+    assert_eq!(solo.at(secs(30)), NONE); // the deadline of the first frame
     assert_eq!(solo.at(secs(50) - NS), NONE);
     assert_eq!(solo.at(secs(50)).len(), 1);
 }
@@ -193,8 +193,8 @@ fn a_write_stall_counts_from_the_last_byte_taken() {
     solo.assert_over();
 }
 
-/// Over sockets that are tried whatever is known of them, the system's buffer has some room left when the
-/// time is up.
+/// Sockets may be tried before they are known to be ready. Then the system's buffer may still have some room
+/// when the time is up.
 #[test]
 fn the_last_room_in_the_buffer_is_no_progress() {
     for (late, lives) in [(Duration::ZERO, false), (100 * MS, false), (101 * MS, true)] {
@@ -206,7 +206,7 @@ fn the_last_room_in_the_buffer_is_no_progress() {
         let told = solo.at(secs(30) + late);
         assert_eq!(told.is_empty(), lives, "{late:?}: {told:?}");
     }
-    // All of it is progress whenever it is.
+    // Writing all of it is progress at any time.
     let mut solo = Solo::new();
     solo.send(100);
     solo.write(1);
@@ -223,10 +223,10 @@ fn the_last_room_in_the_buffer_is_no_progress() {
 #[test]
 fn a_write_stall_counts_from_when_the_transport_was_first_asked() {
     let mut solo = Solo::new();
-    solo.clock.advance(secs(100)); // quiet: nobody told the session
+    solo.clock.advance(secs(100)); // quiet: the session has not heard of this time
     solo.send(100);
     solo.write(0);
-    assert_eq!(solo.at(secs(100)), NONE, "an early fire");
+    assert_eq!(solo.at(secs(100)), NONE, "the timeout came early");
     assert_eq!(solo.at(secs(130) - NS), NONE);
     assert_eq!(solo.at(secs(130)).len(), 1);
 }
@@ -252,7 +252,7 @@ fn a_close_has_its_time_and_is_then_cut_short() {
     solo.send(100);
     solo.session.close(solo.clock.now(), Close::graceful());
     assert_eq!(solo.session.timeout_reason(), Some(Deadline::Close));
-    assert_eq!(solo.at(Duration::from_millis(5500) - NS), NONE); // no cron, no idle
+    assert_eq!(solo.at(Duration::from_millis(5500) - NS), NONE); // neither cron nor idle
     let told = solo.at(Duration::from_millis(5500));
     assert_eq!(told, ["Closed: timed out: the close was not done in time (Config::close_timeout)"]);
     solo.assert_over();
@@ -280,15 +280,15 @@ fn a_pause_suspends_the_peers_deadlines_and_they_start_afresh() {
     assert_eq!(solo.at(secs(149)), ["Idle::Both"]);
 }
 
-/// Answers a message that comes now with others of 5 bytes on the wire, without a poll after it.
+/// Handles a message by sending `answers` messages of 5 bytes on the wire, without a poll after that.
 fn answer(solo: &mut Solo, answers: usize) {
     solo.input(&frame(b"question"));
     assert_eq!(solo.session.poll_messages(&mut Vec::new(), 1), 1);
     (0..answers).for_each(|_| solo.send(1));
 }
 
-/// Above the high watermark reading stops, so what does not come can't be the peer's fault. Nothing but the
-/// writes tells the session that this is over: no poll comes between them and the timeout.
+/// Above the high watermark reading stops, so that silence is not the peer's fault. Only the writes show the
+/// session that this is over: no poll comes between them and the timeout.
 #[test]
 fn a_queue_full_of_answers_suspends_the_peers_deadlines_and_they_start_afresh() {
     let set =
@@ -298,7 +298,7 @@ fn a_queue_full_of_answers_suspends_the_peers_deadlines_and_they_start_afresh() 
     for t in 1..=60 {
         assert_eq!(solo.at(secs(t)), NONE, "at {t}");
     }
-    solo.write(60); // still above
+    solo.write(60); // still above the watermark
     solo.write_all();
     let now = solo.clock.at(secs(90) - NS);
     solo.session.handle_timeout(now);
@@ -365,7 +365,7 @@ fn traffic_moves_no_timer_of(
 ) {
     let mut solo = Solo::with(set);
     let whole = frame(b"some message");
-    solo.input(&whole[..3]); // every frame arrives in two parts and each write leaves something
+    solo.input(&whole[..3]); // each frame arrives in two parts, and each write leaves something unwritten
     assert_eq!(solo.poll(), NONE);
     solo.send(10);
     solo.write(1);
@@ -394,7 +394,8 @@ fn the_earliest_deadline_is_told_also_when_it_is_new() {
     assert_eq!(solo.session.poll_timeout(), Some(solo.clock.at(secs(5))));
 }
 
-/// The clock is the embedder's: whatever it does, nothing panics, fires early, or fires twice at a time.
+/// The clock belongs to the embedder: whatever it does, nothing panics, comes early, or comes twice at one
+/// time.
 #[test]
 fn clock_steps() {
     let all = |c: getty_core::ConfigBuilder| c.cron_period(secs(10)).idle_both(secs(10)).idle_read(secs(10));
@@ -413,7 +414,7 @@ fn clock_steps() {
     }
 }
 
-/// All at once, after hours of sleep: the session ends for one of them, once.
+/// All deadlines pass at once, after hours of sleep: the session ends for one of them, once.
 #[test]
 fn of_many_deadlines_that_passed_one_ends_the_session() {
     let mut solo = Solo::with(|c| c.cron_period(secs(1)).idle_both(secs(1)).idle_write(secs(1)));
@@ -441,15 +442,14 @@ fn of_many_deadlines_that_passed_one_ends_the_session() {
     solo.assert_over();
 }
 
-/// Between any two steps of the clock, forward or back, a deadline comes when the latest time that was seen
-/// says so.
+/// However the clock moves, a deadline comes when the latest time seen so far has reached it.
 #[test]
 fn a_clock_that_goes_to_and_fro() {
     let mut solo = Solo::with(|c| c.cron_period(secs(2)).idle_read(secs(5)));
     for (at, told) in [(1, &[][..]), (0, &[]), (2, &["Cron"]), (1, &[])] {
         assert_eq!(solo.at(secs(at)), told, "at {at}");
     }
-    solo.input(&frame(b"a")); // at 1 s, which is 2 s as far as the session knows
+    solo.input(&frame(b"a")); // at 1 s, which counts as 2 s for the session
     assert_eq!(solo.poll(), ["Message a"]);
     for (at, told) in
         [(4, &["Cron"][..]), (0, &[]), (6, &["Cron"]), (5, &[]), (6, &[]), (7, &["Idle::Read"]), (3, &[])]

@@ -1,4 +1,4 @@
-//! Ending the sending side alone: "send, end, read the answer".
+//! Ending only the sending side: "send, end, read the answer".
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn session() -> Session<Framed<LengthDelimited>> {
     session
 }
 
-/// Writes all that `session` has, and ends its side if it asks for that.
+/// Writes all that `session` has queued, and ends its sending side if it asks for that.
 fn flush<P: Protocol>(session: &mut Session<P>) -> usize {
     let mut outbound = session.outbound(NOW);
     let n = outbound.remaining();
@@ -39,7 +39,7 @@ fn flush<P: Protocol>(session: &mut Session<P>) -> usize {
 fn closed<P: Protocol>(session: &mut Session<P>) -> CloseReason {
     match session.poll_event() {
         Some(Event::Closed(reason)) => *reason,
-        _ => panic!("it goes on"),
+        _ => panic!("it has not ended"),
     }
 }
 
@@ -80,7 +80,7 @@ fn what_was_accepted_goes_first_and_nothing_after_it() {
     session.half_close(NOW).unwrap(); // changes nothing
     assert!(matches!(session.send(Bytes::new()), Err(SendError::Closed(_))));
     assert!(!session.is_writable() && !session.is_open());
-    assert!(!session.wants_shutdown(), "there is something to write");
+    assert!(!session.wants_shutdown(), "there is something left to write");
     assert_eq!(flush(&mut session), 8);
     assert!(matches!(session.poll_event(), Some(Event::Flushed(seq)) if Some(seq) == last));
     assert!(!session.wants_shutdown(), "once");
@@ -97,7 +97,7 @@ fn what_was_accepted_goes_first_and_nothing_after_it() {
 
 #[test]
 fn the_peer_may_end_first() {
-    // Before this side asks, and between that and the end of the transport's sending side.
+    // Before this side asks for its own end, or after that but before the transport's sending side has ended.
     for early in [true, false] {
         let mut session = session();
         if !early {
@@ -105,7 +105,7 @@ fn the_peer_may_end_first() {
         }
         session.handle_eof(NOW);
         assert!(matches!(session.poll_event(), Some(Event::Eof)));
-        assert!(session.poll_event().is_none(), "this side may send yet");
+        assert!(session.poll_event().is_none(), "this side may still send");
         if early {
             session.send(Bytes::from("answer")).unwrap();
             session.half_close(NOW).unwrap();
@@ -150,7 +150,7 @@ fn a_close_after_it_waits_for_the_peer_only() {
         session.close(NOW, Close::graceful());
         assert!(session.poll_event().is_none());
         assert_eq!(flush(&mut session), if written { 0 } else { 8 });
-        assert!(!session.wants_shutdown(), "it has been");
+        assert!(!session.wants_shutdown(), "it is shut down already");
         session.handle_eof(NOW);
         assert!(matches!(closed(&mut session), CloseReason::Local { flushed: true }));
     }

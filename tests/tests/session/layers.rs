@@ -1,4 +1,4 @@
-//! A layer of somebody's own below the framing.
+//! Layers that users write, below the framing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use getty_core::{
 use testkit::pair::{Pair, Split, Wire as Link};
 use testkit::websocket::peers::{Frame, REQUEST};
 
-/// Flips all bits and sends blocks, each with its length before it; a block of nothing is the end.
+/// A layer that inverts all bits and sends blocks, each after its length. An empty block is the end.
 #[derive(Debug, Default)]
 struct Blocks;
 
@@ -91,7 +91,7 @@ fn messages_and_a_graceful_close_go_through_it() {
         pair.b.session.send(Bytes::from("bye")).unwrap();
         pair.b.session.close(now, Close::graceful());
         pair.settle();
-        pair.a.session.close(now, Close::graceful()); // it was told that its peer has ended
+        pair.a.session.close(now, Close::graceful()); // the peer's end was reported to it
         assert!(pair.run_until_closed(Duration::from_secs(1)));
         assert_eq!(pair.a.messages(), ["bye"]);
         for reason in [pair.a.close_reason(), pair.b.close_reason()] {
@@ -100,13 +100,13 @@ fn messages_and_a_graceful_close_go_through_it() {
     }
 }
 
-/// What `session` says in the end.
+/// Polls until the end, and returns the reason.
 fn reason<L: Layer>(session: &mut Session<Layered<L, Plainly>>) -> Box<CloseReason> {
     loop {
         match session.poll_event() {
             Some(Event::Closed(reason)) => return reason,
             Some(_) => {}
-            None => panic!("it goes on"),
+            None => panic!("it has not ended"),
         }
     }
 }
@@ -124,7 +124,7 @@ fn a_stream_without_the_layers_end_is_cut_off() {
 #[test]
 fn what_a_layer_cannot_use_is_not_kept_without_bound() {
     let mut session = session();
-    // A block that claims to be as large as can be: the layer waits for all of it.
+    // The block claims the largest possible length, and the layer waits for all of it.
     session.handle_input(Timestamp::ORIGIN, &u32::MAX.to_be_bytes());
     let piece = [0; 1024];
     let mut held = 4;
@@ -132,12 +132,12 @@ fn what_a_layer_cannot_use_is_not_kept_without_bound() {
         session.handle_input(Timestamp::ORIGIN, &piece);
         held += piece.len();
     }
-    assert_eq!(held, 128 * 1024 + 4, "the first piece past the limit ends it");
+    assert_eq!(held, 128 * 1024 + 4, "the first piece over the limit ends the session");
     let reason = reason(&mut session).to_string();
     assert!(reason.contains("the layer can't use 131076 received bytes"), "{reason}");
 }
 
-/// What the layer opens in between is none of the message's, and neither is the layer's own weight.
+/// Bytes that the layer unseals in between are not part of the message, and neither are the layer's own.
 #[test]
 fn an_unfinished_message_meets_its_deadline_through_a_layer_too() {
     let secs = |n| Timestamp::from_origin(Duration::from_secs(n));
@@ -153,8 +153,8 @@ fn an_unfinished_message_meets_its_deadline_through_a_layer_too() {
     let ping = block(&Frame::ping("").masked([1; 4]).bytes());
     for second in 1..30 {
         session.handle_timeout(secs(second));
-        // In two reads, so that the layer waits for more in between; and so many that their blocks are 64
-        // KiB.
+        // Each ping comes in two reads, so that the layer has to wait for the second one. There are so many
+        // that their blocks amount to 64 KiB.
         for _ in 0..300 {
             session.handle_input(secs(second), &ping[..5]);
             assert!(session.poll_event().is_none(), "at {second} s");
@@ -163,11 +163,11 @@ fn an_unfinished_message_meets_its_deadline_through_a_layer_too() {
         }
     }
     session.handle_timeout(secs(30));
-    let Some(Event::Closed(reason)) = session.poll_event() else { panic!("it goes on") };
+    let Some(Event::Closed(reason)) = session.poll_event() else { panic!("it has not ended") };
     assert!(matches!(*reason, CloseReason::Timeout(Deadline::PartialFrame)), "{reason}");
 }
 
-/// Turns bits by a number, and ends as the layers around it do.
+/// A layer that inverts some bits, given by a number, and ends together with the layers around it.
 #[derive(Debug, Default)]
 struct Xor(u8);
 
@@ -211,7 +211,7 @@ fn a_layer_below_a_layer_is_not_skipped() {
     assert!(matches!(session.poll_event(), Some(Event::Message(message)) if message == "x"));
 }
 
-/// Makes a kilobyte of zeros of each byte, and no more of them than there is room for.
+/// A layer that makes a kilobyte of zeros of each byte, but no more at a time than there is room for.
 #[derive(Debug, Default)]
 struct Zeros {
     left: usize,
@@ -250,15 +250,14 @@ impl Layer for Zeros {
     fn close(&mut self, _: &mut WireBuffers) {}
 
     fn handle_eof(&mut self) -> Result<(), LayerError> {
-        assert_eq!(self.left, 0, "it was not called again");
+        assert_eq!(self.left, 0, "zeros are left that were never asked for");
         Ok(())
     }
 
     fn describe(&mut self, _: &mut Opened) {}
 }
 
-/// Feeds a layer that expands what it receives: as a session's only one, next to the wire, and next to the
-/// protocol.
+/// Checks a layer that expands its input, as the only layer or in a stack next to the wire or the protocol.
 fn expand<L: Layer>(layer: L, zeros: impl Fn(&L) -> &Zeros) {
     const BYTES: usize = 4000;
     let mut session = Session::new(layered(layer), Arc::default(), Timestamp::ORIGIN);
@@ -271,7 +270,8 @@ fn expand<L: Layer>(layer: L, zeros: impl Fn(&L) -> &Zeros) {
             Event::Message(message) => {
                 assert!(message.is_empty());
                 messages += 1;
-                // A length of zero is a message: 4 bytes. What waits is bounded, and nothing more is read.
+                // A length of zero is a message, so each takes 4 bytes. Waiting bytes are bounded, and
+                // nothing more is read.
                 assert!(session.stats().buffered <= 130 * 1024 + BYTES, "{}", session.stats());
                 assert!(!session.wants_read());
             }
@@ -305,7 +305,7 @@ fn a_frame_that_is_larger_than_the_room_takes_few_calls() {
 
 #[test]
 fn a_transport_that_fails_while_a_layer_waits_for_room_loses_nothing() {
-    // 128 KiB at a time: 32 Ki messages, after which nothing is left to decode until the layer goes on.
+    // The layer fills 128 KiB at a time: 32 Ki messages, and then nothing is left to decode until it goes on.
     for polled in [32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1] {
         let mut session = Session::new(layered(Zeros::default()), Arc::default(), Timestamp::ORIGIN);
         session.handle_input(Timestamp::ORIGIN, &[9; 256]);
@@ -320,7 +320,7 @@ fn a_transport_that_fails_while_a_layer_waits_for_room_loses_nothing() {
     }
 }
 
-/// Ends at a zero byte, and can't use a one.
+/// A layer that ends at a zero byte, and fails at a one.
 #[derive(Debug, Default)]
 struct Ends;
 
@@ -426,7 +426,7 @@ fn a_session_that_closes_while_a_layer_waits_for_room_ends_with_its_peer() {
     }
 }
 
-/// `None` is no layer: nothing is copied into a buffer of a layer, in either direction.
+/// Without a layer (`None`), nothing is copied into a layer's buffer, in either direction.
 #[test]
 fn no_layer_copies_nothing() {
     let mut session = Session::new(layered(None::<Blocks>), Arc::default(), Timestamp::ORIGIN);
@@ -434,6 +434,6 @@ fn no_layer_copies_nothing() {
     session.send(payload.clone()).unwrap();
     let mut outbound = session.outbound(Timestamp::ORIGIN);
     outbound.advance(4);
-    assert_eq!(outbound.chunk().as_ptr(), payload.as_ptr(), "it is sent from where it lies");
+    assert_eq!(outbound.chunk().as_ptr(), payload.as_ptr(), "the payload is not copied");
     drop(outbound);
 }

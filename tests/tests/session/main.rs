@@ -1,4 +1,4 @@
-//! One session over a stream of bytes, without a transport: messages, ends, deadlines, limits and layers.
+//! One session over a byte stream, without a transport: messages, ends, deadlines, limits and layers.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! How received bytes become messages, and what a decoder may not do.
+//! How received bytes become messages, and what a decoder must not do.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ use testkit::scripted::{Read, Scripted, Write};
 
 use crate::common::{Plain, Solo, frame, plain, secs};
 
-/// Answers as told and counts how often it was asked.
+/// A decoder that answers with a function and counts its calls.
 struct Told<F> {
     answer: F,
     calls: Rc<Cell<usize>>,
@@ -37,7 +37,7 @@ impl<F> Encoder<()> for Told<F> {
     }
 }
 
-/// Feeds `bytes` twice, then ends: gives the close reason and how often the decoder was called.
+/// Feeds `bytes` twice, and then the end. Returns the close reason and the number of calls to the decoder.
 fn outcome(
     answer: impl FnMut(&mut Source<'_>) -> Result<Decoded<()>, std::fmt::Error>,
     bytes: &[u8],
@@ -106,7 +106,7 @@ fn past_max_buffered_a_needy_decoder_ends_the_session() {
     assert_eq!(calls, 2);
 }
 
-/// A decoder that keeps an eye on how often it is called.
+/// A decoder that counts its calls.
 struct Counted(LengthDelimited, Rc<Cell<usize>>);
 
 impl Decoder for Counted {
@@ -216,11 +216,11 @@ fn a_kept_message_does_not_pin_the_read_buffer() {
         }
         assert_eq!(kept.len(), 1 + 20 * frames_in_a_read);
         blocks.dedup();
-        assert_eq!(blocks.len(), 1, "the read buffer had to be allocated anew");
+        assert_eq!(blocks.len(), 1, "the read buffer must not be replaced");
     }
 }
 
-/// Larger frames are slices of the read buffer, until one turns out to be kept.
+/// Larger frames are slices of the read buffer, until one of them is kept by the user.
 #[test]
 fn the_first_slice_that_is_kept_is_the_last() {
     let mut session = session();
@@ -236,7 +236,7 @@ fn the_first_slice_that_is_kept_is_the_last() {
         kept.push(std::iter::from_fn(|| session.poll_event()).last());
     }
     blocks.dedup();
-    assert_eq!(blocks.len(), 2, "every read pinned a block");
+    assert_eq!(blocks.len(), 2, "only the first slice may pin its block");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn reading_stops_while_messages_wait_and_goes_on_when_they_are_polled() {
     assert!(solo.session.wants_read());
     solo.input(&frame(b"c")[..4]);
     assert_eq!(solo.poll(), [""; 0]);
-    assert!(solo.session.wants_read(), "part of a frame is no message");
+    assert!(solo.session.wants_read(), "part of a frame is not a message");
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn bytes_stay_when_memory_is_lent_and_taken_back() {
             solo.send(size);
             match n % 3 {
                 0 => solo.session.lend(Memory::new()),
-                _ => drop(solo.session.take_back()), // the second time there is nothing to take
+                _ => drop(solo.session.take_back()), // the second time, nothing is lent
             }
         }
         assert!(solo.write_all() == frame(&vec![b'x'; size]).repeat(pieces.len()));
@@ -346,7 +346,7 @@ fn a_message_weighs_what_it_took_on_the_wire() {
     let mut session = Session::new(plain(), Config::default().into(), Clock::new().now());
     let value = size_of::<Bytes>();
     for (payload, weight) in [(0, value), (100, 104), (5000, 5004), (10, value)] {
-        // The first half of the next one comes with it.
+        // The first half of the next frame comes along.
         let wire = [frame(&vec![1; payload]), frame(&[2; 50])[..30].to_vec()].concat();
         session.handle_input(Clock::new().now(), &wire);
         while !matches!(session.poll_event(), Some(Event::Message(_))) {}
@@ -355,7 +355,7 @@ fn a_message_weighs_what_it_took_on_the_wire() {
         assert!(matches!(session.poll_event(), Some(Event::Message(_))));
         assert_eq!(session.last_weight(), 54);
     }
-    // What is left at the end of the stream.
+    // The rest at the end of the stream.
     let lines: Framed<Lines> = Framed::new(Lines::new());
     let mut session = Session::new(lines, Config::default().into(), Clock::new().now());
     session.handle_input(Clock::new().now(), &[b'x'; 1000]);

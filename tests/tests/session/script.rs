@@ -11,7 +11,7 @@ proptest! {
         script::run(&data);
     }
 
-    /// Nothing of what happens at the end is likely in a long script of everything.
+    /// Scripts of calls around the end of a session, which are rare in scripts of all calls.
     #[test]
     fn any_order_of_ends_keeps_the_promises(
         setup in prop::collection::vec(any::<u8>(), 2),

@@ -1,4 +1,4 @@
-//! What becomes of a message that is sent.
+//! What happens to a message that is sent.
 
 use std::io::IoSlice;
 
@@ -11,7 +11,7 @@ use crate::common::{Solo, frame, secs};
 
 const NONE: [&str; 0] = [];
 
-/// A message of parts; fails, after it has written some, if one of them is empty.
+/// Encodes a message of several parts. Fails at an empty part, after writing those before it.
 #[derive(Clone)]
 struct Parts;
 
@@ -111,7 +111,7 @@ fn large_parts_are_sent_from_where_they_lie() {
     let out = session.outbound(clock.now());
     let filled = out.chunks_vectored(&mut slices);
     let shown: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
-    assert_eq!(shown, out.remaining(), "a true chunks_vectored shows everything that fits");
+    assert_eq!(shown, out.remaining(), "chunks_vectored shows everything that fits");
     for part in &parts {
         let in_place = slices[..filled].iter().any(|slice| slice.as_ptr() == part.as_ptr());
         assert_eq!(in_place, part.len() >= 1024, "a part of {} bytes", part.len());
@@ -175,9 +175,9 @@ fn flushed_comes_when_asked_for_and_the_latest_request_wins() {
     assert_eq!(solo.poll(), ["Flushed 3"]);
     solo.send(6);
     solo.write_all();
-    assert_eq!(solo.poll(), NONE, "not asked for");
+    assert_eq!(solo.poll(), NONE, "no event was requested");
     solo.session.notify_flushed();
-    assert_eq!(solo.poll(), ["Flushed 4"], "it was flushed already");
+    assert_eq!(solo.poll(), ["Flushed 4"], "flushed before the request");
 }
 
 #[test]

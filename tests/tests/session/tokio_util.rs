@@ -1,7 +1,7 @@
-//! tokio-util's `LengthDelimitedCodec` as the other end, both ways.
+//! tokio-util's `LengthDelimitedCodec` at the other end, in both directions.
 //!
-//! Two things differ there: its length counts from where its `num_skip` ends, so that the adjustment depends
-//! on what is skipped; and its encoder always writes a bare length, whatever the offset.
+//! It differs in two ways: its length counts from the end of `num_skip`, so that the adjustment depends on
+//! what is skipped; and its encoder always writes only the length, whatever the offset.
 
 use bytes::{Bytes, BytesMut};
 use getty_core::codec::{ByteOrder, LengthDelimited, LengthField};
@@ -14,7 +14,7 @@ use tokio_util::codec::{Decoder as _, Encoder as _};
 
 use crate::common::Solo;
 
-/// A shape in both languages.
+/// One frame format, as each library describes it.
 struct Shape {
     ours: LengthDelimited,
     theirs: fn() -> Builder,
@@ -142,7 +142,7 @@ proptest! {
             for item in &items {
                 theirs.encode(Bytes::copy_from_slice(item), &mut their_wire).unwrap();
             }
-            prop_assert_eq!(&wire, &their_wire, "the same bytes: {:?}", shape.ours);
+            prop_assert_eq!(&wire, &their_wire, "both write the same bytes: {:?}", shape.ours);
             for pieces in [vec![&wire[..]], split::cut(&wire, 7, seed), split::cut(&wire, 300, seed)] {
                 prop_assert_eq!(read_by_us(&shape.ours, &pieces), items.clone());
             }
@@ -151,7 +151,8 @@ proptest! {
         }
     }
 
-    /// An offset: we send whole frames with the header kept; both read them whole, or the payload alone.
+    /// A header with an offset: we send whole frames with the header kept. Both read either the whole frame
+    /// or only the payload.
     #[test]
     fn whole_frames_with_a_header_around_the_length(
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..250), 0..20),
@@ -187,7 +188,11 @@ fn both_refuse_a_frame_over_the_limit_and_count_it_differently() {
         let wire = crate::common::frame(&vec![0; payload]);
         let mut solo = Solo::with(|c| c.max_frame(100));
         solo.input(&wire);
-        assert_eq!(solo.poll().len() == 1, ours_takes, "the header counts");
-        assert_eq!(theirs.decode(&mut BytesMut::from(&wire[..])).is_ok(), theirs_take, "it does not");
+        assert_eq!(solo.poll().len() == 1, ours_takes, "our limit counts the header");
+        assert_eq!(
+            theirs.decode(&mut BytesMut::from(&wire[..])).is_ok(),
+            theirs_take,
+            "their limit does not"
+        );
     }
 }
