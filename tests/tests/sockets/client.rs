@@ -1,4 +1,4 @@
-//! Clients: connecting, and what they say when that fails.
+//! Clients: connecting, and the errors when that fails.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn a_client_with_a_listener<R: TestRuntime>() {
 
 fn an_address_that_does_not_answer_is_named<R: TestRuntime>() {
     R::block_on(async {
-        // A port that was just given back: nobody listens there.
+        // A port that was just given back, so that nothing listens there.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = Client::<R>::builder()
             .tcp_connection(&free.to_string(), Framed::<_, Bytes>::new(LengthDelimited::new()))
@@ -56,7 +56,7 @@ fn an_address_that_does_not_answer_is_named<R: TestRuntime>() {
             .await;
         let error = error.unwrap_err();
         assert!(error.to_string().starts_with("can't connect to no such host.invalid:1: "), "{error}");
-        // As a listener's session, the same.
+        // The same for a session with a listener.
         let error = client::<R>()
             .tcp(&free.to_string(), Framed::<_, Bytes>::new(LengthDelimited::new()), Recorder::quiet().0)
             .await
@@ -65,7 +65,7 @@ fn an_address_that_does_not_answer_is_named<R: TestRuntime>() {
     });
 }
 
-/// An address of one link is nothing without the interface. The certificate is for the address alone.
+/// A link-local address needs an interface. The certificate is for the address alone.
 fn a_zone_says_which_interface_leads_to_an_address<R: TestRuntime>() {
     if !namespace::is_inside("ip link set lo up && ip addr add fe80::1/64 dev lo nodad") {
         return;
@@ -123,7 +123,7 @@ fn socket_options<R: TestRuntime>() {
             .tcp_connection(&server.local_addr().to_string(), Framed::new(LengthDelimited::new()))
             .await
             .unwrap();
-        // Small buffers, large messages: writes and reads come in pieces.
+        // With small buffers and large messages, writes and reads come in pieces.
         let large = Bytes::from(vec![7; 100_000]);
         let (sent, got) = futures::join!(connect::<R>(server.local_addr()), async {
             client.feed(large.clone()).await.unwrap();
@@ -154,7 +154,7 @@ fn connecting_gives_up_in_time() {
     });
 }
 
-/// A name with addresses of both families, and where and when it was tried.
+/// A name with addresses of both families.
 const NAME: &str = "192.0.2.1:7,192.0.2.2:7,[2001:db8::1]:7";
 
 async fn connect_to_name(timeout: Duration) -> (std::io::Result<()>, Vec<(String, Duration)>) {
@@ -175,12 +175,12 @@ fn an_address_that_does_not_answer_is_not_waited_for() {
         let (result, attempts) = connect_to_name(secs(10)).await;
         assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
         assert_eq!(attempts, tried([0, 250, 500]));
-        // The first to answer is taken.
+        // The first address to answer is taken.
         fake::connects_to("[2001:db8::1]:7", Ok(wire().0));
         let (result, attempts) = connect_to_name(secs(10)).await;
         assert!(result.is_ok());
         assert_eq!(attempts, tried([0, 250, 500])[..2]);
-        // One that refuses is not waited for at all.
+        // A refusal is not waited for.
         fake::connects_to("192.0.2.1:7", Err(ErrorKind::ConnectionRefused.into()));
         let (_, attempts) = connect_to_name(secs(10)).await;
         assert_eq!(attempts, tried([0, 0, 250]));
@@ -193,8 +193,8 @@ fn an_address_that_does_not_answer_is_not_waited_for() {
     });
 }
 
-/// Whoever connects to a free port of those from which the system takes ports for connections may be given
-/// that very one.
+/// A client may be given the very port that it connects to, if it is a free one in the range for client
+/// ports.
 #[test]
 fn nobody_talks_to_himself() {
     fake::block_on(async {
@@ -217,7 +217,7 @@ fn nobody_talks_to_himself() {
     });
 }
 
-/// The system's own: the two ends are one socket, and both addresses are its.
+/// The same with a real socket: both ends are one socket, and both addresses are the same.
 #[test]
 fn a_socket_that_is_connected_to_itself_has_one_address() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -1,4 +1,4 @@
-//! Peers that misbehave, over real sockets: each costs its own session and nothing else.
+//! Peers that misbehave, over real sockets: each harms its own session and nothing else.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -33,7 +33,7 @@ async fn echo_server<R: TestRuntime>() -> (Server<R>, Log) {
     (server, log)
 }
 
-/// A plain socket to `address` whose end is a reset.
+/// A plain socket to `address` that ends with a reset.
 fn raw(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -41,7 +41,7 @@ fn raw(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sockets that this process has open on `port`, at either end. Other tests of the file have other ports.
+/// Number of open sockets of this process on `port`, at either end. Other tests in this file use other ports.
 #[cfg(target_os = "linux")]
 fn sockets_on(port: u16) -> usize {
     let inodes: Vec<String> = std::fs::read_to_string("/proc/self/net/tcp")
@@ -78,7 +78,7 @@ fn resets_leave_nothing_behind<R: TestRuntime>() {
                 let opened = seen.count("on_open");
                 let mut client = raw(address);
                 client.write_all(&input[..offset]).unwrap();
-                // Half of them are reset as soon as they have sent something, which may be before they are
+                // Half of the clients are reset as soon as they have sent something, perhaps before they are
                 // accepted.
                 let is_reset_later = n % 2 == 0;
                 while is_reset_later && seen.count("on_open") == opened {
@@ -87,8 +87,8 @@ fn resets_leave_nothing_behind<R: TestRuntime>() {
             }
         })
         .await;
-        // A connection that was reset before it was accepted may never become a session, and some are
-        // accepted late.
+        // A connection that is reset before it is accepted may never become a session, and some are accepted
+        // late.
         let each_ended_once = || log.count("on_close") == log.count("on_open") - 1;
         until::<R>("every session ends, once", || server.sessions() == 1 && each_ended_once()).await;
         steady.send(Bytes::from("still here")).await.unwrap();
@@ -96,7 +96,10 @@ fn resets_leave_nothing_behind<R: TestRuntime>() {
         let opened = log.count("on_open") - 1;
         assert!(opened >= RESETS / 2, "{opened}");
         let ends = log.take();
-        assert!(ends.iter().any(|end| end.starts_with("on_close: transport")), "resets were seen");
+        assert!(
+            ends.iter().any(|end| end.starts_with("on_close: transport")),
+            "some sessions end by a reset"
+        );
         drop(steady);
         until::<R>("the last one ends", || server.sessions() == 0).await;
         if cfg!(target_os = "linux") {
@@ -116,7 +119,7 @@ fn a_length_bomb_ends_its_session_only<R: TestRuntime>() {
             bomb.write_all(b"\xff\xff\xff\xff and on").unwrap();
             let mut echoed = Vec::new();
             bomb.read_to_end(&mut echoed).unwrap();
-            assert_eq!(echoed, frame(b"before"), "what came before is answered, then our end comes");
+            assert_eq!(echoed, frame(b"before"), "the message before it is echoed, then comes the end");
         })
         .await;
         until::<R>("the session ends", || log.count("on_close") == 1).await;
@@ -162,13 +165,13 @@ fn a_dropped_executor_ends_its_sessions() {
     all_is_over(&server, receiver, &handle);
 }
 
-/// The runtime is gone, and with it the tasks.
+/// Checks the state after the runtime is gone, and its tasks with it.
 fn all_is_over<R: Runtime>(server: &Server<R>, mut receiver: Receiver<Bytes, Bytes>, handle: &Handle<Bytes>) {
     assert!(handle.is_closed());
     assert!(handle.try_send(Bytes::new()).is_err());
     assert_eq!(server.sessions(), 0);
     let received = Task::new(receiver.recv()).finish();
-    assert!(matches!(received, Ok(Some(_)) | Err(_)), "the echo, or that there is no more");
+    assert!(matches!(received, Ok(Some(_)) | Err(_)), "the echo or the end");
 }
 
 async fn echo_server_with<R: TestRuntime>(config: Arc<Config>) -> (Server<R>, Log) {
@@ -186,7 +189,7 @@ fn who_never_reads_is_cut_off<R: TestRuntime>() {
         let writing = blocking(move || {
             let mut stream = raw(address);
             let input = frame(&[b'x'; 60_000]);
-            // Until the server has gone.
+            // Until the server has closed.
             while stream.write_all(&input).is_ok() {}
         });
         writing.await;
@@ -204,7 +207,7 @@ fn who_stops_in_the_middle_of_a_frame_is_cut_off<R: TestRuntime>() {
         let waiting = blocking(move || {
             let mut stream = raw(address);
             stream.write_all(b"\0\0\0\x05hell").unwrap();
-            assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "the server ends it");
+            assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "the server ends the stream");
         });
         waiting.await;
         until::<R>("the end", || log.count("on_close") == 1).await;
@@ -223,7 +226,7 @@ fn who_reads_slowly_gets_everything<R: TestRuntime>() {
             let mut reader = raw(address);
             let mut writer = reader.try_clone().unwrap();
             let sent = message.clone();
-            // Far more than the sockets hold: writing waits for reading.
+            // Far more than the sockets hold, so that writing waits for reading.
             let writing =
                 std::thread::spawn(move || (0..MESSAGES).for_each(|_| writer.write_all(&sent).unwrap()));
             let mut echo = vec![0; message.len()];
@@ -249,7 +252,7 @@ fn who_never_reads_is_cut_off_in_virtual_time() {
         let (server, log) = echo_server::<getty_tokio::Tokio>().await;
         let stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
         let input = frame(&[b'x'; 60_000]);
-        // As much as the sockets between take; then neither side moves.
+        // As much as the sockets hold; then neither side can go on.
         let started = tokio::time::Instant::now();
         while log.count("on_close") == 0 {
             match stream.try_write(&input) {

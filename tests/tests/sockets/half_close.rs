@@ -1,4 +1,5 @@
-//! The end of the sending side alone, from a listener, a handle and a connection. The peer is std's socket.
+//! Ending only the sending side, by a listener, a handle and a connection. The peer is a socket of the
+//! standard library.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -23,7 +24,8 @@ on_every_runtime!(
     websocket_and_datagrams_have_none,
 );
 
-/// Reads all that a client sends until it ends, then answers with how much that was. Gives the address.
+/// Starts a peer that reads until the client ends its stream, and then replies with the number of bytes.
+/// Returns its address.
 fn counting_peer() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -67,11 +69,11 @@ fn a_handle_ends_after_what_it_posted<R: TestRuntime>() {
         assert!(matches!(reason, CloseReason::Eof { mid_frame: false }), "{reason}");
         assert_eq!(log.count("on_message"), 1);
         assert!(handle.take_unsent().is_empty());
-        assert!(handle.half_close().await.is_ok(), "it has been");
+        assert!(handle.half_close().await.is_ok(), "it has ended its side already");
     }));
 }
 
-/// Answers the first message and ends its side, then counts what else comes.
+/// Replies to the first message and ends its side, then counts further messages.
 struct AnswersOnce(Log);
 
 impl Listener<Messages> for AnswersOnce {
@@ -96,7 +98,7 @@ fn a_listener_answers_and_ends<R: TestRuntime>() {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(&frame(b"question")).unwrap();
             let mut came = Vec::new();
-            stream.read_to_end(&mut came).unwrap(); // it has ended its side
+            stream.read_to_end(&mut came).unwrap(); // the server has ended its side
             for _ in 0..3 {
                 stream.write_all(&frame(b"more")).unwrap();
             }

@@ -1,8 +1,8 @@
-//! Peers that vanish without a FIN or a reset: their host lost its power, or the network between. Nothing
-//! tells an end of it but its own deadlines.
+//! Peers that vanish without a FIN or a reset, as when their host loses power or the network fails. Each end
+//! can notice only by its own deadlines.
 //!
-//! A proxy loses the connection, in two ways: what is written still goes somewhere, or nowhere. One test does
-//! it in earnest.
+//! A proxy loses the connection in one of two ways: bytes are swallowed, or no longer taken. One test cuts a
+//! real network instead.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -41,12 +41,12 @@ const NO_PONG: &str = "on_close: timed out: the peer did not answer a ping (Conf
 const STALLED: &str = "on_close: timed out: the peer took no bytes (Config::write_stall_timeout)";
 const NOT_CLOSED: &str = "on_close: timed out: the close was not done in time (Config::close_timeout)";
 
-/// Every way of losing a peer, without TLS and with it.
+/// Every way of losing a peer, with and without TLS.
 fn all_ways() -> impl Iterator<Item = (Loss, Option<World>)> {
     LOSSES.into_iter().flat_map(|loss| [(loss, None), (loss, Some(World::new()))])
 }
 
-/// Serves the plain codec, over TLS if there is a world for it.
+/// Serves the plain codec, over TLS if `world` is given.
 async fn serve<R: TestRuntime>(
     builder: ServerBuilder<R, Own<R>>,
     world: Option<&World>,
@@ -61,7 +61,7 @@ async fn serve<R: TestRuntime>(
     builder.tcp(address, framed(LengthDelimited::new), listener).await.unwrap()
 }
 
-/// A client of it whose first message was answered: it is open, at both ends.
+/// Connects a client and waits for its first echo, so that the session is open at both ends.
 async fn connect<R: TestRuntime>(
     builder: ClientBuilder<R, Own<R>>,
     world: Option<&World>,
@@ -82,8 +82,8 @@ async fn connect<R: TestRuntime>(
     (handle, log)
 }
 
-/// An idle session is the listener's to end. This one does once its peer is lost, which a message asks for,
-/// so that it is not a matter of time whether there was silence before.
+/// Ending an idle session is up to the listener. This listener does so once its peer is lost. A message tells
+/// it to lose the peer, so that earlier silence does not matter.
 fn who_vanished_is_let_go_and_leaves_a_free_place<R: TestRuntime>() {
     R::block_on(async {
         for (loss, world) in all_ways() {
@@ -116,7 +116,11 @@ fn who_vanished_is_let_go_and_leaves_a_free_place<R: TestRuntime>() {
             lost.send(Bytes::from("vanish")).await.unwrap();
             until::<R>("its place is free", || server.sessions() == 0).await;
             assert_eq!(served.count("on_close: closed by this end"), 1);
-            assert_eq!((log.count("on_close"), lost.is_closed()), (0, false), "the other end knows nothing");
+            assert_eq!(
+                (log.count("on_close"), lost.is_closed()),
+                (0, false),
+                "the other end has not noticed"
+            );
 
             let _next = connect(client::<R>(), world.as_ref(), proxy.address()).await;
             let stats = server.stats();
@@ -125,7 +129,7 @@ fn who_vanished_is_let_go_and_leaves_a_free_place<R: TestRuntime>() {
     });
 }
 
-/// Pings often. There is much more time for the answer: no end is to be lost because the machine was busy.
+/// Pings often, with much more time for the reply, so that a busy machine causes no timeout.
 fn heartbeats() -> Arc<Config> {
     config(|c| c.heartbeat_period(20 * MS).pong_timeout(secs(2)))
 }
@@ -166,7 +170,7 @@ fn a_stalled_write_ends_the_session_and_tells_the_fate_of_each_message<R: TestRu
     R::block_on(async {
         let server = serve(server::<R>(), None, || Recorder::echo().0).await;
         let proxy = Proxy::to(server.local_addr());
-        // There is room for two messages in the session's queue, and for none of them in the system's.
+        // The session's queue has room for two messages, and the system's buffers have room for none.
         let config = config(|c| {
             c.write_stall_timeout(secs(1)).watermarks(1 << 20, SIZE + 1000).max_queued(2 * SIZE + 1000)
         });
@@ -179,7 +183,7 @@ fn a_stalled_write_ends_the_session_and_tells_the_fate_of_each_message<R: TestRu
         let Err(NotFlushed::Partly(first)) = first else { panic!("{first:?}") };
         let Err(NotFlushed::Unwritten(second)) = second else { panic!("{second:?}") };
         assert!(first < second);
-        // What the session did not take is given back, from wherever it waited.
+        // The item that the session did not accept is given back from wherever it waited.
         let back = match third {
             Err(NotFlushed::Dropped) => handle.take_unsent(),
             Err(NotFlushed::NotSent(SendError::Closed(item))) => vec![item],
@@ -200,7 +204,7 @@ fn pool<R: TestRuntime>(address: SocketAddr, log: &Log) -> Pool<R, Message, Clie
         .unwrap()
 }
 
-/// Sends `text` by a pool's session, and waits for its echo.
+/// Sends `text` through a session of the pool, and waits for its echo.
 async fn echo<R: TestRuntime>(pool: &Pool<R, Message, ClientRequest>, log: &Log, text: &'static str) {
     pool.wait_all(secs(20)).await.unwrap();
     pool.send(Message::text(text)).await.unwrap();
@@ -242,7 +246,7 @@ fn a_graceful_close_ends_by_its_deadline<R: TestRuntime>() {
             handle.close(Close::graceful());
             handle.closed().await;
             assert_eq!(log.take(), ["on_open", "on_message: hello", NOT_CLOSED], "{loss:?}");
-            assert_eq!(server.sessions(), 1, "no word of it reached the server");
+            assert_eq!(server.sessions(), 1, "the server has not noticed");
         }
     });
 }
@@ -250,7 +254,8 @@ fn a_graceful_close_ends_by_its_deadline<R: TestRuntime>() {
 fn a_shutdown_ends_with_its_grace<R: TestRuntime>() {
     R::block_on(async {
         for (loss, world) in all_ways() {
-            // The first of the two is over before the other: the sessions' own deadline, and the grace.
+            // Each case ends by the earlier of two limits: the close timeout of the session, or the grace
+            // period.
             for (close, grace, aborted, reason) in
                 [(100 * MS, secs(60), 0, NOT_CLOSED), (secs(60), 100 * MS, 1, "on_close: closed by this end")]
             {
@@ -264,7 +269,7 @@ fn a_shutdown_ends_with_its_grace<R: TestRuntime>() {
                 assert_eq!(server.shutdown(grace).await.aborted, aborted, "{loss:?}");
                 let told = served.take();
                 assert_eq!(told, ["on_open", "on_message: hello", "on_shutdown", reason], "{loss:?}");
-                assert!(!handle.is_closed(), "no word of it reached the client");
+                assert!(!handle.is_closed(), "the client has not noticed");
             }
         }
     });
@@ -274,7 +279,7 @@ fn set_network(up: &str) {
     assert!(Command::new("ip").args(["link", "set", "lo", up]).status().unwrap().success());
 }
 
-/// No proxy: packets go nowhere, and no connection comes about.
+/// Without a proxy: packets are lost, and connections can't be made.
 fn the_network_goes_away_and_comes_back<R: TestRuntime>() {
     if !namespace::is_inside("ip link set lo up") {
         return;

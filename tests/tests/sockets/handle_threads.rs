@@ -22,7 +22,7 @@ on_every_runtime!(
     a_busy_poster_does_not_starve_a_reader
 );
 
-/// A server that keeps quiet and writes down what comes, and a client's handle.
+/// A server that only notes messages, with the handle of a client and the server's log.
 async fn pair<R: TestRuntime>() -> (Server<R>, Handle<Bytes>, Log) {
     let (_, log) = Recorder::quiet();
     let server_log = log.clone();
@@ -110,7 +110,7 @@ fn sends_race_with_the_end<R: TestRuntime>() {
     });
 }
 
-/// A sender that looks at the fates of its items in the very moment in which the driver tells them.
+/// Senders check the outcomes of their items at the very moment in which the driver reports them.
 #[test]
 fn a_fate_is_read_while_it_is_told() {
     const ROUNDS: usize = 100;
@@ -127,7 +127,8 @@ fn a_fate_is_read_while_it_is_told() {
             for _ in 0..ROUNDS {
                 let mut sends: Vec<_> =
                     (0..ITEMS).map(|_| Task::new(handle.send_flushed(Bytes::new()))).collect();
-                // The driver may still have room from the round before: the first ones may be done at once.
+                // The driver may have room left from the round before, so the first items may be done at
+                // once.
                 sends.retain_mut(|send| send.run().is_pending());
                 while !sends.is_empty() {
                     sends.retain_mut(|send| send.poll().is_pending());
@@ -143,7 +144,7 @@ fn a_fate_is_read_while_it_is_told() {
                 task.settle();
                 std::thread::yield_now();
             }
-            // A few fates at a time: each time all senders look again, while the next ones are told.
+            // A few outcomes at a time: all senders check again while the next ones are reported.
             while count.load(Ordering::SeqCst) < round {
                 wire.room(4 * 5);
                 task.settle();
@@ -154,9 +155,9 @@ fn a_fate_is_read_while_it_is_told() {
     let mut before = usize::MAX;
     while !driving.is_finished() {
         let now = rounds.load(Ordering::SeqCst);
-        assert_ne!(now, before, "sender and driver wait for each other");
+        assert_ne!(now, before, "sender and driver must not wait for each other");
         before = now;
-        // Long enough for a loaded machine; the end does not wait for it.
+        // Long enough for a loaded machine, but not longer than it takes.
         (0..500).take_while(|_| !driving.is_finished()).for_each(|_| std::thread::sleep(MS * 20));
     }
     driving.join().unwrap();

@@ -1,4 +1,4 @@
-//! tokio-util's `Framed` as the other end, over real sockets, both ways.
+//! tokio-util's `Framed` at the other end, over real sockets, in both directions.
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
@@ -15,13 +15,13 @@ use crate::on_every_runtime;
 
 on_every_runtime!(their_client_and_our_server, our_client_and_their_server);
 
-/// Of all sizes, some larger than any buffer on the way.
+/// Items of many sizes, some larger than any buffer on the way.
 fn items() -> Vec<Bytes> {
     let sizes = [0, 1, 16, 1023, 1024, 1025, 4096, 8192, 65_532, 65_536, 200_000, 1_000_000];
     sizes.iter().cycle().take(40).enumerate().map(|(n, &size)| Bytes::from(vec![n as u8; size])).collect()
 }
 
-/// Runs the other end, which is on tokio in any case, in a thread and a runtime of its own.
+/// Runs the other end, which always uses tokio, in a thread with its own runtime.
 async fn theirs<T: Send + 'static>(peer: impl Future<Output = T> + Send + 'static) -> T {
     blocking(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -49,7 +49,7 @@ fn their_client_and_our_server<R: TestRuntime>() {
             };
             futures::join!(send, receive);
             sink.close().await.unwrap();
-            assert!(stream.next().await.is_none(), "our end, after theirs");
+            assert!(stream.next().await.is_none(), "our end follows theirs");
         })
         .await;
         assert_eq!(server.shutdown(secs(10)).await.aborted, 0);

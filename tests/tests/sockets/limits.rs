@@ -1,4 +1,4 @@
-//! The most that a server takes, and what it reports of itself.
+//! The limits of a server, and its list of sessions.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -34,7 +34,7 @@ async fn limited<R: TestRuntime>(limits: ServerLimits) -> Server<R> {
     server::<R>().limits(limits).tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap()
 }
 
-/// Connects from `source`, and says whether an echo came back.
+/// Connects from `source`. Returns the stream if an echo came back.
 fn is_served(source: &str, address: SocketAddr) -> Option<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&format!("{source}:0").parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -42,7 +42,7 @@ fn is_served(source: &str, address: SocketAddr) -> Option<TcpStream> {
     let mut stream = TcpStream::from(socket);
     let sent = frame(b"hello");
     let mut echoed = vec![0; sent.len()];
-    // One that is closed at once may fail in writing or in reading.
+    // If it is closed at once, either the write or the read may fail.
     (stream.write_all(&sent).is_ok() && stream.read_exact(&mut echoed).is_ok()).then_some(stream)
 }
 
@@ -79,7 +79,7 @@ fn an_address_has_its_share<R: TestRuntime>() {
     });
 }
 
-/// A server over TLS, whose handshakes may take as long as the test.
+/// A server over TLS that lets a handshake take longer than the test.
 async fn over_tls<R: TestRuntime>(world: &World, limits: ServerLimits) -> (Server<R>, Log) {
     let identity = Identity::from_pem(world.server.certificate.as_bytes(), world.server.key.as_bytes());
     let log = Log::default();
@@ -131,7 +131,7 @@ fn an_address_that_has_its_share_takes_nobodys_place<R: TestRuntime>() {
         until::<R>("all were seen", || server.stats().accepted == 5).await;
         let stats = server.stats();
         assert_eq!((stats.refused.too_many_of_address, stats.displaced), (3, 0));
-        blocking(move || is_served("127.0.0.2", address)).await; // it is not, since it speaks no TLS
+        blocking(move || is_served("127.0.0.2", address)).await; // it fails, since it speaks no TLS
         until::<R>("another address is let in", || server.stats().displaced == 1).await;
     });
 }
@@ -143,9 +143,8 @@ fn more_connections_than_may_be_accepted_at_once_wait<R: TestRuntime>() {
         let began = std::time::Instant::now();
         let served: Vec<_> =
             blocking(move || (0..30).filter_map(|_| is_served("127.0.0.1", address)).collect()).await;
-        assert_eq!(served.len(), 30, "nobody is refused");
-        // 20 come at once, and the last of 10 more 450 ms later: that is the least, whatever the machine
-        // does.
+        assert_eq!(served.len(), 30, "none is refused");
+        // 20 are accepted at once, and the last of the other 10 after 450 ms at the earliest.
         assert!(began.elapsed() >= 400 * MS, "{:?}", began.elapsed());
     });
 }
@@ -154,7 +153,7 @@ fn sessions_tell_of_themselves<R: TestRuntime>() {
     R::block_on(async {
         let log = Log::default();
         let kept = log.clone();
-        // Nobody reads what these send: it is queued.
+        // The messages of this listener are not read, so they are queued.
         let listener = move || {
             let (recorder, _) = Recorder::new(|cx, happening| {
                 if let Happening::Message(_) = happening {
@@ -176,7 +175,7 @@ fn sessions_tell_of_themselves<R: TestRuntime>() {
         until::<R>("the message came", || log.count("on_message") == 1).await;
         let mut all = server.list().await;
         all.sort_by_key(|info| info.stats.queued);
-        let [quiet, full] = &all[..] else { panic!("expected two sessions, not {all:?}") };
+        let [quiet, full] = &all[..] else { panic!("expected two sessions: {all:?}") };
         assert!(quiet.id != full.id && quiet.is_open && full.is_open);
         assert_eq!(full.local, Some(server.local_addr()));
         assert_eq!(full.peer, Some(address));

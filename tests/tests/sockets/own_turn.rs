@@ -17,7 +17,7 @@ use crate::on_every_runtime;
 
 on_every_runtime!(a_stream_is_answered_in_turns, peers_are_answered_in_turns);
 
-/// Answers each message twice: when another thread has done its part, and 20 ms later.
+/// Sends two replies to each message: once another thread has done its part, and 20 ms after that.
 #[derive(Default)]
 struct Slow {
     answer: Option<oneshot::Receiver<Bytes>>,

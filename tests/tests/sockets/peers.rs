@@ -1,4 +1,4 @@
-//! Servers on UDP whose peers each have a session, over real sockets.
+//! UDP servers with a session for each peer, over real sockets.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ on_every_runtime!(
     several_servers_share_a_port,
 );
 
-/// A client that waits for answers as long as it takes.
+/// A client that waits long enough for replies.
 fn socket<R: TestRuntime>(server: &Server<R>) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server.local_addr()).unwrap();
@@ -38,7 +38,7 @@ fn socket<R: TestRuntime>(server: &Server<R>) -> UdpSocket {
     socket
 }
 
-/// Sends `text` and gives the answer.
+/// Sends `text` and returns the reply.
 async fn ask(socket: &UdpSocket, text: &'static str) -> Vec<u8> {
     let socket = socket.try_clone().unwrap();
     blocking(move || {
@@ -205,7 +205,7 @@ fn a_panic_ends_its_session_only<R: TestRuntime>() {
             bad.send(b"boom").unwrap();
             until::<R>("it is told", || panics.load(Ordering::SeqCst) == 1).await;
             assert_eq!(ask(&good, "hello").await, b"hello");
-            assert_eq!(ask(&bad, "again").await, b"again", "as a new peer");
+            assert_eq!(ask(&bad, "again").await, b"again", "it is served as a new peer");
             assert_eq!(server.sessions(), 2);
         });
     }
@@ -232,7 +232,7 @@ fn cron_and_idle_are_each_peers_own<R: TestRuntime>() {
             client.send(b"hello").unwrap();
         }
         until::<R>("both end", || log.count("on_close: timed out: nothing was received") == 2).await;
-        assert!(log.count("on_cron") >= 1); // missed ones are not made up for
+        assert!(log.count("on_cron") >= 1); // missed ticks are not made up for
         assert_eq!(server.sessions(), 0);
     });
 }
@@ -274,15 +274,15 @@ fn a_reply_is_no_larger_than_allowed_before_the_peer_is_validated<R: TestRuntime
     });
 }
 
-/// Who is not let in.
+/// The address of peers that are not admitted.
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9));
 
-/// Whose messages hold all others up.
+/// Addresses of peers whose messages block the server.
 const HOLD_UP: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1)), IpAddr::V4(Ipv4Addr::new(127, 2, 0, 2))];
 
-/// A turn is limited in events, and a peer that is let in makes several of them: with some that are refused,
-/// the turn ends between its being let in and its opening.
+/// A turn has a limit of events, and an admitted peer causes several of them. With some refused peers before
+/// it, the turn ends between its admission and its opening.
 fn who_opens_while_the_server_shuts_down_is_told_too<R: TestRuntime>() {
     if UdpSocket::bind("127.1.0.1:0").is_err() {
         return eprintln!("not tested: the loopback interface has one address");
@@ -313,7 +313,7 @@ fn who_opens_while_the_server_shuts_down_is_told_too<R: TestRuntime>() {
                 UdpSocket::bind((from, 0)).unwrap().send_to(b"x", server.local_addr()).unwrap();
             };
             send(HOLD_UP[0]);
-            // Without a timer, which may be waiting too.
+            // This needs no timer, which might be blocked as well.
             let wait = |held_up: mpsc::Receiver<()>| {
                 blocking(move || {
                     held_up.recv().unwrap();
@@ -323,13 +323,13 @@ fn who_opens_while_the_server_shuts_down_is_told_too<R: TestRuntime>() {
             let held_up = wait(held_up).await;
             (0..refused).for_each(|_| send(STRANGER));
             send(HOLD_UP[1]);
-            // More than the events of a turn, and no more than the socket holds.
+            // More events than a turn handles, but no more datagrams than the socket holds.
             for number in 0..500u16 {
                 let [high, low] = number.to_be_bytes();
                 send(IpAddr::from([127, 1, high, low]));
             }
             go_on.send(()).unwrap();
-            wait(held_up).await; // in a turn that finds the rest
+            wait(held_up).await; // now in the turn that finds the rest
             let release = async { go_on.send(()).unwrap() };
             let (end, ()) = futures::join!(server.shutdown(secs(10)), release);
             let opened = log.count("on_open");
@@ -361,7 +361,7 @@ fn several_servers_share_a_port<R: TestRuntime>() {
             }
         }
         let sessions: Vec<usize> = servers.iter().map(Server::sessions).collect();
-        assert_eq!(sessions.iter().sum::<usize>(), 60, "each came to the same server twice");
+        assert_eq!(sessions.iter().sum::<usize>(), 60, "each client reached the same server twice");
         if cfg!(target_os = "linux") {
             assert!(sessions.iter().all(|&sessions| sessions > 0), "{sessions:?}");
         }

@@ -1,4 +1,4 @@
-//! Very many peers of a server on UDP, each at an address of 127.0.0.0/8 of its own, over real sockets.
+//! Thousands of peers of a UDP server, each at its own address in 127.0.0.0/8, over real sockets.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::on_every_runtime;
 
 on_every_runtime!(ten_thousand_have_a_session_each);
 
-/// How many sockets a test has open at a time.
+/// Number of sockets that a test has open at a time.
 const GROUP: usize = 100;
 
 /// Echoes, and counts sessions.
@@ -43,19 +43,19 @@ impl Listener<Messages> for Echo {
     }
 }
 
-/// An address of this machine, another one for each number below 16 million.
+/// An address of this machine, different for each number below 16 million.
 fn address(number: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number as u32)
 }
 
-/// Sends from each address that can be bound to, and gives those from which the same came back.
+/// Sends from each address that can be bound, and checks the echoes. Returns those addresses.
 fn echoes(server: SocketAddr, addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut addresses = addresses.into_iter().enumerate().peekable();
     let mut answered = Vec::new();
     while addresses.peek().is_some() {
         let mut group = Vec::new();
         for (number, address) in addresses.by_ref().take(GROUP) {
-            // Somebody may have the port of one that was closed meanwhile.
+            // If the socket was closed in between, its port may be taken by now.
             if let Ok(socket) = UdpSocket::bind(address) {
                 socket.connect(server).unwrap();
                 socket.set_read_timeout(Some(secs(20))).unwrap();
@@ -91,9 +91,9 @@ fn ten_thousand_have_a_session_each<R: TestRuntime>() {
         let again = blocking(move || echoes(to, known)).await;
         assert!(again.len() > PEERS / 2, "{} could be asked again", again.len());
         let opened = counts.opened.load(Ordering::SeqCst);
-        assert_eq!((opened, counts.closed.load(Ordering::SeqCst)), (PEERS, 0), "they are known");
+        assert_eq!((opened, counts.closed.load(Ordering::SeqCst)), (PEERS, 0), "all peers are known");
 
-        // One more takes the place of one that was asked once only, or of the first.
+        // One more peer takes the place of a peer that was asked only once, or of the first one.
         blocking(move || echoes(to, [SocketAddr::from((address(PEERS), 0))])).await;
         assert_eq!((server.sessions(), counts.closed.load(Ordering::SeqCst)), (PEERS, 1));
         assert_eq!(server.shutdown(secs(20)).await.aborted, 0);

@@ -1,4 +1,4 @@
-//! Pools on real runtimes: servers that end sessions, go away and come back.
+//! Pools on real runtimes: servers that end sessions, disappear and come back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ on_every_runtime!(
     over_web_sockets,
 );
 
-/// Waits are short, so that tests are.
+/// Options with short waits, to keep tests short.
 fn options(sessions: usize) -> PoolOptions {
     let backoff = Backoff::new().first(Duration::from_millis(10)).cap(Duration::from_millis(50));
     PoolOptions::new().sessions(sessions).backoff(backoff)
@@ -64,7 +64,7 @@ async fn mortal<R: TestRuntime>(address: &str) -> Server<R> {
     server::<R>().tcp(address, framed(LengthDelimited::new), listener).await.unwrap()
 }
 
-/// An address on which nobody listens, and that nobody else is given.
+/// An address on which nothing listens. The socket keeps it from being given to others.
 fn dead() -> (SocketAddr, socket2::Socket) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -124,7 +124,7 @@ fn a_dead_address_does_not_matter<R: TestRuntime>() {
         pool.wait_all(secs(20)).await.unwrap();
         let stats = pool.stats();
         assert_eq!((stats.addresses[0].open, stats.addresses[1].open), (0, 4));
-        // Alone, it is what is complained of.
+        // With only this address, the error names it.
         let (pool, _) = self::pool::<R>(&[dead], 1);
         until::<R>("it was tried", || pool.stats().addresses[0].failures > 0).await;
         let error = pool.wait_ready(Duration::from_millis(300)).await.unwrap_err();
@@ -173,7 +173,7 @@ fn what_this_end_closes_is_replaced_too<R: TestRuntime>() {
     });
 }
 
-/// Counts the tasks that there are.
+/// Counts tasks.
 struct Counting<R>(Own<R>, Arc<AtomicUsize>);
 
 struct Counted(Arc<AtomicUsize>);
@@ -233,14 +233,14 @@ fn nothing_is_left_of_a_pool<R: TestRuntime>() {
                 until::<R>("no session is left", || server.sessions() == 0).await;
             }
         }
-        // One that is dropped while it connects.
+        // Next, a pool that is dropped while it connects.
         drop(pool(server.local_addr()));
         until::<R>("no task is left", || tasks.load(Ordering::SeqCst) == 0).await;
         until::<R>("no session is left", || server.sessions() == 0).await;
     });
 }
 
-/// Panics at what begins with a `!`.
+/// Panics at items that begin with `!`.
 #[derive(Debug, Default)]
 struct Fragile(LengthDelimited);
 
@@ -270,7 +270,7 @@ fn panics_end_one_session<R: TestRuntime>() {
         let (panics, made) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (count, log) = (panics.clone(), Log::default());
         let (kept, maker) = (log.clone(), made.clone());
-        // The first listener can't be made, those after it panic at a message.
+        // Making the first listener fails. Those after it panic at a message.
         let listener = move || {
             if maker.fetch_add(1, Ordering::SeqCst) == 0 {
                 std::panic::resume_unwind(Box::new("no listener"));
@@ -336,7 +336,7 @@ fn over_tls<R: TestRuntime>() {
     });
 }
 
-/// A session is not open, and not usable, before the server has shown who it is.
+/// No session is open or usable before the server has shown its certificate.
 fn a_handshake_that_fails_is_named<R: TestRuntime>() {
     R::block_on(async {
         let server = tls_echo::<R>(&World::new()).await;

@@ -1,4 +1,4 @@
-//! Servers: their port, their sessions and their end, over real sockets.
+//! Servers: their port, their sessions and their shutdown, over real sockets.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -124,7 +124,7 @@ fn an_address_that_can_not_be_is_named<R: TestRuntime>() {
     });
 }
 
-/// A listener that can't leave its thread.
+/// A listener that can't be moved to another thread.
 struct Local(Rc<std::cell::RefCell<Vec<Bytes>>>);
 
 impl Listener<Messages> for Local {
@@ -173,14 +173,18 @@ fn servers_may_share_a_port<R: TestRuntime>() {
         let two = server::<R>().tcp_options(options());
         let two = two.tcp(&address, framed(LengthDelimited::new), listener).await.unwrap();
         let without = server::<R>().tcp(&address, framed(LengthDelimited::new), listener).await;
-        assert_eq!(without.unwrap_err().kind(), ErrorKind::AddrInUse, "all of them have to say so");
+        assert_eq!(
+            without.unwrap_err().kind(),
+            ErrorKind::AddrInUse,
+            "all servers on a port need the option"
+        );
         let mut clients = Vec::new();
         while one.sessions() == 0 || two.sessions() == 0 {
             let mut client = connect::<R>(one.local_addr()).await;
             client.send(Bytes::from("hello")).await.unwrap();
             assert_eq!(client.recv().await.unwrap().unwrap(), "hello");
             clients.push(client);
-            assert!(clients.len() < 200, "all come to one of them");
+            assert!(clients.len() < 200, "one server gets all connections");
         }
         one.shutdown(secs(0)).await;
         let mut client = connect::<R>(two.local_addr()).await;

@@ -1,5 +1,5 @@
-//! Sessions over streams of one's own, by `drive` or as an `Io`: of the `futures-io` traits, of tokio's
-//! traits, and sockets in a reactor.
+//! Sessions over the user's own streams, by `drive` or as an `Io`: streams with the traits of `futures-io` or
+//! of tokio, and sockets in a reactor.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::driver_common::recorder::{Log, Recorder, Then};
 use crate::driver_common::runtimes::{TestRuntime, blocking, until};
 use crate::driver_common::*;
 
-/// Two ends of a stream, made within their runtime.
+/// Both ends of a stream, made inside their runtime.
 trait Ends: Io + Send + Sized + 'static {
     type Runtime: TestRuntime;
 
@@ -125,7 +125,7 @@ fn a_dropped_stream_ends_its_session<I: Ends>() {
     });
 }
 
-/// Makes a module of the tests for a stream.
+/// Makes a module with the tests for each stream.
 macro_rules! over {
     ($($name:ident: $ends:ty),* $(,)?) => {
         $(mod $name {
@@ -157,7 +157,7 @@ over! {
     tokio_in_memory: TokioIo<tokio::io::DuplexStream>,
 }
 
-/// A listener that notes where the two ends are, and ends the session.
+/// A listener that notes both addresses and then closes the session.
 fn ends_at_once() -> (Recorder, Log) {
     let log = Log::default();
     let noted = log.clone();
@@ -174,7 +174,7 @@ async fn sees_the_end(mut near: impl Read + Send + 'static) {
     blocking(move || assert_eq!(near.read(&mut [0; 9]).unwrap(), 0)).await;
 }
 
-/// Drives a socket of the runtime's own by the adapter's `drive`.
+/// Drives one of the runtime's own sockets with the adapter's `drive`.
 macro_rules! drives_sockets {
     ($runtime:ty, $drive:path, $tcp:expr, $unix:expr) => {
         <$runtime>::block_on(async {
@@ -243,8 +243,8 @@ fn addresses_that_the_stream_does_not_know_can_be_told() {
     });
 }
 
-/// async-io counts an event only if it came in a later round of its reactor than the registration, so a busy
-/// task that asked first and read afterwards asked forever (smol-rs/async-io#156).
+/// async-io counts an event only if it comes in a later round of its reactor than the registration. A busy
+/// task that asked first and read afterwards would ask forever (smol-rs/async-io#156).
 #[test]
 fn each_turn_finds_the_bytes_that_are_there() {
     fn read(io: &mut impl Io, buf: &mut BytesMut) -> Poll<std::io::Result<usize>> {
@@ -260,7 +260,7 @@ fn each_turn_finds_the_bytes_that_are_there() {
         near.begin_turn();
         assert!(read(&mut near, &mut buf).is_pending());
         far.write_all(b"hello").unwrap();
-        near.begin_turn(); // the reactor may not have had its turn
+        near.begin_turn(); // the reactor may not have run yet
         let result = read(&mut near, &mut buf);
         assert!(
             matches!(result, Poll::Ready(Ok(5))),

@@ -1,4 +1,4 @@
-//! TLS over real sockets: with ourselves, with rustls used otherwise, with tungstenite and with openssl.
+//! TLS over real sockets: between our own ends, and with rustls by itself, tungstenite and openssl.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -51,13 +51,13 @@ fn server_tls(world: &World) -> ServerTls {
     ServerTls::new(identity(&world.server)).unwrap()
 }
 
-/// Trusts the world's authority. The servers of these tests have addresses, and a certificate for
-/// `localhost`.
+/// A client that trusts the world's authority. The servers of these tests have addresses, but a certificate
+/// for `localhost`.
 fn client_tls(world: &World) -> ClientTls {
     ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost").build().unwrap()
 }
 
-/// An echo server, and what its listeners were told.
+/// An echo server, and the log of its listeners.
 async fn echo<R: TestRuntime>(tls: ServerTls) -> (Server<R>, Log) {
     let log = Log::default();
     let kept = log.clone();
@@ -65,7 +65,7 @@ async fn echo<R: TestRuntime>(tls: ServerTls) -> (Server<R>, Log) {
     (server::<R>().tls(tls).tcp("127.0.0.1:0", framed(LengthDelimited::new), listener).await.unwrap(), log)
 }
 
-/// Why the one session of a server is over.
+/// The end of a server's only session.
 async fn closed<R: TestRuntime>(log: &Log) -> String {
     until::<R>("the session is over", || log.count("on_close") == 1).await;
     log.take().pop().unwrap()
@@ -94,7 +94,7 @@ fn messages_go_both_ways_and_the_close_is_clean<R: TestRuntime>() {
     });
 }
 
-/// Neither end stands still while the answers wait: who sends receives as well.
+/// Neither end gets stuck while replies wait: a connection also receives while it sends.
 fn many_messages_are_sent_before_an_answer_is_received<R: TestRuntime>() {
     R::block_on(async {
         let world = World::new();
@@ -135,7 +135,7 @@ fn over_unix_sockets_too<R: TestRuntime>() {
     });
 }
 
-/// A number that no other caller gets.
+/// A different number for each call.
 fn next() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -171,7 +171,7 @@ fn web_sockets_too<R: TestRuntime>() {
     });
 }
 
-/// A client of rustls on a blocking socket.
+/// A rustls client on a blocking socket.
 fn rustls_client(world: &World, address: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(world.client_config()), name).unwrap();
@@ -195,7 +195,7 @@ fn tls_is_chosen_when_the_program_runs<R: TestRuntime>() {
             assert_eq!(client.recv().await.unwrap().unwrap(), "hello");
             let (reason, stats) = (client.close(Close::graceful()).await, client.stats());
             assert!(reason.is_clean(), "{reason}");
-            assert_eq!(stats.received.bytes > 2 * 9, secure, "the length, the payload, and what TLS adds");
+            assert_eq!(stats.received.bytes > 2 * 9, secure, "TLS adds bytes to the length and the payload");
 
             let log = Log::default();
             let builder = server::<R>().maybe_tls(ours);
@@ -237,7 +237,7 @@ fn a_client_of_rustls_is_served<R: TestRuntime>() {
             assert_eq!(
                 stream.read(&mut echoed).unwrap(),
                 0,
-                "rustls makes an error of an end without close_notify"
+                "rustls returns an error for an end without close_notify"
             );
         })
         .await;
@@ -264,18 +264,18 @@ fn a_client_of_tungstenite_is_served<R: TestRuntime>() {
     });
 }
 
-/// Whether there is an openssl to test with; where there must be, tests fail without.
+/// Whether openssl is installed. Fails if it is required and missing.
 fn has_openssl() -> bool {
     let found =
         Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
-    assert!(found || std::env::var_os("GETTY_REQUIRE_OPENSSL").is_none(), "openssl is not to be had");
+    assert!(found || std::env::var_os("GETTY_REQUIRE_OPENSSL").is_none(), "no openssl found");
     if !found {
-        println!("skipped: there is no openssl");
+        println!("skipped: no openssl found");
     }
     found
 }
 
-/// Kills a process in the end.
+/// A process that is killed when this is dropped.
 struct Process(Child);
 
 impl Drop for Process {
@@ -285,7 +285,7 @@ impl Drop for Process {
     }
 }
 
-/// Files with the world's certificates, removed in the end.
+/// Files with the world's certificates, removed when this is dropped.
 struct Files(std::path::PathBuf);
 
 impl Files {
@@ -380,7 +380,7 @@ fn a_server_of_openssl_serves<R: TestRuntime>() {
     });
 }
 
-/// Why a client's session with a server is over before it was open.
+/// The reason that ends a client's session with a server before it opens.
 async fn refused<R: TestRuntime>(server: &Server<R>, tls: ClientTls) -> CloseReason {
     let address = server.local_addr().to_string();
     let mut client = Client::<R>::builder()
@@ -388,12 +388,12 @@ async fn refused<R: TestRuntime>(server: &Server<R>, tls: ClientTls) -> CloseRea
         .tcp_connection(&address, Framed::new(LengthDelimited::new()))
         .await
         .unwrap();
-    // With TLS 1.3, what the server thinks of a client's certificate comes after the client is done.
+    // With TLS 1.3, the client is done before the server has judged its certificate.
     match client.opened().await {
         Err(reason) => reason,
         Ok(_) => match client.recv().await {
             Err(reason) => reason,
-            other => panic!("expected to be refused, not {other:?}"),
+            other => panic!("expected a refusal: {other:?}"),
         },
     }
 }
@@ -401,7 +401,7 @@ async fn refused<R: TestRuntime>(server: &Server<R>, tls: ClientTls) -> CloseRea
 fn tls_error(reason: &CloseReason) -> &TlsError {
     match reason {
         CloseReason::Layer(error) => error.downcast_ref().unwrap(),
-        other => panic!("expected an error of TLS, not {other:?}"),
+        other => panic!("expected a TLS error: {other:?}"),
     }
 }
 
@@ -423,7 +423,7 @@ fn who_is_not_to_be_trusted_is_named<R: TestRuntime>() {
         let tls = ClientTls::builder().roots_pem(world.authority.pem()).build().unwrap();
         let reason = refused(&server, tls).await;
         assert!(reason.to_string().contains("it is not for 127.0.0.1 but for"), "{reason}");
-        // The system trusts neither.
+        // The system trusts neither authority.
         if let Ok(tls) = ClientTls::builder().server_name("localhost").build() {
             assert!(matches!(tls_error(&refused(&server, tls).await), TlsError::Certificate(_)));
         }
@@ -507,7 +507,7 @@ fn a_certificate_is_replaced_while_the_server_runs<R: TestRuntime>() {
     });
 }
 
-/// A ticket of before would take up a session again without the new certificate being shown.
+/// An old ticket would resume a session without showing the new certificate.
 #[test]
 fn tickets_end_with_the_certificate() {
     getty_tokio::Tokio::block_on(async {
@@ -579,7 +579,7 @@ fn plain_text_is_no_handshake<R: TestRuntime>() {
             alert
         })
         .await;
-        assert_eq!(alert[0], 21, "the type of an alert: {alert:?}");
+        assert_eq!(alert[0], 21, "not an alert: {alert:?}");
         assert!(closed::<R>(&served).await.starts_with("on_close: TLS: "));
     });
 }
@@ -613,7 +613,7 @@ fn a_name_is_needed_for_the_certificate<R: TestRuntime>() {
             builder.tcp_connection("not a name:1", Framed::new(LengthDelimited::new())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("with_server_name"), "{error}");
-        // `localhost` is a name, and has the address of a listening socket.
+        // `localhost` is a name, and its address has a listening socket.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = format!("localhost:{}", listener.local_addr().unwrap().port());
         let builder = client::<R>().tls(client_tls(&world));

@@ -1,4 +1,4 @@
-//! Servers and clients over UDP: on every runtime, and by a script where one is needed.
+//! UDP servers and clients: on every runtime, and in scripts where the exact order matters.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -30,7 +30,7 @@ on_every_runtime!(
     a_receiver_takes_turns_with_the_socket,
 );
 
-/// Echoes over any transport.
+/// A listener that echoes over any transport.
 struct Echo;
 
 impl Listener<Messages> for Echo {
@@ -60,7 +60,7 @@ async fn next_of(socket: &UdpSocket) -> Vec<u8> {
     blocking(move || next(&socket)).await
 }
 
-/// Keeps a handle of its session, once it is open.
+/// A listener that keeps the handle of its session once it is open.
 fn keeping_its_handle() -> (Recorder, Log, Arc<Mutex<Option<Handle<Bytes>>>>) {
     let kept = Arc::<Mutex<Option<Handle<Bytes>>>>::default();
     let handle = kept.clone();
@@ -104,7 +104,7 @@ fn one_listener_serves_every_transport<R: TestRuntime>() {
         assert_eq!(handle.send_flushed(hello.clone()).await.unwrap().get(), 2);
         assert_eq!(received.recv().await.unwrap().unwrap(), hello);
 
-        assert_eq!(udp.sessions(), 1, "one for all peers");
+        assert_eq!(udp.sessions(), 1, "one session for all peers");
         handle.close(Close::graceful());
         assert!(handle.closed().await.is_clean());
         assert_eq!(received.recv().await.unwrap(), None);
@@ -240,7 +240,7 @@ fn a_receiver_takes_turns_with_the_socket<R: TestRuntime>() {
     });
 }
 
-// By a script.
+// Tests in a script, on sockets in memory.
 
 type FakePackets<L> = PacketDriver<Fake, MemPackets, Raw, Bytes, L>;
 
@@ -252,7 +252,7 @@ fn path(port: u16) -> Path {
     Path::new(address(port))
 }
 
-/// A driver on a socket in memory, to be polled by hand: connected to `peer`, or to nobody.
+/// A driver on a socket in memory, polled by hand. The socket is connected if `peer` is given.
 fn driver_of<L: Listener<Messages>>(
     peer: Option<SocketAddr>,
     config: Arc<Config>,
@@ -301,7 +301,7 @@ fn each_message_of_a_batch_has_its_path() {
         .zip(["a", "b", "c"])
         .flat_map(|(&path, text)| [path, Path::new(address(99))].map(|path| (Some(path), text.to_owned())));
     assert_eq!(sent, expected.collect::<Vec<_>>());
-    assert_eq!(wire.send_calls(), 1, "all at once");
+    assert_eq!(wire.send_calls(), 1, "all in one send");
 }
 
 #[test]
@@ -409,12 +409,12 @@ fn a_full_socket_makes_senders_wait() {
         posted += 1;
         task.settle();
     }
-    assert!((8..=9).contains(&posted), "as much as the high watermark: {posted}");
+    assert!((8..=9).contains(&posted), "up to the high watermark: {posted}");
     let late = handle.clone();
     let mut waiting = Task::new(async move { late.send_to(address(2), Bytes::from("late")).await });
     waiting.settle();
-    // A session whose queue is full of its own accord still receives. Its listener is refused at the hard
-    // limit, and told when there is room.
+    // A session that filled its queue itself still receives. Its listener is refused at the hard limit, and
+    // hears when there is room.
     wire.receives([text(path(2), "fill up")]);
     task.settle();
     assert_eq!(log.take(), ["on_open", "on_message: fill up"]);
@@ -447,7 +447,7 @@ fn a_turn_is_bounded() {
     }
     assert!(turns >= 25, "{turns} turns");
     assert_eq!(wire.take_sent().len(), 3200);
-    // So is one of datagrams that come to nothing.
+    // A turn of dropped datagrams is bounded too.
     for _ in 0..100 {
         wire.receives((0..32).map(|n| text(path(n), "")));
     }
@@ -457,7 +457,7 @@ fn a_turn_is_bounded() {
     task.settle();
 }
 
-/// A server on the fake runtime, and its socket.
+/// A server on the fake runtime, and the wire of its socket.
 fn fake_server(listener: Recorder, config: Arc<Config>) -> (Server<Fake>, PacketWire) {
     let starting = Server::<Fake>::builder().config(config).udp("127.0.0.1:0", Raw, listener);
     let server = fake::block_on(starting).unwrap();
@@ -513,7 +513,8 @@ fn who_waits_for_a_datagram_that_can_not_be_sent_is_told() {
     assert_eq!(log.count("on_dropped"), 1);
 }
 
-/// A server on the fake runtime whose peers have sessions, its socket, and a handle of each of `ports`.
+/// A server on the fake runtime with a session for each peer, the wire of its socket, and the handles of the
+/// peers at `ports`.
 fn fake_peers(config: Arc<Config>, ports: [u16; 2]) -> (Server<Fake>, PacketWire, [Handle<Bytes>; 2]) {
     let handles = Arc::new(Mutex::new(Vec::new()));
     let kept = handles.clone();

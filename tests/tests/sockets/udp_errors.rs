@@ -1,5 +1,5 @@
-//! Errors of UDP sockets: those that are about one datagram, those that stay, and those after which the
-//! socket is dead.
+//! Errors of UDP sockets: those about one datagram, those that stay, and those after which the socket is
+//! dead.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -25,10 +25,10 @@ use crate::on_every_runtime;
 
 on_every_runtime!(icmp_errors_end_no_session, a_peer_at_port_0_ends_no_session);
 
-/// After these the socket is of no use.
+/// Errors after which the socket is useless.
 const FATAL: [i32; 5] = [libc::EBADF, libc::ENOTSOCK, libc::EFAULT, libc::ENOSYS, libc::EINVAL];
 
-/// What receiving gives on a connected socket after a message of ICMP or ICMPv6.
+/// Errors that a connected socket returns when receiving, after an ICMP or ICMPv6 message.
 const ICMP: [i32; 10] = [
     libc::ECONNREFUSED,
     libc::EHOSTUNREACH,
@@ -42,7 +42,7 @@ const ICMP: [i32; 10] = [
     libc::EACCES,
 ];
 
-/// Every error of the system, but for those that only say to try again.
+/// All system errors, except those that only mean to try again.
 fn errors() -> impl Iterator<Item = i32> {
     (1..=133).filter(|errno| ![libc::EINTR, libc::EAGAIN].contains(errno))
 }
@@ -61,7 +61,7 @@ fn text(port: u16, text: &str) -> (Path, Vec<u8>) {
 
 type FakePackets = PacketDriver<Fake, MemPackets, Raw, Bytes, Recorder>;
 
-/// A driver on a socket in memory, which is connected to `address(2)` or not, once it has opened.
+/// A driver that has opened, on a socket in memory. If `connected`, the socket is connected to `address(2)`.
 fn opened(connected: bool) -> (Task<FakePackets>, PacketWire, Log) {
     let (listener, log) = Recorder::quiet();
     let (io, wire) = packets(Some(address(1)), connected.then(|| address(2)));
@@ -73,7 +73,8 @@ fn opened(connected: bool) -> (Task<FakePackets>, PacketWire, Log) {
     (task, wire, log)
 }
 
-/// A server whose peers have sessions, its socket, what they write down, and what was dropped.
+/// A server with a session for each peer, the wire of its socket, the log of its listeners, and the log of
+/// dropped datagrams.
 fn fake_peers() -> (Server<Fake>, PacketWire, Log, Log) {
     let (log, dropped) = (Log::default(), Log::default());
     let (written, told) = (log.clone(), dropped.clone());
@@ -132,7 +133,7 @@ fn a_socket_that_is_none_ends_the_session() {
     }
 }
 
-/// Posts "bad" and "good", to `address(2)`.
+/// Posts "bad" and "good" for `address(2)`. Returns their outcomes if the socket is connected.
 fn post(task: &mut Task<FakePackets>, connected: bool) -> Option<[Outcome; 2]> {
     let handle = task.get_mut().handle();
     if !connected {
@@ -157,12 +158,12 @@ type Outcome = Pin<Box<dyn Future<Output = Result<Seq, NotFlushed<Bytes>>>>>;
 
 #[test]
 fn an_error_of_sending_is_that_datagram_s() {
-    // A peer may say that its port is 0, and what is sent there gives EINVAL: it must not end what others
-    // use.
+    // A peer may claim that its port is 0, and sending there gives EINVAL. That must not end the session that
+    // others use.
     for errno in errors().filter(|errno| *errno == libc::EINVAL || !FATAL.contains(errno)) {
         for connected in [false, true] {
             let (mut task, wire, log) = opened(connected);
-            // On a connected socket, one of these may be about a datagram sent before.
+            // On a connected socket, these errors may be about an earlier datagram.
             let fails = if connected && ICMP.contains(&errno) { 2 } else { 1 };
             (0..fails).for_each(|_| wire.send_fails(error(errno)));
             let senders = post(&mut task, connected);
@@ -197,7 +198,7 @@ fn on_a_connected_socket_it_may_be_about_an_earlier_one() {
         let told = log.take();
         assert!(told.len() == 1 && told[0].starts_with("on_dropped: 1 datagrams"), "{told:?}");
         assert!(told[0].contains(&error(errno).to_string()), "{told:?}");
-        // Errors that take turns are not taken for a datagram's without end.
+        // Alternating errors do not make it retry one datagram without end.
         for n in [errno, libc::ECONNREFUSED, libc::EHOSTUNREACH, errno, libc::ECONNREFUSED] {
             wire.send_fails(error(n));
         }
@@ -236,8 +237,8 @@ fn that_the_path_is_narrower_is_said() {
     );
 }
 
-/// How many times the socket was asked and how long it took until `step`, called every millisecond, gives the
-/// end.
+/// Calls `step` every millisecond until it returns a value. Returns that value, the number of receives, and
+/// the time that passed.
 fn until_it_ends<T>(wire: &PacketWire, mut step: impl FnMut() -> Option<T>) -> (T, usize, Duration) {
     let before = wire.recv_calls();
     let mut passed = Duration::ZERO;
@@ -245,7 +246,7 @@ fn until_it_ends<T>(wire: &PacketWire, mut step: impl FnMut() -> Option<T>) -> (
         if let Some(end) = step() {
             return (end, wire.recv_calls() - before, passed);
         }
-        assert!(passed < secs(60), "it goes on, after {} calls", wire.recv_calls() - before);
+        assert!(passed < secs(60), "no end after {} calls", wire.recv_calls() - before);
         fake::advance(MS);
         passed += MS;
     }
@@ -294,7 +295,7 @@ fn an_error_that_passes_ends_nothing() {
             task.settle();
             fake::advance(MS);
         }
-        // Sending goes on meanwhile.
+        // Meanwhile, sending still works.
         handle.try_send_to(address(2), Bytes::from("hello")).unwrap();
         task.settle();
         assert_eq!(wire.take_sent().len(), 1);
@@ -308,13 +309,13 @@ fn an_error_that_passes_ends_nothing() {
         let calls = wire.recv_calls();
         fake::advance(secs(100));
         task.settle();
-        assert_eq!(wire.recv_calls(), calls, "nothing is waited for");
+        assert_eq!(wire.recv_calls(), calls, "the rest is over");
     }
 }
 
 #[test]
 fn errors_that_come_one_by_one_end_nothing() {
-    // As when nobody is at the other end: nothing is ever received.
+    // The other end does not exist, so nothing is ever received.
     let (mut task, wire, log) = opened(true);
     for _ in 0..10_000 {
         wire.recv_fails(error(libc::ECONNREFUSED));
@@ -352,7 +353,7 @@ fn a_socket_that_rests_is_not_looked_after_when_nothing_is_wanted_of_it() {
     assert_eq!(handle.stats().received.messages, 1);
 }
 
-/// Whether this process has a network of its own, in which it may send what it likes.
+/// Whether this process has a network of its own, where it may send anything.
 fn has_network() -> bool {
     namespace::is_inside("ip link set lo up")
 }
@@ -386,7 +387,7 @@ fn icmp_errors_end_no_session<R: TestRuntime>() {
         for (ip, (kind, code, rest, errno)) in all {
             let peer = UdpSocket::bind((ip, 0)).unwrap();
             let peer_address = peer.local_addr().unwrap();
-            // Asked for a run, it sends one whose datagrams are larger than the path is now.
+            // On request, it sends a run of datagrams that are larger than the path's new MTU.
             let (listener, log) = Recorder::new(|cx, happening| {
                 if let Happening::Message(message) = happening
                     && message == "run"

@@ -1,5 +1,5 @@
-//! UDP in processes whose sandbox forbids some calls, for which others are made. Each case is a process of
-//! its own.
+//! UDP in processes whose sandbox forbids some system calls, so that others are used instead. Each case runs
+//! in a process of its own.
 
 use std::future::poll_fn;
 use std::io;
@@ -32,11 +32,11 @@ on_every_runtime!(
     that_a_socket_is_dead_is_told,
 );
 
-/// The number of the case that a process is for.
+/// Number of the case in the environment of its process.
 const CASE: &str = "GETTY_TEST_CASE";
 
-/// Runs the test that calls it once more for each of `cases`, in a process of its own, and gives the case
-/// there.
+/// Runs the calling test again for each of `cases`, each in a process of its own. Returns the case in such a
+/// process.
 fn case<T: Copy>(cases: &[T]) -> Option<T> {
     if let Some(case) = env::var_os(CASE) {
         return Some(cases[case.to_str().unwrap().parse::<usize>().unwrap()]);
@@ -50,7 +50,7 @@ fn case<T: Copy>(cases: &[T]) -> Option<T> {
     None
 }
 
-/// Has calls fail from now on. Where that can't be had, nothing is tested.
+/// Makes calls fail from now on. If that is impossible, nothing is tested.
 fn forbid(calls: &[libc::c_long], errno: i32) {
     if let Err(error) = Filter::new(calls, errno).install() {
         eprintln!("not tested: {error}");
@@ -64,17 +64,17 @@ const RECEIVING: Calls = &[libc::SYS_recvmmsg];
 const BATCHES: Calls = &[libc::SYS_recvmmsg, libc::SYS_sendmmsg];
 const ALL_BUT_ONE: Calls = &[libc::SYS_recvmmsg, libc::SYS_sendmmsg, libc::SYS_sendmsg];
 
-/// What is forbidden, and what a forbidden call gives.
+/// The forbidden calls, and the error that they return.
 fn cases() -> Vec<(Calls, i32)> {
     let errors = [libc::ENOSYS, libc::EPERM, libc::EACCES];
     errors.iter().flat_map(|&errno| [RECEIVING, BATCHES, ALL_BUT_ONE].map(|calls| (calls, errno))).collect()
 }
 
-/// A socket of the runtime's, and a session that says what to send and reads what came.
+/// A socket of the runtime, and the session that queues and decodes its datagrams.
 struct End<R: TestRuntime> {
     io: R::UdpSocket,
     packets: Packets<Raw>,
-    /// How many receives brought something.
+    /// Number of receives that returned datagrams.
     receives: usize,
 }
 
@@ -98,7 +98,7 @@ impl<R: TestRuntime> End<R> {
         self.packets.send_to(to, Bytes::copy_from_slice(text.as_bytes())).unwrap();
     }
 
-    /// Sends what was pushed.
+    /// Sends everything that was pushed.
     async fn flush(&mut self) {
         let now = getty_driver::now::<R>();
         while self.packets.wants_write() {
@@ -132,7 +132,7 @@ impl<R: TestRuntime> End<R> {
         messages
     }
 
-    /// That nothing is there to be received.
+    /// Checks that nothing is left to receive.
     async fn expect_nothing(&mut self) {
         let mut batch = RecvBatch::new();
         poll_fn(|cx| {
@@ -151,7 +151,7 @@ fn peer(ip: &str) -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// The next datagram, and where it came from.
+/// The next datagram, and its sender.
 fn next(peer: &UdpSocket) -> (String, SocketAddr) {
     let mut buffer = [0; 1500];
     let (n, from) = peer.recv_from(&mut buffer).unwrap();
@@ -165,7 +165,7 @@ fn numbers(n: usize) -> Vec<String> {
 fn what_is_received_keeps_its_boundaries_and_addresses<R: TestRuntime>() {
     let Some((calls, errno)) = case(&cases()) else { return };
     R::block_on(async {
-        // The last is a socket of IPv6 that serves IPv4 too.
+        // The last one is an IPv6 socket that serves IPv4 too.
         for (bound, here, peer_ip) in [
             ("0.0.0.0", "127.0.0.2", "127.0.0.1"),
             ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
@@ -173,7 +173,8 @@ fn what_is_received_keeps_its_boundaries_and_addresses<R: TestRuntime>() {
         ] {
             let (mut end, mut sender) = (End::<R>::bind(bound), End::<R>::bind(peer_ip));
             let (peer, peer_address) = peer(peer_ip);
-            // A burst that the system has joined, and others, wait already when the first call is refused.
+            // A burst that the system has merged and other datagrams are already waiting when the first call
+            // is refused.
             numbers(40).iter().for_each(|text| sender.push(end.at(here), text));
             sender.push(end.at(here), "x");
             sender.flush().await;
@@ -191,7 +192,7 @@ fn what_is_received_keeps_its_boundaries_and_addresses<R: TestRuntime>() {
             }
             end.expect_nothing().await;
 
-            // The answers: a run and others, to two peers.
+            // The replies: runs and single datagrams, to one peer.
             let path = got[41].0;
             let answers = ["run", "run", "run", "1", "22", "333", "run", "run"];
             for answer in answers {
@@ -201,13 +202,13 @@ fn what_is_received_keeps_its_boundaries_and_addresses<R: TestRuntime>() {
             for answer in answers {
                 let (text, from) = next(&peer);
                 assert_eq!(text, answer);
-                // Without control messages it leaves from where the system chooses.
+                // Without control messages, the system chooses the source address.
                 if calls != ALL_BUT_ONE {
                     assert_eq!(from, end.at(here));
                 }
             }
 
-            // It goes on, also after some waiting.
+            // It goes on working, also after waits.
             for n in 0..20 {
                 let (peer, to) = (peer.try_clone().unwrap(), end.at(here));
                 let sending = blocking(move || peer.send_to(&[b'a' + n], to).unwrap());
@@ -250,7 +251,7 @@ fn a_connected_socket_does_without_too<R: TestRuntime>() {
 }
 
 fn a_control_message_that_is_not_taken_is_left_out<R: TestRuntime>() {
-    // A card that does no checksums gives EIO for a run.
+    // A network card without checksums returns EIO for a run.
     let Some(calls) = case(&[&[libc::SYS_sendmsg][..], ALL_BUT_ONE]) else { return };
     R::block_on(async {
         forbid(calls, libc::EIO);
@@ -279,7 +280,7 @@ fn an_error_of_the_network_is_not_taken_for_a_forbidden_call<R: TestRuntime>() {
         let mut end = End::<R>::new(UdpOptions::new().connect(address).unwrap());
         let here = end.io.local_addr().unwrap();
         for round in 0..3 {
-            // "Administratively prohibited" is EACCES, before anything else was received.
+            // "Administratively prohibited" is EACCES, even before anything was received.
             icmp(1, 1, 0, here, address);
             assert_eq!(end.receive().await.unwrap_err().raw_os_error(), Some(libc::EACCES));
             for n in 1..=64 {
@@ -299,7 +300,7 @@ fn nor_is_that_of_a_datagram_that_is_not_allowed<R: TestRuntime>() {
         let answer = Path::new(address).with_local(IpAddr::from([127, 0, 0, 2]));
         let broadcast = SocketAddr::from(([127, 255, 255, 255], 9));
         let now = getty_driver::now::<R>();
-        // By itself, with others in one call, and as a run.
+        // A datagram by itself, with others in one call, and as a run.
         for (texts, local) in [(&["x"][..], true), (&["x", "yy", "zzz"], false), (&["xx", "xx"], false)] {
             let to = Path::new(broadcast).with_local(local.then_some(IpAddr::from([127, 0, 0, 1])));
             texts.iter().for_each(|text| end.push(to, text));
@@ -360,7 +361,7 @@ fn a_server_that_works_has_not_ended() {
         wire.receives([(Path::new(([10, 0, 0, 1], 2).into()), text.as_bytes().to_vec())]);
     }
     fake::run();
-    // Its listener closed the one session that there was.
+    // The listener has closed the only session.
     assert!(udp_ended.finish().is_clean());
     fake::incoming(Err(io::Error::from_raw_os_error(libc::EMFILE)));
     fake::run();

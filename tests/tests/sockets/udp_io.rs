@@ -1,4 +1,5 @@
-//! UDP sockets: batches both ways, on every runtime, against sockets of the standard library.
+//! UDP sockets: batches in both directions, on every runtime, with sockets of the standard library at the
+//! other end.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -37,13 +38,13 @@ on_every_runtime!(
     a_small_send_buffer_loses_nothing,
 );
 
-/// A socket of the runtime's, and a session that says what to send and reads what came.
+/// A socket of the runtime, and the session that queues and decodes its datagrams.
 struct End<R: TestRuntime> {
     io: R::UdpSocket,
     packets: Packets<Raw>,
-    /// How many receives brought something.
+    /// Number of receives that returned datagrams.
     receives: usize,
-    /// How many sends took something.
+    /// Number of sends attempted.
     sends: usize,
 }
 
@@ -59,7 +60,7 @@ impl<R: TestRuntime> End<R> {
         End { io, packets: packets::<R>(options, config), receives: 0, sends: 0 }
     }
 
-    /// Bound to an address of `ip`.
+    /// Binds to `ip`, on a free port.
     fn bind(ip: &str) -> Self {
         Self::bind_by(&UdpOptions::new(), ip)
     }
@@ -76,7 +77,7 @@ impl<R: TestRuntime> End<R> {
         self.packets.send_to(to, Bytes::from(bytes.into())).unwrap();
     }
 
-    /// Sends what was pushed.
+    /// Sends everything that was pushed.
     async fn flush(&mut self) -> io::Result<()> {
         let now = getty_driver::now::<R>();
         while self.packets.wants_write() {
@@ -105,9 +106,9 @@ impl<R: TestRuntime> End<R> {
         Ok(self.take(batch))
     }
 
-    /// The messages of a batch that was received.
+    /// The messages in a received batch.
     fn take(&mut self, batch: RecvBatch) -> Vec<(Path, Bytes)> {
-        assert!(!batch.is_empty(), "what is ready has brought something");
+        assert!(!batch.is_empty(), "a receive must return a datagram");
         self.packets.handle_datagrams(getty_driver::now::<R>(), batch).unwrap();
         let mut messages = Vec::new();
         while let Some(event) = self.packets.poll_event() {
@@ -119,7 +120,7 @@ impl<R: TestRuntime> End<R> {
         messages
     }
 
-    /// Receives until there are `n`.
+    /// Receives until there are `n` messages.
     async fn receive_all(&mut self, n: usize) -> Vec<(Path, Bytes)> {
         let mut messages = Vec::new();
         while messages.len() < n {
@@ -129,7 +130,7 @@ impl<R: TestRuntime> End<R> {
         messages
     }
 
-    /// That nothing is there to be received.
+    /// Checks that nothing is left to receive.
     async fn expect_nothing(&mut self) {
         let mut batch = RecvBatch::new();
         poll_fn(|cx| {
@@ -198,7 +199,10 @@ fn every_size_goes_both_ways<R: TestRuntime>() {
             assert_eq!(peer.recv(), (pattern(n + 1, size), end.address()));
         }
         peer.0.send_to(&[], end.address()).unwrap();
-        assert!(end.receive().await.unwrap().is_empty(), "it came, but is no message");
+        assert!(
+            end.receive().await.unwrap().is_empty(),
+            "an empty datagram is received, but is not a message"
+        );
         assert_eq!(end.packets.dropped().total(), 1);
         end.push(peer.address(), []);
         end.push(peer.address(), []);
@@ -235,7 +239,7 @@ fn a_run_arrives_as_separate_datagrams<R: TestRuntime>() {
         end.flush().await.unwrap();
         assert_eq!(peer.texts(151), expected);
 
-        // To a socket that takes them joined.
+        // To a socket that receives them merged.
         for n in 0..150 {
             end.push(other.address(), format!("{n:03}"));
         }
@@ -289,7 +293,8 @@ fn runs_and_others_keep_their_order<R: TestRuntime>() {
             let local = "127.0.0.1".parse::<std::net::IpAddr>().unwrap();
             let mut expected = Vec::new();
             for n in 0..400 {
-                // Single ones, runs of all lengths, large ones, and each answer from here or from anywhere.
+                // Single datagrams, runs of all lengths, and large ones; half of them with a given source
+                // address.
                 let size = [1, 3, 3, 3, 2, 9, 9, 2_000, 2_000, 1][n / 3 % 10];
                 let path = Path::new(peer.address()).with_local((n % 50 < 25).then_some(local));
                 end.push(path, pattern(n, size));
@@ -303,7 +308,7 @@ fn runs_and_others_keep_their_order<R: TestRuntime>() {
 
 fn ipv6_works_alike<R: TestRuntime>() {
     if UdpSocket::bind("[::1]:0").is_err() {
-        return eprintln!("not tested: there is no IPv6");
+        return eprintln!("not tested: no IPv6");
     }
     R::block_on(async {
         for ip in ["::1", "::"] {
@@ -322,7 +327,7 @@ fn ipv6_works_alike<R: TestRuntime>() {
             }
             assert_eq!(peer.texts(40), ["run"; 40]);
         }
-        // A socket of IPv6 serves peers of IPv4 too, where the system lets it.
+        // An IPv6 socket serves IPv4 peers too, if the system allows it.
         let (mut end, peer) = (End::<R>::bind("::"), Peer::bind("127.0.0.1"));
         if peer.0.send_to(b"mapped", at("127.0.0.1", end.address().port())).is_ok()
             && !socket2::SockRef::from(&UdpSocket::bind("[::]:0").unwrap()).only_v6().unwrap()
@@ -337,11 +342,11 @@ fn ipv6_works_alike<R: TestRuntime>() {
 
 fn ipv6_is_sent_in_fragments<R: TestRuntime>() {
     if UdpSocket::bind("[::1]:0").is_err() || !cfg!(target_os = "linux") {
-        return eprintln!("not tested: there is no IPv6, or its packets can't be cut");
+        return eprintln!("not tested: no IPv6, or no fragmentation of its packets");
     }
     R::block_on(async {
         let (mut end, peer) = (End::<R>::bind("::1"), Peer::bind("::1"));
-        // With its headers more than a packet of the loopback interface.
+        // With its headers, this is larger than a packet of the loopback interface.
         end.push(peer.address(), pattern(1, 65_527));
         end.flush().await.unwrap();
         assert_eq!(peer.recv().0, pattern(1, 65_527));
@@ -359,7 +364,7 @@ fn a_connected_socket_knows_its_peer_only<R: TestRuntime>() {
         assert_eq!((got[0].0.peer, &got[0].1[..]), (peer.address(), &b"hello"[..]));
         end.expect_nothing().await;
 
-        // One, a run, and different sizes.
+        // A single datagram, a run, and different sizes.
         let texts = ["1", "22", "22", "22", "2", "333", "4444", ""];
         for group in [&texts[..1], &texts[1..4], &texts[..]] {
             for text in group {
@@ -379,7 +384,7 @@ fn a_refused_datagram_is_told<R: TestRuntime>() {
         end.flush().await.unwrap();
         assert_eq!(end.receive().await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 
-        // That ends nothing: the port may be somebody's now.
+        // The socket is still usable: the port may be in use by now.
         let peer = UdpSocket::bind(closed).unwrap();
         peer.send_to(b"now", end.address()).unwrap();
         assert_eq!(end.receive_all(1).await[0].1, "now");
@@ -390,7 +395,7 @@ fn one_that_is_too_large_is_an_error_of_its_own<R: TestRuntime>() {
     R::block_on(async {
         let (mut end, peer) = (End::<R>::bind("127.0.0.1"), Peer::bind("127.0.0.1"));
         for run in [false, true] {
-            // Sent in one call with what follows, or not.
+            // With or without datagrams that share its call.
             let before = if run { 2 } else { 1 };
             (0..before).for_each(|_| end.push(peer.address(), "before"));
             end.push(peer.address(), pattern(1, 65_508));
@@ -414,7 +419,7 @@ fn one_that_is_too_large_is_an_error_of_its_own<R: TestRuntime>() {
 
 fn answers_leave_from_the_address_that_was_asked<R: TestRuntime>() {
     if UdpSocket::bind("127.0.0.2:0").is_err() {
-        return eprintln!("not tested: there is no 127.0.0.2");
+        return eprintln!("not tested: no 127.0.0.2");
     }
     R::block_on(async {
         let (mut end, peer) = (End::<R>::bind("0.0.0.0"), Peer::bind("127.0.0.1"));
@@ -442,7 +447,8 @@ fn answers_leave_from_the_address_that_was_asked<R: TestRuntime>() {
 fn an_address_that_is_not_here_is_not_insisted_on<R: TestRuntime>() {
     R::block_on(async {
         let (mut end, peer) = (End::<R>::bind("0.0.0.0"), Peer::bind("127.0.0.1"));
-        // Of the addresses kept for documentation: an interface went away since, or it was a broadcast.
+        // An address reserved for documentation stands for an interface that has gone, or for a broadcast
+        // address.
         let gone = Path::new(peer.address()).with_local(std::net::IpAddr::from([203, 0, 113, 7]));
         for text in ["one", "and", "run", "end!"] {
             end.push(gone, text);
@@ -499,7 +505,7 @@ fn a_group_is_heard_and_answered<R: TestRuntime>() {
         .multicast_ttl(1)
         .multicast_loop(true);
     let Ok(socket) = options.bind(at("0.0.0.0", 0)) else {
-        return eprintln!("not tested: the loopback interface takes part in no group");
+        return eprintln!("not tested: the loopback interface can't join a group");
     };
     R::block_on(async {
         let mut end = End::<R>::new(socket);
@@ -507,16 +513,16 @@ fn a_group_is_heard_and_answered<R: TestRuntime>() {
         let mut sender = End::<R>::new(options.bind(at("127.0.0.1", 0)).unwrap());
         sender.push(to_group, "who is there?");
         if sender.flush().await.is_err() {
-            return eprintln!("not tested: the loopback interface sends to no group");
+            return eprintln!("not tested: the loopback interface can't send to a group");
         }
         let got = end.receive_all(1).await;
         assert_eq!((got[0].0.peer, &got[0].1[..]), (sender.address(), &b"who is there?"[..]));
-        assert_eq!(got[0].0.local, None, "nobody answers from the address of a group");
+        assert_eq!(got[0].0.local, None, "replies never leave from a group's address");
         end.push(got[0].0, "me");
         end.flush().await.unwrap();
         assert_eq!(sender.receive_all(1).await[0].1, "me");
 
-        // The loopback interface brings everything back, whatever the socket says.
+        // The loopback interface returns everything, whatever the socket asks for.
         let options = options.multicast_loop(false).multicast_ttl(7);
         let socket = options.bind(at("127.0.0.1", 0)).unwrap();
         let socket = socket2::SockRef::from(&socket);
@@ -529,7 +535,7 @@ fn waiting_wakes<R: TestRuntime>() {
         let (mut end, peer) = (End::<R>::bind("127.0.0.1"), Peer::bind("127.0.0.1"));
         let to = end.address();
         for n in 0..50 {
-            // Emptied each time, and so waited for.
+            // Everything has been received, so the next receive has to wait.
             end.expect_nothing().await;
             let peer = peer.0.try_clone().unwrap();
             let sending = blocking(move || peer.send_to(&pattern(n, 10), to).unwrap());
@@ -561,15 +567,15 @@ fn a_burst_waits_in_the_receive_buffer<R: TestRuntime>() {
     assert!(size(UdpOptions::new().receive_buffer(20_000)) < of_the_system);
 }
 
-/// What the system takes while a buffer is small depends on the interface; over loopback it passes each
-/// datagram on at once, so that the buffer may hold up sending or not. Nothing is lost in either case.
+/// How much the system takes with a small buffer depends on the interface. Loopback passes each datagram on
+/// at once, so the buffer may or may not delay sending. In either case nothing is lost.
 fn a_small_send_buffer_loses_nothing<R: TestRuntime>() {
     R::block_on(async {
         let peer = Peer::bind("127.0.0.1");
         let mut end = End::<R>::bind_by(&UdpOptions::new().send_buffer(1), "127.0.0.1");
         for round in 0..20 {
             for n in 0..40 {
-                // Single ones and runs, in all more than the buffer.
+                // Single datagrams and runs, in total larger than the buffer.
                 end.push(peer.address(), pattern(n, [1_000, 1_000, 20, 1_000, 3_000][n / 4 % 5]));
             }
             end.flush().await.unwrap();

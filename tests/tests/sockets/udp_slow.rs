@@ -1,6 +1,6 @@
-//! UDP servers on a network that is slower than they are, so that the socket's send buffer is full: it is the
-//! loopback interface of a network namespace of the test's own, slowed down. Where that can't be had, nothing
-//! is tested.
+//! UDP servers on a network that is slower than they are, so that the socket's send buffer is full. The
+//! network is the slowed-down loopback interface of the test's own network namespace. If that is impossible,
+//! nothing is tested.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -24,10 +24,10 @@ on_every_runtime!(
     answers_to_many_questions_arrive,
 );
 
-/// 20 Mbit/s, with a queue that takes all that is sent.
+/// 20 Mbit/s, with a queue that holds everything that is sent.
 const SETUP: &str = "ip link set lo up && tc qdisc add dev lo root tbf rate 20mbit burst 5kb limit 8mb";
 
-/// Whether the network is slow. If not, runs the test in a process where it is.
+/// Whether the network is slow. If not, runs the test again in a process with a slow one.
 fn is_slow() -> bool {
     let is_slow = namespace::is_inside(SETUP);
     if is_slow {
@@ -38,14 +38,14 @@ fn is_slow() -> bool {
     is_slow
 }
 
-/// Bytes of an answer.
+/// Size of a reply in bytes.
 const SIZE: usize = 1000;
 
-/// Sends as many answers as the first message says, as fast as they are taken.
+/// Sends the number of replies that the first message asks for, as fast as they are accepted.
 struct Burst {
-    /// All peers have one session.
+    /// Whether all peers share one session.
     shared: bool,
-    /// Where to, in that case.
+    /// The peer to send to, if they do.
     peer: Option<SocketAddr>,
     sent: u32,
     left: u32,
@@ -111,13 +111,13 @@ fn answer(number: u32) -> Vec<u8> {
     answer
 }
 
-/// The least that the system allows, and less in our own queue than a burst takes.
+/// Options for the smallest send buffer that the system allows, and a queue smaller than a burst.
 fn small() -> (UdpOptions, Arc<Config>) {
     let config = config(|c| c.watermarks(4 * 1024, 8 * 1024).max_queued(16 * 1024));
     (UdpOptions::new().send_buffer(1), config)
 }
 
-/// A client that has room for everything.
+/// A client whose receive buffer holds everything.
 fn client<R: TestRuntime>(server: &Server<R>) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server.local_addr()).unwrap();
@@ -126,7 +126,7 @@ fn client<R: TestRuntime>(server: &Server<R>) -> UdpSocket {
     socket
 }
 
-/// Asks for a burst, which must come whole and in order.
+/// Asks for a burst, and checks that it comes whole and in order.
 async fn receive_burst(client: UdpSocket, counts: &Counts) {
     const ANSWERS: u32 = 500;
     blocking(move || {
@@ -141,7 +141,7 @@ async fn receive_burst(client: UdpSocket, counts: &Counts) {
     let [blocked, writable, dropped] =
         [&counts.blocked, &counts.writable, &counts.dropped].map(|count| count.load(Ordering::SeqCst));
     assert!(blocked >= 10, "the queue was full {blocked} times");
-    assert_eq!((writable, dropped), (blocked, 0), "who was refused is told of room, each time");
+    assert_eq!((writable, dropped), (blocked, 0), "each refusal is followed by on_writable");
 }
 
 fn a_burst_waits_for_the_socket_and_arrives<R: TestRuntime>() {
@@ -176,8 +176,8 @@ fn a_burst_to_a_peer_with_a_session_waits_for_the_socket_and_arrives<R: TestRunt
     });
 }
 
-/// A listener that answers each message with one of like size is never refused: what is not answered yet
-/// waits in the system's receive buffer.
+/// A listener that sends a reply of similar size to each message is never refused: messages without a reply
+/// yet wait in the system's receive buffer.
 fn answers_to_many_questions_arrive<R: TestRuntime>() {
     if !is_slow() {
         return;

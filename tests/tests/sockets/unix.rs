@@ -37,7 +37,7 @@ on_every_runtime!(
     a_full_queue_is_waited_for_in_time_only,
 );
 
-/// A directory that is removed at the end.
+/// A directory that is removed when this is dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -67,7 +67,7 @@ fn echo_server<R: TestRuntime>(path: &Path) -> (Server<R, PathBuf>, Log) {
     (server::<R>().unix(path, framed(LengthDelimited::new), listener).unwrap(), log)
 }
 
-/// Whether a message to `path` comes back, by a socket of the standard library.
+/// Whether a message to `path` comes back, with a socket of the standard library.
 fn echoes(path: &Path) -> bool {
     let Ok(mut stream) = UnixStream::connect(path) else { return false };
     stream.set_read_timeout(Some(secs(20))).unwrap();
@@ -155,7 +155,7 @@ fn a_file_that_was_left_behind_is_replaced<R: TestRuntime>() {
     let directory = Directory::new();
     let path = directory.socket();
     drop(UnixListener::bind(&path).unwrap());
-    assert!(path.exists(), "as a killed process leaves it");
+    assert!(path.exists(), "a killed process leaves its file");
     R::block_on(async {
         let (_server, _) = echo_server::<R>(&path);
         let asked = path.clone();
@@ -171,7 +171,7 @@ fn a_file_that_is_in_use_is_an_error<R: TestRuntime>() {
         let second = server::<R>().unix(&path, framed(LengthDelimited::new), || Recorder::echo().0);
         assert_eq!(second.unwrap_err().kind(), ErrorKind::AddrInUse);
         let asked = path.clone();
-        assert!(blocking(move || echoes(&asked)).await, "the first is as it was");
+        assert!(blocking(move || echoes(&asked)).await, "the first server still works");
     });
 }
 
@@ -183,8 +183,8 @@ fn a_link_is_what_it_leads_to<R: TestRuntime>() {
         let (_first, _) = echo_server::<R>(&path);
         assert_eq!(server_of::<R>(&link).unwrap_err().kind(), ErrorKind::AddrInUse);
         let asked = link.clone();
-        assert!(blocking(move || echoes(&asked)).await, "the first is as it was");
-        // One that a killed process left behind is replaced.
+        assert!(blocking(move || echoes(&asked)).await, "the first server still works");
+        // A file that a killed process left behind is replaced.
         let left = directory.0.join("left");
         drop(UnixListener::bind(&left).unwrap());
         fs::remove_file(&link).unwrap();
@@ -192,7 +192,7 @@ fn a_link_is_what_it_leads_to<R: TestRuntime>() {
         let (_second, _) = echo_server::<R>(&link);
         let asked = link.clone();
         assert!(blocking(move || echoes(&asked)).await);
-        // A file that is not a socket is reported as one that exists.
+        // For a file that is not a socket, the error says that it exists.
         let (file, link) = (directory.0.join("file"), directory.0.join("other"));
         fs::write(&file, "precious").unwrap();
         symlink(&file, &link).unwrap();
@@ -226,7 +226,7 @@ fn a_file_that_is_no_socket_is_named_as_one<R: TestRuntime>() {
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
 
-/// A path of these bytes, and of the process and the runtime besides.
+/// A path that begins with `start`, and is unique to the process and the runtime.
 fn path_of<R>(start: &str) -> PathBuf {
     let runtime = std::any::type_name::<R>().replace("::", "-");
     PathBuf::from(format!("{start}getty-abstract-{}-{runtime}", std::process::id()))
@@ -267,7 +267,7 @@ fn a_name_after_a_nul_is_abstract_on_linux<R: TestRuntime>() {
         pool.close(secs(10)).await;
 
         server.shutdown(secs(10)).await;
-        let (again, _) = echo_server::<R>(&path); // the name is free once nobody listens
+        let (again, _) = echo_server::<R>(&path); // the name is free once nothing listens on it
         again.shutdown(secs(10)).await;
     });
     let here = fs::read_dir(".").unwrap().filter_map(|file| file.ok()?.file_name().into_string().ok());
@@ -351,7 +351,7 @@ fn errors_name_the_path<R: TestRuntime>() {
     });
 }
 
-/// A listening socket whose queue is full, and what fills it.
+/// A listening socket whose queue is full, and the connections that fill it.
 fn full_queue(path: &Path) -> (UnixListener, Vec<Socket>) {
     let address = SockAddr::unix(path).unwrap();
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();

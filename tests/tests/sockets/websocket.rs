@@ -86,7 +86,7 @@ fn messages_go_both_ways_and_the_close_is_clean<R: TestRuntime>() {
     });
 }
 
-/// Neither end stands still while the answers wait: who sends receives as well.
+/// Neither end gets stuck while replies wait: a connection also receives while it sends.
 fn many_messages_are_sent_before_an_answer_is_received<R: TestRuntime>() {
     R::block_on(async {
         let (server, _) = echo_server::<R>().await;
@@ -344,7 +344,7 @@ fn what_is_sent_over_a_connection_before_it_is_open_waits<R: TestRuntime>() {
         let (server, _log) = echo_server::<R>().await;
         let mut client = pull::<R>(url(server.local_addr(), "/")).await;
         client.send(Message::text("early")).await.unwrap();
-        assert!(client.opened().await.unwrap().upgrade.is_some(), "it is told all the same");
+        assert!(client.opened().await.unwrap().upgrade.is_some(), "the opening is still reported");
         assert_eq!(client.recv().await.unwrap().unwrap(), Message::text("early"));
         let mut refused = pull::<R>(url(server.local_addr(), "/nowhere")).await;
         assert!(refused.send(Message::text("early")).await.is_err());
