@@ -1,4 +1,4 @@
-//! TLS, and what happens at bad moments and with bad files: each of these was seen going wrong.
+//! TLS faults at bad moments and with bad files. Each of these tests comes from a real failure.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::common::{plain, secs};
 use crate::solo::{Solo, shaken};
 use crate::tls_common::*;
 
-/// Of no type that a record has.
+/// No record has this type.
 const GARBAGE: &[u8] = &[99; 40];
 
 const ENDED: &str = "Closed: TLS: the peer ended the stream during the handshake: does it speak TLS?";
 
-/// What was sealed is written all the same, since the alert comes behind it: nobody knows what the peer makes
-/// of it.
+/// Sealed bytes are written in any case, since the alert follows them. What the peer makes of them is
+/// unknown.
 #[test]
 fn what_was_sealed_before_a_fault_is_not_told_as_unsent() {
     let world = World::new();
     let (mut client, mut server) = shaken(&world);
     client.session.send(Bytes::from("x")).unwrap();
-    drop(client.session.outbound(client.clock.now())); // sealed; the transport is full
+    drop(client.session.outbound(client.clock.now())); // sealed, but the transport is full
     client.session.send(Bytes::from("never sealed")).unwrap();
     client.input(GARBAGE);
     client.poll();
@@ -92,7 +92,7 @@ fn an_end_and_a_close_before_the_first_write_leave_nothing_to_write() {
     client.session.close(client.clock.now(), Close::graceful());
     assert_eq!(client.poll(), [ENDED]);
     client.written();
-    assert!(!client.session.wants_write() && !client.session.wants_shutdown(), "nothing more is wanted");
+    assert!(!client.session.wants_write() && !client.session.wants_shutdown(), "nothing is left to do");
 
     let mut client = Solo::new(self::client(world.client_config(), plain()));
     client.session.close(client.clock.now(), Close::graceful());
@@ -103,7 +103,7 @@ fn an_end_and_a_close_before_the_first_write_leave_nothing_to_write() {
     assert!(client.session.wants_shutdown());
 }
 
-/// A server that speaks no TLS ends so, and a client that only looks whether somebody is there.
+/// A server without TLS may end like this, and so may a client that only checks whether the port is open.
 #[test]
 fn an_end_in_the_handshake_is_named() {
     let world = World::new();
@@ -127,7 +127,8 @@ fn an_end_in_the_handshake_is_named() {
     }
 }
 
-/// A peer that speaks something else is named as such; after the handshake the same bytes are only wrong.
+/// A peer that speaks something else is reported as such. After the handshake, the same bytes are only
+/// corrupt.
 #[test]
 fn a_peer_that_speaks_no_tls_is_named() {
     let world = World::new();
@@ -139,7 +140,7 @@ fn a_peer_that_speaks_no_tls_is_named() {
         client.written();
         for end in [&mut client, &mut server] {
             end.input(words);
-            assert!(!end.written().is_empty(), "an alert");
+            assert!(!end.written().is_empty(), "an alert is written");
             end.session.handle_shutdown(end.clock.now());
             end.session.handle_eof(end.clock.now());
             assert_eq!(end.poll(), [OTHER]);
@@ -159,7 +160,7 @@ fn nothing_is_said_after_the_sending_side_was_ended() {
     let mut client = Solo::new(client(world.client_config(), plain()));
     let mut server = Solo::new(server(world.server_config(), plain()));
     server.input(&client.written());
-    client.session.close(client.clock.now(), Close::graceful()); // while it opens
+    client.session.close(client.clock.now(), Close::graceful()); // during the handshake
     assert!(client.written().is_empty());
     assert!(client.session.wants_shutdown());
     client.session.handle_shutdown(client.clock.now());
@@ -189,7 +190,7 @@ fn a_message_that_comes_with_the_end_of_the_handshake_is_delivered_before_a_faul
     }
 }
 
-/// rustls remembers places in what was received, and panics when that is gone.
+/// rustls keeps positions in the received bytes, and panics when they are gone.
 #[test]
 fn input_after_the_end_of_the_transport_is_ignored() {
     let world = World::new();
@@ -200,14 +201,14 @@ fn input_after_the_end_of_the_transport_is_ignored() {
     server.input(&client.written());
     client.input(&server.written());
     server.input(&client.written());
-    client.input(&server.written()[..100]); // a ticket in part
+    client.input(&server.written()[..100]); // part of a ticket
     client.session.close(client.clock.now(), Close::graceful());
     client.session.handle_eof(client.clock.now());
     client.input(b"late");
     assert!(!client.written().is_empty());
 }
 
-/// A message with a payload that would be chained is sealed together with its header.
+/// A payload that would be chained is sealed together with its header.
 #[test]
 fn a_batch_is_sealed_in_as_few_records_as_there_can_be() {
     let world = World::new();
@@ -221,10 +222,10 @@ fn a_batch_is_sealed_in_as_few_records_as_there_can_be() {
         records += 1;
         rest = &rest[5 + usize::from(u16::from_be_bytes([*high, *low]))..];
     }
-    assert_eq!(records, 2, "20 008 bytes, of which a record holds 16 KiB");
+    assert_eq!(records, 2, "20 008 bytes, with 16 KiB in a record");
 }
 
-/// The protocol's own bytes of a frame that was cut are no part of a message.
+/// Empty input, and a write of more than there is, change nothing.
 #[test]
 fn empty_reads_and_writes_are_nothing() {
     let world = World::new();
@@ -237,7 +238,7 @@ fn empty_reads_and_writes_are_nothing() {
     assert_eq!(server.poll(), ["Message "]);
 }
 
-/// What `openssl req -x509` makes by default is one, and rustls does not take it for a server's.
+/// `openssl req -x509` makes such a certificate by default, and rustls does not accept it from a server.
 #[test]
 fn a_certificate_of_an_authority_is_named_as_such() {
     let authority = Authority::new("localhost");
@@ -252,7 +253,8 @@ fn a_certificate_of_an_authority_is_named_as_such() {
     );
 }
 
-/// How a client that asks for `example.org` tells of a certificate for these names.
+/// The error of a client that asks for `example.org`, about a certificate for these names: the part that
+/// lists them.
 fn told_of(names: &[&str]) -> String {
     let world = World::new();
     let theirs = server_config(&world.authority.sign(names), &rustls::version::TLS13);
@@ -265,7 +267,7 @@ fn told_of(names: &[&str]) -> String {
     told.strip_prefix(start).unwrap_or_else(|| panic!("{told}")).to_owned()
 }
 
-/// Whoever is not trusted chooses these names, and they come to terminals and logs.
+/// An untrusted peer chooses these names, and they reach terminals and logs.
 #[test]
 fn names_in_certificates_are_shown_as_what_they_are() {
     let address = &["localhost", "::1", "127.0.0.1"];
@@ -275,7 +277,7 @@ fn names_in_certificates_are_shown_as_what_they_are() {
     let evil = "a\n\x1b[31mgetty: all is well\r\0\x7f\"), DnsName(\"b";
     let told = told_of(&[evil]);
     assert_eq!(told, r#"a\n\u{1b}[31mgetty: all is well\r\u{0}\u{7f}\"), DnsName(\"b"#);
-    // What no certificate of these tests can hold.
+    // Names that the certificates of these tests can't hold.
     let shown = |name: &str| {
         let expected = rustls::pki_types::ServerName::try_from("h").unwrap();
         let presented = vec![name.to_owned()];
@@ -296,7 +298,7 @@ fn many_names_are_not_all_shown() {
     assert!(told.len() < 3000, "{}", told.len());
 }
 
-/// What is said of trusted authorities in a file of these bytes, which must be no good.
+/// The error about trusted authorities in a bad file, at both ends.
 fn of_authorities(file: &[u8]) -> String {
     let told = ClientTls::builder().roots_pem(file).build().map(drop).unwrap_err().to_string();
     let world = World::new();
@@ -307,14 +309,14 @@ fn of_authorities(file: &[u8]) -> String {
     told
 }
 
-/// The same of a server's chain of certificates.
+/// The error about a server's certificate chain in a bad file.
 fn of_chain(file: &[u8]) -> String {
     let world = World::new();
     let identity = Identity::from_pem(file, world.server.key.as_bytes());
     identity.and_then(ServerTls::new).map(drop).unwrap_err().to_string()
 }
 
-/// The same of a private key, at both ends.
+/// The error about a private key in a bad file, at both ends.
 fn of_key(file: &[u8]) -> String {
     let world = World::new();
     let identity = || Identity::from_pem(world.server.certificate.as_bytes(), file);
@@ -337,7 +339,7 @@ fn files_of_the_wrong_form_are_called_by_their_name() {
         assert!(of(&der).starts_with("expected PEM, found DER"), "{}", of(&der));
         let bom = "a byte order mark (BOM) stands before -----BEGIN: save the file as plain text without one";
         assert_eq!(of(format!("{BOM}{good}").as_bytes()), bom);
-        // Files that were put one behind the other: the second would be passed over in silence.
+        // In concatenated files, the second one would be silently ignored.
         assert_eq!(of(format!("{good}{BOM}{good}").as_bytes()), bom);
         let utf16: Vec<u8> = format!("{BOM}{good}").encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(of(&utf16), bom);
@@ -382,8 +384,7 @@ fn the_bad_entry_of_a_bundle_is_named() {
     }
 }
 
-/// A `PRIVATE KEY` of an algorithm that has these bytes for a name and these parameters, with nothing good in
-/// it.
+/// A `PRIVATE KEY` for the algorithm with these bytes as its identifier, with these parameters and a bad key.
 fn pkcs8(algorithm: &[u8], parameters: &[u8], key: &[u8]) -> String {
     let algorithm = der(0x30, &[der(6, algorithm), parameters.to_owned()].concat());
     pem("PRIVATE KEY", &der(0x30, &[der(2, &[0]), algorithm, der(4, key)].concat()))

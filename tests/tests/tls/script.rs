@@ -1,4 +1,4 @@
-//! Calls in any order, and harm to the wire, against the promises of sessions over TLS.
+//! Calls in any order, and damage to the wire, against the promises of sessions over TLS.
 
 use proptest::prelude::*;
 use testkit::{corpus, tls_script};
@@ -11,7 +11,7 @@ proptest! {
         tls_script::run(&data);
     }
 
-    /// Once open, with little harm.
+    /// Scripts of open sessions, with little damage.
     #[test]
     fn traffic_keeps_the_promises(
         fragments in any::<bool>(),

@@ -26,7 +26,7 @@ fn pair(world: &World) -> Pair<Secure> {
     Pair::new(client(world.client_config(), plain()), server(world.server_config(), plain()), config())
 }
 
-/// Closes when the peer has ended its stream, as listeners do by default.
+/// Closes once the peer has ended its stream, as listeners do by default.
 fn closes_on_read_end<P: Protocol>(end: &mut End<P>) {
     end.on_event(|session, now, event| {
         if matches!(event, Event::Eof) {
@@ -35,7 +35,7 @@ fn closes_on_read_end<P: Protocol>(end: &mut End<P>) {
     });
 }
 
-/// Sends back what comes, and closes as above.
+/// Sends back every message, and closes in the same way.
 fn echoes(end: &mut End<Secure>) {
     end.on_event(|session, now, event| match event {
         Event::Message(message) => drop(session.send(message.clone()).unwrap()),
@@ -51,7 +51,7 @@ fn told(end: &End<Secure>) -> Vec<String> {
 fn tls_error<P: Protocol>(end: &End<P>) -> TlsError {
     match end.close_reason() {
         Some(CloseReason::Layer(error)) => error.downcast_ref::<TlsError>().unwrap().clone(),
-        other => panic!("expected an error of TLS, not {other:?}"),
+        other => panic!("expected a TLS error: {other:?}"),
     }
 }
 
@@ -60,7 +60,7 @@ fn facts(end: &End<Secure>) -> &TlsFacts {
         Event::Open(opened) => opened.tls.as_deref(),
         _ => None,
     });
-    opened.expect("it never opened")
+    opened.expect("the session has opened")
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_peer_that_is_not_to_be_trusted_is_told_so_and_named() {
     for (name, theirs, words) in cases {
         let ours = Arc::new(world.client_config());
         let mut pair = Pair::new(client_of(name, ours, plain()), server(theirs, plain()), config());
-        assert!(pair.run_until_closed(secs(1)), "nobody waits for a deadline");
+        assert!(pair.run_until_closed(secs(1)), "no end waits for a deadline");
         assert!(matches!(tls_error(&pair.a), TlsError::Certificate(_)));
         let reason = pair.a.close_reason().unwrap().to_string();
         assert!(reason.contains(words), "{reason}");
@@ -179,7 +179,7 @@ fn a_client_without_the_certificate_that_is_demanded_is_refused() {
         config(),
     );
     assert!(pair.run_until_closed(secs(1)));
-    // With TLS 1.3 the client is done before the server has seen that nothing comes.
+    // With TLS 1.3, the client is done before the server has seen that it sends no certificate.
     assert_eq!(
         pair.a.close_reason().unwrap().to_string(),
         "TLS: the peer refused: it requires a certificate from this end"
@@ -234,15 +234,15 @@ fn an_end_in_due_form_is_one_wherever_it_is_cut_into_reads() {
         let wire = client.written();
         wire.chunks(step).for_each(|piece| server.input(piece));
         assert_eq!(server.poll(), ["Message first", "Eof"]);
-        assert!(!server.session.wants_read(), "what comes after close_notify is of no interest");
+        assert!(!server.session.wants_read(), "nothing is read after close_notify");
         server.session.handle_eof(server.clock.now());
         server.session.close(server.clock.now(), Close::graceful());
         let end = server.written();
-        assert!(!end.is_empty(), "close_notify goes both ways");
+        assert!(!end.is_empty(), "both ends send close_notify");
         assert!(client.session.wants_shutdown());
         client.session.handle_shutdown(client.clock.now());
         client.input(&end);
-        assert!(client.poll().is_empty(), "the transport's end is awaited");
+        assert!(client.poll().is_empty(), "it waits for the end of the transport");
         client.input(b"garbage is not looked at any more");
         client.session.handle_eof(client.clock.now());
         assert_eq!(client.poll(), ["Closed: closed by this end"]);
@@ -268,7 +268,7 @@ fn garbage_and_changed_records_end_the_session_with_an_alert() {
         let mut wire = client.written();
         change(&mut wire);
         server.input(&wire);
-        assert!(server.session.wants_write(), "{what}: an alert");
+        assert!(server.session.wants_write(), "{what}: no alert");
         assert!(matches!(server.session.send(Bytes::from("late")), Err(getty_core::SendError::Closed(_))));
         assert_eq!(server.poll(), ["Message good"], "{what}");
         let alert = server.written();
@@ -281,7 +281,7 @@ fn garbage_and_changed_records_end_the_session_with_an_alert() {
         let reason = server.poll();
         assert!(reason.len() == 1 && reason[0].starts_with("Closed: TLS: "), "{what}: {reason:?}");
         let progress = server.session.stats().progress;
-        assert_eq!((progress.flushed, progress.unknown), (None, None), "what was not sealed was not sent");
+        assert_eq!((progress.flushed, progress.unknown), (None, None), "unsealed messages were not sent");
     }
 }
 
@@ -290,7 +290,7 @@ fn plain_text_to_a_server_is_no_handshake() {
     let world = World::new();
     let mut server = Solo::new(server(world.server_config(), plain()));
     server.input(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert!(!server.written().is_empty(), "an alert");
+    assert!(!server.written().is_empty(), "an alert is written");
     server.session.handle_shutdown(server.clock.now());
     server.session.handle_eof(server.clock.now());
     assert!(server.poll()[0].starts_with("Closed: TLS: "));
@@ -356,7 +356,7 @@ fn of_a_batch_that_was_written_in_part_nobody_knows() {
     let progress = client.session.stats().progress;
     assert_eq!(progress.flushed.unwrap().get(), seq(5));
     assert_eq!(progress.accepted.unwrap().get(), seq(105));
-    // 64 KiB were sealed: 65 messages of 1004 bytes, and a part of the next.
+    // 64 KiB were sealed: 65 messages of 1004 bytes, and part of the next one.
     assert_eq!(progress.unknown.unwrap().get(), seq(5 + 66));
 }
 
@@ -395,8 +395,8 @@ fn idle_sessions_hold_no_buffer_after_any_record() {
     }
 }
 
-/// rustls remembers where in the received bytes a handshake message began, and must be shown them whenever it
-/// is asked.
+/// rustls keeps the position of a handshake message in the received bytes, and must be shown them again at
+/// every call.
 #[test]
 fn messages_go_out_while_a_handshake_message_has_come_in_part() {
     let world = World::new();
@@ -424,7 +424,7 @@ fn messages_go_out_while_a_handshake_message_has_come_in_part() {
         assert_eq!(server.poll(), ["Eof"]);
         cut += 1;
     }
-    assert!(cut > 200, "the tickets were fragmented: {cut}");
+    assert!(cut > 200, "the tickets must be fragmented: {cut}");
 }
 
 #[test]
@@ -442,7 +442,7 @@ fn a_hello_in_fragments_is_as_good() {
     assert_eq!(pair.a.messages(), [vec![5; 3000]]);
 }
 
-/// For programs that choose when they run: nothing is as good as no layer, and something as the layer itself.
+/// For programs that choose at run time: `None` works like no layer, and `Some` like the layer itself.
 #[test]
 fn a_layer_may_be_there_or_not() {
     use getty_core::layer::tls::Tls;
@@ -461,11 +461,11 @@ fn a_layer_may_be_there_or_not() {
         assert_eq!(pair.b.messages(), ["hello"]);
         assert!(pair.a.close_reason().unwrap().is_clean() && pair.b.close_reason().unwrap().is_clean());
         let bare = pair.a.session.stats().sent.bytes == 9;
-        assert_eq!(bare, !secure, "nothing is added where there is no layer");
+        assert_eq!(bare, !secure, "without a layer, nothing is added");
     }
 }
 
-/// The client says close_notify, and goes on reading what the server sends after it.
+/// The client sends close_notify, and goes on reading what the server sends after that.
 #[test]
 fn a_half_close_is_a_close_notify() {
     let world = World::new();
@@ -489,7 +489,7 @@ fn a_half_close_is_a_close_notify() {
     }
 }
 
-/// Layers put below each other are one stack, next to the wire the one that was put last.
+/// Layers put below each other form one stack. The one that was put last is next to the wire.
 #[test]
 fn tls_goes_over_tls() {
     let world = World::new();
@@ -522,16 +522,16 @@ fn tls_goes_over_tls() {
 #[test]
 fn what_fails_in_a_stack_is_the_reason() {
     let world = World::new();
-    // The inner server's certificate is of nobody that the client trusts.
+    // The inner server's certificate is from an authority that the client does not trust.
     let stranger = World::new();
     let ours = client(world.client_config(), client(world.client_config(), plain()));
     let theirs = server(world.server_config(), server(stranger.server_config(), plain()));
     let mut pair = Pair::new(ours, theirs, config());
     pair.settle();
     assert!(matches!(tls_error(&pair.a), TlsError::Certificate(_)));
-    assert!(matches!(tls_error(&pair.b), TlsError::Refused(_)), "the alert went through the outer layer");
+    assert!(matches!(tls_error(&pair.b), TlsError::Refused(_)), "the alert goes through the outer layer");
 
-    // The outer one ends, and the inner one does not.
+    // The outer layer ends, and the inner one does not.
     let ours = client(world.client_config(), plain());
     let theirs = server(world.server_config(), server(world.server_config(), plain()));
     let mut pair = Pair::new(ours, theirs, config());
@@ -541,7 +541,7 @@ fn what_fails_in_a_stack_is_the_reason() {
     assert_eq!(tls_error(&pair.b), TlsError::EndedInHandshake);
 }
 
-/// A wall clock that the test sets.
+/// A wall clock that is set by the test.
 #[derive(Debug, Default)]
 struct WallClock(AtomicU64);
 
@@ -551,8 +551,8 @@ impl TimeProvider for WallClock {
     }
 }
 
-/// A certificate is looked at when a session begins, by the clock that was passed in; nothing else asks what
-/// day it is.
+/// A certificate is checked when a session begins, by the clock that was passed in. Nothing else depends on
+/// the date.
 #[test]
 fn a_wall_clock_that_jumps_matters_to_new_sessions_only() {
     const YEAR: u64 = 365 * 86_400;
@@ -575,7 +575,7 @@ fn a_wall_clock_that_jumps_matters_to_new_sessions_only() {
     };
     clock.0.store(50 * YEAR, Ordering::SeqCst);
     let mut before = pair();
-    // Certificates made for tests are good from 1975 to 4096.
+    // The certificates of these tests are valid from 1975 to 4096.
     for (years, end) in [(5000, Some("it has expired")), (0, Some("it is not valid yet")), (51, None)] {
         clock.0.store(years * YEAR, Ordering::SeqCst);
         let new = pair();
@@ -593,7 +593,7 @@ fn a_wall_clock_that_jumps_matters_to_new_sessions_only() {
     }
 }
 
-/// For the budget of a turn: opening a record takes time, however little it holds.
+/// Counted for the budget of a turn: opening a record takes time, however little it holds.
 #[test]
 fn records_count_as_work() {
     let (mut client, mut server) = shaken(&World::new());
@@ -605,11 +605,12 @@ fn records_count_as_work() {
     }
     assert_eq!(server.poll().len(), 100);
     let after = server.session.work();
-    // A record has 22 bytes of its own.
+    // A record adds 22 bytes.
     assert_eq!((after.frames - before.frames, after.bytes), (100 + 200, 0), "messages, and records");
 }
 
-/// What says nothing to the protocol counts by its bytes: changing keys takes as long as dozens of frames.
+/// Records that mean nothing to the protocol count by their bytes: changing keys takes as long as dozens of
+/// frames.
 #[test]
 fn changes_of_keys_count_as_work() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! [`Solo`]: one end, whose wire is the test.
+//! [`Solo`]: one end of a session, with the test as its wire.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn config() -> Arc<Config> {
     Config::builder().build().unwrap()
 }
 
-/// A session and a clock, for tests that are the wire.
+/// A session and its clock, with the test as its wire.
 pub struct Solo {
     pub session: Session<Secure>,
     pub clock: Clock,
@@ -51,7 +51,7 @@ impl Solo {
     }
 }
 
-/// Two ends whose handshake is done.
+/// Two ends that have completed their handshake.
 pub fn shaken(world: &World) -> (Solo, Solo) {
     let mut client = Solo::new(client(world.client_config(), plain()));
     let mut server = Solo::new(server(world.server_config(), plain()));

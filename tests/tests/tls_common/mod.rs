@@ -1,4 +1,4 @@
-//! Certificates made for a test, and what is configured with them.
+//! Certificates made for a test, and configurations that use them.
 #![allow(dead_code)]
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-/// Somebody who signs certificates.
+/// An authority that signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key, each in PEM.
@@ -87,7 +87,7 @@ impl Signed {
     }
 }
 
-/// One authority, a server's certificate for `localhost`, and one of a client.
+/// An authority, and the certificates that it signed for a server at `localhost` and for a client.
 pub struct World {
     pub authority: Authority,
     pub server: Signed,
@@ -110,7 +110,7 @@ impl World {
         client_config(&self.authority, &rustls::version::TLS13)
     }
 
-    /// Demands a certificate of clients.
+    /// A configuration that requires a certificate from clients.
     pub fn strict_server_config(&self) -> ServerConfig {
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(self.authority.roots(), provider.clone())
@@ -151,7 +151,7 @@ pub fn client_config(trusted: &Authority, version: &'static SupportedProtocolVer
         .with_no_client_auth()
 }
 
-/// The client's end of `protocol`, for the server `localhost`.
+/// The client's end of `protocol`, for a server at `localhost`.
 pub fn client<P: Protocol>(config: ClientConfig, protocol: P) -> P::Under<Tls> {
     client_of("localhost", Arc::new(config), protocol)
 }
