@@ -1,4 +1,4 @@
-//! permessage-deflate (RFC 7692) end to end, with flate2 as the judge of what is on the wire.
+//! permessage-deflate (RFC 7692) end to end, with flate2 to check the bytes on the wire.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use getty_core::codec::Raw;
@@ -17,7 +17,7 @@ static ALLOCATOR: Counting = Counting;
 const NONE: [&str; 0] = [];
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// Compression in the way most peers offer it: contexts are kept.
+/// Compression with contexts that are kept, as most peers offer it.
 fn keeping() -> Deflate {
     Deflate::new().server_no_context_takeover(false).client_no_context_takeover(false).min_size(0)
 }
@@ -30,7 +30,7 @@ fn options(deflate: Deflate) -> ServerOptions {
     ServerOptions::new().deflate(deflate)
 }
 
-/// A server and a client, each open, whose peers have agreed to compress as `headers` say.
+/// An open server and an open client whose peers have agreed to compress with `parameters`.
 fn both(deflate: Deflate, parameters: &str) -> [Solo; 2] {
     both_with(deflate, parameters, 8 << 20)
 }
@@ -44,7 +44,7 @@ fn both_with(deflate: Deflate, parameters: &str, max_message: usize) -> [Solo; 2
     ]
 }
 
-/// The other side's compressor, and flate2's reading of what this library writes.
+/// The compressor of the other side, and flate2's decompressor for the output of this library.
 struct Oracle {
     compress: Compress,
     decompress: Decompress,
@@ -84,7 +84,11 @@ impl Oracle {
         let data = [payload, &TAIL].concat();
         let before = self.decompress.total_in();
         self.decompress.decompress_vec(&data, &mut out, FlushDecompress::Sync).unwrap();
-        assert_eq!(self.decompress.total_in() - before, data.len() as u64, "there is more than the message");
+        assert_eq!(
+            self.decompress.total_in() - before,
+            data.len() as u64,
+            "there are bytes after the message"
+        );
         out
     }
 }
@@ -164,7 +168,7 @@ fn a_bad_answer_fails_the_handshake() {
             other => panic!("{other}"),
         }
     }
-    // A server declines what it does not understand, and goes on without.
+    // A server declines offers that it does not understand, and goes on without compression.
     for parameters in
         ["; server_max_window_bits=16", "; x", "; server_max_window_bits", "; client_max_window_bits=7"]
     {
@@ -174,8 +178,8 @@ fn a_bad_answer_fails_the_handshake() {
     }
 }
 
-/// The peer keeps its context although it was asked not to: so does the decompressor, and the session goes
-/// on.
+/// The peer may keep its context although it was asked not to. Then the decompressor keeps it too, and the
+/// session goes on.
 #[test]
 fn a_server_that_keeps_its_context_is_understood_unless_the_client_insists() {
     let client = |deflate: Deflate, parameters: &str| {
@@ -197,7 +201,7 @@ fn a_server_that_keeps_its_context_is_understood_unless_the_client_insists() {
         assert_eq!(opened.messages(), [Message::text(text)]);
         size
     });
-    assert!(sizes[1] < sizes[0] / 4, "the second one refers to the first: {sizes:?}");
+    assert!(sizes[1] < sizes[0] / 4, "the second message refers to the first: {sizes:?}");
 
     let insisting = || Deflate::new().insist_on_server_no_context_takeover(true);
     assert_eq!(client(insisting(), "; server_no_context_takeover").poll(), ["Open"]);
@@ -215,7 +219,7 @@ fn server_asked(deflate: Deflate, parameters: &str) -> Solo {
     Solo::server(options(deflate), config(|c| c)).opened_with(&headers)
 }
 
-/// flate2 reads what is sent, in both roles, with and without context takeover.
+/// flate2 reads the output in both roles, with and without context takeover.
 #[test]
 fn what_is_sent_is_what_flate2_reads() {
     let nothing_kept = "; server_no_context_takeover; client_no_context_takeover";
@@ -300,7 +304,7 @@ fn only_messages_of_the_smallest_size_are_compressed() {
     }
 }
 
-/// The window that was agreed on is kept to: data further back is not referred to.
+/// The agreed window is respected: nothing refers further back.
 #[test]
 fn a_small_window_is_kept_to() {
     let noise: Vec<u8> = {
@@ -315,13 +319,13 @@ fn a_small_window_is_kept_to() {
         assert_eq!(Oracle::new(true).inflate(&frame.payload), again);
         frame.payload.len()
     };
-    assert!(size(15) < 2200, "the second half is one reference");
+    assert!(size(15) < 2200, "the second half refers to the first");
     for bits in [8, 9, 10] {
         assert!(size(bits) > 3900, "{} bytes: it referred 2000 bytes back", size(bits));
     }
 }
 
-/// CVE-2026-1526's kind: 1000 to 1.
+/// An attack like CVE-2026-1526, with a ratio of 1000 to 1.
 #[test]
 fn a_bomb_stops_at_the_limit_and_holds_no_more_than_that() {
     const LIMIT: usize = 1 << 20;
@@ -342,14 +346,14 @@ fn a_bomb_stops_at_the_limit_and_holds_no_more_than_that() {
                     assert_eq!(solo.poll(), NONE);
                 }
             });
-            // Output, the half of it that it grew from last, the input twice, and the decompressor.
+            // The output, the half of its size that it grew from, the input twice, and the decompressor.
             let most = LIMIT * 3 / 2 + 2 * pieces[0].len() + 64 * 1024;
             assert!(usage.peak <= most as i64, "{usage:?}, {most} allowed");
             let error = ProtocolError::MessageTooLarge { limit: LIMIT };
             assert!(matches!(solo.failed_with(1009), CloseReason::Protocol(told) if told == error));
         }
     }
-    // The limit itself is allowed.
+    // A message of exactly the limit is accepted.
     for mut solo in both_with(keeping(), "", LIMIT) {
         let payload = Oracle::new(true).compress(&vec![0; LIMIT]);
         solo.peer(compressed(2, payload));
@@ -399,7 +403,7 @@ fn control_frames_are_never_compressed() {
     }
 }
 
-/// Fragments cut anywhere, reads cut anywhere, pings between them.
+/// Fragments and reads are cut anywhere, with pings between them.
 #[test]
 fn a_compressed_message_may_come_in_fragments() {
     let text = "κόσμε ".repeat(20);
@@ -444,7 +448,7 @@ fn compressed_text_must_be_utf8_too() {
             assert_eq!(solo.messages(), [Message::binary(bytes.to_vec())]);
         }
     }
-    // At once, when the fragment has come that shows it.
+    // Refused as soon as a fragment shows it.
     for mut solo in both(keeping(), "") {
         let mut oracle = Oracle::new(true);
         let mut out = Vec::with_capacity(1000);
@@ -470,22 +474,22 @@ fn what_is_not_deflate_is_refused() {
         let error = ProtocolError::ReservedBits { bits: 4 };
         assert!(
             matches!(solo.failed_with(1002), CloseReason::Protocol(told) if told == error),
-            "not agreed on"
+            "without an agreement"
         );
     }
 }
 
-/// A block marked as final, of no bytes, in each of the forms that a block can have.
+/// Empty blocks marked as final, in each form that a block can have.
 const FINAL_BLOCKS: [&[u8]; 4] = [
-    // Fixed codes; without codes; and the latter behind others that are not final.
+    // Fixed codes; stored; and stored, behind a block that is not final.
     b"\x03\x00",
     b"\x01\x00\x00\xff\xff",
     b"\x00\x00\x00\xff\xff\x01\x00\x00\xff\xff",
-    // Dynamic codes: one for the end of a block, and none for anything else.
+    // Dynamic codes: one for the end of a block, and no other.
     b"\x05\xc0\x81\x08\x00\x00\x00\x00\x20\x7f\xeb\x07",
 ];
 
-/// Each begins a stream anew, which costs as much as a hundred bytes do, and says nothing.
+/// Each of these blocks starts a new stream, which costs as much as a hundred bytes and adds nothing.
 #[test]
 fn a_flood_of_final_blocks_is_refused_with_1008() {
     for block in FINAL_BLOCKS {
@@ -514,7 +518,7 @@ fn a_flood_of_final_blocks_is_refused_with_1008() {
     }
 }
 
-/// What is allowed: sixteen in any message, and one more for each 32 bytes that it has on the wire.
+/// Sixteen streams are allowed in any message, and one more for each 32 bytes on the wire.
 #[test]
 fn a_message_of_several_streams_is_understood() {
     let streams = |n: usize, payload: &[u8]| {
@@ -534,7 +538,7 @@ fn a_message_of_several_streams_is_understood() {
         let data = streams(n, payload);
         for piece in [data.len(), 64] {
             for mut solo in both(keeping(), "") {
-                // Again and again: what one message has is nothing to the next.
+                // Several times: a message does not count for the next one.
                 for _ in 0..3 {
                     let mut frames: Vec<Frame> =
                         data.chunks(piece).map(|p| Frame::continuation(p).more()).collect();
@@ -554,7 +558,7 @@ fn a_message_of_several_streams_is_understood() {
     }
 }
 
-/// Parts are compressed as they are sent: each can be read when it has come.
+/// Parts are compressed as they are sent, so that each can be read on arrival.
 #[test]
 fn a_message_in_parts_is_one_compressed_message() {
     let headers = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
@@ -587,7 +591,8 @@ fn a_message_in_parts_is_one_compressed_message() {
     }
 }
 
-/// How large a message in parts will be is not known: all but a small one in one part are compressed.
+/// The final size of a message in parts is not known, so all are compressed except a small one in a single
+/// part.
 #[test]
 fn a_small_message_in_one_part_is_not_compressed() {
     let headers = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
@@ -617,7 +622,7 @@ fn packages_are_compressed_too() {
     }
 }
 
-/// Without context takeover nothing of zlib stays with an idle session; with it, what the docs say.
+/// Without context takeover, an idle session holds nothing of zlib. With it, it holds as much as documented.
 #[test]
 fn what_stays_between_messages_is_what_was_agreed_on() {
     let nothing_kept = "; server_no_context_takeover; client_no_context_takeover";

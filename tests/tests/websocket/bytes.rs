@@ -1,4 +1,4 @@
-//! Any bytes to a WebSocket session, and the saved inputs of the fuzzers.
+//! Any bytes for a WebSocket session, and the saved inputs of the fuzzers.
 
 use proptest::prelude::*;
 use testkit::corpus;
@@ -9,8 +9,8 @@ fn any_bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..most)
 }
 
-/// Three bytes for each frame, as [`frames::spell`](testkit::websocket::frames::spell) has them: most are
-/// good, and many of a size at some border.
+/// Three bytes for each frame, in the form of [`frames::spell`](testkit::websocket::frames::spell): most
+/// frames are valid, and many have a size at some boundary.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let what =
         prop_oneof![10 => (0u8..12, 0u8..16).prop_map(|(what, more)| what | more << 4), 1 => any::<u8>()];
@@ -75,7 +75,7 @@ proptest! {
         script::run(&data);
     }
 
-    /// Nothing of what happens at the end is likely in a long script of everything.
+    /// Scripts of calls around the end of a session, which are rare in scripts of all calls.
     #[test]
     fn any_order_of_ends_keeps_the_promises(
         setup in prop::collection::vec(any::<u8>(), 3),
@@ -86,7 +86,7 @@ proptest! {
     }
 }
 
-/// Calls about the end, and few others, by their numbers in a script.
+/// The numbers of calls about the end, and of a few others, in a script.
 const ENDS: &[u8] = &[1, 3, 6, 7, 10, 13, 15, 18, 20, 21, 24, 25, 26, 26, 26];
 
 #[test]

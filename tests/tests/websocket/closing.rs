@@ -1,4 +1,4 @@
-//! Every way in which a WebSocket session ends: what is said, in which order, and the one `Closed`.
+//! Every way in which a WebSocket session ends: what is sent, in which order, and the one `Closed`.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -29,12 +29,12 @@ fn frame(code: u16, reason: &str) -> CloseFrame {
     CloseFrame::new(CloseCode::new(code).unwrap(), reason)
 }
 
-/// Both close frames are on the wire: the server ends its stream, the client waits for that.
+/// Ends a session after both close frames: the server ends its stream first, and the client waits for that.
 fn end(solo: &mut Solo) -> CloseReason {
     assert_eq!(solo.poll(), NONE);
     if solo.is_server() {
         solo.shut_down();
-        assert_eq!(solo.poll(), NONE, "the peer's end is waited for");
+        assert_eq!(solo.poll(), NONE, "it waits for the peer's end");
         solo.eof();
     } else {
         assert!(!solo.session.wants_shutdown() && solo.session.wants_read(), "the server ends first");
@@ -70,7 +70,10 @@ fn a_local_close_says_why_and_waits_for_the_answer() {
             assert_eq!(solo.poll(), NONE);
             assert!(matches!(solo.session.send("after".into()), Err(SendError::Closed(_))));
             assert_eq!(solo.sent(), [Frame::text("before"), said.clone()]);
-            assert!(!solo.session.wants_shutdown() && solo.session.wants_read(), "the answer is waited for");
+            assert!(
+                !solo.session.wants_shutdown() && solo.session.wants_read(),
+                "it waits for the peer's close frame"
+            );
             solo.peer(said.clone());
             let reason = end(&mut solo);
             assert!(matches!(reason, CloseReason::Local { flushed: true }) && reason.is_clean());
@@ -102,7 +105,7 @@ fn a_peers_close_is_answered_with_its_code() {
     for mut solo in both() {
         solo.peer(Frame::new(8, ""));
         assert_eq!(solo.poll(), NONE);
-        assert_eq!(solo.sent(), [Frame::new(8, "")], "no code is answered with none");
+        assert_eq!(solo.sent(), [Frame::new(8, "")], "a close without a code gets one without a code");
         let reason = end(&mut solo);
         assert!(reason.is_clean());
         assert_peer(reason, None, "");
@@ -152,7 +155,7 @@ fn what_comes_after_the_peers_close_frame_is_ignored() {
     }
 }
 
-/// Section 7.1.5: each side's close frame is the first; neither answers the other's.
+/// Section 7.1.5: both close frames are first ones, and neither is a reply to the other.
 #[test]
 fn both_sides_may_close_at_once() {
     for mut solo in both() {
@@ -185,7 +188,7 @@ fn two_sessions_close_with_each_other() {
             let session = if client_closes { &mut pair.a.session } else { &mut pair.b.session };
             session.close(pair.clock.now(), how);
             assert!(pair.run_until_closed(secs(10)));
-            // Close frame, answer, and the ends of both streams.
+            // The close frame, the reply to it, and the ends of both streams.
             let trips = if client_closes { 3 } else { 4 };
             assert!(
                 pair.clock.elapsed() - from <= trips * Duration::from_millis(10),
@@ -200,7 +203,8 @@ fn two_sessions_close_with_each_other() {
     }
 }
 
-/// Data that crosses a close frame is dropped, pings are no longer answered, and the peer's answer is found.
+/// Data that crosses a close frame is dropped, pings are no longer answered, and the peer's close frame is
+/// found.
 #[test]
 fn data_that_crosses_a_close_is_dropped() {
     for cut in 0..60 {
@@ -224,7 +228,7 @@ fn data_that_crosses_a_close_is_dropped() {
     }
 }
 
-/// The same when the frames had begun to come before the close.
+/// The same if the frames have begun to arrive before the close.
 #[test]
 fn a_close_within_a_frame_still_finds_the_peers_close_frame() {
     for at_once in [1, 7, usize::MAX] {
@@ -252,8 +256,7 @@ fn a_close_within_a_frame_still_finds_the_peers_close_frame() {
     }
 }
 
-/// What the peer breaks after this end's close frame ends the wait for its answer: nothing more of it is
-/// read.
+/// If the peer breaks the protocol after this end's close frame, the wait is over, and nothing more is read.
 #[test]
 fn a_fault_while_closing_ends_the_wait() {
     for fault in [Frame::new(3, ""), Frame::text([0xff]), Frame::close(1005, ""), Frame::continuation("a")] {
@@ -298,7 +301,7 @@ fn a_peer_that_does_not_take_the_close_frame_is_given_five_seconds() {
     }
 }
 
-/// Both have said that they close: that the peer does not end its stream changes nothing about that.
+/// Both ends have sent their close frames. A peer that leaves its stream open changes nothing about that.
 #[test]
 fn a_peer_that_leaves_its_stream_open_is_given_five_seconds_and_blamed_for_nothing() {
     for mut solo in both() {
@@ -331,12 +334,12 @@ fn the_end_of_the_stream_without_a_close_frame_is_an_error() {
         client.events();
         client.eof();
         assert_eq!(client.poll(), NONE);
-        assert_eq!(client.sent(), [], "nobody would read it");
+        assert_eq!(client.sent(), [], "the peer would not read it");
         client.shut_down();
         let reason = client.closed();
         assert!(matches!(reason, CloseReason::Eof { mid_frame: true }) && !reason.is_clean());
     }
-    // Messages that came with it count.
+    // Messages that came before the end are delivered.
     for mut solo in both() {
         solo.peer(Frame::text("a"));
         solo.eof();
@@ -346,7 +349,7 @@ fn the_end_of_the_stream_without_a_close_frame_is_an_error() {
     }
 }
 
-/// A peer may end its side with its close frame and still read: it is answered.
+/// A peer may end its stream right after its close frame and still read, so it gets a reply.
 #[test]
 fn a_close_frame_and_the_end_of_the_stream_may_come_together() {
     for mut solo in both() {
@@ -424,7 +427,7 @@ fn a_panic_of_the_listener_is_told_as_1011() {
         solo.eof();
         assert!(matches!(solo.closed(), CloseReason::Panicked));
     }
-    // The transport takes nothing: the panic is told all the same.
+    // The transport takes nothing, and the panic is still the reason.
     for mut solo in both() {
         close(&mut solo, Close::panicked());
         solo.session.handle_timeout(solo.clock.at(secs(5)));
@@ -467,7 +470,7 @@ fn a_drain_delivers_what_has_come_before_the_close_frame_goes_out() {
     }
 }
 
-/// The peer's close frame may lie among what is drained.
+/// The peer's close frame may be among the drained frames.
 #[test]
 fn a_drain_ends_with_the_peers_close_frame() {
     for mut solo in both() {
@@ -503,7 +506,7 @@ fn a_paused_session_closes_too() {
     }
 }
 
-/// A close frame between the fragments of a message: the message is dropped.
+/// A close frame may come between the fragments of a message, which is then dropped.
 #[test]
 fn a_close_frame_may_come_within_a_message() {
     for mut solo in both() {
@@ -539,7 +542,7 @@ fn closing_again_changes_nothing() {
 #[derive(Debug, Clone)]
 enum Op {
     Peer(Frame),
-    /// The rest of what the peer has said is handed in, up to a number of bytes.
+    /// Hands in the next bytes from the peer, up to a number.
     HandIn(usize),
     Garbage(Vec<u8>),
     Send(usize),
@@ -588,13 +591,13 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A session under a random script, and what it has told and written.
+/// A session under a random script, with its events and its output.
 struct Run {
     solo: Solo,
     wire: Vec<u8>,
     written: Vec<u8>,
     events: Vec<String>,
-    /// Closed without a drain: no message may follow.
+    /// Closed without a drain, so that no message may follow.
     deaf: bool,
 }
 
@@ -649,7 +652,7 @@ impl Run {
         }
     }
 
-    /// Brings it to its end, whatever has happened.
+    /// Brings the session to its end, whatever has happened.
     fn finish(&mut self) {
         self.step(Op::Resume);
         self.step(Op::Close(1000));
@@ -661,7 +664,8 @@ impl Run {
         self.step(Op::Poll);
     }
 
-    /// One `Closed`, last. Frames as far as they were written; nothing after the close frame.
+    /// Checks that there is one `Closed`, at the end, and that nothing was written after the close frame. The
+    /// last frame may be cut.
     fn check(&self) {
         let closed = self.events.iter().filter(|event| event.starts_with("Closed: ")).count();
         assert_eq!(closed, 1, "{:?}", self.events);

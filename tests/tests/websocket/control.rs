@@ -1,4 +1,4 @@
-//! Pings and pongs: what is answered, what is sent unasked, and what comes of silence.
+//! Pings and pongs: replies to pings, pings of our own, and the end of a silent session.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ fn both() -> [Solo; 2] {
     Solo::opened_both(|c| c)
 }
 
-/// Open sessions that send a ping each second.
+/// Open sessions that send a ping every second.
 fn beating() -> [Solo; 2] {
     Solo::opened_both(|c| c.heartbeat_period(secs(1)))
 }
 
-/// The one ping that was sent.
+/// Returns the only frame that was sent, which must be a ping.
 fn ping(solo: &mut Solo) -> Frame {
     let sent = solo.sent();
     assert!(matches!(&sent[..], [ping] if ping.opcode == 9 && ping.fin && ping.rsv == 0), "{sent:?}");
     sent[0].clone()
 }
 
-/// The answer of the peer to a ping.
+/// Sends the peer's reply to a ping.
 fn answer(solo: &mut Solo, ping: Frame) {
     solo.peer(Frame::pong(ping.payload));
 }
@@ -45,8 +45,8 @@ fn every_ping_is_answered_with_its_payload() {
         assert_eq!(solo.poll(), NONE);
         let pongs: Vec<_> = pings.into_iter().map(|ping| Frame::pong(ping.payload)).collect();
         assert_eq!(solo.sent(), pongs);
-        assert_eq!(solo.session.stats().received.messages, 0, "a ping is no message");
-        assert_eq!(solo.session.stats().sent.messages, 0, "nor is a pong");
+        assert_eq!(solo.session.stats().received.messages, 0, "a ping does not count as a message");
+        assert_eq!(solo.session.stats().sent.messages, 0, "nor does a pong");
     }
 }
 
@@ -62,7 +62,7 @@ fn pings_within_a_message_are_answered_at_once() {
     }
 }
 
-/// Pongs and messages leave in the order in which they were made.
+/// Pongs and messages leave in the order in which they were queued.
 #[test]
 fn a_pong_waits_for_what_is_queued_before_it() {
     for mut solo in both() {
@@ -74,7 +74,7 @@ fn a_pong_waits_for_what_is_queued_before_it() {
     }
 }
 
-/// CVE-2019-9512's kind. tungstenite holds 232 MB after two million of them.
+/// An attack like CVE-2019-9512. tungstenite holds 232 MB after two million pings.
 #[test]
 fn a_flood_of_pings_whose_peer_never_reads_grows_nothing() {
     let low = Config::default().low_watermark();
@@ -87,7 +87,7 @@ fn a_flood_of_pings_whose_peer_never_reads_grows_nothing() {
         assert!(solo.session.queued() > low && solo.session.is_open());
         let first = solo.sent();
         assert!(first.iter().zip(0u32..).all(|(pong, n)| pong.payload[..4] == n.to_be_bytes()));
-        // The peer reads again: of those that were not answered, the latest is (section 5.5.3).
+        // The peer reads again, and gets a pong for the latest unanswered ping (section 5.5.3).
         assert_eq!(solo.poll(), NONE);
         let last = solo.sent();
         assert_eq!((last.len(), &last[0].payload[..4]), (1, &19_999u32.to_be_bytes()[..]));
@@ -98,7 +98,7 @@ fn a_flood_of_pings_whose_peer_never_reads_grows_nothing() {
     }
 }
 
-/// A transport that takes a little now and then: pongs stay in the order of the pings.
+/// The transport takes a little now and then, and pongs stay in the order of their pings.
 #[test]
 fn a_pong_that_waited_is_not_sent_after_a_later_one() {
     for mut solo in Solo::opened_both(|c| c.watermarks(10, 1000)) {
@@ -114,7 +114,7 @@ fn a_pong_that_waited_is_not_sent_after_a_later_one() {
         assert_eq!(solo.poll(), NONE);
         let written = solo.written();
         let pongs = Frame::parse_all(&written[2..]).into_iter().map(|frame| frame.payload);
-        assert!(pongs.eq([b"second"]), "one answer for both");
+        assert!(pongs.eq([b"second"]), "one pong for both");
     }
 }
 
@@ -128,7 +128,7 @@ fn a_heartbeat_is_a_ping_each_period_and_tells_the_round_trip_time() {
             assert_eq!(solo.sent(), []);
             assert_eq!(solo.at(secs(second)), NONE);
             let ping = ping(&mut solo);
-            assert!(payloads.insert(ping.payload.clone()), "each has a payload of its own");
+            assert!(payloads.insert(ping.payload.clone()), "each ping has its own payload");
             assert_eq!(solo.at(secs(second) + Duration::from_millis(20)), NONE);
             answer(&mut solo, ping);
             assert_eq!(solo.poll(), ["Pong 20ms"]);
@@ -181,7 +181,7 @@ fn whatever_comes_is_as_good_as_a_pong() {
         for second in 1..200 {
             assert_eq!(solo.at(secs(second)), NONE, "at {second}");
             if second % 9 == 0 {
-                solo.peer(Frame::binary(vec![1; 3000]).more()); // not even a whole message
+                solo.peer(Frame::binary(vec![1; 3000]).more()); // a fragment is enough
                 assert_eq!(solo.poll(), NONE);
                 solo.peer(Frame::continuation(""));
                 assert_eq!(solo.messages().len(), 1);
@@ -191,7 +191,7 @@ fn whatever_comes_is_as_good_as_a_pong() {
     }
 }
 
-/// From its last byte: one period until the next ping, and the time that has for its answer.
+/// After the peer's last byte, up to one period passes until the next ping, and then the time for its reply.
 #[test]
 fn a_peer_that_falls_silent_is_noticed_within_a_period_and_the_timeout() {
     for last in [1, 2500, 3000, 4100, 9999, 12_345] {
@@ -199,7 +199,7 @@ fn a_peer_that_falls_silent_is_noticed_within_a_period_and_the_timeout() {
             let last = Duration::from_millis(last);
             let mut now = Duration::ZERO;
             let closed = loop {
-                let next = solo.session.poll_timeout().expect("something is waited for");
+                let next = solo.session.poll_timeout().expect("there is a deadline");
                 let next = next.saturating_duration_since(solo.clock.at(Duration::ZERO));
                 if now < last && last <= next {
                     assert_eq!(solo.at(last), NONE);
@@ -208,8 +208,8 @@ fn a_peer_that_falls_silent_is_noticed_within_a_period_and_the_timeout() {
                     now = last;
                     continue;
                 }
-                assert!(next > now, "a deadline stays due");
-                assert!(next < last + secs(60), "it is never noticed");
+                assert!(next > now, "a deadline is still due");
+                assert!(next < last + secs(60), "the silence is not noticed");
                 now = next;
                 let told = solo.at(now);
                 solo.sent();
@@ -234,13 +234,13 @@ fn without_a_pong_timeout_silence_is_no_fault() {
     }
 }
 
-/// A round trip may be longer than the period between two pings, and a peer may answer the latest ping only.
+/// A round trip may take longer than the period between pings, and a peer may reply only to the latest one.
 #[test]
 fn an_answer_is_told_as_the_time_since_the_oldest_ping_without_one() {
     for mut solo in beating() {
         solo.peer(Frame::pong(""));
         solo.peer(Frame::pong([0; 8]));
-        assert_eq!(solo.poll(), NONE, "nothing was asked");
+        assert_eq!(solo.poll(), NONE, "no ping was sent");
         assert_eq!(solo.at(secs(1)), NONE);
         let first = ping(&mut solo);
         assert_eq!(solo.at(secs(2)), NONE);
@@ -248,17 +248,17 @@ fn an_answer_is_told_as_the_time_since_the_oldest_ping_without_one() {
         answer(&mut solo, first);
         assert_eq!(solo.poll(), ["Pong 1s"]);
         answer(&mut solo, second);
-        assert_eq!(solo.poll(), NONE, "nothing was open any more");
+        assert_eq!(solo.poll(), NONE, "no ping was left without a reply");
         assert_eq!(solo.at(secs(3)), NONE);
         let third = ping(&mut solo);
         answer(&mut solo, third.clone());
         assert_eq!(solo.poll(), ["Pong 0ns"]);
         answer(&mut solo, third);
-        assert_eq!(solo.poll(), NONE, "told already");
+        assert_eq!(solo.poll(), NONE, "it was reported already");
     }
 }
 
-/// While this end does not read, the peer can't be blamed.
+/// While this end does not read, silence is not the peer's fault.
 #[test]
 fn a_pause_suspends_the_wait_for_a_pong() {
     for mut solo in Solo::opened_both(|c| c.heartbeat_period(secs(60))) {
@@ -286,7 +286,7 @@ fn a_pause_suspends_the_wait_for_a_pong() {
     }
 }
 
-/// With more queued than the low watermark there is no use in a ping, nor in waiting for its answer.
+/// If more is queued than the low watermark, a ping would be useless, and so would the wait for its reply.
 #[test]
 fn no_ping_is_added_to_a_jam() {
     for mut solo in Solo::opened_both(|c| c.heartbeat_period(secs(1)).watermarks(100, 200)) {
@@ -332,7 +332,7 @@ fn two_sessions_keep_each_other_alive_for_an_hour() {
         assert!(pongs.iter().all(|rtt| *rtt == Duration::from_millis(60)), "{pongs:?}");
         assert!(end.session.is_open());
     }
-    pair.a.transport = false; // a black hole
+    pair.a.transport = false; // bytes vanish
     pair.run_for(secs(26));
     assert!(matches!(pair.b.close_reason(), Some(CloseReason::Timeout(Deadline::Pong))));
 }

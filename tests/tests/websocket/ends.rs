@@ -1,4 +1,4 @@
-//! Ends of WebSocket sessions in the middle of something.
+//! WebSocket sessions that end in the middle of something.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use testkit::clock::Clock;
 use testkit::websocket::frames::{self, BINARY, CLOSE, Frame, PING, TEXT};
 use testkit::websocket::{opened, written};
 
-/// Messages, then a close frame, which answers that of a session which closes while they come.
+/// Messages, and a close frame that answers the one of a session that closes while they arrive.
 fn stream(masked: bool) -> Vec<u8> {
     let mask = masked.then_some([9, 8, 7, 6]);
     let mut wire = Vec::new();
@@ -45,7 +45,7 @@ fn what_was_cut_by_a_close_is_read_to_its_end() {
                     if !handed_in_before_the_poll {
                         while session.poll_event().is_some() {}
                         sent.extend(written(&mut session, now));
-                        assert!(!session.wants_shutdown(), "the peer's close frame is missing yet");
+                        assert!(!session.wants_shutdown(), "the peer's close frame has not come yet");
                     }
                     session.handle_input(now, after);
                     while session.poll_event().is_some() {}
@@ -106,6 +106,6 @@ fn after_a_failure_of_the_transport_nothing_is_written() {
     session.handle_input(now, &wire);
     session.handle_io_error(now, io::ErrorKind::ConnectionReset);
     assert!(matches!(session.poll_event(), Some(Event::Message(_))));
-    assert_eq!(written(&mut session, now), b"", "there is nobody to answer");
+    assert_eq!(written(&mut session, now), b"", "the transport is gone");
     assert!(matches!(session.poll_event(), Some(Event::Closed(_))));
 }

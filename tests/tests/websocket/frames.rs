@@ -1,4 +1,4 @@
-//! Frames and messages: what is right is understood however it is cut, what is wrong gets the right code.
+//! Frames and messages: valid ones are understood however they are cut, and invalid ones get the right code.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Feeds `frames` to an open session of each role and checks that they end it with `error`, told as `code`.
+/// Feeds `frames` to an open session of each role, and checks that they end it with `error` and `code`.
 fn check(name: &str, frames: &[Frame], error: ProtocolError, code: u16) {
     for mut solo in Solo::opened_both(|c| c) {
         let bytes = solo.peers(frames.iter().cloned());
@@ -53,7 +53,7 @@ fn a_server_wants_masks_and_a_client_none() {
         let mut client = Solo::opened_client();
         check_bytes("masked", &mut client, &frame.masked([1; 4]).bytes(), ProtocolError::Masked, 1002);
     }
-    // Keys with nothing in them are keys all the same.
+    // A key of zeros is a key, too.
     let mut server = Solo::opened_server();
     server.input(&Frame::text("a").masked([0; 4]).bytes());
     assert_eq!(server.poll(), ["Text(\"a\")"]);
@@ -94,7 +94,7 @@ fn a_length_has_one_form() {
     }
 }
 
-/// From the header alone: the payload never comes.
+/// The header alone is enough: the payload never comes.
 #[test]
 fn a_frame_over_the_limit_is_refused_with_1009() {
     for claim in [1001, 1 << 16, 1 << 32, 1 << 62, i64::MAX as u64] {
@@ -132,7 +132,8 @@ fn the_fragments_of_a_message_count_together() {
     }
 }
 
-/// CVE-2026-48779's kind: 1024 fragments are free, each one after that costs 32 bytes of the message.
+/// An attack like CVE-2026-48779: 1024 fragments are free, and each one after that needs 32 bytes of the
+/// message.
 #[test]
 fn a_flood_of_fragments_ends_with_1008_early() {
     let fragments = |solo: &mut Solo, size: usize, most: usize| {
@@ -192,7 +193,7 @@ fn messages_are_not_interleaved_and_continuations_need_a_start() {
     }
 }
 
-/// A new message in the midst of another is refused from its header.
+/// A new message within another one is refused at its header.
 #[test]
 fn what_is_out_of_order_is_refused_before_its_payload_comes() {
     for mut solo in Solo::opened_both(|c| c) {
@@ -242,7 +243,7 @@ fn malformed_close_frames_are_told() {
     }
 }
 
-/// A fault ends the session after what came before it, and what was sent is still written.
+/// A fault ends the session after the messages before it, and queued messages are still written.
 #[test]
 fn what_came_and_what_was_sent_before_a_fault_counts() {
     for mut solo in Solo::opened_both(|c| c) {
@@ -260,7 +261,8 @@ fn what_came_and_what_was_sent_before_a_fault_counts() {
 
 const VALID: &str = "κόσμε \u{0}\u{7f}\u{80}\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff} 👍";
 
-/// Messages in what is not valid are found at the first byte that can't be: its place is given.
+/// Invalid UTF-8, with the number of bytes up to and including the first one that can't be part of any valid
+/// text.
 const INVALID: [(&[u8], usize); 9] = [
     (b"a\x80", 2),
     (b"\xc0\xaf", 1),
@@ -273,7 +275,7 @@ const INVALID: [(&[u8], usize); 9] = [
     (b"\xff", 1),
 ];
 
-/// Text in three fragments, cut anywhere, in reads of any size: characters may be cut.
+/// Text in three fragments, cut anywhere, even within characters, in reads of any size.
 #[test]
 fn text_may_be_cut_within_characters() {
     let text = VALID.as_bytes();
@@ -298,7 +300,7 @@ fn text_may_be_cut_within_characters() {
     }
 }
 
-/// Also where all fragments are valid by themselves but the message ends within a character.
+/// Also when the text is valid up to its end, and the last fragment is empty.
 #[test]
 fn text_that_ends_within_a_character_is_refused() {
     let text = VALID.as_bytes();
@@ -309,7 +311,7 @@ fn text_that_ends_within_a_character_is_refused() {
     }
 }
 
-/// Autobahn 6.4.3 and 6.4.4, and all texts like theirs: in one frame that never ends.
+/// Autobahn 6.4.3 and 6.4.4 and similar texts, in one frame that never ends.
 #[test]
 fn text_is_refused_at_its_first_bad_byte_within_a_frame() {
     for (text, bad) in INVALID {
@@ -319,14 +321,14 @@ fn text_is_refused_at_its_first_bad_byte_within_a_frame() {
             for byte in &frame[..header + bad - 1] {
                 solo.input(&[*byte]);
                 assert_eq!(solo.poll(), NONE);
-                assert!(solo.session.is_open(), "{text:x?} is good so far");
+                assert!(solo.session.is_open(), "{text:x?} is valid so far");
             }
             check_bytes("byte", &mut solo, &frame[header + bad - 1..][..1], ProtocolError::Utf8, 1007);
         }
     }
 }
 
-/// Autobahn 6.4.1 and 6.4.2, and all texts like theirs: in fragments, of which more are announced.
+/// Autobahn 6.4.1 and 6.4.2 and similar texts, in fragments that announce more.
 #[test]
 fn text_is_refused_at_its_first_bad_byte_across_fragments() {
     for (text, bad) in INVALID {
@@ -352,7 +354,7 @@ fn binary_may_be_anything() {
     }
 }
 
-/// What a session made of some bytes.
+/// The results of a session for some bytes.
 #[derive(Debug, PartialEq)]
 struct Heard {
     messages: Vec<Message>,
@@ -416,7 +418,7 @@ fn frames_are_the_same_however_they_are_cut() {
     }
 }
 
-/// The same for bytes of which some are wrong, wherever that is.
+/// The same for bytes with faults anywhere.
 #[test]
 fn faults_are_the_same_however_the_bytes_are_cut() {
     let mut rng = Rng::new(42);
@@ -438,7 +440,7 @@ fn faults_are_the_same_however_the_bytes_are_cut() {
     assert!(kinds.len() > 8, "only {kinds:?}");
 }
 
-/// A frame that stays incomplete holds a session as long as any other protocol's, no longer.
+/// An incomplete frame has as much time as with any other protocol, and no more.
 #[test]
 fn a_frame_that_never_ends_times_out() {
     for make in [Frame::text, Frame::binary] as [fn([u8; 100]) -> Frame; 2] {
@@ -457,7 +459,7 @@ fn a_frame_that_never_ends_times_out() {
     }
 }
 
-/// What is too large for the peer, by this end's own limits, is not sent.
+/// A message over this end's own limit is not sent, since the peer is assumed to have the same limit.
 #[test]
 fn a_message_over_the_limit_is_given_back() {
     let options = || config(|c| c.max_message(1000).max_frame(2000));

@@ -1,4 +1,4 @@
-//! The opening handshake as a machine: what comes when, in which pieces, and how it fails.
+//! The opening handshake as a machine: what happens when, in which pieces, and how it fails.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -31,14 +31,14 @@ fn client() -> Solo {
     Solo::client(client_request(), config(|c| c))
 }
 
-/// A client that has sent its request, and the answer that it expects.
+/// A client that has sent its request, and the response that it expects.
 fn client_and_answer() -> (Solo, String) {
     let mut client = client();
     let answer = answer_to(&client.written(), "");
     (client, answer)
 }
 
-/// A server that was asked to let a client in. `headers` end with a line end each.
+/// A server that has received a request for an upgrade. Each of `headers` ends with a line end.
 fn asked_with(options: ServerOptions, headers: &str) -> Solo {
     let mut server = server_with(options);
     server.input(format!("{REQUEST}{headers}\r\n").as_bytes());
@@ -54,7 +54,7 @@ fn accept(solo: &mut Solo) {
     solo.respond(Verdict::Accept(Accept::new()));
 }
 
-/// Checks that a server refuses with `status` and closes. Gives the response and the error.
+/// Checks that a server refuses with `status` and closes. Returns the response and the error.
 fn refused(server: &mut Solo, status: u16) -> (String, HandshakeError) {
     assert_eq!(server.poll(), NONE);
     let response = String::from_utf8(server.written()).unwrap();
@@ -114,7 +114,7 @@ fn a_head_that_comes_byte_by_byte_is_one_request() {
     assert_eq!(client.poll(), ["Open"]);
 }
 
-/// What the opening tells each side of what was agreed on.
+/// Each side learns from the opening what was agreed on.
 #[test]
 fn the_opening_tells_what_was_agreed_on() {
     let request = client_request().protocol("b").unwrap().protocol("a").unwrap();
@@ -127,7 +127,7 @@ fn the_opening_tells_what_was_agreed_on() {
     };
     let client = pair.a.events.iter().find_map(|(_, event)| upgrade(event)).unwrap();
     let server = pair.b.events.iter().find_map(|(_, event)| upgrade(event)).unwrap();
-    assert_eq!(server.protocol.as_deref(), Some("a"), "of those offered, the first that the server prefers");
+    assert_eq!(server.protocol.as_deref(), Some("a"), "the server's preference decides among the offers");
     assert_eq!(client.protocol, server.protocol);
     assert_eq!(server.request.unwrap().path(), "/chat");
     assert!(client.request.is_none() && server.headers.is_none());
@@ -147,7 +147,11 @@ fn sub_protocols_are_chosen_from_what_is_offered() {
     };
     assert_eq!(chosen(Accept::new(), offers).as_deref(), Some("y"));
     assert_eq!(chosen(Accept::new().protocol("x"), offers).as_deref(), Some("x"), "the verdict decides");
-    assert_eq!(chosen(Accept::new(), "Sec-WebSocket-Protocol: z\r\n"), None, "none in common is no error");
+    assert_eq!(
+        chosen(Accept::new(), "Sec-WebSocket-Protocol: z\r\n"),
+        None,
+        "no protocol in common is not an error"
+    );
     assert_eq!(chosen(Accept::new(), ""), None);
 
     let mut server = asked_with(options(), offers);
@@ -177,7 +181,7 @@ fn a_client_does_not_take_a_sub_protocol_or_an_extension_that_it_did_not_offer()
     ));
 }
 
-/// RFC 9110 section 5.6.1.2: elements of no bytes are not elements, and a header of none is no offer.
+/// RFC 9110 section 5.6.1.2: empty elements do not count, and a header with no others is no offer.
 #[test]
 fn empty_elements_of_lists_are_ignored() {
     let chosen = |offers: &str| {
@@ -221,7 +225,7 @@ fn empty_elements_of_lists_are_ignored() {
         let told = answered(&format!("Sec-WebSocket-Protocol: {protocol}\r\n"));
         assert!(matches!(&told, Ok(Some(chat)) if chat == "chat"), "{protocol:?}: {told:?}");
     }
-    // Two are two, and what was not offered was not.
+    // Two protocols are too many, and a protocol that was not offered is refused.
     for headers in [
         "Sec-WebSocket-Protocol: chat, chat\r\n",
         "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n",
@@ -232,7 +236,7 @@ fn empty_elements_of_lists_are_ignored() {
     }
 }
 
-/// RFC 9112 section 6.3: what ends a 101 is the empty line, whatever its headers say of a body.
+/// RFC 9112 section 6.3: a 101 ends at its empty line, whatever its headers say about a body.
 #[test]
 fn an_answer_101_has_no_body_whatever_it_says() {
     for headers in [
@@ -252,7 +256,7 @@ fn an_answer_101_has_no_body_whatever_it_says() {
     }
 }
 
-/// RFC 9110 section 15.2: a client takes other 1xx before the final answer, as many as can be meant.
+/// RFC 9110 section 15.2: a client accepts a reasonable number of other 1xx responses before the final one.
 #[test]
 fn interim_answers_before_the_101_are_skipped() {
     let interim = [
@@ -283,8 +287,8 @@ fn interim_answers_before_the_101_are_skipped() {
         client.eof();
         handshake_error(&mut client)
     };
-    // One more than that; as many as fit the limit of a head all together; and what is no better than a final
-    // one.
+    // One response too many; several that together exceed the limit of a head; and faults that a final
+    // response could have too.
     let nine = interim[0].repeat(9);
     assert!(refused(&nine, 1000).to_string().contains("8"), "{}", refused(&nine, 1000));
     let long = format!("HTTP/1.1 103 x\r\nX: {}\r\n\r\n", "x".repeat(480));
@@ -297,7 +301,7 @@ fn interim_answers_before_the_101_are_skipped() {
     assert!(matches!(refused(old, 1000), HandshakeError::Status { status: 100, .. }));
 }
 
-/// They are part of the handshake, and it has one deadline.
+/// They are part of the handshake, which has one deadline.
 #[test]
 fn interim_answers_do_not_put_the_timeout_off() {
     let mut client = client();
@@ -435,7 +439,7 @@ fn once_open_the_handshake_has_no_deadline_any_more() {
     }
 }
 
-/// CVE-2026-100658's kind: what is pipelined before the upgrade must not grow anything.
+/// An attack like CVE-2026-100658: bytes that are pipelined before the upgrade must not grow anything.
 #[test]
 fn nothing_is_read_while_a_verdict_is_due() {
     let mut server = server();
@@ -453,7 +457,7 @@ fn nothing_is_read_while_a_verdict_is_due() {
     assert!(server.session.wants_read());
 }
 
-/// Bytes behind the head reach the reader once and in order, wherever the read ended.
+/// Bytes after the head reach the reader once and in order, wherever the read ended.
 #[test]
 fn frames_behind_the_head_are_messages() {
     let head = format!("{REQUEST}\r\n");
@@ -498,7 +502,7 @@ fn a_verdict_may_come_later() {
     accept(&mut server);
     assert_eq!(server.poll(), ["Open"]);
     assert!(server.written().starts_with(b"HTTP/1.1 101 "));
-    assert_eq!(server.at(secs(20)), NONE, "the handshake's deadline is gone");
+    assert_eq!(server.at(secs(20)), NONE, "the deadline of the handshake is gone");
 }
 
 #[test]
@@ -596,7 +600,7 @@ fn a_plain_request_is_for_the_application_where_it_wants_that() {
     assert_eq!(error, HandshakeError::Refused { status: 200 });
 
     let asks = asked_with(ServerOptions::new().plain_requests(true), "");
-    assert!(!asks.session.wants_read(), "an upgrade is asked for all the same");
+    assert!(!asks.session.wants_read(), "an upgrade still waits for a verdict");
 
     let mut usual = self::server();
     usual.input(plain);
@@ -604,7 +608,8 @@ fn a_plain_request_is_for_the_application_where_it_wants_that() {
     assert_eq!(error, HandshakeError::NotUpgrade);
 }
 
-/// Whatever the method and whether HTTP/1.1 or 1.0: what is well-formed, has no body and asks for no upgrade.
+/// Any method, and HTTP/1.0 as well as 1.1, as long as the request is well-formed, has no body and asks for
+/// no upgrade.
 #[test]
 fn plain_requests_of_any_method_are_for_the_application() {
     let table = [
@@ -634,26 +639,26 @@ fn plain_requests_of_any_method_are_for_the_application() {
             ));
             let (response, _) = refused(&mut server, 200);
             let expected = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\nX-A: b\r\n\r\n";
-            // The length is that of what a GET would bring (RFC 9110 section 9.3.2).
+            // The length is the one for a GET (RFC 9110 section 9.3.2).
             let body = if method == "HEAD" { "" } else { "fine" };
             assert_eq!(response, format!("{expected}{body}"), "{head}");
         }
     }
     let upgrade = format!("{REQUEST}\r\n");
     let refused_are = [
-        // An upgrade is one with GET and in HTTP/1.1 only, and whatever has something of one is one.
+        // An upgrade needs GET and HTTP/1.1, and anything that looks like part of one counts as one.
         (upgrade.replace("GET", "HEAD"), 405),
         (upgrade.replace("GET", "OPTIONS"), 405),
         (upgrade.replace("HTTP/1.1", "HTTP/1.0"), 505),
         ("GET / HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\n\r\n".to_owned(), 505),
         ("HEAD / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Version: 13\r\n\r\n".to_owned(), 405),
-        // What a body is, or where it ends, is not for this server.
+        // This server does not read bodies or look for their ends.
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(), 405),
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), 405),
         ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(), 400),
         ("GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), 400),
         ("OPTIONS / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n".to_owned(), 405),
-        // A tunnel is not what a response could be for.
+        // No response makes sense for a tunnel.
         ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n".to_owned(), 405),
         ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
         ("GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
@@ -671,7 +676,7 @@ fn plain_requests_of_any_method_are_for_the_application() {
         let (_, body) = response.split_once("\r\n\r\n").unwrap();
         assert_eq!(body.is_empty(), head.starts_with("HEAD"), "{head}: {response}");
     }
-    // Where plain requests are not wanted, these are answered as before.
+    // Without that option, plain requests are refused as usual.
     for (head, status) in [(table[0].0, 405), (table[1].0, 405), (table[5].0, 505), (table[6].0, 505)] {
         let mut server = server();
         server.input(head.as_bytes());
@@ -785,7 +790,7 @@ fn a_close_during_the_handshake_ends_it() {
     }
 }
 
-/// The peer's head may come before the close is carried out.
+/// The peer's head may arrive before the close is carried out.
 #[test]
 fn a_head_that_comes_after_a_close_opens_nothing() {
     let (mut client, answer) = client_and_answer();

@@ -1,4 +1,4 @@
-//! What others wrote: the examples of RFC 6455, and what Go getty put on the wire.
+//! Bytes written by others: the examples of RFC 6455, and recordings of Go getty.
 
 use getty_core::codec::Raw;
 use getty_core::websocket::{
@@ -9,7 +9,7 @@ use testkit::websocket::peers::{Frame, REQUEST, Solo, client_request, config};
 
 const NONE: [&str; 0] = [];
 
-/// Section 1.2 and 1.3: the handshake.
+/// Sections 1.2 and 1.3: the handshake.
 #[test]
 fn the_handshake_of_the_rfc() {
     let mut server = Solo::server(ServerOptions::new().protocol("superchat").protocol("chat"), config(|c| c));
@@ -25,7 +25,7 @@ fn the_handshake_of_the_rfc() {
     assert_eq!(server.poll(), ["Open"]);
 }
 
-/// Section 5.7, as they come from either side.
+/// Section 5.7: the frames as received from either side.
 #[test]
 fn the_frames_of_the_rfc() {
     let mut client = Solo::opened_client();
@@ -48,11 +48,11 @@ fn the_frames_of_the_rfc() {
     server.input(&[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]);
     assert_eq!(server.poll(), [r#"Text("Hello")"#]);
     server.input(&[0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]);
-    assert_eq!(server.poll(), NONE, "an unasked pong says nothing");
+    assert_eq!(server.poll(), NONE, "an unasked pong is ignored");
     assert_eq!(server.sent(), []);
 }
 
-/// Section 5.7, as this library writes them.
+/// Section 5.7: the frames as written by this library.
 #[test]
 fn frames_are_written_as_in_the_rfc() {
     let mut server = Solo::opened_server();
@@ -71,14 +71,14 @@ fn frames_are_written_as_in_the_rfc() {
 
 /// One entry of a file in `vectors/getty`.
 struct Entry {
-    /// Who wrote it, or what was done.
+    /// The direction, or the step.
     what: String,
     bytes: Vec<u8>,
     /// The payload, inflated.
     payload: Vec<u8>,
 }
 
-/// Reads the entries of a recording: the files have one field a line.
+/// Reads the entries of a recording, whose file has one field on each line.
 fn entries(recording: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for line in recording.lines() {
@@ -109,13 +109,13 @@ const EXCHANGES: [&str; 2] = [
     include_str!("../../vectors/getty/ws-echo-deflate.json"),
 ];
 
-/// A server that agrees on compression, as Go getty's does.
+/// Options of a server that agrees on compression, as Go getty's does.
 fn compressing() -> ServerOptions {
     ServerOptions::new().deflate(Deflate::new())
 }
 
-/// Our server hears what a Go client said, and answers as the Go server did. Only the bytes of DEFLATE may
-/// differ.
+/// Our server understands what a Go client sent, and replies as the Go server did. Only the bytes of DEFLATE
+/// may differ.
 #[test]
 fn a_go_client_is_served() {
     for recording in EXCHANGES {
@@ -125,7 +125,7 @@ fn a_go_client_is_served() {
         let (mut messages, mut payloads) = (Vec::new(), Vec::new());
         for entry in entries(recording) {
             if entry.what == "server->client" {
-                // Pings of the Go server's own and its close frame answer nothing.
+                // The Go server's own pings and its close frame are not replies.
                 if entry.bytes.starts_with(b"HTTP") {
                     assert_eq!(
                         entry.bytes.escape_ascii().to_string(),
@@ -167,7 +167,7 @@ fn a_go_client_is_served() {
     }
 }
 
-/// The client of Go getty sent its key: only with that is the recorded answer one to our client's request.
+/// Our client with the key of Go getty's client, for which the recorded response is right.
 fn client_with_the_key_of(recording: &str, config: std::sync::Arc<Config>) -> Solo {
     let entries = entries(recording);
     let request = String::from_utf8(entries[0].bytes.clone()).unwrap();
@@ -196,8 +196,8 @@ fn base64(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Our client hears what a Go server said. v1.2.6 closes with the text "bye-bye!!!" where a code should be:
-/// "by" is 25209, which is not allowed in a frame.
+/// Our client understands what a Go server sent. v1.2.6 closes with the text "bye-bye!!!" where a code should
+/// be: "by" is 25209, which is not allowed in a frame.
 #[test]
 fn a_go_server_is_understood_until_its_malformed_close_frame() {
     for recording in EXCHANGES {
@@ -234,7 +234,7 @@ const SERVERS: [(&str, bool); 4] = [
     (include_str!("../../vectors/getty/ws-server-zip-deflate-negotiated.json"), true),
 ];
 
-/// What a server session of Go getty writes, the well-formed close frame of later versions included.
+/// Everything that a session of a Go server writes, including the well-formed close frame of later versions.
 #[test]
 fn everything_that_a_go_server_writes_is_understood() {
     let bytes: Vec<u8> = (0..=255).chain(0..=255).collect();
@@ -265,7 +265,7 @@ fn everything_that_a_go_server_writes_is_understood() {
                 }
             }
             assert_eq!(messages, said);
-            assert_eq!(client.sent(), [Frame::pong(""), Frame::close(1000, "")], "and nothing to the pong");
+            assert_eq!(client.sent(), [Frame::pong(""), Frame::close(1000, "")], "no reply to the pong");
             client.eof();
             client.shut_down();
             let reason = client.closed();
@@ -276,7 +276,7 @@ fn everything_that_a_go_server_writes_is_understood() {
     }
 }
 
-/// What our server writes is, byte by byte, what Go getty's does where compression is not used.
+/// Without compression, our server writes the same bytes as Go getty's.
 #[test]
 fn a_server_writes_what_a_go_server_writes() {
     for (recording, _) in &SERVERS[..2] {

@@ -1,4 +1,4 @@
-//! Limits on what WebSocket sessions send and hold, and that reaching one leaves everything as it was.
+//! Limits on what WebSocket sessions send and hold. Reaching one leaves everything as it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn limited(payload: usize) -> Arc<Config> {
     config(|c| c.max_frame(payload).max_message(payload))
 }
 
-/// Bytes that don't shrink.
+/// Bytes that can't be compressed.
 fn noise(len: usize) -> Bytes {
     let mut rng = Rng::new(7);
     std::iter::repeat_with(|| rng.next_u64() as u8).take(len).collect()
@@ -38,7 +38,7 @@ where
     [client, server]
 }
 
-/// What `to` makes of what `from` has written.
+/// Passes everything that `from` has written to `to`. Returns the next event.
 fn pass<P: Protocol>(from: &mut Session<P>, to: &mut Session<P>) -> Option<Event<In<P>>> {
     let wire = written(from, NOW);
     to.handle_input(NOW, &wire);
@@ -60,7 +60,8 @@ fn what_may_be_sent_may_be_received_and_no_byte_more() {
             client.send(Message::binary(payload.clone())).unwrap();
             let Some(Event::Message(message)) = pass(client, server) else { panic!("{deflate}") };
             assert_eq!(message.into_bytes(), payload);
-            // Nothing refers to what went as it is, because compression would have made it too large.
+            // The first payload went uncompressed, since compression would have made it too large. Nothing
+            // may refer to it.
             let again = payload.slice(90_000..);
             client.send(Message::binary(again.clone())).unwrap();
             let Some(Event::Message(message)) = pass(client, server) else { panic!("{deflate}, again") };
@@ -71,7 +72,7 @@ fn what_may_be_sent_may_be_received_and_no_byte_more() {
     }
 }
 
-/// Bytes, of which it does not tell the size beforehand.
+/// Sends bytes without reporting their size beforehand.
 struct Blind;
 
 impl Decoder for Blind {
@@ -107,7 +108,7 @@ where
     }
 }
 
-/// With a window that is kept, the next message would refer to what the peer never got.
+/// With a window that is kept, the next message would refer to bytes that the peer never got.
 #[test]
 fn a_refused_message_leaves_compression_as_it_was() {
     let big = noise(8000);
@@ -117,7 +118,7 @@ fn a_refused_message_leaves_compression_as_it_was() {
     let part = |payload: &Bytes| Part::new(MessageKind::Binary, payload.clone(), true, true);
     assert_eq!(sends_on(Parts, part(&big), part(&small)), Some(part(&small)));
     let begun = Part::new(MessageKind::Binary, big.clone(), true, false);
-    assert_eq!(sends_on(Parts, begun, part(&small)), Some(part(&small)), "nothing was begun");
+    assert_eq!(sends_on(Parts, begun, part(&small)), Some(part(&small)), "no message was begun");
     let [mut client, mut server] = compressing(|| Packages::new(Blind), &limited(4096));
     assert!(matches!(client.send(big), Err(SendError::Encode(_))));
     let shrinks = Bytes::from(vec![0; 8000]);
@@ -152,7 +153,7 @@ fn a_frame_in_parts_that_stalls_meets_its_deadline() {
     assert!(server.session.is_closed());
 }
 
-/// Each byte of a frame is a part of its own, and none of them gives the frame more time.
+/// Each byte of a frame is a part, and none of them gives the frame more time.
 #[test]
 fn a_frame_in_parts_that_comes_byte_by_byte_meets_its_deadline() {
     let protocol = WebSocket::server_of(Parts, ServerOptions::new());
@@ -168,7 +169,7 @@ fn a_frame_in_parts_that_comes_byte_by_byte_meets_its_deadline() {
     ends_incomplete(&mut server, Duration::from_secs(30));
 }
 
-/// Nothing is reported until `at`; then that something stayed incomplete.
+/// Checks that nothing is reported before `at`, and then that something stayed incomplete.
 fn ends_incomplete<F: Form>(solo: &mut Solo<F>, at: Duration)
 where
     In<WebSocket<F>>: std::fmt::Debug,
@@ -178,7 +179,8 @@ where
     assert!(told.len() == 1 && told[0].contains("Config::partial_frame_timeout"), "{told:?}");
 }
 
-/// Fragments of a message that never ends, from 1 s on: whatever else comes, its 30 s are over at 31 s.
+/// Sends fragments of a message that never ends, from 1 s on. Whatever comes between them, its 30 s are over
+/// at 31 s.
 fn never_finishes<F: Form>(mut solo: Solo<F>, first: Frame, mut between: impl FnMut(u64) -> Vec<Frame>)
 where
     In<WebSocket<F>>: std::fmt::Debug,
@@ -186,7 +188,7 @@ where
     assert_eq!(solo.at(Duration::from_secs(1)), [""; 0]);
     solo.peer(first.more());
     assert_eq!(solo.poll(), [""; 0]);
-    assert!(solo.session.poll_timeout().is_some(), "nothing watches over the message");
+    assert!(solo.session.poll_timeout().is_some(), "the message has a deadline");
     for second in 2..31 {
         assert_eq!(solo.at(Duration::from_secs(second)), [""; 0], "at {second} s");
         for frame in between(second) {
@@ -207,7 +209,7 @@ fn an_unfinished_message_meets_its_deadline_whatever_comes_between() {
     let between: [Between; 5] = [
         |_| vec![],
         |_| vec![Frame::ping("?"); 3],
-        // More bytes than the progress that is asked for, but none of them the message's.
+        // More bytes than the progress that is required, but none of them belong to the message.
         |_| vec![Frame::ping([b'?'; 125]); 50],
         |second| vec![Frame::continuation([b'a'; 2000]).more(), Frame::pong(second.to_string())],
         |_| vec![Frame::continuation("").more()],
@@ -227,13 +229,14 @@ fn an_unfinished_message_meets_its_deadline_whatever_comes_between() {
 fn an_unfinished_compressed_message_meets_its_deadline() {
     let server = || Solo::server(ServerOptions::new().deflate(Deflate::new()), config(|c| c));
     let opened = || server().opened_with("Sec-WebSocket-Extensions: permessage-deflate\r\n");
-    // "Hello", of RFC 7692 section 7.2.3.1, with what makes the window refer to it.
+    // "Hello" from RFC 7692 section 7.2.3.1, and the first half of the tail 00 00 ff ff.
     let first = || Frame::text(b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00").rsv(4);
     never_finishes(opened(), first(), |_| vec![]);
     never_finishes(opened(), first(), |_| vec![Frame::ping(""), Frame::continuation("").more()]);
 }
 
-/// As a whole frame that comes slowly: 64 KiB in time are enough, in fragments of any size and in a half one.
+/// The rule for a whole frame that comes slowly: 64 KiB in time are enough, in fragments of any size,
+/// complete or not.
 #[test]
 fn sixty_four_kib_of_progress_renew_the_time_of_a_message() {
     for (missing, lives) in [(0, true), (1, false)] {
@@ -242,7 +245,7 @@ fn sixty_four_kib_of_progress_renew_the_time_of_a_message() {
                 solo.peer(Frame::binary("begun").more());
                 assert_eq!(solo.poll(), [""; 0]);
                 for round in 1..5 {
-                    // A while before the time is over, with pings that do not count between.
+                    // Some time before the deadline, with pings in between that do not count.
                     let at = Duration::from_secs(20 * round);
                     assert_eq!(solo.at(at), [""; 0]);
                     for n in 0..fragments {
@@ -273,7 +276,7 @@ fn a_fragment_that_comes_slowly_is_progress_of_its_message() {
             solo.input(&fragment[..10]);
             assert_eq!(solo.poll(), [""; 0]);
             assert_eq!(solo.at(Duration::from_secs(20)), [""; 0]);
-            // Not polled: what came counts even so.
+            // The bytes count even before they are polled.
             solo.input(&fragment[10..10 + progress]);
             if lives {
                 assert_eq!(solo.at(Duration::from_secs(30)), [""; 0]);
@@ -292,7 +295,7 @@ fn a_message_that_is_done_leaves_no_deadline_to_the_next() {
         solo.peer(Frame::text("a").more());
         assert_eq!(solo.poll(), [""; 0]);
         assert_eq!(solo.at(secs(20)), [""; 0]);
-        // The end of one message and the beginning of the next in one read.
+        // One read has the end of one message and the beginning of the next.
         let both = solo.peers([Frame::continuation("b"), Frame::text("c").more()]);
         solo.input(&both);
         assert_eq!(solo.messages(), [Message::text("ab")]);
@@ -305,8 +308,8 @@ fn a_message_that_is_done_leaves_no_deadline_to_the_next() {
     }
 }
 
-/// Whoever polls one message at a time need not come to the end of what is here before the time of the first
-/// is over.
+/// If messages are polled one at a time, the deadline of the first one may pass before the rest of the input
+/// is polled.
 #[test]
 fn a_message_that_was_delivered_has_no_deadline_any_longer() {
     for mut solo in Solo::opened_both(|c| c) {
@@ -321,7 +324,7 @@ fn a_message_that_was_delivered_has_no_deadline_any_longer() {
     }
 }
 
-/// While nothing is read, the peer can't be blamed; then its time begins afresh.
+/// While nothing is read, slowness is not the peer's fault. After that, its time starts again.
 #[test]
 fn a_pause_suspends_the_deadline_of_a_message() {
     for mut solo in Solo::opened_both(|c| c) {
@@ -336,7 +339,7 @@ fn a_pause_suspends_the_deadline_of_a_message() {
     }
 }
 
-/// A client can't be kept waiting between two messages, only within a frame.
+/// With parts, only an incomplete frame has a deadline, not the time between two frames of a message.
 #[test]
 fn quiet_between_two_parts_is_no_stall() {
     let protocol = WebSocket::server_of(Parts, ServerOptions::new());
@@ -400,7 +403,7 @@ fn a_message_weighs_what_it_took_or_what_it_is() {
     let value = size_of::<Message>();
     let config = config(|c| c);
     let [mut client, mut server] = compressing(|| Whole, &config);
-    // (payload, the least and the most that the message weighs)
+    // (payload, the least and the greatest weight of its message)
     let messages = [
         (Bytes::new(), value, value),
         (noise(100), 106, 106),          // not compressed: with its header, and the mask
@@ -415,7 +418,7 @@ fn a_message_weighs_what_it_took_or_what_it_is() {
         let weight = server.last_weight();
         assert!((least..=most).contains(&weight), "{} bytes weigh {weight}", payload.len());
     }
-    // In fragments, with pings in between.
+    // In fragments, with a ping between them.
     let mut solo = Solo::server(ServerOptions::new(), config).opened();
     solo.peer(Frame::text("a".repeat(400)).more());
     solo.peer(Frame::ping("x".repeat(100)));

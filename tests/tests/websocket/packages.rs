@@ -1,4 +1,4 @@
-//! Packages of a codec, one in each binary message: what a listener sees is what it sees over TCP.
+//! Packages of a codec, one in each binary message. A listener sees the same as over TCP.
 
 use std::convert::Infallible;
 
@@ -23,12 +23,13 @@ fn client() -> Solo<Packages<LengthDelimited>> {
     Solo::new(protocol, config(|c| c), false).opened()
 }
 
-/// `payload` as [`LengthDelimited`] has it.
+/// `payload` in the framing of [`LengthDelimited`].
 fn package(payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u32).to_be_bytes(), payload].concat()
 }
 
-/// A codec of numbers that answers in words: what comes and what goes are of two types.
+/// A codec that decodes numbers and encodes words, so that the items of the two directions have different
+/// types.
 #[derive(Debug, Clone)]
 struct Numbers;
 
@@ -52,7 +53,7 @@ impl Encoder<String> for Numbers {
     }
 }
 
-/// The other side of [`Numbers`].
+/// The codec of the other end of [`Numbers`].
 #[derive(Debug, Clone)]
 struct Words;
 
@@ -77,7 +78,7 @@ impl Encoder<u16> for Words {
     }
 }
 
-/// One listener: knows the messages and nothing of the wire.
+/// A listener that knows the messages, but nothing of the wire.
 fn listen<P: Protocol>(session: &mut Session<P>, event: &Event<In<P>>)
 where
     In<P>: Copy + std::fmt::Display,
@@ -154,7 +155,8 @@ fn text_is_refused_with_1003() {
     }
 }
 
-/// Speaks both kinds: what came as text is answered as text. Text in capitals is not UTF-8 when it is sent.
+/// Decodes and encodes both kinds of messages, with the kind in each item. Text that begins with a capital
+/// letter is encoded as invalid UTF-8.
 #[derive(Debug, Clone, Default)]
 struct Both {
     reading: Option<MessageKind>,
@@ -211,7 +213,7 @@ fn a_codec_may_speak_both_kinds() {
             client.handle_input(NOW, &testkit::websocket::written(&mut server, NOW));
             assert!(matches!(client.poll_event(), Some(Event::Message((came, _))) if came == kind));
         }
-        // A codec that breaks its word loses its item, and nothing else.
+        // A codec that breaks its promise loses its item, and nothing else.
         let error = client.send((MessageKind::Text, "Bad".to_owned())).unwrap_err();
         assert!(error.to_string().contains("not UTF-8"), "{error}");
         assert_eq!(client.queued(), 0);
@@ -244,7 +246,7 @@ fn a_message_must_be_one_package() {
     }
 }
 
-/// What the codec finds wrong is a codec error, as over TCP.
+/// Faults that the codec finds are codec errors, as over TCP.
 #[test]
 fn a_package_that_the_codec_refuses_is_told_as_invalid_data() {
     let codec = LengthDelimited::new().max_frame(10);
@@ -254,7 +256,7 @@ fn a_package_that_the_codec_refuses_is_told_as_invalid_data() {
     assert!(matches!(server.failed_with(1007), CloseReason::Codec(_)));
 }
 
-/// The end of a message ends what a codec would otherwise wait for.
+/// The end of a message ends an item that would otherwise wait for more.
 #[test]
 fn a_last_line_needs_no_line_end() {
     let protocol = WebSocket::server_of(Packages::<_, &'static str>::new(Lines::new()), ServerOptions::new());
@@ -269,7 +271,7 @@ fn a_last_line_needs_no_line_end() {
     assert!(matches!(server.failed_with(1007), CloseReason::Protocol(ProtocolError::Package { bytes: 10 })));
 }
 
-/// Fails on every item.
+/// Fails on every item that is not empty.
 #[derive(Debug)]
 struct Unable;
 
@@ -315,7 +317,7 @@ fn what_can_not_be_encoded_leaves_nothing_behind() {
     check(Solo::new(client, config(|c| c), false).opened());
 }
 
-/// Large payloads are sent from where they lie by a server; a client has to mask, and copies.
+/// A server sends large payloads without copying them. A client has to mask them, and copies.
 #[test]
 fn a_large_package_is_whole_whatever_is_chained() {
     let payload = Bytes::from((0..100_000).map(|n| n as u8).collect::<Vec<_>>());

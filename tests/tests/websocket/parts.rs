@@ -1,4 +1,4 @@
-//! Messages in parts: received as they come, sent as they are made.
+//! Messages in parts: received as they arrive, and sent as they are made.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ fn binary(payload: impl Into<Bytes>, first: bool, last: bool) -> Part {
     Part::new(MessageKind::Binary, payload, first, last)
 }
 
-/// Parts of one message: begins once, ends once, of one kind. Gives their payload.
+/// Checks that the parts are those of one message of this kind, with one beginning and one end. Returns their
+/// payload.
 fn joined(parts: &[Part], kind: MessageKind) -> Vec<u8> {
     for (at, part) in parts.iter().enumerate() {
         assert_eq!((part.kind, part.first, part.last), (kind, at == 0, at == parts.len() - 1), "part {at}");
@@ -65,7 +66,7 @@ fn fragments_are_parts() {
     }
 }
 
-/// A message of 16 MiB in one frame, where 1 MiB may be held.
+/// A message of 16 MiB in one frame, with a limit of 1 MiB for what is held.
 #[test]
 fn a_large_message_comes_as_it_arrives() {
     let protocol = || WebSocket::server_of(Parts, ServerOptions::new());
@@ -84,7 +85,7 @@ fn a_large_message_comes_as_it_arrives() {
     assert!(joined(&parts, MessageKind::Binary) == payload);
 }
 
-/// However reads cut a frame, and its header too.
+/// Reads may cut a frame anywhere, even in its header.
 #[test]
 fn parts_join_to_the_message_wherever_reads_end() {
     let said = "κόσμε and the rest";
@@ -107,7 +108,7 @@ fn parts_join_to_the_message_wherever_reads_end() {
     }
 }
 
-/// Both may be longer than what may be held: no more is held than was read.
+/// Both may be longer than the limit for what is held, since no more is held than was read.
 #[test]
 fn messages_and_their_frames_have_no_end() {
     for mut solo in [server(), client()] {
@@ -138,7 +139,7 @@ fn a_flood_of_empty_parts_ends_too() {
     assert!(matches!(server.failed_with(1008), CloseReason::Protocol(ProtocolError::Fragments { .. })));
 }
 
-/// Text is checked as it comes: what was good is delivered, the first bad byte ends it.
+/// Text is checked as it arrives: valid text is delivered, and the first bad byte ends the session.
 #[test]
 fn text_is_checked_part_by_part() {
     for mut solo in [server(), client()] {
@@ -179,7 +180,7 @@ fn what_is_sent_in_parts_is_one_message_in_fragments() {
     }
 }
 
-/// Pings and their answers go between the parts, in both directions.
+/// Pings and pongs go between the parts.
 #[test]
 fn control_frames_go_between_sent_parts() {
     let limits = config(|c| c.heartbeat_period(Duration::from_secs(1)));
@@ -219,7 +220,7 @@ fn parts_out_of_order_are_refused_and_change_nothing() {
     }
 }
 
-/// A close in the midst of a sent message cuts it off; nothing can be added.
+/// A close within a message that is being sent cuts it off, and nothing can be added.
 #[test]
 fn a_close_cuts_off_the_message_that_is_being_sent() {
     for mut solo in [server(), client()] {
@@ -230,8 +231,8 @@ fn a_close_cuts_off_the_message_that_is_being_sent() {
     }
 }
 
-/// A close in the midst of a received frame: the rest of it is dropped, and the peer's close frame is found
-/// behind it.
+/// After a close within a frame that is being received, the rest of the frame is dropped, and the peer's
+/// close frame is found behind it.
 #[test]
 fn a_close_while_a_part_is_coming_finds_the_peers_close_frame_behind_it() {
     for mut solo in [server(), client()] {

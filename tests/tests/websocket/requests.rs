@@ -1,4 +1,4 @@
-//! Requests of WebSocket clients, and what is shown of them and of sessions in logs.
+//! Requests of WebSocket clients, and how logs show them and sessions.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use testkit::clock::Clock;
 use testkit::websocket::peers::{Frame, Solo, client_request, config, random};
 use testkit::websocket::written;
 
-/// Or else what is refused would depend on how it is cut.
+/// Otherwise, the refusal would depend on how the head is cut.
 #[test]
 fn nothing_is_looked_at_beyond_the_limit_of_a_head() {
     let head = [&b"GET / HTTP/1.1\r\nX: "[..], &[b'x'; 600], b"\nX: bare line feed\r\n\r\n"].concat();
@@ -31,7 +31,7 @@ fn nothing_is_looked_at_beyond_the_limit_of_a_head() {
     }
 }
 
-/// What must not come up, in any header that is for secrets, in a query, and as payload.
+/// A secret that must not appear in any header for secrets, in a query, or as payload.
 const SECRET: &str = "hunter2hunter2";
 const SECRET_HEADERS: [&str; 10] = [
     "Authorization",
@@ -46,7 +46,7 @@ const SECRET_HEADERS: [&str; 10] = [
     "Authentication-Info",
 ];
 
-/// Checks that `Debug` of `value` shows neither the secret nor its bytes, but `shown`.
+/// Checks that `Debug` of `value` shows `shown`, but neither the secret nor its bytes.
 #[track_caller]
 fn assert_hides(value: &impl Debug, shown: &str) {
     for text in [format!("{value:?}"), format!("{value:#?}")] {
@@ -60,7 +60,7 @@ fn assert_hides(value: &impl Debug, shown: &str) {
 
 fn secret_request() -> ClientRequest {
     let request = ClientRequest::new(&format!("ws://server.example.com/chat?token={SECRET}")).unwrap();
-    // Browsers can send a token in no other header.
+    // A browser can send a token in no other header than this one.
     let request =
         request.protocol("chat").and_then(|request| request.protocol(&format!("bearer.{SECRET}"))).unwrap();
     SECRET_HEADERS.iter().fold(request.header("X-Plain", "plainly").unwrap(), |request, name| {
@@ -84,7 +84,7 @@ fn debug_shows_no_secret_of_a_handshake() {
     assert_hides(&server, "Opening");
     server.handle_input(now, &head[head.len() - 2..]);
     let Some(Event::Request(request)) = server.poll_event() else { panic!("no request") };
-    assert_eq!(request.query(), Some(&*format!("token={SECRET}")), "it is there all the same");
+    assert_eq!(request.query(), Some(&*format!("token={SECRET}")), "the request still has it");
     assert_eq!(request.headers().get("cookie"), Some(&*format!("a={SECRET}; b")));
     for shown in ["plainly", "/chat", "X-Api-Key", "server.example.com"] {
         assert_hides(&request, shown);
@@ -92,7 +92,7 @@ fn debug_shows_no_secret_of_a_handshake() {
     }
     assert_hides(&request.headers(), "plainly");
     assert_hides(&server, "/chat");
-    assert!(!format!("{request:?}{server:?}").contains(key), "a key");
+    assert!(!format!("{request:?}{server:?}").contains(key), "the key is hidden");
 
     let response = Response::new(401).unwrap().header("Set-Cookie", SECRET).unwrap().body(SECRET);
     assert_hides(&response, "401");
@@ -123,7 +123,7 @@ fn debug_shows_no_secret_of_a_handshake() {
     assert_hides(&refused.close_reason(), "plainly");
 }
 
-/// Sessions show how much they hold of messages, not what. Messages themselves are shown.
+/// Sessions show how many bytes of messages they hold, but not which. Messages themselves are shown.
 #[test]
 fn debug_of_a_session_shows_no_payload() {
     fn check<P: Protocol<Messages: getty_core::Messages<Out = O>> + Debug, O>(
@@ -171,7 +171,7 @@ fn debug_of_a_session_shows_no_payload() {
             Part::new(getty_core::websocket::MessageKind::Text, SECRET, true, true),
         );
     }
-    // A pong that waits.
+    // A pong that waits to be sent.
     let mut stuck = Solo::client(client_request(), config(|c| c.watermarks(0, 64 * 1024))).opened();
     stuck.session.send(Message::text("in the way")).unwrap();
     stuck.peer(Frame::ping(SECRET));

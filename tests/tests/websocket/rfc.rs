@@ -1,16 +1,17 @@
-//! `core/src/websocket/RFC.md` says which test holds each demand of the RFCs: those tests must exist.
+//! Checks `core/src/websocket/RFC.md`, which names a test for each demand of the RFCs: those tests must
+//! exist.
 
 use std::fs;
 use std::path::Path;
 
-/// The file that `module` stands for.
+/// The source of `module`.
 fn source(module: &str) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folders = ["tests", "../core/src"].map(|folder| root.join(folder));
     folders.iter().find_map(|folder| fs::read_to_string(folder.join(format!("{module}.rs"))).ok())
 }
 
-/// What is wrong with a reference `module::test`.
+/// The fault of a reference `module::test`, if any.
 fn fault(reference: &str) -> Option<&'static str> {
     let Some((module, test)) = reference.split_once("::") else { return Some("no module::test") };
     let Some(source) = source(module) else { return Some("no such file") };
@@ -47,7 +48,7 @@ fn every_demand_of_the_rfcs_names_tests_that_exist_or_says_why_not() {
 
 fn source_of_the_list() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src/websocket/RFC.md");
-    fs::read_to_string(path).expect("the list of demands")
+    fs::read_to_string(path).expect("the list of demands exists")
 }
 
 #[test]

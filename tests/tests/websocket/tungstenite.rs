@@ -1,5 +1,5 @@
-//! tungstenite on the other end: a WebSocket implementation that shares no code with this one, in both roles,
-//! over a pipe in memory and in virtual time.
+//! tungstenite at the other end: a WebSocket implementation that shares no code with this one. It plays both
+//! roles, over a pipe in memory and in virtual time.
 #![expect(clippy::result_large_err, reason = "tungstenite's")]
 
 use std::cell::RefCell;
@@ -24,7 +24,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame as TheirClose, Frame};
 use tungstenite::{Error, HandshakeError as TheirHandshakeError, Message as Theirs};
 
-/// What lies between the two ends.
+/// The bytes on the way between the two ends.
 #[derive(Clone, Default)]
 struct Pipe(Rc<RefCell<Wires>>);
 
@@ -56,22 +56,22 @@ impl Write for Pipe {
     }
 }
 
-/// A session of getty with tungstenite on the other end.
+/// A session of getty with tungstenite at the other end.
 struct Talk<P: Protocol> {
     session: Session<P>,
     clock: Clock,
     pipe: Pipe,
     peer: Option<tungstenite::WebSocket<Pipe>>,
-    /// What the session told after `Open`.
+    /// The events of the session after `Open`.
     events: Vec<Event<In<P>>>,
     upgrade: Option<Upgrade>,
-    /// What tungstenite heard, and how it ended.
+    /// The messages that tungstenite received.
     heard: Vec<Theirs>,
     end: Option<Error>,
-    /// tungstenite ended its stream before the session did.
+    /// Whether tungstenite ended its stream before the session did.
     ended_first: bool,
     rng: Rng,
-    /// From a write to a read.
+    /// The time from a write to a read.
     latency: Duration,
 }
 
@@ -107,7 +107,7 @@ impl<P: Protocol> Talk<P> {
             .asked_by("ws://example.com/chat".into_client_request().unwrap(), Verdict::Accept(Accept::new()))
     }
 
-    /// tungstenite is the server and answers as `callback` says.
+    /// Makes tungstenite the server, which responds by `callback`.
     fn accepted_by(
         mut self,
         callback: impl FnOnce(&Request, Answer) -> Result<Answer, tungstenite::handshake::server::ErrorResponse>,
@@ -127,7 +127,7 @@ impl<P: Protocol> Talk<P> {
         self
     }
 
-    /// tungstenite is the client with `request`, which is answered with `verdict`.
+    /// Makes tungstenite the client with `request`. The session responds with `verdict`.
     fn asked_by(mut self, request: Request, verdict: Verdict) -> Self {
         let mut step = tungstenite::client(request, self.pipe.clone());
         let mut verdict = Some(verdict);
@@ -149,12 +149,13 @@ impl<P: Protocol> Talk<P> {
         self
     }
 
-    /// Lets both sides work until neither has anything more to do.
+    /// Lets both sides work until neither has anything left to do.
     fn settle(&mut self) {
         while self.listen() | self.pass() {}
     }
 
-    /// What can be done on the session's side, with reads cut at random.
+    /// Does everything possible on the session's side, with reads cut at random. Returns whether there was
+    /// anything.
     fn pass(&mut self) -> bool {
         let mut busy = self.poll();
         let wire = written(&mut self.session, self.clock.now());
@@ -194,7 +195,8 @@ impl<P: Protocol> Talk<P> {
         told
     }
 
-    /// What can be done on tungstenite's side, which ends its stream when it says that it's time.
+    /// Does everything possible on tungstenite's side, which ends its stream when tungstenite reports the
+    /// end. Returns whether there was anything.
     fn listen(&mut self) -> bool {
         let Some(peer) = &mut self.peer else { return false };
         match peer.read() {
@@ -210,7 +212,7 @@ impl<P: Protocol> Talk<P> {
         }
     }
 
-    /// tungstenite is done and its connection dropped.
+    /// Drops tungstenite's connection, which is done.
     fn leave(&mut self, error: Error) {
         self.peer = None;
         self.end = Some(error);
@@ -318,7 +320,7 @@ fn bytes(size: usize) -> Bytes {
     (0..size).map(|i| (i * 31 % 251) as u8).collect()
 }
 
-/// Text of `size` bytes, some of it of more than one byte a character.
+/// Text of `size` bytes, with characters of one to four bytes.
 fn text(size: usize) -> String {
     let mut text = "aé€😀".repeat(size / 10);
     text.extend(std::iter::repeat_n('.', size - text.len()));
@@ -338,12 +340,12 @@ fn messages_of_every_size_pass_both_ways() {
             talk.peer().send(its.clone()).unwrap();
             talk.settle();
         }
-        assert!(talk.messages() == ours, "what tungstenite sent came otherwise");
-        assert!(talk.heard == theirs, "what the session sent came otherwise");
+        assert!(talk.messages() == ours, "messages from tungstenite have changed");
+        assert!(talk.heard == theirs, "messages from the session have changed");
     }
 }
 
-/// A fragment as tungstenite sends it.
+/// A fragment sent by tungstenite.
 fn fragment(kind: Data, payload: impl Into<Bytes>, last: bool) -> Theirs {
     Theirs::Frame(Frame::message(payload, OpCode::Data(kind), last))
 }
@@ -395,7 +397,7 @@ fn parts_become_one_message() {
         assert!(parts[0].first && parts.iter().rev().skip(1).all(|part| !part.last));
         assert!(parts.last().unwrap().last && parts.iter().skip(1).all(|part| !part.first));
         let payload: Vec<Bytes> = parts.into_iter().map(|part| part.payload).collect();
-        assert!(payload.concat() == bytes(300_000), "parts came otherwise than they were sent");
+        assert!(payload.concat() == bytes(300_000), "the payload has changed");
     }
 }
 
@@ -431,7 +433,7 @@ fn a_close_of_the_session_is_heard_and_answered() {
             assert!(matches!(talk.end, Some(Error::ConnectionClosed)), "{:?}", talk.end);
             assert!(matches!(talk.close_reason(), CloseReason::Local { flushed: true }));
             assert_eq!(talk.ended_first, is_client, "the server ends the stream first");
-            assert_eq!(talk.clock.elapsed(), Duration::ZERO, "nobody waited for a deadline");
+            assert_eq!(talk.clock.elapsed(), Duration::ZERO, "neither end waited for a deadline");
         }
     }
 }
@@ -450,7 +452,7 @@ fn a_close_of_the_peer_is_heard_and_answered() {
             let CloseReason::Peer(frame) = talk.close_reason() else { panic!("{:?}", talk.close_reason()) };
             assert_eq!((frame.code.map(CloseCode::get), &*frame.reason), (Some(code), reason));
             assert_eq!(talk.ended_first, is_client, "the server ends the stream first");
-            assert_eq!(talk.clock.elapsed(), Duration::ZERO, "nobody waited for a deadline");
+            assert_eq!(talk.clock.elapsed(), Duration::ZERO, "neither end waited for a deadline");
         }
     }
 }
@@ -475,11 +477,11 @@ fn closes_that_cross_end_both_sides() {
         talk.settle();
         assert!(matches!(talk.end, Some(Error::ConnectionClosed)), "{:?}", talk.end);
         assert!(matches!(talk.close_reason(), CloseReason::Local { flushed: true }));
-        assert_eq!(talk.clock.elapsed(), Duration::ZERO, "nobody waited for a deadline");
+        assert_eq!(talk.clock.elapsed(), Duration::ZERO, "neither end waited for a deadline");
     }
 }
 
-/// tungstenite sends what the test asks for, so it can break the protocol.
+/// tungstenite sends whatever the test wants, so it can break the protocol.
 #[test]
 fn a_broken_protocol_is_told_by_its_code() {
     type Breach = (Vec<Theirs>, u16);
