@@ -1,8 +1,8 @@
 //! A flood of datagrams, each from a new address, at a UDP server with a session for each peer, over real
 //! sockets.
 //!
-//! For a longer flood and its figures: `GETTY_FLOOD=1000000 cargo test --release -p getty-tests --test
-//! driver_peers_flood -- --nocapture`.
+//! A longer flood that prints its figures:
+//! `GETTY_FLOOD=1000000 cargo test --release -p getty-tests --test driver_peers_flood -- --nocapture`
 
 mod driver_common;
 

@@ -64,7 +64,7 @@ impl Solo {
     pub fn poll(&mut self) -> Vec<String> {
         let told: Vec<_> =
             std::iter::from_fn(|| self.session.poll_event()).take(1000).map(|event| words(&event)).collect();
-        assert!(told.len() < 1000, "there is no end of {:?}", told.last());
+        assert!(told.len() < 1000, "events without end: {:?}", told.last());
         told
     }
 

@@ -1,4 +1,4 @@
-//! What a listener can do in its callbacks, and what happens when it refuses, panics or has no room.
+//! The callbacks of a listener: what they can do, and what happens when they refuse, panic or find no room.
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;

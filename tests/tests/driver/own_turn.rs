@@ -91,7 +91,7 @@ fn a_future_is_polled_when_it_is_woken() {
     let listener = Turner::new(&log, move |cx, task| {
         if let Poll::Ready(Ok(text)) = Pin::new(&mut answer).poll(task) {
             cx.send(Bytes::from(text)).unwrap();
-            answer = oneshot::channel().1; // its sender is gone, so it never gives a text
+            answer = oneshot::channel().1; // its sender is gone, so it is never ready with a text
         }
         None
     });
@@ -570,7 +570,7 @@ fn a_refused_send_in_a_turn_is_told_when_there_is_room() {
     assert!(log.count("on_turn") > log.count("on_writable"));
 }
 
-/// What `on_close` found out about its session.
+/// Notes that `on_close` makes about its session.
 type Farewell = Arc<Mutex<Vec<String>>>;
 
 struct Leaver(Farewell);

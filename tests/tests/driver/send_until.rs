@@ -256,7 +256,7 @@ fn what_is_taken_back_does_not_arrive<R: TestRuntime>() {
                 Err(other) => panic!("{n}: {other}"),
             };
         }
-        until::<R>("all has come", || log.count("on_message") >= must.len()).await;
+        until::<R>("all messages have come", || log.count("on_message") >= must.len()).await;
         handle.close(Close::graceful());
         until::<R>("the end", || log.count("on_close") == 1).await;
         let events = log.take();

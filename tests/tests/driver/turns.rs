@@ -243,7 +243,7 @@ fn posting_without_end_does_not_hold_a_poll() {
     let (mut task, wire) = driver(Config::default().into(), listener);
     let handle = task.get_mut().handle();
     task.settle();
-    // Does what another thread would do that posts whenever there is room: posts one more item for each one
+    // Stands in for another thread that posts whenever there is room: posts one more item for each one
     // written.
     let poster = handle.clone();
     let left = Arc::new(Mutex::new(100_000));

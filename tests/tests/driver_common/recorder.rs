@@ -24,7 +24,7 @@ pub enum Happening {
     Shutdown,
 }
 
-/// What a [`Recorder`] does after the test's own action.
+/// The reaction of a [`Recorder`], after the test's own action.
 pub enum Then {
     /// Does what listeners do by default.
     Default,

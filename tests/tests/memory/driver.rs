@@ -1,4 +1,4 @@
-//! What driven sessions allocate and hold, by count.
+//! Allocations and memory of driven sessions, by count.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;

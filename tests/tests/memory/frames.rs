@@ -1,4 +1,4 @@
-//! What WebSocket sessions allocate per frame, by count.
+//! Allocations of WebSocket sessions per frame, by count.
 
 use bytes::{Buf, BufMut, Bytes};
 use getty_core::websocket::{Message, WebSocket};

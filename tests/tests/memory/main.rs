@@ -1,4 +1,4 @@
-//! What everything allocates and holds, by count.
+//! Allocations and memory of everything, by count.
 //!
 //! Counts are per thread, and so per test.
 

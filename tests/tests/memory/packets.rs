@@ -1,4 +1,4 @@
-//! What datagram sessions allocate and hold, by count.
+//! Allocations and memory of datagram sessions, by count.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How little strangers can do to a table of peers.
+//! The little harm that strangers can do to a table of peers.
 
 use std::time::Duration;
 

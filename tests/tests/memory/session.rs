@@ -1,4 +1,4 @@
-//! What sessions allocate and hold, by count.
+//! Allocations and memory of sessions, by count.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a driven UDP session allocates and holds, by count.
+//! Allocations and memory of a driven UDP session, by count.
 
 use std::io;
 use std::net::SocketAddr;

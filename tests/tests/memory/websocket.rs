@@ -1,4 +1,4 @@
-//! What WebSocket sessions allocate and hold, by count.
+//! Allocations and memory of WebSocket sessions, by count.
 
 use std::sync::Arc;
 

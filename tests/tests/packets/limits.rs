@@ -1,4 +1,4 @@
-//! How much a datagram session queues, and what it does when that is too much.
+//! Limits of a datagram session's queue, and what happens when it is full.
 
 use getty_core::SendError;
 use getty_core::datagram::Outgoing;

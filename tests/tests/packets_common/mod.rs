@@ -118,7 +118,7 @@ where
             let Some(event) = self.packets.poll_event() else { break };
             assert!(wanted, "{} though no poll was wanted", words(&event));
             told.push(words(&event));
-            assert!(told.len() < 1000, "there is no end of {:?}", told.last());
+            assert!(told.len() < 1000, "events without end: {:?}", told.last());
             if let Event::Message(message) = event {
                 handle(&mut self.packets, message);
             }

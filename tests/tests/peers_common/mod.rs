@@ -158,7 +158,7 @@ where
         let mut told = Vec::new();
         while let Some(event) = self.next_with(&mut handle) {
             told.push(event);
-            assert!(told.len() < 1000, "there is no end of {:?}", told.last());
+            assert!(told.len() < 1000, "events without end: {:?}", told.last());
         }
         assert!(!self.peers.wants_poll(), "a poll is wanted though there is no event");
         assert!(self.peers.poll_event().is_none(), "an event after the last one");

@@ -1,4 +1,4 @@
-//! Codecs give the same items however their input is cut, and read what they write.
+//! Codecs return the same items however their input is cut, and read what they write.
 
 use std::num::NonZeroUsize;
 

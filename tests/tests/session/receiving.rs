@@ -1,4 +1,4 @@
-//! How received bytes become messages, and what a decoder must not do.
+//! Receiving: how bytes become messages, and what a decoder must not do.
 
 use std::cell::Cell;
 use std::convert::Infallible;

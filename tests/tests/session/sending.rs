@@ -1,4 +1,4 @@
-//! What happens to a message that is sent.
+//! Sending: the way of a message to the transport, and its progress.
 
 use std::io::IoSlice;
 

@@ -140,7 +140,7 @@ fn a_dropped_runtime_ends_its_sessions() {
         let (server, _) = echo_server::<R>().await;
         let (handle, receiver) = connect::<R>(server.local_addr()).await.spawn(&Own::<R>::new());
         handle.send(Bytes::from("hello")).await.unwrap();
-        until::<R>("the session is there", || server.sessions() == 1).await;
+        until::<R>("the session is open", || server.sessions() == 1).await;
         (server, receiver, handle)
     });
     all_is_over(&server, receiver, &handle);
@@ -157,7 +157,7 @@ fn a_dropped_executor_ends_its_sessions() {
         let server = builder.tcp("127.0.0.1:0", framed(LengthDelimited::new), listeners).await.unwrap();
         let (handle, receiver) = connect::<R>(server.local_addr()).await.spawn(&spawner);
         handle.send(Bytes::from("hello")).await.unwrap();
-        until::<R>("the session is there", || server.sessions() == 1).await;
+        until::<R>("the session is open", || server.sessions() == 1).await;
         (server, receiver, handle)
     }));
     assert!(!handle.is_closed());
@@ -196,7 +196,7 @@ fn who_never_reads_is_cut_off<R: TestRuntime>() {
         until::<R>("the end", || log.count("on_close") == 1).await;
         let reason = log.take().pop().unwrap();
         assert!(reason.contains("the peer took no bytes"), "{reason}");
-        until::<R>("it is forgotten", || server.sessions() == 0).await;
+        until::<R>("its session is gone", || server.sessions() == 0).await;
     });
 }
 

@@ -106,7 +106,7 @@ fn a_listener_answers_and_ends<R: TestRuntime>() {
             came
         });
         assert_eq!(came.await, frame(b"question"));
-        runtimes::until::<R>("all that came is heard", || log.count("on_message") == 4).await;
+        runtimes::until::<R>("all messages are counted", || log.count("on_message") == 4).await;
         runtimes::until::<R>("both sides have ended", || server.sessions() == 0).await;
     }));
 }

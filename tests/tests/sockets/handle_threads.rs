@@ -52,7 +52,7 @@ fn all_that_is_sent_arrives_in_each_senders_order<R: TestRuntime>() {
                 }
             });
         }
-        until::<R>("all has come", || log.count("on_message") == SENDERS * ITEMS).await;
+        until::<R>("all messages have come", || log.count("on_message") == SENDERS * ITEMS).await;
         let mut next = [0; SENDERS];
         for event in log.take().iter().filter_map(|event| event.strip_prefix("on_message: ")) {
             let (sender, n) = event.split_once(' ').unwrap();
@@ -75,7 +75,7 @@ fn waiting_for_the_flush_does_not_lock_up<R: TestRuntime>() {
                 }
             });
         }
-        until::<R>("all has come", || log.count("on_message") == 8 * 4000).await;
+        until::<R>("all messages have come", || log.count("on_message") == 8 * 4000).await;
     });
 }
 

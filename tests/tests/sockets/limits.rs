@@ -101,7 +101,7 @@ fn handshakes_under_way_make_room_for_new_ones<R: TestRuntime>() {
         let mut silent = Vec::new();
         for n in 1..=2 {
             silent.push(TcpStream::connect(address).unwrap());
-            until::<R>("it is there", || server.stats().opening == n).await;
+            until::<R>("it is opening", || server.stats().opening == n).await;
         }
         let tls = ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost").build();
         let (client, text) = (client::<R>().tls(tls.unwrap()), address.to_string());
@@ -132,7 +132,7 @@ fn an_address_that_has_its_share_takes_nobodys_place<R: TestRuntime>() {
         let stats = server.stats();
         assert_eq!((stats.refused.too_many_of_address, stats.displaced), (3, 0));
         blocking(move || is_served("127.0.0.2", address)).await; // it fails, since it speaks no TLS
-        until::<R>("another address is let in", || server.stats().displaced == 1).await;
+        until::<R>("another address is accepted", || server.stats().displaced == 1).await;
     });
 }
 

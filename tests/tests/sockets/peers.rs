@@ -106,7 +106,7 @@ fn handles_send_to_their_peer<R: TestRuntime>() {
             assert!(handle.closed().await.is_clean());
             assert!(handle.try_send(Bytes::new()).is_err());
         }
-        until::<R>("nobody is left", || server.sessions() == 0).await;
+        until::<R>("no session is left", || server.sessions() == 0).await;
     });
 }
 
@@ -120,7 +120,7 @@ fn who_is_not_let_in_costs_nothing<R: TestRuntime>() {
         let refuse = |_| None::<Recorder>;
         let server = builder.udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, refuse).await.unwrap();
         socket(&server).send(b"hello").unwrap();
-        until::<R>("it is told", || dropped.load(Ordering::SeqCst) == 1).await;
+        until::<R>("it is reported", || dropped.load(Ordering::SeqCst) == 1).await;
         assert_eq!(server.sessions(), 0);
         assert_eq!(server.shutdown(secs(10)).await.aborted, 0);
     });
@@ -158,7 +158,7 @@ fn a_shutdown_tells_every_session_and_ends<R: TestRuntime>() {
         let server = server::<R>().udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, stays).await.unwrap();
         let client = socket(&server);
         client.send(b"hello").unwrap();
-        until::<R>("it is there", || log.count("on_message") == 1).await;
+        until::<R>("its message arrives", || log.count("on_message") == 1).await;
         assert_eq!(server.shutdown(MS * 50).await.aborted, 1);
         assert_eq!((log.count("on_shutdown"), log.count("on_close")), (1, 1));
     });
@@ -203,7 +203,7 @@ fn a_panic_ends_its_session_only<R: TestRuntime>() {
             let server = builder.udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, listener).await.unwrap();
             let (bad, good) = (socket(&server), socket(&server));
             bad.send(b"boom").unwrap();
-            until::<R>("it is told", || panics.load(Ordering::SeqCst) == 1).await;
+            until::<R>("it is reported", || panics.load(Ordering::SeqCst) == 1).await;
             assert_eq!(ask(&good, "hello").await, b"hello");
             assert_eq!(ask(&bad, "again").await, b"again", "it is served as a new peer");
             assert_eq!(server.sessions(), 2);

@@ -87,7 +87,7 @@ fn it_is_kept_filled_while_the_server_ends_sessions<R: TestRuntime>() {
             for session in &sessions {
                 session.closed().await;
             }
-            until::<R>("each is told", || log.count("on_close") == 3 * round).await;
+            until::<R>("each is reported", || log.count("on_close") == 3 * round).await;
         }
         pool.wait_all(secs(20)).await.unwrap();
         until::<R>("the server has them all", || server.sessions() == 3).await;
@@ -104,7 +104,7 @@ fn all_sessions_are_back_when_the_server_is<R: TestRuntime>() {
         pool.wait_all(secs(20)).await.unwrap();
         first.shutdown(secs(5)).await;
         until::<R>("all have ended", || log.count("on_close") == 4).await;
-        until::<R>("it has tried in vain", || pool.stats().addresses[0].failures > 3).await;
+        until::<R>("some attempts have failed", || pool.stats().addresses[0].failures > 3).await;
         assert!(pool.try_send(Bytes::new()).is_err());
         let sending = pool.send(Bytes::from("waits for the server"));
         let name = address.to_string();

@@ -58,7 +58,7 @@ fn a_shutdown_is_graceful<R: TestRuntime>() {
             client.feed(Bytes::from(n.to_string())).await.unwrap();
         }
         client.flush().await.unwrap();
-        until::<R>("all has come", || log.count("on_message") == 100).await;
+        until::<R>("all messages have come", || log.count("on_message") == 100).await;
         let address = server.local_addr();
         let (down, ()) = futures::join!(server.shutdown(secs(20)), async {
             for n in 0..100 {
@@ -101,7 +101,7 @@ fn dropping_a_server_aborts_and_closes_the_port<R: TestRuntime>() {
         client.recv().await.unwrap().unwrap();
         drop(server);
         assert!(!matches!(client.recv().await, Ok(Some(_))), "the session is gone");
-        until::<R>("it was told", || log.count("on_close") == 1).await;
+        until::<R>("it is reported", || log.count("on_close") == 1).await;
         for _ in 0..100 {
             let refused = blocking(move || TcpStream::connect(address).is_err()).await;
             if refused {

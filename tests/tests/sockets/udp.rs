@@ -130,7 +130,7 @@ fn handles_send_to_whom_they_name<R: TestRuntime>() {
             assert_eq!(next_of(socket).await, b"again");
         }
         handle.try_send(Bytes::from("to whom?")).unwrap();
-        until::<R>("that is told", || log.count("on_send_error: NoPeer") == 1).await;
+        until::<R>("it is reported", || log.count("on_send_error: NoPeer") == 1).await;
         handle.try_send_to(peers[0].1, Bytes::from("it goes on")).unwrap();
         assert_eq!(next_of(&peers[0].0).await, b"it goes on");
         server.shutdown(secs(10)).await;
@@ -147,7 +147,7 @@ fn what_is_sent_to_nobody_is_told_and_ends_nothing<R: TestRuntime>() {
         let told = format!(
             "on_dropped: 1 datagrams dropped, the latest of {address}: it did not arrive: Connection refused"
         );
-        until::<R>("that is told", || log.count(&told) == 1).await;
+        until::<R>("it is reported", || log.count(&told) == 1).await;
         let late = UdpSocket::bind(address).unwrap();
         late.set_read_timeout(Some(secs(20))).unwrap();
         handle.send(Bytes::from("again")).await.unwrap();
@@ -155,7 +155,7 @@ fn what_is_sent_to_nobody_is_told_and_ends_nothing<R: TestRuntime>() {
         late.send_to(b"here", handle.local_addr().unwrap()).unwrap();
         until::<R>("the answer", || log.count("on_message: here") == 1).await;
         handle.try_send_to(address, Bytes::from("x")).unwrap();
-        until::<R>("that it is connected", || log.count("on_send_error: Connected") == 1).await;
+        until::<R>("it is connected", || log.count("on_send_error: Connected") == 1).await;
         assert!(!handle.is_closed());
         handle.close(Close::graceful());
         assert!(handle.closed().await.is_clean());

@@ -446,7 +446,7 @@ fn a_peer_at_port_0_ends_no_session<R: TestRuntime>() {
             let nowhere = SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)));
             raw(Domain::IPV4, Protocol::UDP).send_to(&packet, &nowhere).unwrap();
             let no_answer = || log.count("on_dropped: 1") + dropped.count("1 datagrams") == 1;
-            until::<R>("that there is no answer", no_answer).await;
+            until::<R>("there is no answer", no_answer).await;
             drop((log.take(), dropped.take()));
             peer.send_to(b"hello", server).unwrap();
             let (mut buffer, socket) = ([0; 9], peer.try_clone().unwrap());

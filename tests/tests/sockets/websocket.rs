@@ -153,7 +153,7 @@ fn a_verdict_may_come_later<R: TestRuntime>() {
         assert!(let_in.is_empty() && refused.is_empty());
         let asked = std::mem::take(&mut *handles.lock().unwrap());
         asked[1].respond(Verdict::Respond(Response::new(401).unwrap()));
-        until::<R>("it is told", || refused.count("on_close") == 1).await;
+        until::<R>("it is reported", || refused.count("on_close") == 1).await;
         asked[0].respond(Verdict::Accept(Accept::new()));
         asked[0].respond(Verdict::Respond(Response::new(500).unwrap()));
         until::<R>("an echo", || let_in.count("on_message: posted before") == 1).await;
@@ -175,7 +175,7 @@ fn a_verdict_that_never_comes_is_a_timeout<R: TestRuntime>() {
         let mut client = pull::<R>(url(server.local_addr(), "/")).await;
         assert!(!client.opened().await.unwrap_err().is_clean());
         let reason = CloseReason::Timeout(Deadline::Handshake);
-        until::<R>("it is told", || log.count(&format!("on_close: {reason}")) == 1).await;
+        until::<R>("it is reported", || log.count(&format!("on_close: {reason}")) == 1).await;
     });
 }
 

@@ -155,7 +155,7 @@ fn what_comes_after_the_peers_close_frame_is_ignored() {
     }
 }
 
-/// Section 7.1.5: both close frames are first ones, and neither is a reply to the other.
+/// Section 7.1.5: each close frame is the first of its side, and neither is a reply to the other.
 #[test]
 fn both_sides_may_close_at_once() {
     for mut solo in both() {

@@ -300,7 +300,7 @@ fn text_may_be_cut_within_characters() {
     }
 }
 
-/// Also when the text is valid up to its end, and the last fragment is empty.
+/// The text may be valid up to its end, and the last fragment empty.
 #[test]
 fn text_that_ends_within_a_character_is_refused() {
     let text = VALID.as_bytes();

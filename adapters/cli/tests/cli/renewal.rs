@@ -19,7 +19,7 @@ fn open_when_read(path: &str) -> File {
         let flags = OFlags::NONBLOCK.bits() as i32;
         match File::options().write(true).custom_flags(flags).open(path) {
             Ok(file) => return file,
-            Err(error) => assert!(start.elapsed() < DEADLINE, "nobody reads {path}: {error}"),
+            Err(error) => assert!(start.elapsed() < DEADLINE, "{path} is not read: {error}"),
         }
     }
 }
