@@ -1,23 +1,33 @@
-//! How long an innocent client waits beside others that are busy, or mean, on the same thread of a server.
+//! Measures how long an innocent client waits while others, busy or hostile, use the same server thread.
 //!
 //! ```sh
 //! cargo build --release --bin getty
 //! cargo run --release -p getty-tests --example fairness -- target/release/getty
 //! ```
 //!
-//! Starts `getty serve` on one processor for each runtime, and on the other one (Linux, by `taskset`) the
-//! clients: an innocent one, which sends 16 bytes and waits for their echo, and the others. Prints the 99th
-//! percentile of the innocent one's waits, quiet and beside each kind of the others, as the median of several
-//! runs, and what the others sent.
+//! Starts `getty serve` on one processor for each runtime, and the clients on another one (Linux, by
+//! `taskset`): an innocent one, which sends 16 bytes and waits for their echo, and the others. Prints the
+//! 99th percentile of the innocent client's waits without the others and beside each kind of them, as the
+//! median of several runs, its longest wait, and how much the others sent.
 //!
-//! Options, as `name=value`, lists with commas: `runs` (5), `seconds` of a run (2), `runtimes`
-//! (tokio,smol,async-std), `threads` of the server (1,0; 0 is its default), `others` (1,4: how many), `kinds`
-//! (all).
+//! Options follow as `name=value`:
+//!
+//! | name | value | default |
+//! |---|---|---|
+//! | `runs` | runs of each measurement, at least 1 | `5` |
+//! | `seconds` | time of a run, above 0, also a fraction such as `0.6` | `2` |
+//! | `runtimes` | runtimes of the server, separated by commas | `tokio,smol,async-std` |
+//! | `threads` | threads of the server, separated by commas; 0 is its own default | `1,0` |
+//! | `others` | numbers of other clients, separated by commas | `1,4` |
+//! | `kinds` | kinds of other clients, separated by commas: the names in `KINDS` | all of them |
+//!
+//! A wrong option ends the program with exit code 2 before anything is measured.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -26,15 +36,16 @@ use std::time::{Duration, Instant};
 use testkit::websocket::peers::{Frame, REQUEST};
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
+const RUNTIMES: [&str; 3] = ["tokio", "smol", "async-std"];
 
-/// What the others do, until asked to stop.
+/// Behaviour of the other clients until they are asked to stop.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Send these bytes without end, and take what comes back.
+    /// Send these bytes without end, and read what comes back.
     Flood(fn() -> Vec<u8>),
     /// Send messages of 64 KiB, four at a time, and wait for their echoes.
     Busy,
-    /// Close, go on sending, and connect again when the server has had enough.
+    /// Close, go on sending, and connect again once the server has cut the connection.
     AfterClose,
 }
 
@@ -57,15 +68,15 @@ fn fragments() -> Vec<u8> {
     [first.masked(KEY).bytes(), more.repeat(1000), last.masked(KEY).bytes()].concat()
 }
 
-/// A compressed message of this many zeros.
+/// A compressed message of `zeros` zeros.
 fn compressed(zeros: usize) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(&vec![0; zeros]).and_then(|()| encoder.flush()).expect("memory takes all");
+    encoder.write_all(&vec![0; zeros]).and_then(|()| encoder.flush()).expect("memory takes everything");
     let data = encoder.get_ref();
     Frame::binary(&data[..data.len() - 4]).rsv(4).masked(KEY).bytes()
 }
 
-/// Connects, and shakes hands.
+/// Connects and does the handshake.
 fn connect(address: SocketAddr, extensions: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
@@ -83,7 +94,7 @@ fn connect(address: SocketAddr, extensions: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads whatever comes until the stream ends.
+/// Reads and drops everything until the stream ends, in a thread.
 fn drain(mut stream: TcpStream) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         let mut buffer = vec![0; 1 << 16];
@@ -91,7 +102,7 @@ fn drain(mut stream: TcpStream) -> thread::JoinHandle<()> {
     })
 }
 
-/// One of the others; adds the bytes that it sent to `sent`.
+/// Runs one of the other clients, and adds the bytes that it sends to `sent`.
 fn other(address: SocketAddr, kind: Kind, stop: &AtomicBool, sent: &AtomicU64) -> io::Result<()> {
     let extensions = match kind {
         Kind::Flood(_) => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
@@ -135,15 +146,16 @@ fn other(address: SocketAddr, kind: Kind, stop: &AtomicBool, sent: &AtomicU64) -
     Ok(())
 }
 
-/// The innocent client: the 99th percentile of its waits, and the longest.
+/// Runs the innocent client for `time`, one message at least. Returns the 99th percentile of its waits, and
+/// the longest.
 fn innocent(address: SocketAddr, time: Duration) -> io::Result<(Duration, Duration)> {
     let mut stream = connect(address, "")?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let frame = Frame::text("0123456789abcdef").masked(KEY).bytes();
     let mut echo = [0; 18];
     let mut waits = Vec::new();
-    let end = Instant::now() + time;
-    while Instant::now() < end {
+    let start = Instant::now();
+    while waits.is_empty() || start.elapsed() < time {
         let begin = Instant::now();
         stream.write_all(&frame)?;
         stream.read_exact(&mut echo)?;
@@ -154,11 +166,11 @@ fn innocent(address: SocketAddr, time: Duration) -> io::Result<(Duration, Durati
     Ok((waits[waits.len() * 99 / 100], waits[waits.len() - 1]))
 }
 
-/// One run: the innocent client's waits, and the bytes a second that the others sent.
+/// Does one run. Returns the innocent client's waits, and how many bytes the others sent in a second.
 fn run(
     address: SocketAddr,
     kind: Kind,
-    others: usize,
+    others: u16,
     time: Duration,
 ) -> io::Result<(Duration, Duration, f64)> {
     let stop = AtomicBool::new(false);
@@ -171,7 +183,7 @@ fn run(
                 }
             });
         }
-        thread::sleep(Duration::from_millis(200)); // what is measured is the flood, not its beginning
+        thread::sleep(Duration::from_millis(200)); // the flood is measured once it is under way
         let (begin, before) = (Instant::now(), sent.load(Ordering::Relaxed));
         let waits = innocent(address, time);
         let rate = (sent.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
@@ -180,50 +192,108 @@ fn run(
     })
 }
 
-/// A server on the first processor, and where it listens.
-fn serve(getty: &str, runtime: &str, threads: usize) -> io::Result<(Child, SocketAddr)> {
+/// Starts a server on the first processor. Returns its address too.
+fn serve(getty: &OsStr, runtime: &str, threads: u16) -> io::Result<(Child, SocketAddr)> {
     let mut command = Command::new("taskset");
-    command.args(["-c", "0", getty, "serve", "--runtime", runtime, "--deflate"]);
+    command.args(["-c", "0"]).arg(getty).args(["serve", "--runtime", runtime, "--deflate"]);
     if threads > 0 {
         command.args(["--threads", &threads.to_string()]);
     }
     let mut server = command.arg("ws://127.0.0.1:0/").stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
-    BufReader::new(server.stdout.take().expect("it is piped")).read_line(&mut line)?;
+    BufReader::new(server.stdout.take().expect("standard output is piped")).read_line(&mut line)?;
     let address = line.trim().trim_start_matches("listening ws://").trim_end_matches('/').parse();
     Ok((server, address.map_err(|_| io::Error::other(format!("no address: {line}")))?))
 }
 
+/// The options of the program, checked.
+pub(crate) struct Options {
+    pub(crate) runs: usize,
+    pub(crate) time: Duration,
+    pub(crate) runtimes: Vec<String>,
+    pub(crate) threads: Vec<u16>,
+    pub(crate) others: Vec<u16>,
+    pub(crate) kinds: Vec<String>,
+}
+
+impl Options {
+    /// Reads options of the form `name=value`. The error says which one is wrong, and what was expected.
+    pub(crate) fn parse<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let names = KINDS.map(|(name, _)| name);
+        let mut parsed = Options {
+            runs: 5,
+            time: Duration::from_secs(2),
+            runtimes: RUNTIMES.map(str::to_owned).into(),
+            threads: vec![1, 0],
+            others: vec![1, 4],
+            kinds: names.map(str::to_owned).into(),
+        };
+        for option in options {
+            let wrong = |expected: &str| format!("wrong option {option:?}: expected {expected}");
+            let (name, value) = option.split_once('=').ok_or_else(|| wrong("the form name=value"))?;
+            let numbers = || {
+                let numbers = value.split(',').map(|number| number.parse().ok()).collect::<Option<Vec<_>>>();
+                numbers.ok_or_else(|| wrong("whole numbers up to 65535, separated by commas"))
+            };
+            let some_of = |known: &[&str]| {
+                let names: Vec<String> = value.split(',').map(str::to_owned).collect();
+                match names.iter().all(|name| known.contains(&&**name)) {
+                    true => Ok(names),
+                    false => Err(wrong(&format!("some of {}", known.join(",")))),
+                }
+            };
+            match name {
+                "runs" => {
+                    let runs = value.parse().ok().filter(|&runs: &usize| runs > 0);
+                    parsed.runs = runs.ok_or_else(|| wrong("a whole number of at least 1"))?;
+                }
+                "seconds" => {
+                    let seconds = value.parse().ok().filter(|&seconds: &f64| seconds > 0.0);
+                    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                    parsed.time = time.ok_or_else(|| wrong("a number of seconds above 0, such as 0.6"))?;
+                }
+                "runtimes" => parsed.runtimes = some_of(&RUNTIMES)?,
+                "threads" => parsed.threads = numbers()?,
+                "others" => parsed.others = numbers()?,
+                "kinds" => parsed.kinds = some_of(&names)?,
+                _ => return Err(wrong("one of runs, seconds, runtimes, threads, others and kinds")),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn fail(problem: &str) -> ! {
+    eprintln!("fairness: {problem}");
+    process::exit(2)
+}
+
 fn main() -> io::Result<()> {
-    let mut args = std::env::args().skip(1).peekable();
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let Some((getty, options)) = args.split_first() else {
+        fail("the path of the program getty is missing: it comes before the options");
+    };
+    let options: Vec<_> = options.iter().map(|option| option.to_string_lossy()).collect();
+    let options = Options::parse(options.iter().map(|option| &**option));
+    let Options { runs, time, runtimes, threads, others, kinds } =
+        options.unwrap_or_else(|problem| fail(&problem));
     if std::env::var_os("GETTY_PINNED").is_none() {
         let this = std::env::current_exe()?;
         let error =
-            Command::new("taskset").args(["-c", "1"]).arg(this).args(args).env("GETTY_PINNED", "1").exec();
+            Command::new("taskset").args(["-c", "1"]).arg(this).args(&args).env("GETTY_PINNED", "1").exec();
         return Err(error);
     }
-    let getty = args.next().expect("the path of the program getty");
-    let options: Vec<String> = args.collect();
-    let option = |name: &str, default: &str| -> Vec<String> {
-        let given = options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
-        given.unwrap_or(default).split(',').map(str::to_owned).collect()
-    };
-    let number = |name, default| -> Vec<usize> {
-        option(name, default).iter().map(|value| value.parse().expect("a number")).collect()
-    };
-    let (runs, time) = (number("runs", "5")[0], Duration::from_secs(number("seconds", "2")[0] as u64));
-    let kinds = option("kinds", "");
     println!("runtime,threads,kind,others,quiet_p99_ms,p99_ms,longest_ms,others_mb_s");
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    for runtime in option("runtimes", "tokio,smol,async-std") {
-        for threads in number("threads", "1,0") {
-            let (mut server, address) = serve(&getty, &runtime, threads)?;
+    for runtime in runtimes {
+        for &threads in &threads {
+            let (mut server, address) = serve(getty, &runtime, threads)?;
             let quiet = median((0..runs).map(|_| Ok(innocent(address, time)?.0)))?;
             for (name, kind) in KINDS {
-                if !kinds.iter().any(|kind| kind.is_empty() || kind == name) {
+                if !kinds.iter().any(|kind| kind == name) {
                     continue;
                 }
-                for others in number("others", "1,4") {
+                for &others in &others {
                     let results: Vec<_> =
                         (0..runs).map(|_| run(address, kind, others, time)).collect::<io::Result<_>>()?;
                     let p99 = median(results.iter().map(|(p99, ..)| Ok(*p99)))?;

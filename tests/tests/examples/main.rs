@@ -1,6 +1,8 @@
-//! The examples that others of the workspace have, against peers that share no code with them.
+//! Examples of the workspace, with peers that share no code with them.
 
 mod embedding;
 mod everywhere;
+#[cfg(unix)]
+mod fairness;
 #[cfg(target_os = "linux")]
 mod per_core;
