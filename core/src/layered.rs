@@ -72,6 +72,7 @@ impl<L: Layer, P: Protocol> Protocol for Layered<L, P> {
     }
 
     const HAS_UNFINISHED: bool = P::HAS_UNFINISHED;
+    const IN_PARTS: bool = P::IN_PARTS;
 
     fn unfinished(&mut self) -> Option<Unfinished> {
         self.protocol.unfinished()

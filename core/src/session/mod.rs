@@ -516,7 +516,7 @@ impl<P: Protocol> Session<P> {
         }
         let before = state.buffers.as_ref().map_or(0, |b| b.received.len());
         if !likely(state.inbox.is_worth_decoding(before)) {
-            return Step::Stuck;
+            return if before == 0 && state.is_between_messages() { Step::Stop } else { Step::Stuck };
         }
         let Some(buffers) = &mut state.buffers else { return Step::Stuck };
         let mut src = buffers.received.source(state.config.max_frame());
@@ -526,6 +526,7 @@ impl<P: Protocol> Session<P> {
             Ok(Found::Message(message)) if likely(left < before) => {
                 state.weight = u32::try_from(src.weight(before - left)).unwrap_or(u32::MAX);
                 state.inbox.decoded();
+                state.unwatched |= P::IN_PARTS;
                 if P::HAS_UNFINISHED && state.inbox.is_incomplete() {
                     state.inbox.watch_message(protocol.unfinished(), left, state.now);
                 }
@@ -587,6 +588,7 @@ impl<P: Protocol> Session<P> {
 
     fn act_on_control(&mut self) {
         self.state.inbox.decoded();
+        self.state.unwatched = true;
         self.state.other_frames += 1;
         self.protocol.handle_control(&mut Host::new(&mut self.state));
     }
@@ -628,6 +630,7 @@ impl<P: Protocol> Session<P> {
             return None;
         }
         let unfinished = if P::HAS_UNFINISHED { protocol.unfinished() } else { None };
+        state.unwatched = false;
         if unfinished.is_some() || state.inbox.is_incomplete() {
             state.inbox.watch_message(unfinished, state.buffered(), state.now);
         }
@@ -665,7 +668,7 @@ impl<P: Protocol> Session<P> {
 /// The result of decoding once.
 enum Step<T> {
     Message(T),
-    /// Messages are not to be delivered now.
+    /// There is no message, and nothing to do about it.
     Stop,
     /// No whole message is buffered.
     Stuck,

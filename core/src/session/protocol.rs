@@ -65,6 +65,11 @@ pub trait Protocol: Sealed + Sized {
     #[doc(hidden)]
     const HAS_UNFINISHED: bool = false;
 
+    /// Whether a message that was decoded may be the beginning of something that is
+    /// [`unfinished`](Self::unfinished).
+    #[doc(hidden)]
+    const IN_PARTS: bool = false;
+
     /// The unfinished message beyond the bytes that wait to be decoded. The session sets it a deadline.
     #[doc(hidden)]
     fn unfinished(&mut self) -> Option<Unfinished> {

@@ -107,6 +107,9 @@ pub(super) struct State {
     pub(super) layer_ends: bool,
     /// The layer has more to unseal than there was room for.
     pub(super) layer_waits: bool,
+    /// What was decoded may have begun a message in several frames or parts, and `Inbox::watch_message` was
+    /// not asked since.
+    pub(super) unwatched: bool,
     /// The transport has ended, which the layer does not know yet.
     pub(super) wire_ended: bool,
 }
@@ -166,6 +169,7 @@ impl State {
             layer_wants_write: false,
             layer_ends: false,
             layer_waits: false,
+            unwatched: false,
             wire_ended: false,
         }
     }
@@ -439,6 +443,17 @@ impl State {
     #[inline]
     pub(super) fn may_deliver(&self) -> bool {
         self.pending == 0 && !self.is_suspended() && self.is_delivering()
+    }
+
+    /// Whether an open session with nothing buffered is between messages, so that there is nothing to watch
+    /// and nothing to end.
+    #[inline]
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.phase == Phase::Open
+            && !self.read_ended
+            && !self.has_layer()
+            && !self.unwatched
+            && !self.inbox.is_incomplete()
     }
 
     #[inline]

@@ -441,6 +441,7 @@ impl<F: Form> Protocol for WebSocket<F> {
     }
 
     const HAS_UNFINISHED: bool = true;
+    const IN_PARTS: bool = F::IN_PARTS;
 
     fn unfinished(&mut self) -> Option<Unfinished> {
         self.reader.unfinished()
