@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use getty_core::codec::LengthDelimited;
+use getty_core::websocket::{ClientRequest, Whole};
 use getty_core::{Backoff, SendError, framed};
 use getty_driver::{Client, Pool, PoolOptions, Runtime};
 
 use crate::driver_common::fake::{self, Fake};
 use crate::driver_common::recorder::{Happening, Log, Recorder, Then};
+use crate::driver_common::socket::Socket;
 use crate::driver_common::wire::{Wire, wire};
 use crate::driver_common::*;
 
@@ -57,6 +59,11 @@ fn set(pool: &Pool<Fake, Bytes>, addresses: &[&str]) {
 
 fn parse(address: &str) -> SocketAddr {
     address.parse().unwrap()
+}
+
+/// Open sessions and attempts of each address.
+fn shares(pool: &Pool<Fake, Bytes>) -> Vec<(usize, usize)> {
+    pool.stats().addresses.iter().map(|address| (address.open, address.connecting)).collect()
 }
 
 #[test]
@@ -108,6 +115,92 @@ fn a_new_address_gets_a_session_also_where_they_do_not_divide_evenly() {
         let stats = pool.stats();
         assert_eq!((stats.open, stats.closing, stats.connecting), (4, 1, 0));
         drop(new);
+    });
+}
+
+#[test]
+fn a_new_address_gets_its_share_while_another_does_not_answer() {
+    fake::block_on(async {
+        let hour = Backoff::new().first(secs(3600)).cap(secs(3600));
+        let (pool, log) = pool(&[ONE], PoolOptions::new().sessions(4).backoff(hour));
+        assert_eq!(attempts(), [parse(ONE); 4]);
+        set(&pool, &[ONE, TWO]);
+        assert_eq!((attempts(), shares(&pool)), (vec![parse(TWO); 2], vec![(0, 2), (0, 2)]));
+        let _servers = [accept(TWO), accept(TWO)];
+        set(&pool, &[TWO, ONE]);
+        assert_eq!((attempts(), shares(&pool)), (vec![], vec![(2, 0), (0, 2)]));
+        fake::sleep(secs(10)).await; // the time to connect is over
+        fake::run();
+        assert_eq!((attempts(), shares(&pool)), (vec![parse(TWO); 2], vec![(2, 2), (0, 0)]));
+        let _servers = [accept(TWO), accept(TWO)];
+        pool.wait_all(Duration::ZERO).await.unwrap();
+        assert_eq!((log.count("on_open"), log.count("on_shutdown")), (4, 0));
+    });
+}
+
+#[test]
+fn a_new_address_gets_all_sessions_while_another_rests() {
+    fake::block_on(async {
+        let hour = Backoff::new().first(secs(3600)).cap(secs(3600));
+        let (pool, _) = pool(&[ONE], PoolOptions::new().sessions(4).backoff(hour));
+        (0..4).for_each(|_| fake::connects_to(ONE, Err(ErrorKind::ConnectionRefused.into())));
+        fake::run();
+        attempts();
+        set(&pool, &[ONE, TWO]);
+        assert_eq!((attempts(), shares(&pool)), (vec![parse(TWO); 4], vec![(0, 0), (0, 4)]));
+    });
+}
+
+#[test]
+fn attempts_make_room_for_a_new_address_before_open_sessions_do() {
+    fake::block_on(async {
+        let (pool, log) = pool(&[ONE], PoolOptions::new().sessions(4));
+        let _one = [accept(ONE), accept(ONE)];
+        attempts();
+        set(&pool, &[ONE, TWO]);
+        assert_eq!((attempts(), shares(&pool)), (vec![parse(TWO); 2], vec![(2, 0), (0, 2)]));
+        let _two = accept(TWO);
+        set(&pool, &[TWO, ONE, THREE]);
+        assert_eq!((attempts(), shares(&pool)), (vec![parse(THREE)], vec![(1, 0), (2, 0), (0, 1)]));
+        assert_eq!(log.count("on_shutdown"), 0);
+    });
+}
+
+#[test]
+fn a_handshake_under_way_makes_room_for_a_new_address() {
+    fake::block_on(async {
+        let request = |address: &str| ClientRequest::new(&format!("ws://{address}/")).unwrap();
+        let log = Log::default();
+        let kept = log.clone();
+        let builder = Client::<Fake>::builder().pool(PoolOptions::new().sessions(2));
+        let pool = builder.websocket([request(ONE)], || Whole, move || Socket::new(&kept)).unwrap();
+        fake::run();
+        let old = [accept(ONE), accept(ONE)];
+        assert_eq!((attempts(), pool.stats().connecting), (vec![parse(ONE); 2], 2));
+        pool.set_addresses([ONE, TWO].map(request));
+        fake::run();
+        assert_eq!(attempts(), [parse(TWO)]);
+        assert_eq!(old.iter().filter(|wire| wire.is_dropped()).count(), 1);
+        let stats = pool.stats();
+        assert_eq!((stats.open, stats.closing, stats.connecting, stats.waiting), (0, 0, 2, 0));
+    });
+}
+
+#[test]
+fn attempts_follow_addresses_that_go_and_come_back() {
+    fake::block_on(async {
+        let (pool, _) = pool(&[ONE], PoolOptions::new().sessions(2));
+        attempts();
+        pool.set_addresses([TWO]);
+        set(&pool, &[ONE]); // before the attempts have seen the first change
+        assert_eq!((attempts(), shares(&pool)), (vec![parse(ONE); 2], vec![(0, 2)]));
+        set(&pool, &[]);
+        let stats = pool.stats();
+        assert_eq!((attempts(), stats.connecting, stats.waiting), (vec![], 0, 2));
+        set(&pool, &[TWO, ONE, TWO]);
+        assert_eq!((attempts().len(), shares(&pool)), (2, vec![(0, 1); 2]));
+        set(&pool, &[TWO]);
+        assert_eq!((attempts(), shares(&pool)), (vec![parse(TWO)], vec![(0, 2)]));
     });
 }
 

@@ -1,5 +1,6 @@
 //! [`Addresses`]: which of a pool's addresses is connected to next.
 
+use std::cmp::Reverse;
 use std::mem;
 #[cfg(unix)]
 use std::path::PathBuf;
@@ -65,10 +66,8 @@ struct Address<A> {
     id: u64,
     target: A,
     retry: Retry,
-    /// Sessions that are open, or closing.
-    open: usize,
-    /// Attempts under way, handshakes included.
-    connecting: usize,
+    /// Its attempts and the sessions that they became, oldest first.
+    sessions: Vec<Tracked>,
     /// No session has opened since the last failure.
     doubtful: bool,
     rests: Rest,
@@ -77,8 +76,33 @@ struct Address<A> {
     /// Counts failures, to tell which attempts had begun before the last one.
     generation: u64,
     last_error: Option<String>,
-    /// It is no longer an address of the pool: its attempts and sessions have to leave.
-    gone: Arc<AtomicBool>,
+    /// It is no longer an address of the pool, and stays until its attempts and sessions have left.
+    is_gone: bool,
+}
+
+/// An attempt or a session, as its address sees it.
+struct Tracked {
+    stage: Stage,
+    /// Shared with its [`Attempt`].
+    leaves: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Handshakes included.
+    Connecting,
+    Open,
+    Closing,
+}
+
+impl Tracked {
+    fn leaves(&self) -> bool {
+        self.leaves.load(Ordering::Relaxed)
+    }
+
+    fn leave(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,19 +120,17 @@ pub(super) struct Attempt<A> {
     pub(super) target: A,
     generation: u64,
     open_since: Option<Timestamp>,
-    /// The address is gone.
-    gone: Arc<AtomicBool>,
-    /// The address has more sessions than its share: this one leaves.
+    /// The address is gone, or has more than its share.
     leaves: Arc<AtomicBool>,
 }
 
 impl<A> Attempt<A> {
     /// Whether it has to be given up, or its session to be drained.
     pub(super) fn has_to_leave(&self) -> bool {
-        self.gone.load(Ordering::Relaxed) || self.leaves.load(Ordering::Relaxed)
+        self.leaves.load(Ordering::Relaxed)
     }
 
-    /// What makes this one leave when it is set.
+    /// The flag that is set when this one has to leave.
     pub(super) fn leaves(&self) -> Arc<AtomicBool> {
         self.leaves.clone()
     }
@@ -140,7 +162,7 @@ impl<A: Target> Addresses<A> {
             if self.all.iter().any(|address| address.target == target) {
                 continue; // it was named twice
             }
-            let known = before.iter().position(|address| !address.is_gone() && address.target == target);
+            let known = before.iter().position(|address| !address.is_gone && address.target == target);
             let address = match known {
                 Some(place) => before.remove(place),
                 None => {
@@ -150,9 +172,29 @@ impl<A: Target> Addresses<A> {
             };
             self.all.push(address);
         }
-        before.iter().for_each(|address| address.gone.store(true, Ordering::Relaxed));
-        self.all.extend(before.into_iter().filter(|address| address.load() > 0));
+        for mut address in before.into_iter().filter(|address| !address.sessions.is_empty()) {
+            address.is_gone = true;
+            address.sessions.iter().for_each(Tracked::leave);
+            self.all.push(address);
+        }
         is_new
+    }
+
+    /// Makes those leave that addresses have beyond an even share of `sessions`: attempts rather than open
+    /// sessions, and the latest first. What is closing makes room by itself.
+    pub(super) fn spread(&self, sessions: usize) {
+        let mut addresses: Vec<_> = self.current().collect();
+        let n = addresses.len().max(1);
+        // With more addresses than sessions, none has to give up its only one.
+        let (share, mut one_more) = if sessions < n { (1, 0) } else { (sessions / n, sessions % n) };
+        // Where they do not divide evenly, addresses with many open sessions keep one more.
+        addresses.sort_by_key(|address| Reverse(address.staying(Stage::Open).count()));
+        for address in addresses {
+            let staying = || address.staying(Stage::Open).chain(address.staying(Stage::Connecting));
+            let keeps_one_more = one_more > 0 && staying().count() > share;
+            one_more -= usize::from(keeps_one_more);
+            staying().skip(share + usize::from(keeps_one_more)).for_each(Tracked::leave);
+        }
     }
 
     fn make(&mut self, target: A) -> Address<A> {
@@ -162,33 +204,19 @@ impl<A: Target> Addresses<A> {
             id,
             target,
             retry: Retry::new(self.backoff.clone(), self.seed.rotate_left(id as u32).wrapping_add(id)),
-            open: 0,
-            connecting: 0,
+            sessions: Vec::new(),
             doubtful: false,
             rests: Rest::No,
             good_since: None,
             generation: 0,
             last_error: None,
-            gone: Arc::default(),
+            is_gone: false,
         }
     }
 
     /// The addresses that the pool has now.
     fn current(&self) -> impl Iterator<Item = &Address<A>> {
-        self.all.iter().filter(|address| !address.is_gone())
-    }
-
-    /// Whether the pool has this address still.
-    pub(super) fn has(&self, id: u64) -> bool {
-        self.current().any(|address| address.id == id)
-    }
-
-    /// The number of sessions that each address keeps if `sessions` are spread evenly, and how many addresses
-    /// keep one more.
-    pub(super) fn share(&self, sessions: usize) -> (usize, usize) {
-        let addresses = self.current().count().max(1);
-        // With more addresses than sessions, none has to give up its only one.
-        if sessions < addresses { (1, 0) } else { (sessions / addresses, sessions % addresses) }
+        self.all.iter().filter(|address| !address.is_gone)
     }
 
     /// The address that has the fewest sessions, of those that may be tried.
@@ -201,15 +229,15 @@ impl<A: Target> Addresses<A> {
         };
         self.next = (place + 1) % n;
         let chosen = &mut self.all[place];
-        chosen.connecting += 1;
         chosen.rests = Rest::No;
+        let leaves = Arc::<AtomicBool>::default();
+        chosen.sessions.push(Tracked { stage: Stage::Connecting, leaves: leaves.clone() });
         Choice::Connect(Attempt {
             address: chosen.id,
             target: chosen.target.clone(),
             generation: chosen.generation,
             open_since: None,
-            gone: chosen.gone.clone(),
-            leaves: Arc::default(),
+            leaves,
         })
     }
 
@@ -221,15 +249,21 @@ impl<A: Target> Addresses<A> {
     /// The session of an attempt is open.
     pub(super) fn opened(&mut self, attempt: &mut Attempt<A>, now: Timestamp) {
         let Some(address) = self.of(attempt) else { return };
+        address.set_stage(attempt, Stage::Open);
         attempt.open_since = Some(now);
         attempt.generation = address.generation;
-        address.connecting -= 1;
-        address.open += 1;
         address.doubtful = false;
         if address.rests != Rest::ForGood {
             address.rests = Rest::No;
         }
         address.good_since.get_or_insert(now);
+    }
+
+    /// The session of an attempt takes nothing any longer.
+    pub(super) fn closes(&mut self, attempt: &Attempt<A>) {
+        if let Some(address) = self.of(attempt) {
+            address.set_stage(attempt, Stage::Closing);
+        }
     }
 
     /// An attempt failed, or its session is over.
@@ -257,11 +291,8 @@ impl<A: Target> Addresses<A> {
     /// An attempt or a session was given up, which says nothing of its address.
     pub(super) fn left(&mut self, attempt: &Attempt<A>) {
         let Some(address) = self.of(attempt) else { return };
-        match attempt.open_since {
-            Some(_) => address.open -= 1,
-            None => address.connecting -= 1,
-        }
-        self.all.retain(|address| !address.is_gone() || address.load() > 0);
+        address.sessions.retain(|tracked| !Arc::ptr_eq(&tracked.leaves, &attempt.leaves));
+        self.all.retain(|address| !address.is_gone || !address.sessions.is_empty());
     }
 
     /// The session of an attempt leaves: until it has ended, another one is made beside it.
@@ -280,11 +311,11 @@ impl<A: Target> Addresses<A> {
     }
 
     pub(super) fn open(&self) -> usize {
-        self.all.iter().map(|address| address.open).sum()
+        self.all.iter().map(Address::open).sum()
     }
 
     pub(super) fn connecting(&self) -> usize {
-        self.all.iter().map(|address| address.connecting).sum()
+        self.all.iter().map(Address::connecting).sum()
     }
 
     /// Whether there is no session and will be none.
@@ -296,8 +327,8 @@ impl<A: Target> Addresses<A> {
     pub(super) fn stats(&self, now: Timestamp) -> Vec<AddressStats> {
         let one = |address: &Address<A>| AddressStats {
             address: address.target.name(),
-            open: address.open,
-            connecting: address.connecting,
+            open: address.open(),
+            connecting: address.connecting(),
             failures: address.retry.failures(),
             last_error: address.last_error.clone(),
             rests_until: address.next_attempt(now).map(clock::instant),
@@ -308,12 +339,31 @@ impl<A: Target> Addresses<A> {
 }
 
 impl<A> Address<A> {
-    fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+    /// Its attempts and sessions, without those that leave.
+    fn load(&self) -> usize {
+        self.sessions.iter().filter(|tracked| !tracked.leaves()).count()
     }
 
-    fn load(&self) -> usize {
-        self.open + self.connecting
+    /// Those of a stage that do not leave.
+    fn staying(&self, stage: Stage) -> impl Iterator<Item = &Tracked> {
+        self.sessions.iter().filter(move |tracked| tracked.stage == stage && !tracked.leaves())
+    }
+
+    /// Sessions that are open, or closing.
+    fn open(&self) -> usize {
+        self.sessions.len() - self.connecting()
+    }
+
+    /// Attempts under way.
+    fn connecting(&self) -> usize {
+        self.sessions.iter().filter(|tracked| tracked.stage == Stage::Connecting).count()
+    }
+
+    fn set_stage(&mut self, attempt: &Attempt<A>, stage: Stage) {
+        let mut sessions = self.sessions.iter_mut();
+        if let Some(tracked) = sessions.find(|tracked| Arc::ptr_eq(&tracked.leaves, &attempt.leaves)) {
+            tracked.stage = stage;
+        }
     }
 
     /// Whether it may be connected to now.
@@ -323,7 +373,7 @@ impl<A> Address<A> {
             Rest::Until(at) => at <= now,
             Rest::ForGood => false,
         };
-        rested && !self.is_gone() && !(self.doubtful && self.connecting > 0)
+        rested && !self.is_gone && !(self.doubtful && self.connecting() > 0)
     }
 
     /// When it has rested, if it does.
@@ -374,6 +424,94 @@ mod tests {
         let mut counts = [0; 3];
         attempts.iter().for_each(|attempt| counts[attempt.address as usize] += 1);
         assert_eq!(counts, [2, 2, 2]);
+    }
+
+    /// Replaces the addresses; gives up what has to leave, and returns how many that were.
+    fn set(
+        addresses: &mut Addresses<String>,
+        names: &[&str],
+        sessions: usize,
+        all: &mut Vec<Attempt<String>>,
+    ) -> usize {
+        if addresses.set(names.iter().map(|name| (*name).to_owned()).collect()) {
+            addresses.spread(sessions);
+        }
+        let before = all.len();
+        all.iter().filter(|attempt| attempt.has_to_leave()).for_each(|attempt| addresses.left(attempt));
+        all.retain(|attempt| !attempt.has_to_leave());
+        before - all.len()
+    }
+
+    fn loads(addresses: &Addresses<String>) -> Vec<usize> {
+        addresses.stats(now()).iter().map(|stats| stats.open + stats.connecting).collect()
+    }
+
+    #[test]
+    fn a_new_address_gets_its_share_of_sessions_and_attempts_and_no_more_move() {
+        const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+        let changes = || (1..6).flat_map(|before| (before + 1..=6).map(move |after| (before, after)));
+        for (sessions, open) in (1..=9).flat_map(|n| (0..=n).map(move |open| (n, open))) {
+            for (before, after) in changes() {
+                let case = format!("{sessions} sessions, {open} open, {before} to {after} addresses");
+                let mut some = addresses(&NAMES[..before], &Backoff::new());
+                let mut all: Vec<_> = (0..sessions).map(|_| connect(&mut some, now())).collect();
+                all[..open].iter_mut().for_each(|attempt| some.opened(attempt, now()));
+                let moved = set(&mut some, &NAMES[..after], sessions, &mut all);
+                let kept = loads(&some);
+                assert_eq!(kept.iter().sum::<usize>() + moved, sessions, "{case}");
+                all.extend((0..moved).map(|_| connect(&mut some, now())));
+                let loads = loads(&some);
+                assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= 1, "{case}: {loads:?}");
+                assert_eq!(loads[..before], kept[..before], "{case}");
+                assert_eq!(set(&mut some, &NAMES[..after], sessions, &mut all), 0, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_latest_attempts_leave_first_and_open_sessions_last() {
+        let mut one = addresses(&["a"], &Backoff::new());
+        let mut all: Vec<_> = (0..6).map(|_| connect(&mut one, now())).collect();
+        let addresses: Vec<_> = all.iter().map(|attempt| attempt.leaves()).collect();
+        let leave = || -> Vec<_> { addresses.iter().map(|leaves| leaves.load(Ordering::Relaxed)).collect() };
+        [1, 5].into_iter().for_each(|i| one.opened(&mut all[i], now()));
+        set(&mut one, &["a", "b"], 6, &mut all);
+        assert_eq!(leave(), [false, false, true, true, true, false]);
+        set(&mut one, &["a", "b", "c"], 6, &mut all);
+        assert_eq!(leave(), [true, false, true, true, true, false]);
+        set(&mut one, &["a", "b", "c", "d", "e", "f"], 6, &mut all);
+        assert_eq!(leave(), [true, false, true, true, true, true]);
+        set(&mut one, &["b"], 6, &mut all);
+        assert_eq!(leave(), [true; 6]);
+    }
+
+    #[test]
+    fn sessions_that_close_make_room_by_themselves() {
+        let mut one = addresses(&["a"], &Backoff::new());
+        let mut all: Vec<_> = (0..4).map(|_| connect(&mut one, now())).collect();
+        all.iter_mut().for_each(|attempt| one.opened(attempt, now()));
+        all[..2].iter().for_each(|attempt| one.closes(attempt));
+        assert_eq!(set(&mut one, &["a", "b"], 4, &mut all), 0);
+        all[..2].iter().for_each(|attempt| one.over(attempt, now(), "closed".to_owned()));
+        let next = [connect(&mut one, now()), connect(&mut one, now())];
+        assert_eq!(next.map(|attempt| attempt.address), [1; 2]);
+    }
+
+    #[test]
+    fn an_address_that_comes_back_is_a_new_one() {
+        let mut one = addresses(&["a"], &Backoff::new());
+        let old = connect(&mut one, now());
+        one.over(&old, now(), "refused".to_owned());
+        let old = [connect(&mut one, now() + Duration::from_secs(60))];
+        one.set(Vec::new());
+        assert_eq!(wait(&mut one, now()), None);
+        one.set(vec!["a".to_owned(); 2]);
+        assert!(old[0].has_to_leave());
+        let new = connect(&mut one, now());
+        assert!(!new.has_to_leave());
+        assert_eq!((loads(&one), one.connecting()), (vec![1], 2), "the old one is there until it has left");
+        one.over(&old[0], now(), "refused".to_owned());
+        assert_eq!((loads(&one), one.connecting(), one.stats(now())[0].failures), (vec![1], 1, 0));
     }
 
     #[test]

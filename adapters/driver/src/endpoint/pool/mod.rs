@@ -257,9 +257,9 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
     ///
     /// The sessions of an address that is gone are drained: the pool posts nothing more to them, their
     /// listeners are asked to end ([`on_shutdown`](crate::Listener::on_shutdown), as when the pool is
-    /// closed), and sessions to other addresses take their place meanwhile. If there is a new address, those
-    /// that others have beyond an even share are drained too, so that it gets its own. Attempts to connect to
-    /// an address that is gone are given up.
+    /// closed), and sessions to other addresses take their place meanwhile. Attempts to connect to it are
+    /// given up, and made to other addresses. If there is a new address, the same happens to what others have
+    /// beyond an even share, so that it gets its own: first to attempts, then to open sessions.
     ///
     /// An address that can't be connected to at all, such as a name that no certificate could be for, counts
     /// as one that fails; see [`stats`](Self::stats). Without any address, a pool waits for the next one.

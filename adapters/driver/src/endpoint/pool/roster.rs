@@ -1,6 +1,6 @@
 //! [`Roster`]: what the sessions of a pool and the [`Pool`](crate::Pool) itself share.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,8 +39,7 @@ struct State<O, A> {
 /// A session that is open.
 struct Ready<O> {
     handle: Handle<O>,
-    address: u64,
-    /// Makes it leave.
+    /// It has to leave.
     leaves: Arc<AtomicBool>,
 }
 
@@ -90,24 +89,16 @@ impl<O, A: Target> Roster<O, A> {
         self.lock().addresses.choose(now)
     }
 
-    /// Replaces the addresses. Sessions that have to leave are given nothing more, and drained by their
-    /// tasks: those of addresses that are gone, and, if there is a new one, those that others have beyond an
+    /// Replaces the addresses. What has to leave is given nothing more, and is given up or drained by its
+    /// task: what goes to addresses that are gone, and, if there is a new one, what others have beyond an
     /// even share.
     pub(super) fn set_addresses(&self, targets: Vec<A>) {
         let mut state = self.lock();
         let State { addresses, ready, .. } = &mut *state;
-        let (share, mut one_more) =
-            if addresses.set(targets) { addresses.share(self.sessions) } else { (usize::MAX, 0) };
-        let mut counts = HashMap::<u64, usize>::new();
-        ready.retain(|ready| {
-            let count = counts.entry(ready.address).or_default();
-            *count += 1;
-            let is_one_more = *count == share.saturating_add(1) && one_more > 0;
-            let stays = (*count <= share || is_one_more) && addresses.has(ready.address);
-            one_more -= usize::from(stays && is_one_more);
-            ready.leaves.store(!stays, Ordering::Relaxed);
-            stays
-        });
+        if addresses.set(targets) {
+            addresses.spread(self.sessions);
+        }
+        ready.retain(|ready| !ready.leaves.load(Ordering::Relaxed));
         drop(state);
         self.endpoint.wake_all();
         self.tell();
@@ -133,18 +124,20 @@ impl<O, A: Target> Roster<O, A> {
         if attempt.has_to_leave() {
             return;
         }
-        let (address, leaves) = (attempt.address, attempt.leaves());
-        state.ready.push(Ready { handle: handle.clone(), address, leaves });
+        state.ready.push(Ready { handle: handle.clone(), leaves: attempt.leaves() });
         drop(state);
         self.feed(handle); // what was left over meanwhile was offered to others only
         self.tell();
     }
 
     /// A session takes nothing any longer.
-    pub(super) fn withdraw(&self, handle: &Handle<O>) {
+    pub(super) fn withdraw(&self, attempt: &Attempt<A>, handle: &Handle<O>) {
         let mut state = self.lock();
         let place = state.ready.iter().position(|ready| ready.handle.id() == handle.id());
         let withdrawn = place.map(|place| state.ready.remove(place));
+        if withdrawn.is_some() {
+            state.addresses.closes(attempt);
+        }
         drop(state);
         if withdrawn.is_some() {
             self.tell();

@@ -189,7 +189,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         let is_open = driver.task().is_open() && !attempt.has_to_leave();
         match (*is_listed, is_open) {
             (false, true) => self.roster.opened(attempt, handle, clock::timestamp(R::now())),
-            (true, false) => self.roster.withdraw(handle),
+            (true, false) => self.roster.withdraw(attempt, handle),
             (true, true) => self.roster.feed(handle),
             (false, false) => {}
         }
@@ -202,7 +202,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
     fn drain(&mut self) {
         let State::Driving(_) = &self.state else { return };
         let State::Driving(driving) = mem::replace(&mut self.state, State::Choosing) else { return };
-        self.roster.withdraw(&driving.handle);
+        self.roster.withdraw(&driving.attempt, &driving.handle);
         self.roster.drains(&driving.attempt);
         self.draining = Some(driving);
     }
@@ -225,7 +225,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
     /// Ends a session, and finds another for what it did not take.
     fn end(&self, driving: Driving<R, D, K::Listener>) -> Attempt<D::Address> {
         let Driving { attempt, driver, handle, .. } = driving;
-        self.roster.withdraw(&handle);
+        self.roster.withdraw(&attempt, &handle);
         // A listener or a codec may panic when it is dropped, too. The next session has another one.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(driver))) {
             actor::tell_panic(self.plan.on_panic.as_ref(), handle.id(), &*panic);
