@@ -64,6 +64,7 @@
 //! | a peer that does not answer pings | [`Config::pong_timeout`] | the session ends, and says why |
 //! | both ends' silence | [`Config::idle_timeout`] | the session is closed, and says why; off by default |
 //! | closing | [`Config::close_timeout`] | the session is aborted |
+//! | draining a session of a pool that needs its place | [`Config::close_timeout`] | the session is closed |
 //! | waiting for a pool's sessions | [`Pool::wait_ready`] | an error; the pool goes on |
 //! | shutting down | [`Server::shutdown`], [`Pool::close`] | what is left is aborted, and counted |
 //!

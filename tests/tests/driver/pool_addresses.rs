@@ -1,5 +1,6 @@
 //! Pools whose addresses change, on an exact clock.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use getty_core::codec::LengthDelimited;
 use getty_core::websocket::{ClientRequest, Whole};
 use getty_core::{Backoff, SendError, framed};
 use getty_driver::{Client, Pool, PoolOptions, Runtime};
+use testkit::Rng;
 
 use crate::driver_common::fake::{self, Fake};
 use crate::driver_common::recorder::{Happening, Log, Recorder, Then};
@@ -19,6 +21,8 @@ use crate::driver_common::*;
 const ONE: &str = "192.0.2.1:7";
 const TWO: &str = "192.0.2.2:7";
 const THREE: &str = "192.0.2.3:7";
+const FOUR: &str = "192.0.2.4:7";
+const FIVE: &str = "192.0.2.5:7";
 
 /// A pool to `addresses`, whose listeners share one log.
 fn pool(addresses: &[&str], options: PoolOptions) -> (Pool<Fake, Bytes>, Log) {
@@ -64,6 +68,15 @@ fn parse(address: &str) -> SocketAddr {
 /// Open sessions and attempts of each address.
 fn shares(pool: &Pool<Fake, Bytes>) -> Vec<(usize, usize)> {
     pool.stats().addresses.iter().map(|address| (address.open, address.connecting)).collect()
+}
+
+/// A listener that does not end its session when it is asked to.
+fn stays() -> Recorder {
+    Recorder::new(|_, happening| match happening {
+        Happening::Shutdown => Then::Nothing,
+        _ => Then::Default,
+    })
+    .0
 }
 
 #[test]
@@ -343,13 +356,6 @@ fn a_pool_without_addresses_waits_for_one() {
 #[test]
 fn a_pool_that_is_closed_ends_what_is_draining() {
     fake::block_on(async {
-        let stays = || {
-            Recorder::new(|_, happening| match happening {
-                Happening::Shutdown => Then::Nothing,
-                _ => Then::Default,
-            })
-            .0
-        };
         let (pool, log) = pool_with(&[ONE], PoolOptions::new(), stays);
         let _old = accept(ONE);
         set(&pool, &[TWO]);
@@ -360,4 +366,99 @@ fn a_pool_that_is_closed_ends_what_is_draining() {
         assert_eq!(pool.close(secs(3)).await.aborted, 2);
         assert_eq!((Fake::now() - start, log.count("on_close"), fake::tasks()), (secs(3), 2, 0));
     });
+}
+
+/// Otherwise there would be no session to the third address until the listener thinks better of it.
+#[test]
+fn a_session_that_stays_gives_way_when_its_successor_has_to_leave_too() {
+    fake::block_on(async {
+        let (pool, log) = pool_with(&[ONE], PoolOptions::new(), stays);
+        let one = accept(ONE);
+        set(&pool, &[TWO]);
+        let two = accept(TWO);
+        fake::sleep(secs(2)).await;
+        set(&pool, &[THREE]);
+        attempts();
+        fake::sleep(secs(3) - MS).await; // its listener has as long as closing may take
+        fake::run();
+        assert!(!one.is_shut_down());
+        fake::sleep(MS).await;
+        fake::run();
+        assert!(one.is_shut_down() && !one.is_dropped(), "gracefully: the peer has its time");
+        assert_eq!(attempts(), []);
+        one.eof();
+        fake::run();
+        assert!(one.is_dropped() && !two.is_shut_down());
+        assert_eq!(attempts(), [parse(THREE)]);
+        let _three = accept(THREE);
+        pool.wait_ready(Duration::ZERO).await.unwrap();
+
+        fake::sleep(secs(600)).await;
+        assert!(!two.is_shut_down(), "nothing needs its place");
+        set(&pool, &[ONE]);
+        assert!(two.is_shut_down(), "it has had its time");
+        fake::sleep(secs(5)).await; // its peer does not end
+        fake::run();
+        assert!(two.is_dropped());
+        assert_eq!((attempts(), log.count("on_shutdown"), pool.stats().closing), (vec![parse(ONE)], 3, 1));
+    });
+}
+
+/// The grace is the limit then, whatever a session has to leave for.
+#[test]
+fn a_pool_that_is_closed_gives_sessions_that_stay_their_grace() {
+    fake::block_on(async {
+        let (pool, _) = pool_with(&[ONE], PoolOptions::new(), stays);
+        let one = accept(ONE);
+        set(&pool, &[TWO]);
+        let _two = accept(TWO);
+        fake::sleep(secs(2)).await;
+        set(&pool, &[THREE]);
+        let start = Fake::now();
+        assert_eq!(pool.close(secs(60)).await.aborted, 2);
+        assert_eq!((Fake::now() - start, one.is_shut_down(), fake::tasks()), (secs(60), false, 0));
+    });
+}
+
+/// Whatever happened before, and whether or not listeners end what is drained.
+#[test]
+fn sessions_come_to_the_last_addresses_in_equal_parts() {
+    for seed in 1..=100 {
+        // The fake belongs to a thread, and what an earlier round has left there would be used in this one.
+        std::thread::spawn(move || fake::block_on(change_at_random(seed))).join().unwrap();
+    }
+}
+
+async fn change_at_random(seed: u64) {
+    let (mut rng, decides) = (Rng::new(seed), RefCell::new(Rng::new(!seed)));
+    let listener = move || match decides.borrow_mut().below(2) {
+        0 => stays(),
+        _ => Recorder::quiet().0,
+    };
+    let (pool, _) = pool_with(&[ONE], PoolOptions::new().sessions(4), listener);
+    let check = || {
+        let stats = pool.stats();
+        let sessions = stats.open + stats.connecting + stats.waiting;
+        assert!(sessions <= 4 && (4..=8).contains(&(sessions + stats.closing)), "{seed}: {stats:?}");
+    };
+    let mut wires = Vec::new();
+    for _ in 0..40 {
+        let address = [ONE, TWO, THREE][rng.below(3)];
+        match rng.below(7) {
+            0 | 1 => pool.set_addresses([ONE, TWO, THREE].into_iter().filter(|_| rng.below(2) == 0)),
+            2 | 3 => wires.push(accept(address)),
+            4 => fake::connects_to(address, Err(ErrorKind::ConnectionRefused.into())),
+            5 if !wires.is_empty() => wires.swap_remove(rng.below(wires.len())).eof(),
+            _ => fake::sleep(MS * rng.below(4000) as u32).await,
+        }
+        fake::run();
+        check();
+    }
+    pool.set_addresses([FOUR, FIVE]);
+    wires.extend([FOUR, FIVE, FOUR, FIVE].map(accept));
+    fake::sleep(secs(10)).await; // listeners have as long as closing may take, and their sessions once more
+    fake::run();
+    check();
+    assert_eq!(shares(&pool), [(2, 0); 2], "{seed}");
+    pool.wait_all(Duration::ZERO).await.unwrap();
 }

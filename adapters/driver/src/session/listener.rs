@@ -103,9 +103,9 @@ pub trait Listener<M: Messages>: 'static {
         cx.close(Close::graceful());
     }
 
-    /// The endpoint is shutting down. The default closes the session gracefully, after the messages already
-    /// received; a WebSocket peer gets close code 1001. Sessions that remain when the grace period ends are
-    /// aborted.
+    /// The endpoint is shutting down, or a pool [drains](crate::Pool::set_addresses) this session. The
+    /// default closes the session gracefully, after the messages already received; a WebSocket peer gets
+    /// close code 1001. Sessions that remain when the grace period of a shutdown ends are aborted.
     fn on_shutdown(&mut self, cx: &mut Context<'_, M>) {
         cx.close(going_away().with_drain());
     }

@@ -261,6 +261,11 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
     /// given up, and made to other addresses. If there is a new address, the same happens to what others have
     /// beyond an even share, so that it gets its own: first to attempts, then to open sessions.
     ///
+    /// A listener may take any time to end a drained session, until a later change drains its successor too.
+    /// Only one drains beside each session of the pool: the earlier one is then closed gracefully, once it
+    /// has drained for [`Config::close_timeout`](getty_core::Config::close_timeout), and the next session is
+    /// made when it has ended.
+    ///
     /// An address that can't be connected to at all, such as a name that no certificate could be for, counts
     /// as one that fails; see [`stats`](Self::stats). Without any address, a pool waits for the next one.
     pub fn set_addresses<I>(&self, addresses: I)

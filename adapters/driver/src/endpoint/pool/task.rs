@@ -22,6 +22,7 @@ use crate::runtime::io::Timer;
 use crate::runtime::{Runtime, clock};
 use crate::session::handle::Handle;
 use crate::session::id::SessionId;
+use crate::session::listener;
 
 /// The messages of a pool's sessions.
 type Messages<D> = <<D as Dial>::Protocol as Protocol>::Messages;
@@ -42,9 +43,9 @@ pub(super) struct Plan<D: Dial, K> {
 #[must_use = "futures do nothing unless polled"]
 pub struct PoolTask<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> {
     state: State<R, D, K::Listener>,
-    /// The session that ends because it had to leave, while the next one is made. There is one at most:
-    /// another one that has to leave ends in its place.
-    draining: Option<Box<Driving<R, D, K::Listener>>>,
+    /// The session that ends because it had to leave, while the next one is made. There is at most one: if
+    /// the next one has to leave too, no other is made until this one has ended.
+    draining: Option<Draining<R, D, K::Listener>>,
     plan: Arc<Plan<D, K>>,
     roster: Arc<Roster<Out<D::Protocol>, D::Address>>,
     /// Dropped after the stream and the listener: whoever waits for the members waits for those.
@@ -65,6 +66,13 @@ struct Driving<R: Runtime, D: Dial, L> {
     handle: Handle<Out<D::Protocol>>,
     /// Whether the pool gives this session to those who ask for one.
     is_listed: bool,
+}
+
+/// A session that had to leave.
+struct Draining<R: Runtime, D: Dial, L> {
+    driving: Box<Driving<R, D, L>>,
+    /// How long it may take if the next one has to leave too; `None` once it was closed for that.
+    timer: Option<R::Timer>,
 }
 
 // No field is ever pinned.
@@ -204,13 +212,32 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         let State::Driving(driving) = mem::replace(&mut self.state, State::Choosing) else { return };
         self.roster.withdraw(&driving.attempt, &driving.handle);
         self.roster.drains(&driving.attempt);
-        self.draining = Some(driving);
+        let timer = R::timer(clock::after::<R>(self.plan.config.close_timeout()));
+        self.draining = Some(Draining { driving, timer: Some(timer) });
+    }
+
+    /// Whether the session has to leave, and another one is to take its place.
+    fn waits_to_drain(&self) -> bool {
+        let has_to_leave = matches!(&self.state, State::Driving(driving) if driving.attempt.has_to_leave());
+        has_to_leave && self.membership.is_running()
+    }
+
+    /// Goes on with the session that is draining, which `is_waited_for` if the next one has to leave too.
+    fn poll_draining(&mut self, cx: &mut TaskContext<'_>, is_waited_for: bool) {
+        let Some(Draining { driving, timer }) = &mut self.draining else { return };
+        if is_waited_for && timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
+            *timer = None;
+            driving.handle.close(listener::going_away().with_drain());
+        }
+        if Pin::new(&mut driving.driver).poll(cx).is_ready() {
+            self.end_draining();
+        }
     }
 
     /// Ends the session that is draining, if there is one.
     fn end_draining(&mut self) {
-        if let Some(driving) = self.draining.take() {
-            self.end(*driving);
+        if let Some(draining) = self.draining.take() {
+            self.end(*draining.driving);
             self.roster.drained();
         }
     }
@@ -265,20 +292,17 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Future for PoolTask<R
                 break;
             }
         }
-        let draining = this.draining.as_mut().map(|driving| Pin::new(&mut driving.driver).poll(cx));
-        if draining.is_some_and(|polled| polled.is_ready()) {
-            this.end_draining();
-        }
+        let is_waited_for = this.waits_to_drain();
+        this.poll_draining(cx, is_waited_for);
         this.membership.end_turn(cx.waker(), Vec::new);
-        let is_running = this.membership.look() == Phase::Running;
-        match (&this.state, &this.draining) {
+        // The addresses have changed since it looked, or there is room to drain now.
+        let has_more = match (&this.state, &this.draining) {
             (State::Over, None) => return Poll::Ready(()),
-            // The addresses have changed since it looked, or there is room to drain now.
-            (State::Connecting { attempt, .. }, _) if attempt.has_to_leave() => cx.waker().wake_by_ref(),
-            (State::Driving(driving), None) if is_running && driving.attempt.has_to_leave() => {
-                cx.waker().wake_by_ref();
-            }
-            _ => {}
+            (State::Connecting { attempt, .. }, _) => attempt.has_to_leave(),
+            (_, draining) => (draining.is_none() || !is_waited_for) && this.waits_to_drain(),
+        };
+        if has_more {
+            cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
