@@ -207,7 +207,7 @@ fn nobody_talks_to_himself() {
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert_eq!(
             error.to_string(),
-            format!("can't connect to {this}: connected to itself: nobody listens there")
+            format!("can't connect to {this}: connected to itself: no server listens there")
         );
         fake::connects(Ok(wire().0.with_addresses("127.0.0.1:40001", this)));
         Client::<Fake>::builder()

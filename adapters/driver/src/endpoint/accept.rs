@@ -22,14 +22,14 @@ use crate::runtime::io::{Io, Timer};
 use crate::runtime::{Accept, Runtime, Spawn, clock};
 use crate::session::id::SessionId;
 
-/// How many connections are accepted before other tasks have their turn.
+/// Maximum number of connections accepted before other tasks get a turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// The pause of accepting after a failure (such as too many open files): the first, and the longest.
+/// The first and the longest pause after a failure to accept, such as too many open files.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// The task of a [`Server`](crate::Server) that accepts connections. It appears in bounds of
-/// [`ServerBuilder`](crate::ServerBuilder)'s methods only.
+/// The task of a [`Server`](crate::Server) that accepts connections. It appears only in bounds of
+/// [`ServerBuilder`](crate::ServerBuilder)'s methods.
 #[must_use = "futures do nothing unless polled"]
 pub struct AcceptTask<R: Runtime, I, S, T, F, K> {
     incoming: I,
@@ -41,13 +41,13 @@ pub struct AcceptTask<R: Runtime, I, S, T, F, K> {
     endpoint: Arc<Endpoint>,
     member: Member,
     backoff: Duration,
-    /// Accepting failed, or is too fast: it goes on when this fires.
+    /// The pause after a failure, or at the rate limit. Accepting continues when it fires.
     resting: Option<R::Timer>,
 }
 
-/// A spawner for all that a server runs: the task that accepts from `I`, and its sessions on top of `T`, with
-/// the protocols of `F` and the listeners of `K`. It is the one bound that a function needs which starts
-/// servers on any spawner; every spawner of these tasks implements it.
+/// A spawner of all tasks of a server: the one that accepts from `I`, and its sessions on top of `T`, with
+/// the protocols of `F` and the listeners of `K`. A function that starts servers on any spawner needs only
+/// this bound. Every spawner of these tasks implements it.
 pub trait SpawnServer<R, I, T, F, K>:
     Spawn<AcceptTask<R, I, Self, T, F, K>>
     + Spawn<Driver<R, I::Stream, T::Wrapped<F::Protocol>, ListenerOf<F, K>>>
@@ -74,13 +74,12 @@ where
 {
 }
 
-/// The number of connections that may be accepted now: a limit per second, which is the burst size too.
+/// Rate limit for accepting: connections per second, which is also the burst size.
 #[derive(Debug)]
 struct Accepts {
-    /// How long one connection takes.
+    /// The interval between two connections at the limit.
     each: Duration,
-    /// When the next may be accepted, as if they came one after the other; in the past for those that may
-    /// come at once.
+    /// When the next connection is due, if they come at even intervals. In the past while a burst is allowed.
     next: Instant,
 }
 
@@ -90,15 +89,15 @@ impl Accepts {
         Accepts { each, next: Self::earliest(each, now) }
     }
 
-    /// A second's worth may come at once.
+    /// The earliest value of `next`. It allows one second's worth of connections at once.
     fn earliest(each: Duration, now: Instant) -> Instant {
         now.checked_sub(Duration::from_secs(1) - each).unwrap_or(now)
     }
 
-    /// Counts one; says when the next may be accepted if that is later than now.
+    /// Counts one connection. Returns when the next may be accepted, if that is later than now.
     fn count(&mut self, now: Instant) -> Option<Instant> {
-        // It has come, or this one would not have been accepted: it is later than now only if the clock has
-        // gone back.
+        // `next` has passed, or this connection would not have been accepted. It is later than now only if
+        // the clock has gone back.
         let due = self.next.max(Self::earliest(self.each, now)).min(now);
         self.next = due + self.each;
         (self.next > now).then_some(self.next)
@@ -109,8 +108,8 @@ impl Accepts {
 impl<R: Runtime, I, S, T, F, K> Unpin for AcceptTask<R, I, S, T, F, K> {}
 
 impl<R: Runtime, I, S, T, F, K> AcceptTask<R, I, S, T, F, K> {
-    /// Accepts from `incoming` for `endpoint`, whose member it becomes. `make` makes the protocol and the
-    /// listener of each session.
+    /// Makes a task that accepts from `incoming` and is a member of `endpoint`. `make` makes the protocol and
+    /// the listener of each session.
     pub(crate) fn new(
         incoming: I,
         make: (F, K),
@@ -144,7 +143,7 @@ where
     S: Spawn<Driver<R, I::Stream, T::Wrapped<F::Protocol>, ListenerOf<F, K>>>,
 {
     fn begin(&self, stream: I::Stream) {
-        // One that is refused is closed here, and never becomes a task.
+        // A refused connection is closed here and never becomes a task.
         let Some(mut member) = self.endpoint.admit(&self.limits, || stream.peer_addr()) else { return };
         let settings = &self.settings;
         let make = || {
@@ -159,7 +158,7 @@ where
         };
         let session = Session::new(protocol, settings.config.clone(), clock::timestamp(R::now()));
         if !session.is_opening() {
-            member.open(); // without a handshake, it must not wait for its first turn
+            member.open(); // without a handshake, it is open before its first turn
         }
         let mut driver = Driver::new(session, stream, listener);
         driver.task().set_member(member);
@@ -167,7 +166,7 @@ where
         settings.spawner.spawn(driver);
     }
 
-    /// Rests before the next try, longer each time, so that a lack of descriptors does not become a busy
+    /// Pauses before the next attempt, longer each time, so that a lack of descriptors does not cause a busy
     /// loop.
     fn rest(&mut self) {
         self.resting = Some(R::timer(R::now() + self.backoff));
@@ -204,7 +203,7 @@ where
                     let next = this.accepts.as_mut().and_then(|accepts| accepts.count(R::now()));
                     this.resting = next.map(R::timer);
                 }
-                // This one connection is gone; the next may be there already.
+                // Only this connection failed; the next may already be waiting.
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
                     this.endpoint.accept_failed(&error);

@@ -1,4 +1,4 @@
-//! [`Client`]: connects, and gives the connection a session.
+//! [`Client`]: connects and creates a session for the connection.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -41,7 +41,7 @@ use crate::socket::unix;
 pub struct Client<R>(PhantomData<fn(R)>);
 
 impl<R: Runtime> Client<R> {
-    /// Starts from the defaults.
+    /// Returns a builder with the default settings.
     pub fn builder() -> ClientBuilder<R> {
         ClientBuilder {
             settings: Settings::new(PacketOptions::connected()),
@@ -51,7 +51,7 @@ impl<R: Runtime> Client<R> {
     }
 }
 
-/// Makes client sessions.
+/// Builds client sessions.
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext> {
     pub(crate) settings: Settings<S, T>,
@@ -59,7 +59,7 @@ pub struct ClientBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext>
     runtime: PhantomData<fn(R)>,
 }
 
-/// What a client has that servers do not.
+/// Settings of clients only.
 pub(crate) struct Own {
     pub(crate) connect_timeout: Duration,
 }
@@ -67,40 +67,40 @@ pub(crate) struct Own {
 shared_setters!(ClientBuilder);
 
 impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
-    /// How long resolving the name and connecting may take together, with all the addresses that the name
-    /// has: over TCP, the next one is tried beside the others when one has failed or has not answered within
-    /// 250 ms (RFC 8305, "Happy Eyeballs"). Default 10 s.
+    /// Sets the time limit for resolving the name and connecting, in total over all addresses of the name.
+    /// Over TCP, the next address is tried in parallel with the others once one has failed or has not
+    /// answered within 250 ms (RFC 8305, "Happy Eyeballs"). Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.own.connect_timeout = timeout;
         self
     }
 
-    /// Speaks TLS with the server, over TCP, Unix sockets and WebSocket (with a `wss` URL). The server's
-    /// certificate must be for the host of the address that is connected to; over a Unix socket, name it
-    /// ([`ClientTlsBuilder::server_name`](crate::tls::ClientTlsBuilder::server_name)). Datagrams stay as they
-    /// are.
+    /// Uses TLS over TCP, Unix sockets and WebSocket (with a `wss` URL). The server's certificate must be
+    /// valid for the host in the address. Over a Unix socket, set its name
+    /// ([`ClientTlsBuilder::server_name`](crate::tls::ClientTlsBuilder::server_name)). Datagrams are not
+    /// encrypted.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: ClientTls) -> ClientBuilder<R, S, ClientTls> {
         self.with_security(tls)
     }
 
-    /// Speaks TLS if there is a [`ClientTls`](crate::tls::ClientTls), as [`tls`](Self::tls) does, and else
-    /// does not: for programs that choose when they run.
+    /// Uses TLS, as [`tls`](Self::tls) does, if there is a [`ClientTls`](crate::tls::ClientTls). For programs
+    /// that choose at run time.
     #[cfg(feature = "tls")]
     pub fn maybe_tls(self, tls: Option<ClientTls>) -> ClientBuilder<R, S, Option<ClientTls>> {
         self.with_security(tls)
     }
 
     /// Connects to `address` (`HOST:PORT`) and spawns a session of `protocol`, such as
-    /// `Framed::new(LengthDelimited::new())`, with `listener`. The session lives until it
-    /// is closed, with or without handles. An IPv6 address goes in brackets, with its zone where it needs
-    /// one: `[fe80::1%eth0]:7000`.
+    /// `Framed::new(LengthDelimited::new())`, with `listener`. The session lives until it is closed, whether
+    /// or not it has handles. An IPv6 address is written in brackets, with its zone if it needs one:
+    /// `[fe80::1%eth0]:7000`.
     ///
     /// # Errors
-    /// The address can't be resolved or connected to in time; the error names it.
+    /// The address cannot be resolved or connected to in time; the error names it.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up connecting.
+    /// Dropping the future abandons the attempt to connect.
     pub async fn tcp<P, L>(self, address: &str, protocol: P, listener: L) -> io::Result<Handle<Out<P>>>
     where
         P: Protocol,
@@ -112,14 +112,14 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(self.spawn(stream, protocol, listener))
     }
 
-    /// Connects to `address` (`HOST:PORT`) and gives a [`Connection`], from which messages are pulled; no
+    /// Connects to `address` (`HOST:PORT`) and returns a [`Connection`], from which messages are pulled. No
     /// task is spawned.
     ///
     /// # Errors
-    /// The address can't be resolved or connected to in time; the error names it.
+    /// The address cannot be resolved or connected to in time; the error names it.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up connecting.
+    /// Dropping the future abandons the attempt to connect.
     pub async fn tcp_connection<P: Protocol>(
         self,
         address: &str,
@@ -130,15 +130,15 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(self.connection(stream, protocol))
     }
 
-    /// The same as [`tcp`](Self::tcp) over the Unix socket at `path`. On Linux, a path that begins with a NUL
-    /// is an abstract name.
+    /// Connects to the Unix socket at `path` and spawns a session, as [`tcp`](Self::tcp) does. On Linux, a
+    /// path that begins with a NUL is an abstract name.
     ///
     /// # Errors
-    /// The path can't be connected to in time, or has a NUL in any other place
+    /// The path cannot be connected to in time, or has a NUL in any other place
     /// ([`io::ErrorKind::InvalidInput`]); the error names it.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up connecting.
+    /// Dropping the future abandons the attempt to connect.
     #[cfg(unix)]
     pub async fn unix<P, L>(
         self,
@@ -157,14 +157,15 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(self.spawn(stream, protocol, listener))
     }
 
-    /// The same as [`tcp_connection`](Self::tcp_connection) over the Unix socket at `path`. On Linux, a path
-    /// that begins with a NUL is an abstract name.
+    /// Connects to the Unix socket at `path` and returns a [`Connection`], as
+    /// [`tcp_connection`](Self::tcp_connection) does. On Linux, a path that begins with a NUL is an abstract
+    /// name.
     ///
     /// # Errors
     /// As for [`unix`](Self::unix).
     ///
     /// # Cancel safety
-    /// Dropping the future gives up connecting.
+    /// Dropping the future abandons the attempt to connect.
     #[cfg(unix)]
     pub async fn unix_connection<P: Protocol>(
         self,
@@ -179,16 +180,16 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(self.connection(stream, protocol))
     }
 
-    /// Connects a UDP socket to `address` (`HOST:PORT`; of a name with several addresses, the first that
-    /// works) and spawns a session with `listener`: it sends to that peer and hears of no other. Nothing is
-    /// sent to find out whether the peer is there; once something was sent, [`Listener::on_dropped`] may
-    /// report that it is not.
+    /// Connects a UDP socket to `address` (`HOST:PORT`; for a name with several addresses, the first one that
+    /// works) and spawns a session with `listener`. It sends to that peer and receives from no other.
+    /// Connecting sends nothing, and so does not show whether the peer is there; once something has been
+    /// sent, [`Listener::on_dropped`] may report that it is not.
     ///
     /// # Errors
-    /// The address can't be resolved in time, or there is no way to it; the error names it.
+    /// The address cannot be resolved in time, or there is no route to it; the error names it.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up connecting.
+    /// Dropping the future abandons the attempt to connect.
     pub async fn udp<C, O, L>(self, address: &str, codec: C, listener: L) -> io::Result<Handle<O>>
     where
         C: Decoder + Encoder<O>,
@@ -210,16 +211,16 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(handle)
     }
 
-    /// The same, with what is received in the queue of a [`Receiver`] instead of a listener; the two halves
-    /// may be used from different tasks. The queue holds
-    /// [`Config::handle_queue`](getty_core::Config::handle_queue) messages; while it is full the session does
-    /// not read, and the system drops what its own buffer can't hold.
+    /// Connects as [`udp`](Self::udp) does, with a [`Receiver`] instead of a listener: messages received wait
+    /// in its queue. The two halves may be used from different tasks. The queue holds
+    /// [`Config::handle_queue`](getty_core::Config::handle_queue) messages. While it is full, the session
+    /// does not read, and the system drops datagrams that exceed its own buffer.
     ///
     /// # Errors
     /// As for [`udp`](Self::udp).
     ///
     /// # Cancel safety
-    /// Dropping the future gives up connecting.
+    /// Dropping the future abandons the attempt to connect.
     pub async fn udp_receiver<C, O>(
         self,
         address: &str,
@@ -235,7 +236,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok((handle.clone(), Receiver::new(queue, handle, R::yield_now)))
     }
 
-    /// Puts the layer of the endpoint below a protocol.
+    /// Puts the endpoint's layer below a protocol.
     pub(crate) fn wrap<P: Protocol>(&self, host: &str, protocol: P) -> io::Result<T::Wrapped<P>> {
         Ok(T::wrap(self.settings.security.layer(host)?, protocol))
     }
@@ -257,7 +258,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         handle
     }
 
-    /// A connection of `protocol`.
+    /// Makes a connection of `protocol`.
     pub(crate) fn connection<I: Io, P: Protocol>(self, stream: I, protocol: P) -> Connection<R, I, P> {
         Connection::new(Session::new(protocol, self.settings.config, clock::timestamp(R::now())), stream)
     }
@@ -276,7 +277,7 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         connecting.await.map_err(|error| AddressError::wrap("connect to", unix::shown(path), error))
     }
 
-    /// The result of `connecting`, unless it takes longer than connecting may.
+    /// Waits for `connecting`, at most for the connect timeout.
     async fn in_time<N>(&self, connecting: impl Future<Output = io::Result<N>>) -> io::Result<N> {
         let mut connecting = pin!(connecting);
         let mut timer = R::timer(clock::after::<R>(self.own.connect_timeout));

@@ -1,5 +1,5 @@
-//! Connecting: [`ConnectTcp`] races the addresses of a name, [`ConnectUnix`] waits for room in the queue of a
-//! Unix socket.
+//! Connecting: [`ConnectTcp`] races the addresses of a name, [`ConnectUnix`] waits for room in the accept
+//! queue of a Unix socket.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -20,32 +20,32 @@ use crate::socket::tcp::TcpOptions;
 #[cfg(unix)]
 use crate::socket::unix;
 
-/// How long one address of a name has to itself before the next one is tried beside it: RFC 8305's
-/// "Connection Attempt Delay", as it recommends it.
+/// Time before the next address of a name is tried in parallel: the "Connection Attempt Delay" of RFC 8305,
+/// with its recommended value.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a client waits before it tries a Unix socket again where too many wait to be accepted, since the
-/// system does not tell when there is room: the first, and the longest.
+/// The first and the longest wait before a Unix socket with a full accept queue is tried again. The system
+/// does not report when there is room.
 #[cfg(unix)]
 const FULL_QUEUE_WAIT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 type Boxed<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
-/// Resolves a name and connects to the first of its addresses that answers, by "Happy Eyeballs" (RFC 8305):
-/// families take turns, and the next address is tried when one has failed, or has not answered within 250 ms;
-/// the first connection counts and the other attempts are dropped. What the RFC says about asking for both
-/// families at once is the resolver's matter.
+/// Resolves a name and connects to the first of its addresses that answers, by "Happy Eyeballs" (RFC 8305).
+/// Address families take turns. The next address is tried once one has failed, or has not answered within 250
+/// ms. The first connection counts, and the other attempts are dropped. Querying both families at once, as
+/// the RFC advises, is up to the resolver.
 ///
-/// It appears in bounds only.
+/// It appears only in bounds.
 #[must_use = "futures do nothing unless polled"]
 pub struct ConnectTcp<R: Runtime> {
     options: TcpOptions,
     limit: Limit<R>,
     resolving: Option<Boxed<Vec<SocketAddr>>>,
-    /// Not tried yet.
+    /// Addresses not tried yet.
     addresses: VecDeque<SocketAddr>,
     attempts: Vec<Boxed<R::TcpStream>>,
-    /// When the next address is tried.
+    /// Fires when the next address is due.
     next: Option<R::Timer>,
     failure: io::Error,
 }
@@ -75,8 +75,8 @@ impl<R: Runtime> ConnectTcp<R> {
         }
     }
 
-    /// Polls every attempt, and goes on to the next address for each that failed; the first connection, if
-    /// there is one.
+    /// Polls every attempt, and tries the next address for each one that failed. Returns the first
+    /// connection, if there is one.
     fn poll_attempts(&mut self, cx: &mut Context<'_>) -> Option<R::TcpStream> {
         let mut i = 0;
         while let Some(attempt) = self.attempts.get_mut(i) {
@@ -134,7 +134,8 @@ impl<R: Runtime> Future for ConnectTcp<R> {
     }
 }
 
-/// The addresses in their order, but with families taking turns, beginning with that of the first.
+/// The addresses in their order without duplicates, but with families taking turns, beginning with the family
+/// of the first.
 fn families_in_turn(mut addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let mut seen = Vec::new();
     addresses.retain(|address| {
@@ -156,18 +157,18 @@ fn families_in_turn(mut addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     }
 }
 
-/// Refuses a connection to itself. Whoever connects to a port of its own machine from which the system also
-/// takes ports for connections may be given that very port: then both ends are the same socket, and
+/// Refuses a connection of a socket to itself. A client that connects to a port of its own machine, within
+/// the system's ephemeral range, may be given that same port. Both ends are then the same socket, and
 /// everything sent comes back.
 fn refuse_itself(local: Option<SocketAddr>, peer: Option<SocketAddr>) -> io::Result<()> {
     if local.is_some() && local == peer {
-        let text = "connected to itself: nobody listens there";
+        let text = "connected to itself: no server listens there";
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text));
     }
     Ok(())
 }
 
-/// Waits for room in the queue of the Unix socket at a path, and connects. It appears in bounds only.
+/// Waits for room in the accept queue of a Unix socket, and connects. It appears only in bounds.
 #[cfg(unix)]
 #[must_use = "futures do nothing unless polled"]
 pub struct ConnectUnix<R: UnixRuntime> {
@@ -214,10 +215,10 @@ impl<R: UnixRuntime> Future for ConnectUnix<R> {
     }
 }
 
-/// How long connecting may take.
+/// Time limit for connecting.
 struct Limit<R: Runtime> {
     timeout: Duration,
-    /// Made when there first is something to wait for.
+    /// Made at the first wait.
     timer: Option<R::Timer>,
 }
 
@@ -255,11 +256,11 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_to_itself_is_none() {
+    fn a_connection_to_itself_is_refused() {
         let one = "127.0.0.1:40000".parse().ok();
         let other = "127.0.0.1:40001".parse().ok();
         assert_eq!(refuse_itself(one, one).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert!(refuse_itself(one, other).is_ok());
-        assert!(refuse_itself(None, None).is_ok(), "a transport without addresses says nothing");
+        assert!(refuse_itself(None, None).is_ok(), "without addresses, it cannot be known");
     }
 }

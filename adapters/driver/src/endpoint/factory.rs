@@ -1,4 +1,4 @@
-//! [`ProtocolFactory`] and [`ListenerFactory`]: what makes the parts of an endpoint's sessions.
+//! [`ProtocolFactory`] and [`ListenerFactory`]: functions that make the parts of an endpoint's sessions.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use getty_core::{IntoProtocol, Messages, Protocol};
 use crate::session::listener::Listener;
 
 /// A function that makes the protocol of each session of a [`Server`](crate::Server) or a
-/// [`Pool`](crate::Pool): `Fn() -> P`, or `Fn() -> io::Result<P>` where that can fail.
+/// [`Pool`](crate::Pool): `Fn() -> P`, or `Fn() -> io::Result<P>` if it can fail.
 /// [`framed`](getty_core::framed) and `WebSocket::serving` return such functions.
 pub trait ProtocolFactory {
     /// The protocol of the sessions.
@@ -16,7 +16,7 @@ pub trait ProtocolFactory {
     /// Makes the protocol of the next session.
     ///
     /// # Errors
-    /// There is none: the connection is given up.
+    /// The protocol cannot be made, and the connection is abandoned.
     fn make(&self) -> io::Result<Self::Protocol>;
 }
 

@@ -1,4 +1,4 @@
-//! [`TcpIncoming`] and [`UnixIncoming`]: the connections that come to a server.
+//! [`TcpIncoming`] and [`UnixIncoming`]: incoming connections of a server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,15 +13,15 @@ use crate::socket::tcp::TcpOptions;
 #[cfg(unix)]
 use crate::socket::unix::{Kind, SocketFile, UnixOptions};
 
-/// The connections of a TCP [`Server`](crate::Server). It appears in bounds of
-/// [`ServerBuilder`](crate::ServerBuilder)'s methods only.
+/// Incoming connections of a TCP [`Server`](crate::Server). It appears only in bounds of
+/// [`ServerBuilder`](crate::ServerBuilder)'s methods.
 pub struct TcpIncoming<R: Runtime> {
     listener: R::TcpListener,
     options: TcpOptions,
 }
 
 impl<R: Runtime> TcpIncoming<R> {
-    /// Listens on `address`.
+    /// Listens on `address`. Returns the actual address too.
     pub(crate) fn listen(address: SocketAddr, options: TcpOptions) -> io::Result<(Self, SocketAddr)> {
         let socket = options.listen(address)?;
         let local = socket.local_addr()?;
@@ -34,25 +34,25 @@ impl<R: Runtime> Accept for TcpIncoming<R> {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<R::TcpStream>> {
         self.listener.poll_accept(cx).map_ok(|stream| {
-            // A socket that takes no options is one whose peer has gone; its session will find out.
+            // Options fail only if the peer is already gone, which the session will find out.
             let _ = R::apply(&stream, &self.options);
             stream
         })
     }
 }
 
-/// The connections of a [`Server`](crate::Server) on a Unix socket. It appears in bounds of
-/// [`ServerBuilder`](crate::ServerBuilder)'s methods only.
+/// Incoming connections of a [`Server`](crate::Server) on a Unix socket. It appears only in bounds of
+/// [`ServerBuilder`](crate::ServerBuilder)'s methods.
 #[cfg(unix)]
 pub struct UnixIncoming<R: UnixRuntime> {
-    /// Dropped before the socket: nobody should find a file that leads nowhere.
+    /// Dropped before the socket, so that no client finds a file without a listener.
     _file: Option<SocketFile>,
     listener: R::UnixListener,
 }
 
 #[cfg(unix)]
 impl<R: UnixRuntime> UnixIncoming<R> {
-    /// Listens on `path`, and gives it as an absolute one, unless it is abstract.
+    /// Listens on `path`. Returns it too: absolute, unless it is an abstract name.
     pub(crate) fn listen(path: &Path, options: &UnixOptions) -> io::Result<(Self, PathBuf)> {
         let path = match Kind::of(path)? {
             Kind::Abstract => path.to_owned(),

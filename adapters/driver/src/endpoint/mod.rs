@@ -1,4 +1,4 @@
-//! Endpoints: servers, clients and pools, which make sessions and keep them.
+//! Endpoints: servers, clients and pools, which create sessions.
 
 pub(crate) mod accept;
 pub(crate) mod client;

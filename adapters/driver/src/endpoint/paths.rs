@@ -1,4 +1,4 @@
-//! [`Paths`]: several paths of a WebSocket server, each with listeners of its own.
+//! [`Paths`]: several paths of a WebSocket server, each with its own listeners.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use getty_core::{CloseReason, Idle, Messages, Opened, SendError, Seq};
 use crate::session::context::Context;
 use crate::session::listener::{Listener, Refuse};
 
-/// Several paths on one port, each with listeners of its own. Other paths are answered with 404.
+/// Several paths on one port, each with its own listeners. Requests for other paths are answered with 404.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -36,13 +36,13 @@ type AnyListener<M> = Box<dyn Listener<M> + Send>;
 type MakeListener<M> = Box<dyn Fn() -> AnyListener<M> + Send + Sync>;
 
 impl<M: Messages + 'static> Paths<M> {
-    /// No path yet.
+    /// Returns an empty set of paths.
     pub fn new() -> Self {
         Paths(Vec::new())
     }
 
-    /// Sessions that ask for `path` (as it stands in the request, without the query) get a listener from
-    /// `listener`.
+    /// Adds a path. Sessions that request `path` get a listener from `listener`. The path is compared as it
+    /// is in the request, without the query.
     #[must_use]
     pub fn path<L>(mut self, path: &str, listener: impl Fn() -> L + Send + Sync + 'static) -> Self
     where
@@ -52,7 +52,7 @@ impl<M: Messages + 'static> Paths<M> {
         self
     }
 
-    /// What makes the listeners of a server.
+    /// Returns a function that makes the listeners of a server.
     pub fn into_listeners(self) -> impl Fn() -> PathListener<M> + Send + Sync + Clone {
         let paths = Arc::new(self);
         move || PathListener { paths: paths.clone(), chosen: None }
@@ -71,7 +71,7 @@ impl<M> fmt::Debug for Paths<M> {
     }
 }
 
-/// A listener that becomes that of a path when the request comes.
+/// A listener that hands over to the listener of the requested path.
 pub struct PathListener<M> {
     paths: Arc<Paths<M>>,
     chosen: Option<AnyListener<M>>,

@@ -1,33 +1,33 @@
-//! [`Security`]: what lies between the sockets of an endpoint and its protocols.
+//! [`Security`]: the layer between the sockets of an endpoint and its protocols.
 
 use std::io;
 
 use getty_core::Protocol;
 use getty_core::layer::Layer;
 
-/// The layer below the protocols of an endpoint: nothing, TLS, or an [`Option`] of it, chosen when the
-/// program runs. It appears in bounds only; `tls` and `maybe_tls` of the builders set it.
+/// The layer below an endpoint's protocols: none, TLS, or an [`Option`] of TLS, chosen at run time. It
+/// appears only in bounds; `tls` and `maybe_tls` of the builders set it.
 pub trait Security {
     /// The layer of one session.
     type Layer: Layer;
 
-    /// The protocol `P` on top of the layer: `P` itself where there is never one.
+    /// The protocol `P` on top of the layer, or `P` itself if there is never a layer.
     type Wrapped<P: Protocol>: Protocol<Messages = P::Messages>;
 
-    /// Whether it is what `wss` and `tls` in a URL ask for.
+    /// Whether it provides what `wss` and `tls` in a URL require.
     fn is_secure(&self) -> bool;
 
-    /// The layer of the next session. `host` is the server's name, at the client's end.
+    /// Makes the layer of the next session. For clients, `host` is the server's name.
     ///
     /// # Errors
-    /// The host is no name that a certificate could be for.
+    /// No certificate can be valid for `host`.
     fn layer(&self, host: &str) -> io::Result<Self::Layer>;
 
     /// Puts `layer` below `protocol`.
     fn wrap<P: Protocol>(layer: Self::Layer, protocol: P) -> Self::Wrapped<P>;
 }
 
-/// Nothing: what can read the network can read the messages.
+/// No layer: anyone who can read the network can read the messages.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plaintext;
 
@@ -48,7 +48,7 @@ impl Security for Plaintext {
     }
 }
 
-/// The layer is boxed: a session without it is larger by one pointer, and copies nothing.
+/// The layer is boxed: a session without one is larger by one pointer, and copies nothing.
 impl<T: Security> Security for Option<T> {
     type Layer = Option<Box<T::Layer>>;
     type Wrapped<P: Protocol> = P::Under<Self::Layer>;

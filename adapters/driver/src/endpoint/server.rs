@@ -39,7 +39,7 @@ use crate::socket::unix::{self, UnixOptions};
 
 /// A running server. Dropping it stops accepting and aborts its sessions.
 ///
-/// `A` says what it listens on: a [`SocketAddr`], or the path of a Unix socket.
+/// `A` is the address it listens on: a [`SocketAddr`], or the path of a Unix socket.
 pub struct Server<R, A = SocketAddr> {
     address: A,
     endpoint: Arc<Endpoint>,
@@ -47,7 +47,7 @@ pub struct Server<R, A = SocketAddr> {
 }
 
 impl<R: Runtime> Server<R> {
-    /// Starts from the defaults.
+    /// Returns a builder with the default settings.
     pub fn builder() -> ServerBuilder<R> {
         ServerBuilder {
             settings: Settings::new(PacketOptions::unconnected()),
@@ -56,7 +56,7 @@ impl<R: Runtime> Server<R> {
         }
     }
 
-    /// The address it listens on, with the real port.
+    /// The address it listens on, with the actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -64,53 +64,54 @@ impl<R: Runtime> Server<R> {
 
 #[cfg(unix)]
 impl<R> Server<R, PathBuf> {
-    /// The path of its socket, which is absolute, or the name of an abstract one, after a NUL.
+    /// The absolute path of its socket, or the name of an abstract socket, after a NUL.
     pub fn path(&self) -> &Path {
         &self.address
     }
 }
 
 impl<R: Runtime, A> Server<R, A> {
-    /// How many sessions there are.
+    /// The number of current sessions.
     pub fn sessions(&self) -> usize {
         self.endpoint.sessions()
     }
 
-    /// What it has done so far.
+    /// Statistics: current sessions, and counts since the server began.
     pub fn stats(&self) -> ServerStats {
         self.endpoint.stats()
     }
 
-    /// Every session that there is now, in no order. Each is asked, and answers at the end of its turn, so
-    /// that nothing is kept up to date in vain; one whose listener does not return holds up the answer. They
-    /// are asked 64 at a time.
+    /// All current sessions, in no particular order. Each session is asked and answers at the end of its
+    /// turn, so that no list has to be kept up to date. A session whose listener does not return delays the
+    /// result. At most 64 are asked at a time.
     ///
     /// # Cancel safety
-    /// Dropping the future forgets the question.
+    /// Dropping the future abandons the request, and affects no session.
     pub async fn list(&self) -> Vec<SessionInfo> {
         self.endpoint.list().await
     }
 
-    /// Waits until the server has ended of its own accord, and returns why. It serves no one any longer: a
+    /// Waits until the server has ended by itself, and returns the reason. It serves no one any longer, so a
     /// program that exists to serve should end too.
     ///
-    /// Over UDP that is when the socket fails ([`CloseReason::Io`]; not by errors of single datagrams), the
-    /// codec panics, or a listener ends the one session that a server of [`udp`](ServerBuilder::udp) has.
-    /// Over TCP and Unix sockets a server goes on trying, whatever accepting gives
-    /// ([`ServerStats::failures`]). In all cases it has ended when the runtime has dropped its task.
+    /// Over UDP, a server ends when its socket fails ([`CloseReason::Io`]; errors of single datagrams do not
+    /// count), when the codec panics, or when the listener of [`udp`](ServerBuilder::udp) ends its only
+    /// session. Over TCP and Unix sockets, a server keeps accepting whatever errors occur
+    /// ([`ServerStats::failures`]). In every case it has ended once the runtime has dropped its task.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future; called again, it gives the same.
+    /// Dropping the future loses nothing. A later call returns the same reason.
     pub async fn ended(&self) -> CloseReason {
         self.endpoint.ended().await
     }
 
-    /// Stops accepting, tells every listener (`on_shutdown`, which by default closes gracefully after the
-    /// messages that are already here), waits up to `grace`, then aborts what is left. A session that is not
-    /// open says what it has to say (WebSocket: 503), and does not wait for the peer to end its side.
+    /// Stops accepting, calls the [`on_shutdown`](Listener::on_shutdown) of every listener (by default, a
+    /// graceful close after the messages already received), waits up to `grace`, then aborts the remaining
+    /// sessions. A session that is not open yet still sends its refusal, if it has one (WebSocket: 503), and
+    /// does not wait for the peer to end its side.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the server: what is left is aborted.
+    /// Dropping the future drops the server, which aborts the remaining sessions.
     pub async fn shutdown(self, grace: Duration) -> Shutdown {
         let aborted = self.endpoint.shut_down::<R>(grace).await;
         Shutdown { aborted }
@@ -129,17 +130,17 @@ impl<R, A: fmt::Debug> fmt::Debug for Server<R, A> {
     }
 }
 
-/// How a shutdown went.
+/// Result of [`Server::shutdown`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// How many sessions had to be aborted because they were not over in time. This includes sessions whose
-    /// own [`close_timeout`](getty_core::Config::close_timeout) passed just as the grace ended, as it does if
-    /// both are equal.
+    /// Number of sessions that were aborted because they had not ended in time. This includes sessions whose
+    /// own [`close_timeout`](getty_core::Config::close_timeout) passed just as the grace ended, which happens
+    /// if both are equal.
     pub aborted: usize,
 }
 
-/// Makes a [`Server`].
+/// Builds a [`Server`].
 #[must_use = "a builder does nothing until it is bound"]
 pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext> {
     settings: Settings<S, T>,
@@ -147,7 +148,7 @@ pub struct ServerBuilder<R: Runtime, S = <R as Runtime>::Spawner, T = Plaintext>
     runtime: PhantomData<fn(R)>,
 }
 
-/// What a server has that clients do not.
+/// Settings of servers only.
 #[derive(Default)]
 struct Own {
     #[cfg(unix)]
@@ -159,53 +160,54 @@ struct Own {
 shared_setters!(ServerBuilder);
 
 impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
-    /// How many connections are taken, over TCP and Unix sockets. For datagrams, see
-    /// [`PeerLimits`].
+    /// Sets the limits on connections over TCP and Unix sockets. For datagrams, see [`PeerLimits`]. Default:
+    /// [`ServerLimits::new`].
     pub fn limits(mut self, limits: ServerLimits) -> Self {
         self.own.limits = limits;
         self
     }
 
-    /// Options of Unix sockets.
+    /// Sets options of Unix sockets.
     #[cfg(unix)]
     pub fn unix_options(mut self, options: UnixOptions) -> Self {
         self.own.unix = options;
         self
     }
 
-    /// Speaks TLS with whoever connects over TCP or a Unix socket; WebSocket is `wss` then. Datagrams stay as
-    /// they are. The [`ServerTls`](crate::tls::ServerTls) may be kept, to replace its certificate while the
-    /// server runs.
+    /// Uses TLS on all connections over TCP and Unix sockets. WebSocket URLs are then `wss`. Datagrams are
+    /// not encrypted. Keep a clone of the [`ServerTls`](crate::tls::ServerTls) to replace its certificate
+    /// while the server runs.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: ServerTls) -> ServerBuilder<R, S, ServerTls> {
         self.with_security(tls)
     }
 
-    /// Speaks TLS if there is a [`ServerTls`](crate::tls::ServerTls), as [`tls`](Self::tls) does, and else
-    /// does not: for programs that choose when they run.
+    /// Uses TLS, as [`tls`](Self::tls) does, if there is a [`ServerTls`](crate::tls::ServerTls). For programs
+    /// that choose at run time.
     #[cfg(feature = "tls")]
     pub fn maybe_tls(self, tls: Option<ServerTls>) -> ServerBuilder<R, S, Option<ServerTls>> {
         self.with_security(tls)
     }
 
-    /// Sets a function that gets reports of dropped datagrams, at most once a second, at a socket whose peers
-    /// have sessions of their own. Where one session serves all peers, its listener gets the reports.
+    /// Sets a function that receives reports of dropped datagrams, at most one a second, from a socket whose
+    /// peers have their own sessions ([`udp_peers`](Self::udp_peers)). Where one session serves all peers,
+    /// its listener receives the reports.
     pub fn on_dropped(mut self, hook: impl Fn(&Dropped) + Send + Sync + 'static) -> Self {
         self.own.on_dropped = Some(Arc::new(hook));
         self
     }
 
-    /// Listens on `address` (`HOST:PORT`; port 0 takes a free one) and gives each connection a session with
-    /// the protocol and the listener that the two functions make: `framed(LengthDelimited::new)`, or
+    /// Listens on `address` (`HOST:PORT`; port 0 takes a free one) and gives each connection a session, with
+    /// a protocol and a listener made by the two functions. `protocol` is `framed(LengthDelimited::new)`,
     /// `WebSocket::serving(options)`, or any closure.
     ///
-    /// If the host is a name with several addresses, this listens on the first that works and on no other:
-    /// `localhost` is `127.0.0.1` or `::1`, and clients of the other are refused. `0.0.0.0` is every IPv4
-    /// address of the machine, `[::]` with IPv4 too where the system says so. To listen on several addresses,
-    /// resolve the name and start a server at each.
+    /// If the host is a name with several addresses, the server listens only on the first one that works:
+    /// `localhost` is either `127.0.0.1` or `::1`, and clients that use the other are refused. `0.0.0.0` is
+    /// every IPv4 address of the machine; `[::]` is every IPv6 address, and every IPv4 address too if the
+    /// system is configured so. To listen on several addresses, resolve the name and start a server for each.
     ///
     /// # Errors
-    /// The address can't be resolved, or not be listened on; the error names it.
+    /// The address cannot be resolved or listened on; the error names it.
     pub async fn tcp<F, K>(self, address: &str, protocol: F, listener: K) -> io::Result<Server<R>>
     where
         F: ProtocolFactory,
@@ -220,18 +222,18 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         Ok(self.start(incoming, local, protocol, listener))
     }
 
-    /// Listens on a Unix socket at `path` and gives each connection a session, as [`tcp`](Self::tcp) does.
+    /// Listens on a Unix socket at `path`, and gives each connection a session, as [`tcp`](Self::tcp) does.
     ///
-    /// The file is removed when the server ends. One that a killed process left behind, on which nobody
-    /// listens, is replaced; any other file at `path` is an error. Two servers that find such a file at the
-    /// same moment may each take it for left behind, and the later one then has the path.
+    /// The file is removed when the server ends. A socket file left behind by a killed process, on which
+    /// nothing listens, is replaced; any other file at `path` is an error. If two servers find such a file at
+    /// the same moment, both may replace it, and the later one then has the path.
     ///
-    /// A path that begins with a NUL, such as `"\0name"`, is an abstract name, which only Linux has: there is
-    /// no file, nothing to be removed, and no permissions. Any process of the same network namespace may
-    /// connect.
+    /// A path that begins with a NUL, such as `"\0name"`, is an abstract name, which exists only on Linux.
+    /// There is no file, so nothing has to be removed, and there are no permissions: any process in the same
+    /// network namespace may connect.
     ///
     /// # Errors
-    /// The path can't be listened on, or has a NUL in any other place ([`io::ErrorKind::InvalidInput`]); the
+    /// The path cannot be listened on, or has a NUL in any other place ([`io::ErrorKind::InvalidInput`]); the
     /// error names it.
     #[cfg(unix)]
     pub fn unix<F, K>(
@@ -252,16 +254,16 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         Ok(self.start(incoming, path, protocol, listener))
     }
 
-    /// Takes datagrams of any peer at `address` (`HOST:PORT`; port 0 takes a free one), in one session for
-    /// all of them with one listener. In a callback, [`Context::peer_addr`](crate::Context::peer_addr) says
-    /// whose message it is, and what is sent goes back there; [`send_to`](crate::Context::send_to) sends to
-    /// others.
+    /// Receives datagrams from any peer at `address` (`HOST:PORT`; port 0 takes a free one), in one session
+    /// with one listener for all peers. In a callback, [`Context::peer_addr`](crate::Context::peer_addr) is
+    /// the sender of the message, and messages sent go back to it; [`send_to`](crate::Context::send_to) sends
+    /// to other peers.
     ///
-    /// Of a name with several addresses, the first that works is bound to, and no other; see
+    /// If the host is a name with several addresses, only the first one that works is bound; see
     /// [`tcp`](Self::tcp).
     ///
     /// # Errors
-    /// The address can't be resolved, or not be bound to; the error names it.
+    /// The address cannot be resolved or bound; the error names it.
     pub async fn udp<C, O, L>(self, address: &str, codec: C, listener: L) -> io::Result<Server<R>>
     where
         C: Decoder + Encoder<O>,
@@ -275,23 +277,23 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         let mut driver = PacketDriver::new(packets, socket, listener);
         let endpoint = Arc::new(Endpoint::default());
         let mut member = endpoint.join(Role::Sole);
-        member.open(); // there is nobody to shake hands with
+        member.open(); // there is no handshake
         driver.task().set_member(member);
         driver.task().set_on_panic(settings.on_panic);
         settings.spawner.spawn(driver);
         Ok(Server { address: local, endpoint, runtime: PhantomData })
     }
 
-    /// Takes datagrams at `address` (`HOST:PORT`; port 0 takes a free one), with a session for each peer, as
-    /// if each had a connection. The function makes the listener of a peer that nobody knows yet, or says by
-    /// `None` that it is not let in; nothing is kept of it before. Who they are is not sure: an address can
-    /// be invented, hence the limits, and [`Context::validate_peer`](crate::Context::validate_peer).
+    /// Receives datagrams at `address` (`HOST:PORT`; port 0 takes a free one), with a session for each peer,
+    /// as if each had a connection. `listener` makes the listener of an unknown peer, or returns `None` to
+    /// refuse it; no state is kept for the peer before that. A peer's address may be forged: hence the
+    /// limits, and [`Context::validate_peer`](crate::Context::validate_peer).
     ///
-    /// Of a name with several addresses, the first that works is bound to, and no other; see
+    /// If the host is a name with several addresses, only the first one that works is bound; see
     /// [`tcp`](Self::tcp).
     ///
     /// # Errors
-    /// The address can't be resolved, or not be bound to; the error names it.
+    /// The address cannot be resolved or bound; the error names it.
     pub async fn udp_peers<C, O, L, ML>(
         self,
         address: &str,
@@ -306,7 +308,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         S: Spawn<PeersDriver<R, R::UdpSocket, C, O, L, ML>>,
     {
         let (socket, local) = self.bind_udp(address).await?;
-        // Seeds of the standard library's hash tables come from the system.
+        // The system provides the seeds of `RandomState`.
         let seed = [RandomState::new(), RandomState::new()].map(|state| state.hash_one(0));
         let ServerBuilder { settings, own, .. } = self;
         let now = clock::timestamp(R::now());
@@ -326,7 +328,7 @@ impl<R: Runtime, S, T: Security> ServerBuilder<R, S, T> {
         Ok((R::udp_socket(socket).map_err(named)?, local))
     }
 
-    /// Spawns the task that accepts.
+    /// Spawns the accept task.
     fn start<I, A, F, K>(self, incoming: I, address: A, protocol: F, listener: K) -> Server<R, A>
     where
         I: Accept,

@@ -1,4 +1,4 @@
-//! [`Settings`]: what servers, clients and pools have in common.
+//! [`Settings`]: the common settings of servers, clients and pools.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::endpoint::security::Plaintext;
 use crate::socket::tcp::TcpOptions;
 use crate::socket::udp::UdpOptions;
 
-/// The settings that the builders share. Each builder has one in its field `settings`, beside its own in
+/// The common settings of the builders. Each builder has them in its field `settings`, beside its own in
 /// `own`.
 pub(crate) struct Settings<S, T> {
     pub(crate) config: Arc<Config>,
@@ -49,43 +49,45 @@ impl<S, T> Settings<S, T> {
     }
 }
 
-/// The setters of [`Settings`], as methods of a builder.
+/// Implements the setters of [`Settings`] as methods of a builder.
 macro_rules! shared_setters {
     ($Builder:ident) => {
         impl<R: Runtime, S, T> $Builder<R, S, T> {
-            /// Limits and periods of every session. Default:
+            /// Sets the limits and periods of every session. Default:
             /// [`Config::default`](getty_core::Config::default).
             pub fn config(mut self, config: std::sync::Arc<getty_core::Config>) -> Self {
                 self.settings.config = config;
                 self
             }
 
-            /// Options of TCP sockets.
+            /// Sets options of TCP sockets.
             pub fn tcp_options(mut self, options: crate::socket::tcp::TcpOptions) -> Self {
                 self.settings.tcp = options;
                 self
             }
 
-            /// Options of UDP sockets.
+            /// Sets options of UDP sockets.
             pub fn udp_options(mut self, options: crate::socket::udp::UdpOptions) -> Self {
                 self.settings.udp = options;
                 self
             }
 
-            /// How datagrams are taken. Whether the socket is connected is not asked here.
+            /// Sets options of datagram sessions. Whether the socket is connected depends on the method that
+            /// opens it, not on these options.
             pub fn packet_options(mut self, options: getty_core::datagram::PacketOptions) -> Self {
                 self.settings.packets = options;
                 self
             }
 
-            /// What runs the tasks. By default the runtime's own; another one may be local to a thread.
+            /// Sets the spawner of the tasks. Default: the runtime's own. Another one may be local to a
+            /// thread.
             pub fn spawner<N>(self, spawner: N) -> $Builder<R, N, T> {
                 let $Builder { settings, own, runtime } = self;
                 $Builder { settings: settings.with_spawner(spawner), own, runtime }
             }
 
-            /// Sets a hook for panics of a listener's callback, or of a function that makes protocols or
-            /// listeners. The session is ended in any case.
+            /// Sets a hook for panics in a listener's callback, or in a function that makes protocols or
+            /// listeners. The session ends in any case.
             pub fn on_panic(
                 mut self,
                 hook: impl Fn(crate::session::id::SessionId, &(dyn std::any::Any + Send)) + Send + Sync + 'static,

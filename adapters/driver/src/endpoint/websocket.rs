@@ -1,4 +1,4 @@
-//! WebSocket clients: connecting to what a URL says.
+//! WebSocket clients: connecting to the server of a URL.
 
 use std::io;
 
@@ -16,17 +16,18 @@ use crate::session::listener::Listener;
 
 impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     /// Connects to a WebSocket server and spawns a session with `listener`. Its messages have the form
-    /// `form`: [`Whole`](getty_core::websocket::Whole) ones, [`Packages`](getty_core::websocket::Packages) of
-    /// a codec, or [`Parts`](getty_core::websocket::Parts). What is posted to the handle before the session
-    /// is open waits; [`Listener::on_open`] tells when it is, and [`Listener::on_close`] if it never is.
+    /// `form`: [`Whole`](getty_core::websocket::Whole), [`Packages`](getty_core::websocket::Packages) of a
+    /// codec, or [`Parts`](getty_core::websocket::Parts). Items posted to the handle before the session is
+    /// open wait. [`Listener::on_open`] is called once it is open, or [`Listener::on_close`] if it never
+    /// opens.
     ///
     /// # Errors
-    /// The address can't be resolved or connected to in time; the error names it.
-    /// [`io::ErrorKind::InvalidInput`] if the request is a `wss` one and there is no `ClientBuilder::tls`, or
-    /// the other way round.
+    /// The address cannot be resolved or connected to in time; the error names it.
+    /// [`io::ErrorKind::InvalidInput`] for a `wss` request without `ClientBuilder::tls`, or the other way
+    /// round.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up connecting.
+    /// Dropping the future abandons the attempt to connect.
     pub async fn websocket<F, L>(
         self,
         request: ClientRequest,
@@ -44,15 +45,15 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
         Ok(self.spawn(stream, protocol, listener))
     }
 
-    /// Connects to a WebSocket server and gives a [`Connection`], from which messages are pulled, in the form
-    /// `form`, as for [`websocket`](Self::websocket); no task is spawned. The handshake is done when
-    /// [`Connection::opened`] says so; what is fed before waits for it.
+    /// Connects to a WebSocket server and returns a [`Connection`], from which messages of the form `form`
+    /// are pulled, as for [`websocket`](Self::websocket). No task is spawned. The handshake is done once
+    /// [`Connection::opened`] has returned; items fed before that wait for it.
     ///
     /// # Errors
     /// As for [`websocket`](Self::websocket).
     ///
     /// # Cancel safety
-    /// Dropping the future gives up connecting.
+    /// Dropping the future abandons the attempt to connect.
     pub async fn websocket_connection<F: Form>(
         self,
         request: ClientRequest,
@@ -74,14 +75,15 @@ impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
     }
 }
 
-/// Where to connect for a request, for which there are random bytes.
+/// The `HOST:PORT` to connect to for a request. Checks that its scheme fits, and that random bytes are
+/// available.
 pub(crate) fn address(request: &ClientRequest, is_secure: bool) -> io::Result<String> {
     check_random()?;
     if request.is_secure() != is_secure {
         let text = if is_secure {
-            "the client has TLS (ClientBuilder::tls), but the URL is a ws one: use wss"
+            "the client uses TLS (ClientBuilder::tls), but the URL begins with ws: use wss"
         } else {
-            "the URL is a wss one: give the client TLS (ClientBuilder::tls, with the feature `tls`)"
+            "the URL begins with wss, but the client does not use TLS: set ClientBuilder::tls (feature `tls`)"
         };
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
