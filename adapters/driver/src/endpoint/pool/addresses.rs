@@ -1,4 +1,4 @@
-//! [`Addresses`]: which of a pool's addresses is connected to next.
+//! [`Addresses`]: the choice of the address to connect to next.
 
 use std::cmp::Reverse;
 use std::mem;
@@ -18,9 +18,9 @@ use crate::runtime::clock;
 #[cfg(unix)]
 use crate::socket::unix;
 
-/// What a pool can connect to. It appears in bounds only.
+/// An address that a pool can connect to. It appears only in bounds.
 pub trait Target: Clone + PartialEq {
-    /// How it is named in statistics and errors.
+    /// Its name in statistics and errors.
     fn name(&self) -> String;
 }
 
@@ -44,21 +44,22 @@ impl Target for ClientRequest {
     }
 }
 
-/// The addresses of a pool, and how each is doing. Knows nothing of sockets, tasks and clocks.
+/// The addresses of a pool, and the state of each. Independent of sockets, tasks and clocks.
 ///
-/// All sessions to one address share what is known of it, or a server that is down would be asked by each of
-/// them: while it is not known whether an address works again, one attempt is made at a time. What had begun
-/// before the last failure says nothing new when it fails too, so that a server that goes away with ten
-/// sessions has failed once and not ten times.
+/// All sessions to one address share its state; otherwise each of them would try a server that is down. While
+/// it is unknown whether an address works again, one attempt is made at a time. An attempt that began before
+/// the last failure proves nothing new when it fails too: a server that goes away with ten sessions has
+/// failed once, not ten times.
 pub(super) struct Addresses<A> {
     all: Vec<Address<A>>,
-    /// Where looking for one begins, so that a fleet does not go to the first address with all its clients.
+    /// The index at which the search begins. Random at first, so that not all clients of a fleet go to the
+    /// first address.
     next: usize,
     backoff: Backoff,
     seed: u64,
-    /// How many addresses there ever were.
+    /// The number of addresses ever added.
     made: u64,
-    /// Sessions that end because their address is gone, or has more than its share.
+    /// The number of sessions that are ending because their address was removed or has more than its share.
     draining: usize,
 }
 
@@ -71,12 +72,12 @@ struct Address<A> {
     /// No session has opened since the last failure.
     doubtful: bool,
     rests: Rest,
-    /// The first session that opened since the last failure did so then.
+    /// When the first session since the last failure opened.
     good_since: Option<Timestamp>,
-    /// Counts failures, to tell which attempts had begun before the last one.
+    /// The number of failures. It shows which attempts began before the last one.
     generation: u64,
     last_error: Option<String>,
-    /// It is no longer an address of the pool, and stays until its attempts and sessions have left.
+    /// The address was removed. It is kept until its attempts and sessions have left.
     is_gone: bool,
 }
 
@@ -109,23 +110,23 @@ impl Tracked {
 enum Rest {
     No,
     Until(Timestamp),
-    /// It has failed as often as it may.
+    /// Given up after too many failures.
     ForGood,
 }
 
-/// One attempt, and the session that it became.
+/// An attempt to connect, and the session that it became.
 #[derive(Debug)]
 pub(super) struct Attempt<A> {
     pub(super) address: u64,
     pub(super) target: A,
     generation: u64,
     open_since: Option<Timestamp>,
-    /// The address is gone, or has more than its share.
+    /// Set when this one has to leave: the address was removed, or has more than its share.
     leaves: Arc<AtomicBool>,
 }
 
 impl<A> Attempt<A> {
-    /// Whether it has to be given up, or its session to be drained.
+    /// Whether the attempt has to be abandoned, or its session drained.
     pub(super) fn has_to_leave(&self) -> bool {
         self.leaves.load(Ordering::Relaxed)
     }
@@ -136,11 +137,11 @@ impl<A> Attempt<A> {
     }
 }
 
-/// What is to be done now.
+/// The next action of a task.
 #[derive(Debug)]
 pub(super) enum Choice<A> {
     Connect(Attempt<A>),
-    /// Nothing until then, or until something else changes.
+    /// Do nothing until then, or until something else changes.
     Wait(Option<Timestamp>),
 }
 
@@ -153,14 +154,14 @@ impl<A: Target> Addresses<A> {
         addresses
     }
 
-    /// Replaces the addresses. What is known of one that stays is kept; the attempts and sessions of one that
-    /// is gone have to leave. Returns whether there is a new one.
+    /// Replaces the addresses. One that stays keeps its state; the attempts and sessions of a removed one
+    /// have to leave. Returns whether there is a new one.
     pub(super) fn set(&mut self, targets: Vec<A>) -> bool {
         let mut before = mem::take(&mut self.all);
         let mut is_new = false;
         for target in targets {
             if self.all.iter().any(|address| address.target == target) {
-                continue; // it was named twice
+                continue; // given twice
             }
             let known = before.iter().position(|address| !address.is_gone && address.target == target);
             let address = match known {
@@ -214,12 +215,12 @@ impl<A: Target> Addresses<A> {
         }
     }
 
-    /// The addresses that the pool has now.
+    /// The current addresses of the pool.
     fn current(&self) -> impl Iterator<Item = &Address<A>> {
         self.all.iter().filter(|address| !address.is_gone)
     }
 
-    /// The address that has the fewest sessions, of those that may be tried.
+    /// Chooses the address with the fewest sessions among those that may be tried.
     pub(super) fn choose(&mut self, now: Timestamp) -> Choice<A> {
         let n = self.all.len();
         let in_turn = (0..n).map(|i| (self.next + i) % n);
@@ -241,12 +242,12 @@ impl<A: Target> Addresses<A> {
         })
     }
 
-    /// The address of an attempt, which is there as long as it has attempts or sessions.
+    /// The address of an attempt. It is kept while it has attempts or sessions.
     fn of(&mut self, attempt: &Attempt<A>) -> Option<&mut Address<A>> {
         self.all.iter_mut().find(|address| address.id == attempt.address)
     }
 
-    /// The session of an attempt is open.
+    /// Records that the session of an attempt has opened.
     pub(super) fn opened(&mut self, attempt: &mut Attempt<A>, now: Timestamp) {
         let Some(address) = self.of(attempt) else { return };
         address.set_stage(attempt, Stage::Open);
@@ -259,20 +260,20 @@ impl<A: Target> Addresses<A> {
         address.good_since.get_or_insert(now);
     }
 
-    /// The session of an attempt takes nothing any longer.
+    /// Records that the session of an attempt takes nothing any longer.
     pub(super) fn closes(&mut self, attempt: &Attempt<A>) {
         if let Some(address) = self.of(attempt) {
             address.set_stage(attempt, Stage::Closing);
         }
     }
 
-    /// An attempt failed, or its session is over.
+    /// Records that an attempt failed, or that its session ended.
     pub(super) fn over(&mut self, attempt: &Attempt<A>, now: Timestamp, error: String) {
         self.left(attempt);
         let Some(address) = self.of(attempt) else { return };
         address.last_error = Some(error);
         let next = match attempt.open_since {
-            // It had given up while this one went on: there is somebody after all.
+            // The address was given up while this session went on: it does work.
             Some(since) if address.rests == Rest::ForGood && address.retry.is_stable(since, now) => {
                 address.retry.ended(since, now)
             }
@@ -288,20 +289,20 @@ impl<A: Target> Addresses<A> {
         address.rests = next.map_or(Rest::ForGood, Rest::Until);
     }
 
-    /// An attempt or a session was given up, which says nothing of its address.
+    /// Records that an attempt or a session was abandoned, which says nothing about its address.
     pub(super) fn left(&mut self, attempt: &Attempt<A>) {
         let Some(address) = self.of(attempt) else { return };
         address.sessions.retain(|tracked| !Arc::ptr_eq(&tracked.leaves, &attempt.leaves));
         self.all.retain(|address| !address.is_gone || !address.sessions.is_empty());
     }
 
-    /// The session of an attempt leaves: until it has ended, another one is made beside it.
+    /// Records that the session of an attempt leaves. Until it has ended, another one is made beside it.
     pub(super) fn drains(&mut self, attempt: &Attempt<A>) {
         self.left(attempt);
         self.draining += 1;
     }
 
-    /// A session that left has ended.
+    /// Records that a session that had to leave has ended.
     pub(super) fn drained(&mut self) {
         self.draining -= 1;
     }
@@ -318,7 +319,7 @@ impl<A: Target> Addresses<A> {
         self.all.iter().map(Address::connecting).sum()
     }
 
-    /// Whether there is no session and will be none.
+    /// Whether there is no session and none will open.
     pub(super) fn are_given_up(&self) -> bool {
         let given_up = |address: &Address<A>| address.rests == Rest::ForGood && address.load() == 0;
         !self.all.is_empty() && self.all.iter().all(given_up)
@@ -376,7 +377,7 @@ impl<A> Address<A> {
         rested && !self.is_gone && !(self.doubtful && self.connecting() > 0)
     }
 
-    /// When it has rested, if it does.
+    /// When its rest ends, if it is resting.
     fn next_attempt(&self, now: Timestamp) -> Option<Timestamp> {
         match self.rests {
             Rest::Until(at) if at > now => Some(at),
@@ -405,7 +406,7 @@ mod tests {
     fn connect(addresses: &mut Addresses<String>, now: Timestamp) -> Attempt<String> {
         match addresses.choose(now) {
             Choice::Connect(attempt) => attempt,
-            Choice::Wait(until) => panic!("there is nothing to connect to until {until:?}"),
+            Choice::Wait(until) => panic!("expected an attempt, found a wait until {until:?}"),
         }
     }
 
@@ -413,7 +414,7 @@ mod tests {
     fn wait(addresses: &mut Addresses<String>, now: Timestamp) -> Option<Timestamp> {
         match addresses.choose(now) {
             Choice::Wait(until) => until,
-            Choice::Connect(attempt) => panic!("it is due: {attempt:?}"),
+            Choice::Connect(attempt) => panic!("expected a wait, found {attempt:?}"),
         }
     }
 
@@ -540,7 +541,7 @@ mod tests {
         one.over(&failed, now(), "refused".to_owned());
         let later = wait(&mut one, now()).unwrap();
         let mut probe = connect(&mut one, later);
-        assert_eq!(wait(&mut one, later), None, "the others wait for what comes of it");
+        assert_eq!(wait(&mut one, later), None, "the others wait for its outcome");
         one.opened(&mut probe, later);
         connect(&mut one, later);
         connect(&mut one, later);
@@ -560,7 +561,7 @@ mod tests {
             at += Duration::from_secs(60);
         }
         assert_eq!(wait(&mut one, at), None);
-        assert!(one.stats(at)[0].is_given_up && !one.are_given_up(), "a session is there still");
+        assert!(one.stats(at)[0].is_given_up && !one.are_given_up(), "a session is still open");
         one.over(&session, at, "closed".to_owned());
         assert!(!one.stats(at)[0].is_given_up);
         let again = connect(&mut one, at + Duration::from_secs(60));
@@ -569,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_every_session_at_once_is_asked_less_and_less() {
+    fn an_address_that_ends_every_session_at_once_is_tried_less_and_less() {
         let mut one = addresses(&["a"], &Backoff::new());
         let mut at = now();
         for failures in 1..8 {

@@ -1,4 +1,4 @@
-//! [`Dial`]: how a pool connects, over each transport.
+//! [`Dial`]: connects a pool over each transport.
 
 use std::future::Future;
 use std::io;
@@ -32,35 +32,35 @@ use crate::socket::tcp::TcpOptions;
 #[cfg(unix)]
 use crate::socket::unix;
 
-/// Connects the sessions of a [`Pool`](crate::Pool). It appears in bounds of
-/// [`PoolBuilder`](crate::PoolBuilder)'s methods only.
+/// Connects the sessions of a [`Pool`](crate::Pool). It appears only in bounds of
+/// [`PoolBuilder`](crate::PoolBuilder)'s methods.
 pub trait Dial {
-    /// What there is to connect to.
+    /// An address to connect to.
     type Address: Target;
     /// A connection.
     type Stream: Io;
-    /// What is spoken over it.
+    /// The protocol of a session.
     type Protocol: Protocol;
-    /// A connection under way.
+    /// An attempt to connect.
     type Connecting: Future<Output = io::Result<Self::Stream>> + Unpin;
 
-    /// Checks what can be known of an address without connecting.
+    /// Checks an address as far as possible without connecting.
     ///
     /// # Errors
-    /// Nothing can ever be connected to it.
+    /// The address can never be connected to.
     fn check(&self, address: &Self::Address) -> io::Result<()>;
 
-    /// Begins to connect.
+    /// Starts an attempt to connect.
     fn connect(&self, address: &Self::Address) -> Self::Connecting;
 
-    /// The protocol of the next session.
+    /// Makes the protocol of the next session.
     ///
     /// # Errors
-    /// There can be none: the attempt has failed.
+    /// The protocol cannot be made, and the attempt has failed.
     fn protocol(&self, address: &Self::Address) -> io::Result<Self::Protocol>;
 }
 
-/// Connects over TCP. It appears in bounds only.
+/// Connects over TCP. It appears only in bounds.
 #[derive(Debug)]
 pub struct DialTcp<R, T, F> {
     pub(super) timeout: Duration,
@@ -89,7 +89,7 @@ impl<R: Runtime, T: Security, F: ProtocolFactory> Dial for DialTcp<R, T, F> {
     }
 }
 
-/// Connects to Unix sockets. It appears in bounds only.
+/// Connects to Unix sockets. It appears only in bounds.
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct DialUnix<R, T, F> {
@@ -121,7 +121,7 @@ impl<R: UnixRuntime, T: Security, F: ProtocolFactory> Dial for DialUnix<R, T, F>
     }
 }
 
-/// Connects over WebSocket. It appears in bounds only.
+/// Connects over WebSocket. It appears only in bounds.
 #[cfg(feature = "websocket")]
 #[derive(Debug)]
 pub struct DialWebSocket<R, T, MF> {

@@ -1,4 +1,4 @@
-//! [`Pool`]: several sessions to one address or more, kept filled.
+//! [`Pool`]: a constant number of sessions to one or more addresses.
 
 mod addresses;
 mod dial;
@@ -49,7 +49,7 @@ pub use stats::{AddressStats, NotReady, NotReadyWhy, PoolClosed, PoolStats};
 use task::Plan;
 pub use task::PoolTask;
 
-/// How a [`Pool`] is to be.
+/// Options of a [`Pool`].
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
     sessions: usize,
@@ -69,23 +69,23 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// How many sessions there are to be, of all addresses together. Default 1, which is a client that
-    /// reconnects; at least 1.
+    /// Sets the number of sessions, over all addresses. Default 1, which is a client that reconnects. At
+    /// least 1.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = sessions.max(1);
         self
     }
 
-    /// How long an address that failed is left alone, and when it is given up. Default: [`Backoff::new`],
-    /// which does not give up.
+    /// Sets how long an address rests after a failure, and when it is given up. Default: [`Backoff::new`],
+    /// which never gives up.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Which session [`Pool::get`] and [`Pool::send`] take. Default [`Select::RoundRobin`].
+    /// Sets which session [`Pool::get`] and [`Pool::send`] take. Default [`Select::RoundRobin`].
     #[must_use]
     pub fn select(mut self, select: Select) -> Self {
         self.select = select;
@@ -93,7 +93,7 @@ impl PoolOptions {
     }
 }
 
-/// Several sessions to one address or more, kept filled: whenever one ends, for whatever reason, another
+/// A constant number of sessions to one or more addresses: whenever one ends, for whatever reason, another
 /// takes its place. Made by [`ClientBuilder::pool`].
 ///
 /// ```no_run
@@ -120,54 +120,54 @@ impl PoolOptions {
 /// ```
 ///
 /// # Sessions
-/// Each has a protocol and a listener of its own, and a task that connects, drives it to its end, and
-/// connects again. Nothing of the dead session waits for the next one: its
-/// [`on_close`](crate::Listener::on_close) comes at once, and before anything is connected. It does not
-/// matter who ended it, or why: a session that was closed through its [`Handle`] or refused by its listener
-/// is replaced too, after a pause. To end them all, [`close`](Self::close) the pool.
+/// Each has its own protocol and listener, and a task that connects, drives it to its end, and connects
+/// again. The end of a session does not wait for the next one: [`on_close`](crate::Listener::on_close) is
+/// called at once, before anything is connected. It does not matter which side ended the session, or why: one
+/// that was closed through its [`Handle`] or refused by its listener is replaced too, after a pause. To end
+/// all sessions, [`close`](Self::close) the pool.
 ///
 /// # Addresses
-/// A session goes to the address that has the fewest; where several have as few, in turn, beginning anywhere.
-/// Names are resolved again each time. An address that fails rests for as long as the [`Backoff`] says, while
-/// others are used; when it is due, one session tries it, and the others follow once that one is open.
-/// Sessions stay where they are when it comes back. The addresses may change:
+/// Each session goes to the address with the fewest; ties rotate from a random start. Names are resolved
+/// again each time. An address that fails rests for as long as the [`Backoff`] requires, while others are
+/// used. When it is due, one session tries it, and the others follow once that one is open. When an address
+/// recovers, existing sessions stay where they are. The addresses can be changed:
 /// [`set_addresses`](Self::set_addresses).
 ///
-/// # What is posted
-/// [`send`](Self::send) and [`try_send`](Self::try_send) post to one of the open sessions; the order of two
-/// items is kept only if both go the same way. As with a handle, posted is not sent: an item that the session
-/// has taken shares its fate. One that was still in its queue when it ended goes to another session, and in
-/// the end is given back by [`close`](Self::close). To know what became of each, use [`get`](Self::get) and
-/// [`Handle::send_flushed`].
+/// # Posting
+/// [`send`](Self::send) and [`try_send`](Self::try_send) post to one of the open sessions. Two items keep
+/// their order only if both go to the same one. As with a handle, posted does not mean sent: an item that a
+/// session has taken may be lost with it. An item still in the queue of a session that ends goes to another
+/// session, or is returned by [`close`](Self::close) in the end. To know the outcome of each item, use
+/// [`get`](Self::get) and [`Handle::send_flushed`].
 ///
-/// Dropping the pool aborts its sessions, and drops what was posted.
+/// Dropping the pool aborts its sessions and drops the posted items.
 ///
-/// `A` is what it connects to: `HOST:PORT`, the path of a Unix socket, or the request of a WebSocket.
+/// `A` is the type of its addresses: `HOST:PORT`, the path of a Unix socket, or a WebSocket request.
 pub struct Pool<R, O, A: Target = String> {
     roster: Arc<Roster<O, A>>,
     runtime: PhantomData<fn(R)>,
 }
 
 impl<R: Runtime, O, A: Target> Pool<R, O, A> {
-    /// Waits until a session is open: handshakes are done, and its listener has let it in.
+    /// Waits until a session is open: its handshakes are done, and its listener has accepted it.
     ///
     /// # Errors
-    /// [`NotReady`] after `timeout`, or as soon as all addresses are given up or the pool is closed. It says
-    /// what went wrong at each address. The pool goes on trying.
+    /// [`NotReady`] after `timeout`, or as soon as all addresses are given up or the pool is closed. It names
+    /// the last error of each address. A timeout does not stop the pool.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future.
+    /// Dropping the future loses nothing.
     pub async fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
         self.wait_open(1, timeout).await
     }
 
-    /// Waits until as many sessions are open as there are to be.
+    /// Waits until all [`sessions`](PoolOptions::sessions) are open.
     ///
     /// # Errors
     /// As for [`wait_ready`](Self::wait_ready).
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping the future.
+    /// Dropping the future loses nothing.
     pub async fn wait_all(&self, timeout: Duration) -> Result<(), NotReady> {
         self.wait_open(self.roster.wanted(), timeout).await
     }
@@ -203,34 +203,34 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
         }
     }
 
-    /// A session that is open, by the pool's [selection](PoolOptions::select); `None` if none is.
+    /// An open session, chosen by the pool's [selection](PoolOptions::select). `None` if no session is open.
     pub fn get(&self) -> Option<Handle<O>> {
         self.roster.get()
     }
 
-    /// All the sessions that are open, in the order in which they opened.
+    /// All open sessions, in the order in which they opened.
     pub fn sessions(&self) -> Vec<Handle<O>> {
         self.roster.ready()
     }
 
-    /// Posts an item to one of the open sessions that has room for it now, by the pool's
+    /// Posts an item to an open session that has room for it now, chosen by the pool's
     /// [selection](PoolOptions::select).
     ///
     /// # Errors
-    /// Each gives the item back: [`SendError::Blocked`] if no open session has room, [`SendError::NotOpen`]
-    /// if no session is open, [`SendError::Closed`] if none will be, since the pool is closed or all
-    /// addresses are given up.
+    /// [`SendError::Blocked`] if no open session has room, [`SendError::NotOpen`] if no session is open,
+    /// [`SendError::Closed`] if no session will ever be open, because the pool is closed or all addresses are
+    /// given up. Each returns the item.
     pub fn try_send(&self, item: O) -> Result<(), SendError<O>> {
         self.roster.post(item)
     }
 
-    /// Posts an item to one of the open sessions, and waits until there is one that has room for it.
+    /// Posts an item to an open session; waits until one has room for it.
     ///
     /// # Errors
     /// [`SendError::Closed`] with the item, if the pool is closed or all addresses are given up.
     ///
     /// # Cancel safety
-    /// An item whose future is dropped before it is ready was not posted, and is dropped with it.
+    /// If the future is dropped before it is ready, the item was not posted and is dropped with it.
     pub async fn send(&self, mut item: O) -> Result<(), SendError<O>> {
         let mut heard: Vec<EventListener> = Vec::new();
         loop {
@@ -239,7 +239,7 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
                 result => return result,
             };
             if heard.is_empty() {
-                // There may have been room before this one listened: once more.
+                // Room may have appeared before this task listened: try once more.
                 heard.push(self.roster.listen());
                 heard.extend(self.roster.ready().iter().map(Handle::listen_for_room));
                 continue;
@@ -253,21 +253,21 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
         }
     }
 
-    /// Replaces the addresses. What is known of one that stays is kept, and so are its sessions.
+    /// Replaces the addresses. An address that stays keeps its state and its sessions.
     ///
-    /// The sessions of an address that is gone are drained: the pool posts nothing more to them, their
-    /// listeners are asked to end ([`on_shutdown`](crate::Listener::on_shutdown), as when the pool is
-    /// closed), and sessions to other addresses take their place meanwhile. Attempts to connect to it are
-    /// given up, and made to other addresses. If there is a new address, the same happens to what others have
-    /// beyond an even share, so that it gets its own: first to attempts, then to open sessions.
+    /// The sessions of a removed address are drained: the pool posts nothing more to them, their listeners
+    /// are asked to end ([`on_shutdown`](crate::Listener::on_shutdown), as when the pool is closed), and
+    /// sessions to other addresses take their place meanwhile. Attempts to connect to a removed address are
+    /// abandoned, and other addresses tried instead. If there is a new address, the others also give up
+    /// attempts, and then drain sessions, beyond an even share, so that it gets its own.
     ///
-    /// A listener may take any time to end a drained session, until a later change drains its successor too.
-    /// Only one drains beside each session of the pool: the earlier one is then closed gracefully, once it
-    /// has drained for [`Config::close_timeout`](getty_core::Config::close_timeout), and the next session is
-    /// made when it has ended.
+    /// A listener may take any time to end a drained session, until a later change drains its successor too:
+    /// only one session drains beside each session of the pool. The earlier one is then closed gracefully
+    /// once it has drained for [`Config::close_timeout`](getty_core::Config::close_timeout), and the next
+    /// session is made when it has ended.
     ///
-    /// An address that can't be connected to at all, such as a name that no certificate could be for, counts
-    /// as one that fails; see [`stats`](Self::stats). Without any address, a pool waits for the next one.
+    /// An address that can never be connected to, such as a host for which no certificate can be valid,
+    /// counts as failing; see [`stats`](Self::stats). A pool without addresses waits for new ones.
     pub fn set_addresses<I>(&self, addresses: I)
     where
         I: IntoIterator,
@@ -276,21 +276,21 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
         self.roster.set_addresses(addresses.into_iter().map(Into::into).collect());
     }
 
-    /// How it is doing.
+    /// Statistics of its sessions and addresses.
     pub fn stats(&self) -> PoolStats {
         self.roster.stats(clock::timestamp(R::now()))
     }
 
-    /// Stops connecting, tells every listener ([`on_shutdown`](crate::Listener::on_shutdown), which by
-    /// default closes gracefully after the messages that are already here), waits up to `grace`, then aborts
-    /// what is left. Gives back the items that no session took.
+    /// Stops connecting, calls the [`on_shutdown`](crate::Listener::on_shutdown) of every listener (by
+    /// default, a graceful close after the messages already received), waits up to `grace`, then aborts the
+    /// remaining sessions. Returns the items that no session took.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the pool closing: nothing is connected any longer. What is left is aborted
-    /// when the pool is dropped, or when this is called again and its grace is over.
+    /// Dropping the future leaves the pool closing: it no longer connects. The remaining sessions are aborted
+    /// when the pool is dropped, or when `close` is called again and its grace is over.
     pub async fn close(&self, grace: Duration) -> PoolClosed<O> {
         self.roster.endpoint.enter(Phase::ShuttingDown);
-        self.roster.tell(); // who waits for a session learns that there will be none
+        self.roster.tell(); // callers that wait for a session learn that none will open
         let aborted = self.roster.endpoint.shut_down::<R>(grace).await;
         PoolClosed { aborted, unsent: self.roster.take_carried() }
     }
@@ -309,29 +309,29 @@ impl<R, O, A: Target> fmt::Debug for Pool<R, O, A> {
 }
 
 impl<R: Runtime, S, T: Security> ClientBuilder<R, S, T> {
-    /// Makes a pool of sessions instead of one.
+    /// Builds a pool of sessions instead of one.
     pub fn pool(self, options: PoolOptions) -> PoolBuilder<R, S, T> {
         PoolBuilder { client: self, options }
     }
 }
 
-/// Makes a [`Pool`].
+/// Builds a [`Pool`].
 ///
-/// The functions that make protocols and listeners are shared by the pool's tasks: where the spawner asks for
-/// `Send`, as those of the runtimes do, they must be `Send + Sync`.
-#[must_use = "a builder does nothing until it is told where to connect"]
+/// The pool's tasks share the functions that make protocols and listeners. If the spawner requires `Send`, as
+/// those of the runtimes do, the functions must be `Send + Sync`.
+#[must_use = "a builder does nothing until it connects"]
 pub struct PoolBuilder<R: Runtime, S, T> {
     client: ClientBuilder<R, S, T>,
     options: PoolOptions,
 }
 
 impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
-    /// Connects to `addresses` (each `HOST:PORT`), with the protocol and the listener that the two functions
-    /// make for each session. It returns at once; see [`Pool::wait_ready`].
+    /// Connects to `addresses` (each `HOST:PORT`), with a protocol and a listener made by the two functions
+    /// for each session. Returns at once; see [`Pool::wait_ready`].
     ///
     /// # Errors
-    /// There is no address, or, with TLS, the host of one is no name that a certificate could be for. Whether
-    /// the addresses answer is not known yet.
+    /// `addresses` is empty, or, with TLS, no certificate can be valid for the host of one. Whether the
+    /// addresses answer is not known yet.
     pub fn tcp<A, F, K>(
         self,
         addresses: impl IntoIterator<Item = A>,
@@ -354,8 +354,8 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         })
     }
 
-    /// The same as [`tcp`](Self::tcp) over the Unix sockets at `paths`. On Linux, a path that begins with a
-    /// NUL is an abstract name.
+    /// Connects to the Unix sockets at `paths`, as [`tcp`](Self::tcp) does. On Linux, a path that begins with
+    /// a NUL is an abstract name.
     ///
     /// # Errors
     /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a path has a NUL in any other
@@ -383,13 +383,13 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         })
     }
 
-    /// The same as [`tcp`](Self::tcp) over WebSocket, to where each of `requests` says. A request is used
-    /// again for every session that goes there; messages have the form that the function makes: `|| Whole`,
+    /// Connects over WebSocket to the server of each of `requests`, as [`tcp`](Self::tcp) does. Every session
+    /// to a server sends the same request. Messages have the form that the function `form` makes: `|| Whole`,
     /// `|| Packages::new(codec)` or `|| Parts`.
     ///
     /// # Errors
-    /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] if a request is a `wss` one and there
-    /// is no `ClientBuilder::tls`, or the other way round.
+    /// As for [`tcp`](Self::tcp); also [`io::ErrorKind::InvalidInput`] for a `wss` request without
+    /// `ClientBuilder::tls`, or the other way round.
     #[cfg(feature = "websocket")]
     pub fn websocket<MF, F, K>(
         self,
@@ -425,7 +425,7 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         S: Spawn<PoolTask<R, D, K>>,
     {
         if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool needs an address to connect to"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool needs at least one address"));
         }
         let PoolOptions { sessions, backoff, select } = self.options;
         let ClientBuilder { settings, own, .. } = self.client;
@@ -433,7 +433,7 @@ impl<R: Runtime, S, T: Security> PoolBuilder<R, S, T> {
         let dial = dial(own.connect_timeout, tcp, security);
         addresses.iter().try_for_each(|address| dial.check(address))?;
         let plan = Arc::new(Plan { dial, listener, config, on_panic });
-        // Seeds of the standard library's hash tables come from the system.
+        // The system provides the seed of `RandomState`.
         let seed = RandomState::new().hash_one(0);
         let roster = Arc::new(Roster::new(select, sessions, Addresses::new(addresses, &backoff, seed)));
         let pool = Pool { roster: roster.clone(), runtime: PhantomData };

@@ -1,4 +1,4 @@
-//! [`Roster`]: what the sessions of a pool and the [`Pool`](crate::Pool) itself share.
+//! [`Roster`]: the common state of a [`Pool`](crate::Pool) and its sessions.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,15 +13,15 @@ use super::stats::{AddressStats, PoolStats};
 use crate::drive::members::{Endpoint, Phase};
 use crate::session::handle::Handle;
 
-/// The sessions that are open, what is known of the addresses, and the items that wait for a session.
+/// The open sessions, the state of the addresses, and the items that wait for a session.
 pub(super) struct Roster<O, A> {
     select: Select,
-    /// How many sessions there are to be.
+    /// The number of sessions the pool keeps.
     sessions: usize,
     pub(super) endpoint: Arc<Endpoint>,
-    /// A session has opened or ended, or an attempt failed.
+    /// A session has opened or ended, or an attempt has failed.
     changed: Event,
-    /// How many items wait for a session: what a session looks at in each turn.
+    /// The number of items that wait for a session. Every session checks it in each turn.
     carried: AtomicUsize,
     state: Mutex<State<O, A>>,
 }
@@ -29,22 +29,22 @@ pub(super) struct Roster<O, A> {
 struct State<O, A> {
     addresses: Addresses<A>,
     ready: Vec<Ready<O>>,
-    /// Whose turn it is.
+    /// The index of the session whose turn it is.
     next: usize,
-    /// Items that were posted to sessions which ended before they took them. There are no more than fit into
-    /// the queues of all sessions, since a session is given these first.
+    /// Items posted to sessions that ended before taking them. At most as many as fit into the queues of all
+    /// sessions, since a new session gets these first.
     carried: VecDeque<O>,
 }
 
-/// A session that is open.
+/// An open session.
 struct Ready<O> {
     handle: Handle<O>,
-    /// It has to leave.
+    /// Set when it has to leave.
     leaves: Arc<AtomicBool>,
 }
 
 impl<O, A> State<O, A> {
-    /// The session that is taken first.
+    /// The index of the session to try first.
     fn first(&self, select: Select) -> usize {
         match select {
             Select::RoundRobin => self.next,
@@ -71,16 +71,16 @@ impl<O, A: Target> Roster<O, A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<O, A>> {
-        // Nothing of the user's runs under this lock, but wakers being cloned.
+        // No user code runs under this lock, except wakers' clones.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hears of the next change.
+    /// Listens for the next change.
     pub(super) fn listen(&self) -> EventListener {
         self.changed.listen()
     }
 
-    /// Tells everybody who listens that something has changed.
+    /// Notifies all listeners of a change.
     pub(super) fn tell(&self) {
         self.changed.notify(usize::MAX);
     }
@@ -89,9 +89,9 @@ impl<O, A: Target> Roster<O, A> {
         self.lock().addresses.choose(now)
     }
 
-    /// Replaces the addresses. What has to leave is given nothing more, and is given up or drained by its
-    /// task: what goes to addresses that are gone, and, if there is a new one, what others have beyond an
-    /// even share.
+    /// Replaces the addresses. Attempts and sessions that have to leave get nothing more, and their tasks
+    /// abandon or drain them. These are those of removed addresses and, if there is a new address, those of
+    /// the others beyond an even share.
     pub(super) fn set_addresses(&self, targets: Vec<A>) {
         let mut state = self.lock();
         let State { addresses, ready, .. } = &mut *state;
@@ -104,19 +104,20 @@ impl<O, A: Target> Roster<O, A> {
         self.tell();
     }
 
-    /// The session of an attempt leaves: until it has ended, another one is made beside it.
+    /// Records that the session of an attempt leaves. Until it has ended, another one is made beside it.
     pub(super) fn drains(&self, attempt: &Attempt<A>) {
         self.lock().addresses.drains(attempt);
         self.tell();
     }
 
-    /// A session that left has ended.
+    /// Records that a session that had to leave has ended.
     pub(super) fn drained(&self) {
         self.lock().addresses.drained();
         self.tell();
     }
 
-    /// A session is open: what waits for one goes to it first, unless it has to leave at once.
+    /// Records that a session has opened, and gives it the waiting items. Then offers it to callers, unless
+    /// it has to leave already.
     pub(super) fn opened(&self, attempt: &mut Attempt<A>, handle: &Handle<O>, now: Timestamp) {
         self.feed(handle);
         let mut state = self.lock();
@@ -126,11 +127,11 @@ impl<O, A: Target> Roster<O, A> {
         }
         state.ready.push(Ready { handle: handle.clone(), leaves: attempt.leaves() });
         drop(state);
-        self.feed(handle); // what was left over meanwhile was offered to others only
+        self.feed(handle); // items carried over meanwhile were offered to others only
         self.tell();
     }
 
-    /// A session takes nothing any longer.
+    /// Stops offering a session to callers.
     pub(super) fn withdraw(&self, attempt: &Attempt<A>, handle: &Handle<O>) {
         let mut state = self.lock();
         let place = state.ready.iter().position(|ready| ready.handle.id() == handle.id());
@@ -144,32 +145,33 @@ impl<O, A: Target> Roster<O, A> {
         }
     }
 
-    /// An attempt failed, or its session is over.
+    /// Records that an attempt failed, or that its session ended.
     pub(super) fn over(&self, attempt: &Attempt<A>, now: Timestamp, error: String) {
         self.lock().addresses.over(attempt, now, error);
         self.tell();
     }
 
-    /// An attempt or a session was given up.
+    /// Records that an attempt or a session was abandoned.
     pub(super) fn left(&self, attempt: &Attempt<A>) {
         self.lock().addresses.left(attempt);
         self.tell();
     }
 
-    /// Finds other sessions for items that one did not take: those that have room now, then whichever has
-    /// room first.
+    /// Passes items that a session did not take to other sessions: to those with room now, then to the first
+    /// that has room later.
     pub(super) fn carry(&self, items: Vec<O>) {
         if items.is_empty() {
             return;
         }
         self.change_carried(|carried| carried.extend(items));
-        // One that is full now has a turn when it has room, and looks then.
+        // A full session checks in its next turn, which it has as soon as there is room.
         self.ready().iter().for_each(|handle| self.feed(handle));
     }
 
-    /// Gives a session as many of the items that wait for one as it has room for.
+    /// Gives a session as many of the waiting items as it has room for.
     pub(super) fn feed(&self, handle: &Handle<O>) {
-        // One that has no room must not even look: another one that has might find nothing meanwhile.
+        // A session without room must not take an item even for a moment: one with room might find none
+        // meanwhile.
         while self.carried.load(Ordering::Relaxed) > 0 && handle.has_room() {
             let Some(item) = self.change_carried(VecDeque::pop_front) else { return };
             let refused = handle.post_pooled(item).err().and_then(SendError::into_item);
@@ -186,14 +188,14 @@ impl<O, A: Target> Roster<O, A> {
         result
     }
 
-    /// Takes the items that no session took.
+    /// Removes and returns the items that no session took.
     pub(super) fn take_carried(&self) -> Vec<O> {
         self.change_carried(std::mem::take).into()
     }
 
-    /// The open sessions, each once, beginning with the one that the selection says.
+    /// The open sessions, each once, beginning with the selected one.
     fn in_turn(&self) -> impl Iterator<Item = Handle<O>> {
-        let mut first = None; // of this round: others, at the same time, move whose turn it is
+        let mut first = None; // fixed for this round, since concurrent callers change `next`
         (0..).map_while(move |turn| self.pick(turn, &mut first))
     }
 
@@ -219,7 +221,7 @@ impl<O, A: Target> Roster<O, A> {
         self.lock().ready.iter().map(|ready| ready.handle.clone()).collect()
     }
 
-    /// How many sessions there are to be.
+    /// The number of sessions the pool keeps.
     pub(super) fn wanted(&self) -> usize {
         self.sessions
     }
@@ -228,7 +230,7 @@ impl<O, A: Target> Roster<O, A> {
         self.lock().ready.len()
     }
 
-    /// Posts an item to one of the sessions that has room.
+    /// Posts an item to a session that has room.
     pub(super) fn post(&self, mut item: O) -> Result<(), SendError<O>> {
         let mut is_blocked = false;
         for handle in self.in_turn() {
@@ -249,7 +251,7 @@ impl<O, A: Target> Roster<O, A> {
         })
     }
 
-    /// Whether there is no session and will be none.
+    /// Whether there is no session and none will open.
     pub(super) fn is_over(&self) -> bool {
         self.is_closed() || self.is_given_up()
     }
@@ -294,16 +296,16 @@ mod tests {
         Roster::new(Select::RoundRobin, 2, Addresses::new(vec!["a".to_owned()], &Backoff::new(), 0))
     }
 
-    /// A session with room for that number of items.
+    /// A session with room for `room` items.
     fn session(room: usize) -> Handle<usize> {
         Handle::new(Arc::new(Shared::new(SessionId::next(), None, None, room)))
     }
 
-    /// Waits until both threads have come here so often.
+    /// Waits until both threads have arrived `times` times.
     fn meet(arrived: &AtomicUsize, times: usize) {
         arrived.fetch_add(1, Ordering::SeqCst);
         while arrived.load(Ordering::SeqCst) < 2 * times {
-            thread::yield_now(); // there may be one core only
+            thread::yield_now(); // there may be only one core
         }
     }
 

@@ -1,13 +1,12 @@
-//! [`Select`]: which session of a pool is taken.
+//! [`Select`]: the choice among a pool's sessions.
 
-/// Which of a pool's open sessions is taken next.
+/// Rule for choosing one of a pool's open sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Select {
-    /// One after the other. The default.
+    /// Each in turn. The default.
     #[default]
     RoundRobin,
-    /// The one for which the least waits to be sent: bytes that its peer has not taken, and items that are
-    /// not encoded yet, each counted as one. It keeps away from a peer that is slow to read. Those with as
-    /// little take turns.
+    /// The one with the least load waiting to be sent: bytes that its peer has not taken, with each unencoded
+    /// item counted as one. Avoids peers that read slowly. Sessions with equal load take turns.
     LeastLoaded,
 }

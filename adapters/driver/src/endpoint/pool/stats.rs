@@ -1,71 +1,72 @@
-//! What a pool tells of itself: [`PoolStats`], [`AddressStats`], [`NotReady`], [`PoolClosed`].
+//! Reports of a pool: [`PoolStats`], [`AddressStats`], [`NotReady`], [`PoolClosed`].
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How a pool is doing. The sum of `open`, `closing`, `connecting` and `waiting` is how many sessions it is
-/// to have, and beyond that those that are drained after a [change of addresses](crate::Pool::set_addresses).
+/// Statistics of a pool. The sum of `open`, `closing`, `connecting` and `waiting` is the number of sessions
+/// it keeps, plus those drained after a [change of addresses](crate::Pool::set_addresses).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Sessions that are open: [`Pool::get`](crate::Pool::get) gives one of these.
+    /// Open sessions. [`Pool::get`](crate::Pool::get) returns one of these.
     pub open: usize,
     /// Sessions that are closing.
     pub closing: usize,
-    /// Attempts under way: resolving, connecting, or (TLS, WebSocket) shaking hands.
+    /// Attempts in progress: resolving, connecting, or a handshake (TLS, WebSocket).
     pub connecting: usize,
-    /// Sessions that are neither there nor under way: they wait until an address may be tried again.
+    /// Missing sessions without an attempt in progress. They wait until an address may be tried again.
     pub waiting: usize,
-    /// Items that were posted to sessions which ended before they took them, and that go to the next ones.
+    /// Items posted to sessions that ended before taking them. They go to the next sessions.
     pub carried: usize,
-    /// How each address is doing, in the order in which they were given.
+    /// Statistics of each address, in the order in which the addresses were given.
     pub addresses: Vec<AddressStats>,
 }
 
-/// How one of a pool's addresses is doing.
+/// Statistics of one of a pool's addresses.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AddressStats {
     /// The address, as it was given.
     pub address: String,
-    /// Its sessions, those that are closing included.
+    /// Its sessions, including those that are closing.
     pub open: usize,
-    /// Attempts under way.
+    /// Attempts in progress.
     pub connecting: usize,
-    /// Failures in a row. A session that ended counts as one, too.
+    /// Consecutive failures. The end of a session counts as one too.
     pub failures: u32,
-    /// What went wrong last, since the beginning: why an attempt failed, or why a session ended.
+    /// The last error since the beginning: why an attempt failed, or why a session ended.
     pub last_error: Option<String>,
-    /// When it may be tried again, if not now.
+    /// The time from which it may be tried again, if not now.
     pub rests_until: Option<Instant>,
-    /// It failed as often as [`Backoff::max_attempts`](getty_core::Backoff::max_attempts) says, and is not
-    /// tried again.
+    /// Whether it has failed [`Backoff::max_attempts`](getty_core::Backoff::max_attempts) times in a row and
+    /// is not tried again.
     pub is_given_up: bool,
 }
 
-/// Why a pool has not as many sessions as were waited for.
+/// Error of [`Pool::wait_ready`](crate::Pool::wait_ready) and [`Pool::wait_all`](crate::Pool::wait_all): too
+/// few sessions are open.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NotReady {
-    /// What ended the waiting.
+    /// Reason why the wait ended.
     pub why: NotReadyWhy,
-    /// How many sessions were open.
+    /// Number of open sessions.
     pub open: usize,
-    /// The number waited for: one, or all.
+    /// Number of open sessions waited for: one, or all.
     pub wanted: usize,
-    /// The number that the pool is to have.
+    /// Number of sessions the pool keeps.
     pub sessions: usize,
-    /// How each address was doing, with what went wrong there last.
+    /// Statistics of each address, with its last error.
     pub addresses: Vec<AddressStats>,
 }
 
-/// What ended the waiting for sessions.
+/// Reason why a wait for sessions ended without success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotReadyWhy {
-    /// It took longer than this.
+    /// The wait reached this limit.
     TimedOut(Duration),
-    /// Every address is given up: [`Backoff::max_attempts`](getty_core::Backoff::max_attempts).
+    /// Every address is given up; see [`Backoff::max_attempts`](getty_core::Backoff::max_attempts).
     GivenUp,
     /// The pool was closed.
     Closed,
@@ -90,12 +91,12 @@ impl fmt::Display for NotReady {
 
 impl std::error::Error for NotReady {}
 
-/// How [closing a pool](crate::Pool::close) went.
+/// Result of [`Pool::close`](crate::Pool::close).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PoolClosed<O> {
-    /// How many sessions had to be aborted because they were not over in time.
+    /// Number of sessions that were aborted because they had not ended in time.
     pub aborted: usize,
-    /// Items that were posted to the pool and that no session took.
+    /// Items posted to the pool that no session took.
     pub unsent: Vec<O>,
 }

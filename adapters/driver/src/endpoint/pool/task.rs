@@ -1,4 +1,4 @@
-//! [`PoolTask`]: one of a pool's sessions after the other, and the waits between them.
+//! [`PoolTask`]: one of a pool's sessions after another, and the waits between them.
 
 use std::future::Future;
 use std::mem;
@@ -27,10 +27,10 @@ use crate::session::listener;
 /// The messages of a pool's sessions.
 type Messages<D> = <<D as Dial>::Protocol as Protocol>::Messages;
 
-/// How many states a task goes through before others have their turn.
+/// Maximum number of steps of a task before others get a turn.
 const TURN_STEPS: u32 = 16;
 
-/// What the tasks of one pool have in common and never change.
+/// The constant part of the tasks of one pool.
 pub(super) struct Plan<D: Dial, K> {
     pub(super) dial: D,
     pub(super) listener: K,
@@ -39,16 +39,16 @@ pub(super) struct Plan<D: Dial, K> {
 }
 
 /// One of the tasks of a [`Pool`](crate::Pool): it connects, drives the session to its end, waits as long as
-/// it must, and connects again. It appears in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods only.
+/// it must, and connects again. It appears only in bounds of [`PoolBuilder`](crate::PoolBuilder)'s methods.
 #[must_use = "futures do nothing unless polled"]
 pub struct PoolTask<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> {
     state: State<R, D, K::Listener>,
-    /// The session that ends because it had to leave, while the next one is made. There is at most one: if
-    /// the next one has to leave too, no other is made until this one has ended.
+    /// A session that had to leave and is ending while the next one is made. There is at most one: if the
+    /// next one has to leave too, no other is made until this one has ended.
     draining: Option<Draining<R, D, K::Listener>>,
     plan: Arc<Plan<D, K>>,
     roster: Arc<Roster<Out<D::Protocol>, D::Address>>,
-    /// Dropped after the stream and the listener: whoever waits for the members waits for those.
+    /// Dropped last, so that waiting for the members includes the stream and the listener.
     membership: Membership,
 }
 
@@ -64,7 +64,7 @@ struct Driving<R: Runtime, D: Dial, L> {
     attempt: Attempt<D::Address>,
     driver: Driver<R, D::Stream, D::Protocol, L>,
     handle: Handle<Out<D::Protocol>>,
-    /// Whether the pool gives this session to those who ask for one.
+    /// Whether the pool offers this session to callers.
     is_listed: bool,
 }
 
@@ -85,7 +85,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         PoolTask { state: State::Choosing, draining: None, plan, roster, membership }
     }
 
-    /// Goes on by one state; pending if there is nothing to do.
+    /// Advances by one step; pending if there is nothing to do.
     fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let is_running = self.membership.look() == Phase::Running;
         match &mut self.state {
@@ -104,7 +104,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
                     return Poll::Pending;
                 };
                 let attempt = self.end_session();
-                // A session that was asked to end says nothing of its address.
+                // The end of a session that was asked to end says nothing about its address.
                 match attempt {
                     Some(attempt) if self.membership.look() == Phase::Running && !leaves => {
                         self.roster.over(&attempt, clock::timestamp(R::now()), reason.to_string());
@@ -153,7 +153,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
     }
 
     fn choose(&mut self) {
-        let changed = self.roster.listen(); // what changes after the choice is heard of
+        let changed = self.roster.listen(); // so that no change after the choice is missed
         self.state = match self.roster.choose(clock::timestamp(R::now())) {
             Choice::Connect(attempt) => {
                 let connecting = self.plan.dial.connect(&attempt.target);
@@ -190,7 +190,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         Ok((driver, handle))
     }
 
-    /// Makes the pool offer the session to callers, as long as it is open.
+    /// Makes the pool offer the session to callers while it is open.
     fn list(&mut self) {
         let State::Driving(driving) = &mut self.state else { return };
         let Driving { attempt, driver, handle, is_listed } = &mut **driving;
@@ -206,7 +206,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
 }
 
 impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
-    /// Lets the session end beside the next one.
+    /// Lets the session end while the next one is made.
     fn drain(&mut self) {
         let State::Driving(_) = &self.state else { return };
         let State::Driving(driving) = mem::replace(&mut self.state, State::Choosing) else { return };
@@ -234,7 +234,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         }
     }
 
-    /// Ends the session that is draining, if there is one.
+    /// Ends the draining session, if there is one.
     fn end_draining(&mut self) {
         if let Some(draining) = self.draining.take() {
             self.end(*draining.driving);
@@ -249,11 +249,11 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         Some(self.end(*driving))
     }
 
-    /// Ends a session, and finds another for what it did not take.
+    /// Ends a session, and passes the items it did not take to other sessions.
     fn end(&self, driving: Driving<R, D, K::Listener>) -> Attempt<D::Address> {
         let Driving { attempt, driver, handle, .. } = driving;
         self.roster.withdraw(&attempt, &handle);
-        // A listener or a codec may panic when it is dropped, too. The next session has another one.
+        // Dropping a listener or a codec may panic too. The next session has new ones.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(driver))) {
             actor::tell_panic(self.plan.on_panic.as_ref(), handle.id(), &*panic);
         }
@@ -261,7 +261,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         attempt
     }
 
-    /// Gives up whatever is under way.
+    /// Abandons the attempt or the session, if there is one.
     fn leave(&mut self) {
         let attempt = match &self.state {
             State::Driving(_) => self.end_session(),
@@ -288,14 +288,14 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> Future for PoolTask<R
             }
             steps -= 1;
             if steps == 0 {
-                R::yield_now(cx); // a back-off of nothing is not to keep others waiting
+                R::yield_now(cx); // a back-off of zero must not keep other tasks waiting
                 break;
             }
         }
         let is_waited_for = this.waits_to_drain();
         this.poll_draining(cx, is_waited_for);
         this.membership.end_turn(cx.waker(), Vec::new);
-        // The addresses have changed since it looked, or there is room to drain now.
+        // The addresses have changed since the last step, or there is room to drain now.
         let has_more = match (&this.state, &this.draining) {
             (State::Over, None) => return Poll::Ready(()),
             (State::Connecting { attempt, .. }, _) => attempt.has_to_leave(),
