@@ -349,8 +349,8 @@ fn files_of_the_wrong_form_are_called_by_their_name() {
         assert_eq!(of(indented.as_bytes()), told);
         let trusted = good.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
         let told = format!(
-            "certificate 2 (line {}): TRUSTED CERTIFICATE is a form of OpenSSL alone: convert it first \
-             (openssl x509 -in FILE -out PLAIN)",
+            "certificate 2 (line {}): TRUSTED CERTIFICATE is a form that only OpenSSL reads: convert it \
+             first (openssl x509 -in FILE -out PLAIN)",
             lines + 1
         );
         assert_eq!(of(format!("{good}{trusted}{good}").as_bytes()), told);
@@ -425,8 +425,7 @@ fn a_damaged_key_of_a_type_that_is_supported_is_called_damaged() {
         (pkcs8(&[0x2b, 0x65, 112], &[], &[1]), "Ed25519"),
     ] {
         let text = of_key(key.as_bytes());
-        let told =
-            format!("it is {kind} in a form that is not supported, or it is damaged; expected RSA of 2048");
+        let told = format!("it is {kind} in an unsupported form, or damaged; expected RSA of 2048");
         assert!(text.contains(&told), "{text}");
     }
 }
@@ -449,7 +448,7 @@ fn keys_that_are_not_supported_are_called_by_their_type() {
         (pem("RSA PRIVATE KEY", &rsa), "RSA of 1024 bits"),
         (pem("DSA PRIVATE KEY", &rsa), "of the form DSA PRIVATE KEY"),
         (pem("OPENSSH PRIVATE KEY", b"openssh-key-v1"), "of the form OPENSSH PRIVATE KEY"),
-        (pem("PRIVATE KEY", &[0x30, 0x82, 0xff]), "of a form that is not known"),
+        (pem("PRIVATE KEY", &[0x30, 0x82, 0xff]), "of an unknown form"),
     ] {
         let expected = "expected RSA of 2048 to 4096 bits, EC on the curve P-256 or P-384, or Ed25519";
         assert_eq!(

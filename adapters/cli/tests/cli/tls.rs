@@ -306,8 +306,9 @@ fn files_that_are_none() {
     write(&damaged, "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n");
     for (command, trust) in [("serve", &[][..]), ("connect", &["--ca", ca]), ("connect", &["--insecure"])] {
         let args = [&[command, "--cert", cert, "--key", &damaged, "tls://127.0.0.1:1"], trust].concat();
-        let problem =
-            format!("getty: --cert {cert} --key {damaged}: the private key can't be used: it is of a form");
+        let problem = format!(
+            "getty: --cert {cert} --key {damaged}: the private key can't be used: it is of an unknown form"
+        );
         run(&args, "").failed(1, &problem);
     }
     let strict = ["serve", "--cert", cert, "--key", key, "--client-ca", empty, "tls://127.0.0.1:0"];
@@ -319,9 +320,11 @@ fn files_that_are_none() {
             .failed(1, "getty: --ca: can't read /nowhere.pem: ");
         run(&[command, "--ca", ca, "--server-name", "a b", "tls://127.0.0.1:1"], "").failed(
             1,
-            "getty: no certificate can be for \"a b\": expected a name or an address (see --server-name)",
+            "getty: no certificate can be valid for \"a b\": expected a name or an address \
+             (see --server-name)",
         );
-        run(&[command, "--ca", ca, "tls://a b:1"], "").failed(1, "getty: no certificate can be for \"a b\"");
+        run(&[command, "--ca", ca, "tls://a b:1"], "")
+            .failed(1, "getty: no certificate can be valid for \"a b\"");
     }
     // The system trusts no authority.
     let mut command = getty(&["connect", "tls://127.0.0.1:1"]);

@@ -1,4 +1,4 @@
-//! [`ClientTls`]: the client's end.
+//! [`ClientTls`]: TLS for clients.
 
 use std::fmt;
 use std::io;
@@ -21,7 +21,7 @@ use super::pem::roots;
 use super::provider::provider;
 use crate::endpoint::security::Security;
 
-/// Whom a client trusts, and what it shows. For [`ClientBuilder::tls`](crate::ClientBuilder::tls).
+/// A client's trusted roots and own certificate. For [`ClientBuilder::tls`](crate::ClientBuilder::tls).
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
@@ -29,15 +29,15 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// Trusts whom the system trusts.
+    /// Trusts the system's trusted authorities.
     ///
     /// # Errors
-    /// The system's trusted authorities can't be found.
+    /// The system's trusted authorities cannot be found.
     pub fn new() -> Result<Self, TlsSetupError> {
         ClientTls::builder().build()
     }
 
-    /// Starts from the defaults of [`new`](Self::new).
+    /// Returns a builder with the defaults of [`new`](Self::new).
     pub fn builder() -> ClientTlsBuilder {
         ClientTlsBuilder {
             trust: Trust::System,
@@ -48,16 +48,16 @@ impl ClientTls {
         }
     }
 
-    /// What a configuration of rustls says.
+    /// Uses a configuration of rustls as it is.
     pub fn from_config(config: Arc<ClientConfig>) -> Self {
         ClientTls { config, server_name: None }
     }
 
-    /// With another name, or address, that the server's certificate must be for, and that is asked for (SNI),
-    /// instead of the host that is connected to.
+    /// Sets another name or address for which the server's certificate must be valid, instead of the host in
+    /// the address. A name is also sent to the server (SNI).
     ///
     /// # Errors
-    /// No certificate can be for that.
+    /// No certificate can be valid for it.
     pub fn with_server_name(mut self, name: impl Into<String>) -> Result<Self, TlsSetupError> {
         let name = name.into();
         self.server_name = Some(server_name(&name).map_err(|_| TlsSetupError::ServerName(name))?);
@@ -97,13 +97,14 @@ impl fmt::Debug for ClientTls {
 
 fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).map_err(|_| {
-        let text =
-            format!("no certificate can be for {host:?}: name the server (ClientTls::with_server_name)");
+        let text = format!(
+            "no certificate can be valid for {host:?}: set the server's name (ClientTls::with_server_name)"
+        );
         io::Error::new(io::ErrorKind::InvalidInput, text)
     })
 }
 
-/// Makes a [`ClientTls`].
+/// Builds a [`ClientTls`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct ClientTlsBuilder {
@@ -114,7 +115,7 @@ pub struct ClientTlsBuilder {
     key_log: bool,
 }
 
-/// Whom to believe that a server is who it says.
+/// How a server's certificate is verified.
 #[derive(Debug)]
 enum Trust {
     System,
@@ -129,53 +130,53 @@ impl ClientTlsBuilder {
         self
     }
 
-    /// Trusts the authorities in a file of PEM instead of the system's.
+    /// Trusts the authorities in a PEM file instead of the system's.
     ///
     /// # Errors
-    /// The file can't be read.
+    /// The file cannot be read.
     pub fn roots_file(self, path: impl AsRef<Path>) -> Result<Self, TlsSetupError> {
         let pem = read(path.as_ref())?;
         Ok(self.roots_pem(pem))
     }
 
-    /// **Trusts anybody**: whoever can get between this client and the server can read and change everything.
-    /// For trying things out on one's own machine only.
+    /// **Accepts any certificate**: anyone between this client and the server can read and change everything.
+    /// Only for experiments on your own machine.
     pub fn dangerously_trust_anybody(mut self) -> Self {
         self.trust = Trust::Anybody;
         self
     }
 
-    /// Shows this certificate to servers that ask for one.
+    /// Presents this certificate to servers that request one.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
     }
 
-    /// The application protocols that are spoken, the preferred one first (ALPN, RFC 7301). None by default.
+    /// Sets the application protocols, the preferred one first (ALPN, RFC 7301). Default none.
     pub fn alpn<T: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = T>) -> Self {
         self.alpn = protocols.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The name, or address, that the server's certificate must be for, and that is asked for (SNI). By
-    /// default the host of the address that is connected to.
+    /// Sets the name or address for which the server's certificate must be valid. A name is also sent to the
+    /// server (SNI). Default: the host in the address.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// Writes the secrets of all connections to the file that the environment variable `SSLKEYLOGFILE` names,
-    /// for looking into recorded traffic. Off by default, and not for production.
+    /// Sets whether the secrets of all connections are written to the file that the environment variable
+    /// `SSLKEYLOGFILE` names, for analysis of recorded traffic. Default off; not for production.
     pub fn key_log(mut self, on: bool) -> Self {
         self.key_log = on;
         self
     }
 
-    /// Makes it.
+    /// Builds the [`ClientTls`].
     ///
     /// # Errors
-    /// There is no authority to trust, the identity's key does not belong to its certificate or is of a type
-    /// that is not supported, or the server's name is invalid.
+    /// The trusted authorities are missing or invalid, the identity's key does not belong to its certificate
+    /// or is of an unsupported type, or the server's name is invalid.
     pub fn build(self) -> Result<ClientTls, TlsSetupError> {
         let provider = provider();
         let verifier: Arc<dyn ServerCertVerifier> = match self.trust {
@@ -208,7 +209,7 @@ impl ClientTlsBuilder {
     }
 }
 
-/// Believes every certificate; that whoever shows one has its key is still checked.
+/// Accepts every certificate, but still checks that the server has its key.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

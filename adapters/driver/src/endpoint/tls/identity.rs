@@ -14,18 +14,18 @@ use super::error::TlsSetupError;
 use super::provider::provider;
 use super::{key, pem};
 
-/// A certificate, those that lead to its issuer, and the private key.
+/// A certificate, the intermediate certificates up to its authority, and the private key.
 pub struct Identity {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
 }
 
 impl Identity {
-    /// From PEM: one's own certificate first, then those between it and the authority. Of keys, PKCS #8, PKCS
-    /// #1 (RSA) and SEC 1 (EC) are known, not encrypted.
+    /// Reads PEM: the own certificate first, then the intermediate ones up to the authority. The key is in
+    /// PKCS #8, PKCS #1 (RSA) or SEC 1 (EC), and is not encrypted.
     ///
     /// # Errors
-    /// Something is missing, encrypted or not valid PEM, or a certificate can't be read.
+    /// A part is missing, encrypted or not valid PEM, or a certificate cannot be read.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsSetupError> {
         let mut certificates = Vec::new();
         pem::certificates(chain, |certificate| {
@@ -36,10 +36,10 @@ impl Identity {
         Ok(Identity { chain: certificates, key: pem::private_key(key)? })
     }
 
-    /// From files in PEM; see [`from_pem`](Self::from_pem).
+    /// Reads files in PEM; see [`from_pem`](Self::from_pem).
     ///
     /// # Errors
-    /// A file can't be read, or as for [`from_pem`](Self::from_pem).
+    /// A file cannot be read, or as for [`from_pem`](Self::from_pem).
     pub fn from_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsSetupError> {
         Identity::from_pem(&read(chain.as_ref())?, &read(key.as_ref())?)
     }
@@ -48,7 +48,7 @@ impl Identity {
     pub(super) fn certified(self) -> Result<Arc<CertifiedKey>, TlsSetupError> {
         let mut kind = key::kind(&self.key);
         if key::is_supported(&kind) {
-            kind += " in a form that is not supported, or it is damaged";
+            kind += " in an unsupported form, or damaged";
         }
         let certified = CertifiedKey::from_der(self.chain, self.key, &provider());
         certified.map(Arc::new).map_err(|error| match error {
@@ -69,7 +69,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsSetupError> {
     fs::read(path).map_err(|source| TlsSetupError::Read { path: path.to_owned(), source })
 }
 
-/// Checks that these bytes are a certificate at all. Other problems are found when it is used.
+/// Checks that these bytes are a certificate at all. Other problems show when it is used.
 fn check_encoding(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
     match ParsedCertificate::try_from(certificate) {
         Err(error @ rustls::Error::InvalidCertificate(CertificateError::BadEncoding)) => Err(error),

@@ -1,4 +1,4 @@
-//! The kind of a key that can't be used, read from its DER.
+//! The kind of a key that cannot be used, read from its DER.
 
 use rustls::pki_types::PrivateKeyDer;
 
@@ -11,12 +11,12 @@ const PARAMETERS: u8 = 0xa0;
 const RSA: &str = "1.2.840.113549.1.1.1";
 const EC: &str = "1.2.840.10045.2.1";
 
-/// Whether these bytes are DER and nothing else: one sequence, in its full length.
+/// Whether these bytes are exactly one DER sequence.
 pub(super) fn is_der(bytes: &[u8]) -> bool {
     matches!(element(bytes), Some((SEQUENCE, _, [])))
 }
 
-/// The kind of a key.
+/// Describes the kind of a key.
 pub(super) fn kind(key: &PrivateKeyDer<'_>) -> String {
     let kind = match key {
         PrivateKeyDer::Pkcs8(key) => kind_of_pkcs8(key.secret_pkcs8_der()),
@@ -24,10 +24,10 @@ pub(super) fn kind(key: &PrivateKeyDer<'_>) -> String {
         PrivateKeyDer::Sec1(key) => kind_of_ec(key.secret_sec1_der()),
         _ => None,
     };
-    kind.unwrap_or_else(|| "of a form that is not known".to_owned())
+    kind.unwrap_or_else(|| "of an unknown form".to_owned())
 }
 
-/// Whether keys of the kind can be used, if they are not damaged.
+/// Whether keys of this kind can be used, if they are not damaged.
 pub(super) fn is_supported(kind: &str) -> bool {
     let bits = || kind.strip_prefix("RSA of ")?.strip_suffix(" bits")?.parse::<usize>().ok();
     matches!(kind, "EC on the curve P-256" | "EC on the curve P-384" | "Ed25519")
@@ -81,7 +81,7 @@ fn on_curve(name: &[u8]) -> String {
     format!("EC on the curve {curve}")
 }
 
-/// An object identifier as people write it.
+/// An object identifier in dotted notation.
 fn dotted(name: &[u8]) -> String {
     let mut numbers = Vec::new();
     let mut number = 0_u64;
@@ -92,17 +92,17 @@ fn dotted(name: &[u8]) -> String {
         }
     }
     let Some((first, rest)) = numbers.split_first() else { return String::new() };
-    let top = (*first / 40).min(2); // the first two are in one
+    let top = (*first / 40).min(2); // the first number encodes two
     let all = [top, first - top * 40].into_iter().chain(rest.iter().copied());
     all.map(|number| number.to_string()).collect::<Vec<_>>().join(".")
 }
 
-/// The content of the element that `der` begins with, and what follows, if it has this tag.
+/// The content of the first element of `der` and the rest after it, if the element has this tag.
 fn expect(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     element(der).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
 }
 
-/// The element that `der` begins with: its tag, its content, and what follows.
+/// The first element of `der`: its tag, its content, and the rest after it.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let [tag, length, rest @ ..] = der else { return None };
     let (length, rest) = match length {

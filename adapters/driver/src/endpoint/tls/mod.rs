@@ -1,7 +1,7 @@
 //! TLS for servers and clients: [`ServerTls`], [`ClientTls`].
 //!
-//! The work is done by [`rustls`], with the cryptography of `ring`: TLS 1.3 and 1.2. Whoever wants another
-//! provider, or anything that has no setter here, makes a configuration of rustls and uses `from_config`.
+//! TLS 1.3 and 1.2 by [`rustls`], with the cryptography of `ring`. For another provider, or for a setting
+//! that has no setter here, make a configuration of rustls and use `from_config`.
 
 mod client;
 mod error;

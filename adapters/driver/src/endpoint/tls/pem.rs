@@ -1,5 +1,4 @@
-//! Reads PEM with errors that name what is wrong with a file: which form it has, and which of its entries is
-//! bad.
+//! Reads PEM, with errors that name a file's problem: its form, or the entry that is invalid.
 
 use std::sync::Arc;
 
@@ -23,8 +22,8 @@ struct Entry<'a> {
     text: &'a [u8],
 }
 
-/// The entries of a file. A line that is not quite a `BEGIN`, which readers of PEM skip silently, is an
-/// error.
+/// Splits a file into its entries. A line that is almost a `BEGIN`, which other readers of PEM skip silently,
+/// is an error.
 fn entries(pem: &[u8]) -> Result<Vec<Entry<'_>>, TlsSetupError> {
     if UTF_16.iter().any(|bom| pem.starts_with(bom)) {
         return Err(TlsSetupError::ByteOrderMark);
@@ -51,7 +50,7 @@ fn entries(pem: &[u8]) -> Result<Vec<Entry<'_>>, TlsSetupError> {
     Ok(starts.into_iter().zip(ends).map(entry).collect())
 }
 
-/// Gives each certificate in `pem` to `take`, which may find it invalid.
+/// Passes each certificate in `pem` to `take`, which may reject it.
 pub(super) fn certificates(
     pem: &[u8],
     mut take: impl FnMut(CertificateDer<'static>) -> Result<(), rustls::Error>,
@@ -71,14 +70,14 @@ pub(super) fn certificates(
     if number == 0 { Err(TlsSetupError::NoCertificate) } else { Ok(()) }
 }
 
-/// The certificates in `pem`, as those of authorities that are trusted.
+/// The certificates in `pem` as trusted authorities.
 pub(super) fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, TlsSetupError> {
     let mut roots = RootCertStore::empty();
     certificates(pem, |certificate| roots.add(certificate))?;
     Ok(Arc::new(roots))
 }
 
-/// Whether it is a certificate, in any form. Other entries may stand beside it, such as its key.
+/// Whether it is a certificate, in any form. A file may have other entries too, such as the key.
 fn is_certificate(label: &str) -> bool {
     matches!(label, "CERTIFICATE" | "TRUSTED CERTIFICATE" | "X509 CERTIFICATE")
 }
@@ -101,13 +100,13 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsSetup
     })
 }
 
-/// Describes the error, without the lists of bytes that stand for text.
+/// Describes the error, with lists of bytes shown as text.
 fn words(error: &Error) -> String {
     match error {
         Error::MissingSectionEnd { end_marker } => {
             format!("-----END {}----- is missing", end_marker.escape_ascii())
         }
-        Error::IllegalSectionStart { line } => format!("{} is no beginning", line.escape_ascii()),
+        Error::IllegalSectionStart { line } => format!("{} is not a valid BEGIN line", line.escape_ascii()),
         error => error.to_string(),
     }
 }

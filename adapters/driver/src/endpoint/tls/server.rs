@@ -1,4 +1,4 @@
-//! [`ServerTls`]: the server's end.
+//! [`ServerTls`]: TLS for servers.
 
 use std::fmt;
 use std::io;
@@ -22,7 +22,7 @@ use super::pem::roots;
 use super::provider::provider;
 use crate::endpoint::security::Security;
 
-/// How a server proves who it is, and what it asks of clients. For
+/// A server's certificate, and the certificates it requires from clients. For
 /// [`ServerBuilder::tls`](crate::ServerBuilder::tls).
 #[derive(Clone)]
 pub struct ServerTls {
@@ -31,33 +31,34 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// Proves to be `identity`, and asks for no certificates of clients.
+    /// Presents `identity`, and requests no certificates from clients.
     ///
     /// # Errors
-    /// The key does not belong to the certificate, or is of a kind that is not known.
+    /// The key does not belong to the certificate, or is of an unsupported type.
     pub fn new(identity: Identity) -> Result<Self, TlsSetupError> {
         ServerTls::builder(identity).build()
     }
 
-    /// Starts from the defaults of [`new`](Self::new).
+    /// Returns a builder with the defaults of [`new`](Self::new).
     pub fn builder(identity: Identity) -> ServerTlsBuilder {
         ServerTlsBuilder { identity, clients: ClientCertificates::None, alpn: Vec::new(), key_log: false }
     }
 
-    /// What a configuration of rustls says.
+    /// Uses a configuration of rustls as it is.
     ///
     /// # Errors
-    /// It can't be used; see [`TlsConfigError`](getty_core::layer::tls::TlsConfigError).
+    /// The configuration cannot be used; see [`TlsConfigError`](getty_core::layer::tls::TlsConfigError).
     pub fn from_config(config: Arc<ServerConfig>) -> Result<Self, TlsSetupError> {
-        Tls::server(&config)?; // what is wrong shows now, not when somebody connects
+        Tls::server(&config)?; // errors show now, not when a client connects
         Ok(ServerTls { config, current: None })
     }
 
-    /// From now on proves to be `identity` to whoever connects; sessions that are there go on, but none of
-    /// before is taken up again by a ticket.
+    /// Presents `identity` to clients that connect from now on. Existing sessions go on, but no earlier TLS
+    /// session can be resumed by a ticket.
     ///
     /// # Errors
-    /// The key does not belong to the certificate, or this was made [`from_config`](Self::from_config).
+    /// The key does not belong to the certificate or is of an unsupported type, or this was made by
+    /// [`from_config`](Self::from_config).
     pub fn replace_identity(&self, identity: Identity) -> Result<(), TlsSetupError> {
         let Some((current, tickets)) = &self.current else { return Err(TlsSetupError::NotReplaceable) };
         let (certified, ticketer) = (identity.certified()?, Ticketer::new()?);
@@ -90,25 +91,25 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// What certificates clients have to show.
+/// Certificates required from clients.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum ClientCertificates {
-    /// None; one that is shown all the same is not looked at.
+    /// None is requested, and none is looked at.
     #[default]
     None,
-    /// One that an authority among these has signed (PEM). Who shows none is let in too: see
+    /// A certificate signed by one of these authorities (PEM), or none: see
     /// [`TlsFacts::peer_certificates`](getty_core::layer::tls::TlsFacts::peer_certificates).
     Optional(Vec<u8>),
-    /// One that an authority among these has signed (PEM). Others are not let in.
+    /// A certificate signed by one of these authorities (PEM). Other clients are refused.
     Required(Vec<u8>),
 }
 
 impl ClientCertificates {
-    /// [`Required`](Self::Required), by the authorities in a file.
+    /// [`Required`](Self::Required), with the authorities in a PEM file.
     ///
     /// # Errors
-    /// The file can't be read.
+    /// The file cannot be read.
     pub fn required_by_file(path: impl AsRef<Path>) -> Result<Self, TlsSetupError> {
         read(path.as_ref()).map(ClientCertificates::Required)
     }
@@ -128,7 +129,7 @@ impl ClientCertificates {
     }
 }
 
-/// Makes a [`ServerTls`].
+/// Builds a [`ServerTls`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct ServerTlsBuilder {
@@ -139,31 +140,31 @@ pub struct ServerTlsBuilder {
 }
 
 impl ServerTlsBuilder {
-    /// What certificates clients have to show. None by default.
+    /// Sets the certificates required from clients. Default none.
     pub fn client_certificates(mut self, clients: ClientCertificates) -> Self {
         self.clients = clients;
         self
     }
 
-    /// The application protocols that are spoken, the preferred one first (ALPN, RFC 7301). A client that
-    /// names some, and none of these, is refused. None by default.
+    /// Sets the application protocols, the preferred one first (ALPN, RFC 7301). A client that offers only
+    /// others is refused. Default none.
     pub fn alpn<T: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = T>) -> Self {
         self.alpn = protocols.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Writes the secrets of all connections to the file that the environment variable `SSLKEYLOGFILE` names,
-    /// for looking into recorded traffic. Off by default, and not for production.
+    /// Sets whether the secrets of all connections are written to the file that the environment variable
+    /// `SSLKEYLOGFILE` names, for analysis of recorded traffic. Default off; not for production.
     pub fn key_log(mut self, on: bool) -> Self {
         self.key_log = on;
         self
     }
 
-    /// Makes it.
+    /// Builds the [`ServerTls`].
     ///
     /// # Errors
-    /// The key does not belong to the certificate, or is of a kind that is not known; the authorities of
-    /// clients are none.
+    /// The key does not belong to the certificate or is of an unsupported type, or the list of client
+    /// authorities is empty or invalid.
     pub fn build(self) -> Result<ServerTls, TlsSetupError> {
         let current = Arc::new(Current(RwLock::new(self.identity.certified()?)));
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -171,7 +172,7 @@ impl ServerTlsBuilder {
             .with_client_cert_verifier(self.clients.verifier()?)
             .with_cert_resolver(current.clone());
         config.alpn_protocols = self.alpn;
-        // Tickets hold the session themselves: there is no table that clients could fill.
+        // Tickets contain the session, so there is no table that clients could fill.
         let tickets = Arc::new(Tickets(RwLock::new(Ticketer::new()?)));
         config.ticketer = tickets.clone();
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -183,7 +184,7 @@ impl ServerTlsBuilder {
     }
 }
 
-/// What is shown to whoever connects.
+/// The certificate presented to clients.
 #[derive(Debug)]
 struct Current(RwLock<Arc<CertifiedKey>>);
 
@@ -193,7 +194,7 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// What clients come back with. Those of another identity are of no use.
+/// The tickets with which clients resume TLS sessions. Those of an earlier identity are not accepted.
 struct Tickets(RwLock<Arc<dyn ProducesTickets>>);
 
 impl Tickets {
