@@ -19,7 +19,7 @@ mod outgoing;
 mod packets;
 mod peer;
 mod peers;
-mod socket;
+mod state;
 mod table;
 
 pub use crate::dropped::{DropCounts, DropReason, Dropped};

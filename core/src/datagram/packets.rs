@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::inbox::Found;
 use super::outgoing::Outgoing;
-use super::socket::{Begun, Phase, Socket};
+use super::state::{Begun, PacketState, Phase};
 use super::{DropCounts, DropReason, Path, RecvBatch};
 use crate::close::{Close, CloseReason};
 use crate::codec::{Decoder, Encoder, Sink};
@@ -110,7 +110,7 @@ impl PacketOptions {
 /// ```
 pub struct Packets<C, O = <C as Decoder>::Item> {
     codec: C,
-    socket: Socket,
+    state: PacketState,
     out: PhantomData<fn(O)>,
 }
 
@@ -120,8 +120,8 @@ where
 {
     /// Makes a session that begins at `now`, with datagrams of `codec`.
     pub fn new(codec: C, options: PacketOptions, config: Arc<Config>, now: Timestamp) -> Self {
-        let socket = Socket::new(options, config, now);
-        Packets { codec, socket, out: PhantomData }
+        let state = PacketState::new(options, config, now);
+        Packets { codec, state, out: PhantomData }
     }
 
     /// Handles received datagrams.
@@ -129,12 +129,12 @@ where
     /// # Errors
     /// Returns the batch if it can't be taken now: others are still being handled, or the session has ended.
     pub fn handle_datagrams(&mut self, now: Timestamp, batch: RecvBatch) -> Result<(), RecvBatch> {
-        let socket = &mut self.socket;
-        socket.advance_time(now);
-        if !socket.inbox.is_empty() || !socket.keeps_input() {
+        let state = &mut self.state;
+        state.advance_time(now);
+        if !state.inbox.is_empty() || !state.keeps_input() {
             return Err(batch);
         }
-        socket.begin_batch(batch);
+        state.begin_batch(batch);
         Ok(())
     }
 
@@ -142,30 +142,30 @@ where
     /// was no room: poll events, then hand it in again.
     #[must_use]
     pub fn handle_datagram(&mut self, now: Timestamp, path: Path, bytes: &[u8]) -> bool {
-        let socket = &mut self.socket;
-        socket.advance_time(now);
-        if !socket.keeps_input() {
+        let state = &mut self.state;
+        state.advance_time(now);
+        if !state.keeps_input() {
             return true; // dropped: the session takes no more
         }
-        let limit = socket.config.max_datagram();
-        socket.inbox.copy(path, bytes, limit)
+        let limit = state.config.max_datagram();
+        state.inbox.copy(path, bytes, limit)
     }
 
     /// Takes the batch of [`handle_datagrams`](Self::handle_datagrams) back, once all its datagrams were
     /// handled. Call this after sending the replies: they use memory of the batch, which stays with the
     /// session while any of them wait.
     pub fn take_batch(&mut self) -> Option<RecvBatch> {
-        self.socket.take_batch()
+        self.state.take_batch()
     }
 
     /// Handles time `now`. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.socket.handle_timeout(now);
+        self.state.handle_timeout(now);
     }
 
     /// Reports that the socket took the first `n` datagrams of [`outgoing`](Self::outgoing).
     pub fn handle_sent(&mut self, now: Timestamp, n: usize) {
-        self.socket.handle_sent(now, n);
+        self.state.handle_sent(now, n);
     }
 
     /// Reports that the first datagram of [`outgoing`](Self::outgoing) can't be sent: it is dropped and
@@ -174,7 +174,7 @@ where
     /// Returns its message. In [`Event::Flushed`] and [`Progress`](crate::Progress), which cover a whole
     /// series, it counts as done: report its failure to any code that waits for this message.
     pub fn handle_unsent(&mut self, now: Timestamp, failure: impl Into<IoFailure>) -> Option<Seq> {
-        self.socket.handle_unsent(now, failure.into())
+        self.state.handle_unsent(now, failure.into())
     }
 
     /// Handles a network report that an earlier datagram did not arrive (an ICMP message: the port is closed,
@@ -185,9 +185,9 @@ where
         peer: Option<std::net::SocketAddr>,
         failure: impl Into<IoFailure>,
     ) {
-        self.socket.advance_time(now);
-        if !matches!(self.socket.phase, Phase::Closed | Phase::Ended) {
-            self.socket.drops.count(peer, DropReason::Unsent(failure.into()));
+        self.state.advance_time(now);
+        if !matches!(self.state.phase, Phase::Closed | Phase::Ended) {
+            self.state.drops.count(peer, DropReason::Unsent(failure.into()));
         }
     }
 
@@ -196,8 +196,8 @@ where
     /// datagrams use [`handle_unsent`](Self::handle_unsent) and
     /// [`handle_unreachable`](Self::handle_unreachable).
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
-        self.socket.advance_time(now);
-        self.socket.finish(CloseReason::Io(failure.into()));
+        self.state.advance_time(now);
+        self.state.finish(CloseReason::Io(failure.into()));
     }
 
     /// Queues a message to the peer of a connected socket.
@@ -206,7 +206,7 @@ where
     /// Returns the item where possible; the session is unchanged. [`NoPeer`](SendError::NoPeer) if the socket
     /// is not connected.
     pub fn send(&mut self, item: O) -> Result<Accepted, SendError<O>> {
-        if !self.socket.options.connected {
+        if !self.state.options.connected {
             return Err(SendError::NoPeer(item));
         }
         self.send_on(None, item)
@@ -217,7 +217,7 @@ where
     /// # Errors
     /// As for [`send`](Self::send); [`Connected`](SendError::Connected) if the socket is connected.
     pub fn send_to(&mut self, path: impl Into<Path>, item: O) -> Result<Accepted, SendError<O>> {
-        if self.socket.options.connected {
+        if self.state.options.connected {
             return Err(SendError::Connected(item));
         }
         self.send_on(Some(path.into()), item)
@@ -229,12 +229,12 @@ where
     /// As for [`send`](Self::send); [`NoPeer`](SendError::NoPeer) if no message was polled, or if the reply
     /// has ended since: with the next poll, or with [`end_reply`](Self::end_reply).
     pub fn reply(&mut self, item: O) -> Result<Accepted, SendError<O>> {
-        if self.socket.options.connected {
+        if self.state.options.connected {
             return self.send_on(None, item);
         }
-        match self.socket.path {
+        match self.state.path {
             Some(path) => self.send_on(Some(path), item),
-            None if !self.socket.takes_messages() => Err(SendError::Closed(item)),
+            None if !self.state.takes_messages() => Err(SendError::Closed(item)),
             None => Err(SendError::NoPeer(item)),
         }
     }
@@ -242,41 +242,41 @@ where
     /// The path of the message polled last; `None` once something else was polled or the reply has
     /// [ended](Self::end_reply).
     pub fn path(&self) -> Option<Path> {
-        self.socket.path
+        self.state.path
     }
 
     fn send_on(&mut self, path: Option<Path>, item: O) -> Result<Accepted, SendError<O>> {
-        let Packets { codec, socket, .. } = self;
+        let Packets { codec, state, .. } = self;
         let known = codec.encoded_len(&item).unwrap_or(0);
-        let limit = socket.config.max_datagram();
-        if !socket.has_room(known, limit) {
-            return Err(socket.refuse(item, known, limit));
+        let limit = state.config.max_datagram();
+        if !state.has_room(known, limit) {
+            return Err(state.refuse(item, known, limit));
         }
-        let buffer = socket.outgoing.buffer();
+        let buffer = state.outgoing.buffer();
         let mark = buffer.len();
         let encoded = codec.encode(item, &mut Sink::new(buffer));
         let bytes = buffer.len() - mark;
         let error: Arc<dyn Error + Send + Sync> = match encoded {
-            Ok(()) if bytes <= limit => return Ok(socket.accept(path, bytes)),
+            Ok(()) if bytes <= limit => return Ok(state.accept(path, bytes)),
             Ok(()) => Arc::new(EncodedTooLarge { bytes, limit }),
             Err(error) => Arc::new(error),
         };
         buffer.truncate(mark);
-        socket.shrink();
-        socket.refused += 1;
+        state.shrink();
+        state.refused += 1;
         Err(SendError::Encode(error))
     }
 
     /// Stops delivering messages, and so stops reading. Other events still come.
     pub fn pause(&mut self) {
-        self.socket.paused = true;
+        self.state.paused = true;
     }
 
     /// Resumes delivering messages.
     pub fn resume(&mut self, now: Timestamp) {
-        self.socket.advance_time(now);
-        if std::mem::take(&mut self.socket.paused) {
-            self.socket.periods.restart_reading(self.socket.now);
+        self.state.advance_time(now);
+        if std::mem::take(&mut self.state.paused) {
+            self.state.periods.restart_reading(self.state.now);
         }
     }
 
@@ -285,42 +285,42 @@ where
     /// second close changes nothing, except that an abort ends the session at once, and that a close without
     /// drain stops delivery.
     pub fn close(&mut self, now: Timestamp, how: Close) {
-        self.socket.close(now, how);
+        self.state.close(now, how);
     }
 
     /// Records a sign of life that the session can't see (Go getty's `UpdateActive`).
     pub fn update_active(&mut self, now: Timestamp) {
-        self.socket.advance_time(now);
-        self.socket.periods.sign(self.socket.now);
+        self.state.advance_time(now);
+        self.state.periods.sign(self.state.now);
     }
 
     /// Ends the reply: messages sent from here on are not replies until the next message is polled.
     pub fn end_reply(&mut self) {
-        self.socket.end_reply();
+        self.state.end_reply();
     }
 
     /// Requests [`Event::Flushed`] once all messages accepted so far are done: taken by the socket, or [not
     /// sent](Self::handle_unsent). Returns the last of them.
     pub fn notify_flushed(&mut self) -> Option<Seq> {
-        self.socket.flush_wanted = Some(self.socket.accepted).filter(|&accepted| accepted > 0);
-        self.socket.check_flushed();
-        Seq::new(self.socket.accepted)
+        self.state.flush_wanted = Some(self.state.accepted).filter(|&accepted| accepted > 0);
+        self.state.check_flushed();
+        Seq::new(self.state.accepted)
     }
 
     /// Returns the next event, or `None` until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event<C::Item>> {
-        self.socket.end_reply();
-        if self.socket.pending != 0 {
-            return Some(self.socket.pending_event());
+        self.state.end_reply();
+        if self.state.pending != 0 {
+            return Some(self.state.pending_event());
         }
         if let Some(message) = self.poll_message() {
             return Some(Event::Message(message));
         }
-        match self.socket.phase {
-            Phase::Closed => Some(self.socket.take_closed()),
+        match self.state.phase {
+            Phase::Closed => Some(self.state.take_closed()),
             Phase::Ended => None,
-            _ => self.socket.drops.take_report(self.socket.now).map(Event::Dropped),
+            _ => self.state.drops.take_report(self.state.now).map(Event::Dropped),
         }
     }
 
@@ -328,35 +328,35 @@ where
     /// [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self) -> Option<C::Item> {
-        let Packets { codec, socket, .. } = self;
-        socket.end_reply();
-        while socket.may_deliver() {
-            if !socket.inbox.is_mid_datagram() {
-                match socket.begin_datagram() {
+        let Packets { codec, state, .. } = self;
+        state.end_reply();
+        while state.may_deliver() {
+            if !state.inbox.is_mid_datagram() {
+                match state.begin_datagram() {
                     Begun::Datagram => {}
                     Begun::Dropped => continue,
                     Begun::None => break,
                 }
             }
-            match socket.inbox.decode(codec, &socket.config, socket.options.several_frames) {
+            match state.inbox.decode(codec, &state.config, state.options.several_frames) {
                 Found::Message(message) => {
-                    socket.messages += 1;
-                    socket.replying = true;
-                    socket.path = socket.begun;
+                    state.messages += 1;
+                    state.replying = true;
+                    state.path = state.begun;
                     return Some(message);
                 }
-                Found::Dropped(reason) => socket.drops.count(socket.peer(), reason),
+                Found::Dropped(reason) => state.drops.count(state.peer(), reason),
                 Found::Nothing => {}
             }
         }
-        socket.end_drain();
+        state.end_drain();
         None
     }
 
     /// The weight in bytes of the message polled last, for queues of received messages with bounded memory:
     /// the bytes it took of its datagram, and at least the memory of the value itself.
     pub fn last_weight(&self) -> usize {
-        self.socket.inbox.taken().max(size_of::<C::Item>())
+        self.state.inbox.taken().max(size_of::<C::Item>())
     }
 
     /// Whether [`poll_event`](Self::poll_event) may return an event. `false` is certain, and lets a driver
@@ -364,89 +364,89 @@ where
     #[must_use]
     #[inline]
     pub fn wants_poll(&self) -> bool {
-        self.socket.wants_poll()
+        self.state.wants_poll()
     }
 
     /// The time to call [`handle_timeout`](Self::handle_timeout), if nothing happens before. Traffic does not
     /// change it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.socket.poll_timeout()
+        self.state.poll_timeout()
     }
 
     /// Whether to receive: false while received datagrams are not polled yet, while paused, while waiting
     /// replies are above their watermark, and when closing.
     pub fn wants_read(&self) -> bool {
-        let socket = &self.socket;
-        socket.phase == Phase::Open && !socket.is_suspended() && socket.inbox.is_empty()
+        let state = &self.state;
+        state.phase == Phase::Open && !state.is_suspended() && state.inbox.is_empty()
     }
 
     /// The datagrams to send, as of `now`. Report the result with [`handle_sent`](Self::handle_sent) or
     /// [`handle_unsent`](Self::handle_unsent).
     pub fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
-        self.socket.advance_time(now);
-        &self.socket.outgoing
+        self.state.advance_time(now);
+        &self.state.outgoing
     }
 
     /// The number of datagrams waiting to be sent.
     pub fn outgoing_len(&self) -> usize {
-        self.socket.outgoing.len()
+        self.state.outgoing.len()
     }
 
     /// Whether datagrams wait to be sent.
     pub fn wants_write(&self) -> bool {
-        !self.socket.outgoing.is_empty()
+        !self.state.outgoing.is_empty()
     }
 
     /// Whether the send queue is at or below the high watermark and the session accepts messages.
     pub fn is_writable(&self) -> bool {
-        self.is_open() && self.socket.outgoing.weight() <= self.socket.config.high_watermark()
+        self.is_open() && self.state.outgoing.weight() <= self.state.config.high_watermark()
     }
 
     /// Whether the session accepts messages: it is neither closing nor closed.
     pub fn is_open(&self) -> bool {
-        self.socket.takes_messages()
+        self.state.takes_messages()
     }
 
     /// Whether the session has ended, even if [`Event::Closed`] has not been polled yet.
     pub fn is_over(&self) -> bool {
-        matches!(self.socket.phase, Phase::Closed | Phase::Ended)
+        matches!(self.state.phase, Phase::Closed | Phase::Ended)
     }
 
     /// Whether [`Event::Closed`] has been polled: nothing is left to do.
     pub fn is_closed(&self) -> bool {
-        self.socket.phase == Phase::Ended
+        self.state.phase == Phase::Ended
     }
 
     /// The time of a peer's last sign of life: the beginning, the last datagram, or the last
     /// [`update_active`](Self::update_active).
     pub fn last_active(&self) -> Timestamp {
-        self.socket.periods.last_active(&self.socket.activity)
+        self.state.periods.last_active(&self.state.activity)
     }
 
     /// The session's counts so far. Its operations are datagrams.
     pub fn stats(&self) -> Stats {
-        self.socket.stats()
+        self.state.stats()
     }
 
     /// Counts of dropped datagrams so far, including those not reported when the session ended.
     pub fn dropped(&self) -> DropCounts {
-        self.socket.drops.total()
+        self.state.drops.total()
     }
 
     /// The session's configuration.
     pub fn config(&self) -> &Arc<Config> {
-        &self.socket.config
+        &self.state.config
     }
 
     /// The session's options.
     pub fn options(&self) -> PacketOptions {
-        self.socket.options
+        self.state.options
     }
 }
 
 impl<C: fmt::Debug, O> fmt::Debug for Packets<C, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Packets").field("codec", &self.codec).field("socket", &self.socket).finish()
+        f.debug_struct("Packets").field("codec", &self.codec).field("state", &self.state).finish()
     }
 }

@@ -1,12 +1,12 @@
 //! Ends one peer's session, or all.
 
-use super::sessions::{CLOSED, Phase, Sessions};
+use super::states::{CLOSED, PeerStates, Phase};
 use crate::close::CloseReason;
 use crate::datagram::table::PeerKey;
 use crate::deadline::Deadline;
 use crate::pending;
 
-impl Sessions {
+impl PeerStates {
     /// Ends the session of a peer.
     pub(super) fn end_peer(&mut self, key: PeerKey, graceful: bool, reason: Option<CloseReason>) {
         let Some(peer) = self.table.of(key) else { return };

@@ -4,7 +4,7 @@ mod closing;
 mod limits;
 mod receiving;
 mod sending;
-mod sessions;
+mod states;
 
 use std::error::Error;
 use std::fmt;
@@ -16,7 +16,7 @@ pub use limits::PeerLimits;
 
 use self::receiving::Begun;
 use self::sending::Popped;
-use self::sessions::{Phase, Sessions};
+use self::states::{PeerStates, Phase};
 use super::inbox;
 use super::outgoing::Outgoing;
 use super::table::PeerKey;
@@ -55,7 +55,7 @@ pub enum PeersEvent<T> {
 /// each datagram takes constant time, however many peers there are.
 pub struct Peers<C, O = <C as Decoder>::Item> {
     codec: C,
-    sessions: Sessions,
+    states: PeerStates,
     out: PhantomData<fn(O)>,
 }
 
@@ -73,8 +73,8 @@ where
         seed: [u64; 2],
         now: Timestamp,
     ) -> Self {
-        let sessions = Sessions::new(options, limits, config, seed, now);
-        Peers { codec, sessions, out: PhantomData }
+        let states = PeerStates::new(options, limits, config, seed, now);
+        Peers { codec, states, out: PhantomData }
     }
 
     /// Handles received datagrams.
@@ -82,46 +82,46 @@ where
     /// # Errors
     /// Returns the batch if it can't be taken now: others are still being handled, or the socket is closing.
     pub fn handle_datagrams(&mut self, now: Timestamp, mut batch: RecvBatch) -> Result<(), RecvBatch> {
-        let sessions = &mut self.sessions;
-        sessions.advance_time(now);
-        if !sessions.inbox.is_empty() || sessions.phase != Phase::Open {
+        let states = &mut self.states;
+        states.advance_time(now);
+        if !states.inbox.is_empty() || states.phase != Phase::Open {
             return Err(batch);
         }
-        batch.lend(&mut sessions.outgoing);
-        sessions.table.find_all(batch.paths().map(|path| path.peer), &mut sessions.found);
-        sessions.inbox.batch = Some(batch);
+        batch.lend(&mut states.outgoing);
+        states.table.find_all(batch.paths().map(|path| path.peer), &mut states.found);
+        states.inbox.batch = Some(batch);
         Ok(())
     }
 
     /// Handles a copy of one datagram. Returns `false` without room: poll events, then hand it in again.
     #[must_use]
     pub fn handle_datagram(&mut self, now: Timestamp, path: Path, bytes: &[u8]) -> bool {
-        self.sessions.advance_time(now);
-        self.sessions.phase != Phase::Open
-            || self.sessions.inbox.copy(path, bytes, self.sessions.config.max_datagram())
+        self.states.advance_time(now);
+        self.states.phase != Phase::Open
+            || self.states.inbox.copy(path, bytes, self.states.config.max_datagram())
     }
 
     /// Takes back the batch of [`handle_datagrams`](Self::handle_datagrams), once it is completely handled.
     pub fn take_batch(&mut self) -> Option<RecvBatch> {
-        let mut batch = self.sessions.inbox.take_batch()?;
-        batch.take_back(&mut self.sessions.outgoing);
+        let mut batch = self.states.inbox.take_batch()?;
+        batch.take_back(&mut self.states.outgoing);
         Some(batch)
     }
 
     /// Handles time `now`. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.sessions.handle_timeout(now);
+        self.states.handle_timeout(now);
     }
 
     /// Reports that the socket took the first `n` datagrams of [`outgoing`](Self::outgoing).
     pub fn handle_sent(&mut self, now: Timestamp, n: usize) {
-        self.sessions.advance_time(now);
+        self.states.advance_time(now);
         for _ in 0..n {
-            if self.sessions.pop(true).is_none() {
+            if self.states.pop(true).is_none() {
                 break;
             }
         }
-        self.sessions.on_drained();
+        self.states.on_drained();
     }
 
     /// Reports that the first datagram of [`outgoing`](Self::outgoing) can't be sent: drops and counts it.
@@ -129,10 +129,10 @@ where
     /// Returns its message, if the peer still exists. In [`Event::Flushed`] and [`Progress`], which cover a
     /// whole series, it counts as done: report its failure to any code that waits for this message.
     pub fn handle_unsent(&mut self, now: Timestamp, failure: impl Into<IoFailure>) -> Option<(PeerKey, Seq)> {
-        self.sessions.advance_time(now);
-        let Popped { path, message } = self.sessions.pop(false)?;
-        self.sessions.drops.count(path.map(|path| path.peer), DropReason::Unsent(failure.into()));
-        self.sessions.on_drained();
+        self.states.advance_time(now);
+        let Popped { path, message } = self.states.pop(false)?;
+        self.states.drops.count(path.map(|path| path.peer), DropReason::Unsent(failure.into()));
+        self.states.on_drained();
         message
     }
 
@@ -143,21 +143,21 @@ where
         peer: Option<SocketAddr>,
         failure: impl Into<IoFailure>,
     ) {
-        self.sessions.advance_time(now);
-        if self.sessions.phase != Phase::Ended && !self.sessions.is_over() {
-            self.sessions.drops.count(peer, DropReason::Unsent(failure.into()));
+        self.states.advance_time(now);
+        if self.states.phase != Phase::Ended && !self.states.is_over() {
+            self.states.drops.count(peer, DropReason::Unsent(failure.into()));
         }
     }
 
     /// Handles a failure of the socket: every session ends with that reason.
     pub fn handle_io_error(&mut self, now: Timestamp, failure: impl Into<IoFailure>) {
-        self.sessions.advance_time(now);
-        self.sessions.abort(CloseReason::Io(failure.into()));
+        self.states.advance_time(now);
+        self.states.abort(CloseReason::Io(failure.into()));
     }
 
     /// Admits the peer of [`PeersEvent::Unknown`], or not. Returns its key.
     pub fn admit(&mut self, yes: bool) -> Option<PeerKey> {
-        self.sessions.admit(yes)
+        self.states.admit(yes)
     }
 
     /// Queues a message to a peer.
@@ -167,26 +167,26 @@ where
     /// [`Event::Writable`] reports when to try again; waiting peers take turns to be first.
     /// [`NotValidated`](SendError::NotValidated) if the message exceeds [`PeerLimits::amplification`].
     pub fn send(&mut self, key: PeerKey, item: O) -> Result<Accepted, SendError<O>> {
-        let Peers { codec, sessions, .. } = self;
+        let Peers { codec, states, .. } = self;
         let known = codec.encoded_len(&item).unwrap_or(0);
-        let limit = sessions.config.max_datagram();
-        if !sessions.takes(key, known, limit) {
-            return Err(sessions.refuse(key, item, known, limit));
+        let limit = states.config.max_datagram();
+        if !states.takes(key, known, limit) {
+            return Err(states.refuse(key, item, known, limit));
         }
-        let buffer = sessions.outgoing.buffer();
+        let buffer = states.outgoing.buffer();
         let mark = buffer.len();
         let encoded = codec.encode(item, &mut Sink::new(buffer));
         let bytes = buffer.len() - mark;
-        let allowed = sessions.table.at(key).is_some_and(|peer| peer.may_get(bytes));
+        let allowed = states.table.at(key).is_some_and(|peer| peer.may_get(bytes));
         let error: Arc<dyn Error + Send + Sync> = match encoded {
-            Ok(()) if bytes <= limit && allowed => return Ok(sessions.accept(key, bytes)),
+            Ok(()) if bytes <= limit && allowed => return Ok(states.accept(key, bytes)),
             Ok(()) if bytes <= limit => Arc::new(Amplified),
             Ok(()) => Arc::new(EncodedTooLarge { bytes, limit }),
             Err(error) => Arc::new(error),
         };
-        sessions.outgoing.buffer().truncate(mark);
-        sessions.shrink();
-        let cold = sessions.table.cold_mut(key.index);
+        states.outgoing.buffer().truncate(mark);
+        states.shrink();
+        let cold = states.table.cold_mut(key.index);
         cold.refused = cold.refused.saturating_add(1);
         Err(SendError::Encode(error))
     }
@@ -194,25 +194,25 @@ where
     /// Marks the peer's address as validated, for example because it returned something that only it can
     /// know. From here on any amount may be sent to it.
     pub fn validate(&mut self, key: PeerKey) {
-        if let Some(peer) = self.sessions.table.of(key) {
+        if let Some(peer) = self.states.table.of(key) {
             peer.validated = true;
         }
     }
 
     /// Stops delivering a peer's messages. Its datagrams are dropped, since all peers share the socket.
     pub fn pause(&mut self, key: PeerKey) {
-        if let Some(peer) = self.sessions.table.of(key) {
+        if let Some(peer) = self.states.table.of(key) {
             peer.paused = true;
         }
     }
 
     /// Resumes delivering a peer's messages.
     pub fn resume(&mut self, now: Timestamp, key: PeerKey) {
-        self.sessions.advance_time(now);
-        let now = self.sessions.now;
-        if let Some(peer) = self.sessions.table.of(key).filter(|peer| peer.paused) {
+        self.states.advance_time(now);
+        let now = self.states.now;
+        if let Some(peer) = self.states.table.of(key).filter(|peer| peer.paused) {
             peer.paused = false;
-            self.sessions.table.cold_mut(key.index).periods.restart_reading(now);
+            self.states.table.cold_mut(key.index).periods.restart_reading(now);
         }
     }
 
@@ -221,49 +221,49 @@ where
     /// either case, since they are queued among those of others. A later datagram from its address is from an
     /// unknown peer.
     pub fn close_peer(&mut self, now: Timestamp, key: PeerKey, how: Close) {
-        self.sessions.advance_time(now);
+        self.states.advance_time(now);
         let (graceful, _, reason) = how.into_parts();
-        self.sessions.end_peer(key, graceful, reason);
+        self.states.end_peer(key, graceful, reason);
     }
 
     /// Ends all sessions: gracefully after sending accepted messages.
     pub fn close(&mut self, now: Timestamp, how: Close) {
-        self.sessions.advance_time(now);
+        self.states.advance_time(now);
         let (graceful, _, reason) = how.into_parts();
         if graceful {
-            self.sessions.close(reason);
+            self.states.close(reason);
         } else {
-            self.sessions.abort(reason.unwrap_or(CloseReason::Local { flushed: false }));
+            self.states.abort(reason.unwrap_or(CloseReason::Local { flushed: false }));
         }
     }
 
     /// Records a sign of life of a peer that its session can't see.
     pub fn update_active(&mut self, now: Timestamp, key: PeerKey) {
-        self.sessions.advance_time(now);
-        let now = self.sessions.now;
+        self.states.advance_time(now);
+        let now = self.states.now;
         // Ending peers are no longer in the order of activity.
-        if let Some(peer) = self.sessions.table.of(key).filter(|peer| !peer.ending) {
+        if let Some(peer) = self.states.table.of(key).filter(|peer| !peer.ending) {
             let before = peer.activity.received_at();
-            self.sessions.table.cold_mut(key.index).periods.sign(now);
-            self.sessions.table.touch(key.index, before, now);
+            self.states.table.cold_mut(key.index).periods.sign(now);
+            self.states.table.touch(key.index, before, now);
         }
     }
 
     /// Ends the reply: messages sent from here on are not replies until the next message is polled.
     pub fn end_reply(&mut self) {
-        self.sessions.replying = None;
+        self.states.replying = None;
     }
 
     /// Requests a peer's [`Event::Flushed`] once all messages accepted for it so far are done: taken by the
     /// socket, or [not sent](Self::handle_unsent). Returns the last of them.
     pub fn notify_flushed(&mut self, key: PeerKey) -> Option<Seq> {
-        let peer = self.sessions.table.of(key)?;
+        let peer = self.states.table.of(key)?;
         let accepted = peer.accepted;
         peer.flush_wanted = peer.waiting > 0;
         if peer.flush_wanted {
-            self.sessions.table.cold_mut(key.index).flush_wanted = accepted;
+            self.states.table.cold_mut(key.index).flush_wanted = accepted;
         } else if accepted > 0 {
-            self.sessions.set_pending(key.index, pending::FLUSHED);
+            self.states.set_pending(key.index, pending::FLUSHED);
         }
         Seq::new(accepted)
     }
@@ -271,34 +271,34 @@ where
     /// Returns the next event, or `None` until something else happens.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<PeersEvent<C::Item>> {
-        self.sessions.replying = None;
-        if let Some(index) = self.sessions.reported_end.take() {
-            self.sessions.table.remove(index);
+        self.states.replying = None;
+        if let Some(index) = self.states.reported_end.take() {
+            self.states.table.remove(index);
         }
-        if self.sessions.asked.is_some() {
-            self.sessions.admit(false);
+        if self.states.asked.is_some() {
+            self.states.admit(false);
         }
-        if let Some((key, event)) = self.sessions.next_ready() {
+        if let Some((key, event)) = self.states.next_ready() {
             return Some(PeersEvent::Peer(key, event));
         }
         if let Some(event) = self.poll_datagram(None) {
             return Some(event);
         }
-        if self.sessions.phase == Phase::Flushing && self.sessions.table.is_empty() {
-            return Some(PeersEvent::Closed(self.sessions.end()));
+        if self.states.phase == Phase::Flushing && self.states.table.is_empty() {
+            return Some(PeersEvent::Closed(self.states.end()));
         }
-        if self.sessions.phase == Phase::Ended {
+        if self.states.phase == Phase::Ended {
             return None;
         }
-        self.sessions.drops.take_report(self.sessions.now).map(PeersEvent::Dropped)
+        self.states.drops.take_report(self.states.now).map(PeersEvent::Dropped)
     }
 
     /// Returns the next message of the peer whose message was polled last, if that is the next event; for
     /// batches. On `None` continue with [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self, key: PeerKey) -> Option<C::Item> {
-        self.sessions.replying = None;
-        if !self.sessions.ready.is_empty() || self.sessions.asked.is_some() {
+        self.states.replying = None;
+        if !self.states.ready.is_empty() || self.states.asked.is_some() {
             return None;
         }
         match self.poll_datagram(Some(key)) {
@@ -310,33 +310,33 @@ where
     /// Polls the next datagram's event; with `only`, only that peer's datagrams.
     #[inline]
     fn poll_datagram(&mut self, only: Option<PeerKey>) -> Option<PeersEvent<C::Item>> {
-        let Peers { codec, sessions, .. } = self;
-        while sessions.phase == Phase::Open && !sessions.blocked {
-            if !sessions.inbox.is_mid_datagram() {
-                if only.is_some_and(|key| !sessions.is_next(key)) {
+        let Peers { codec, states, .. } = self;
+        while states.phase == Phase::Open && !states.blocked {
+            if !states.inbox.is_mid_datagram() {
+                if only.is_some_and(|key| !states.is_next(key)) {
                     return None;
                 }
-                match sessions.begin()? {
+                match states.begin()? {
                     Begun::Known => {}
                     Begun::Dropped => continue,
                     Begun::Unknown(path) => return Some(PeersEvent::Unknown(path)),
                 }
             }
-            let key = sessions.begun.filter(|&key| only.is_none_or(|only| only == key))?;
-            let Some(peer) = sessions.table.of(key).filter(|peer| !peer.ending && !peer.paused) else {
-                sessions.leave_rest(key); // it was closed or paused meanwhile
+            let key = states.begun.filter(|&key| only.is_none_or(|only| only == key))?;
+            let Some(peer) = states.table.of(key).filter(|peer| !peer.ending && !peer.paused) else {
+                states.leave_rest(key); // it was closed or paused meanwhile
                 codec.reset();
                 continue;
             };
-            match sessions.inbox.decode(codec, &sessions.config, sessions.several_frames) {
+            match states.inbox.decode(codec, &states.config, states.several_frames) {
                 inbox::Found::Message(message) => {
                     peer.messages += 1;
-                    sessions.replying = Some(key);
+                    states.replying = Some(key);
                     return Some(PeersEvent::Peer(key, Event::Message(message)));
                 }
                 inbox::Found::Dropped(reason) => {
                     let address = peer.address();
-                    sessions.drops.count(Some(address), reason);
+                    states.drops.count(Some(address), reason);
                 }
                 inbox::Found::Nothing => {}
             }
@@ -348,17 +348,15 @@ where
     /// skip the call.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
-        let sessions = &self.sessions;
-        sessions.asked.is_some()
-            || !sessions.ready.is_empty()
-            || match sessions.phase {
-                Phase::Open => {
-                    !sessions.blocked && !sessions.inbox.is_empty() || sessions.drops.is_due(sessions.now)
-                }
+        let states = &self.states;
+        states.asked.is_some()
+            || !states.ready.is_empty()
+            || match states.phase {
+                Phase::Open => !states.blocked && !states.inbox.is_empty() || states.drops.is_due(states.now),
                 Phase::Flushing => {
-                    sessions.reported_end.is_some()
-                        || sessions.table.is_empty()
-                        || sessions.drops.is_due(sessions.now)
+                    states.reported_end.is_some()
+                        || states.table.is_empty()
+                        || states.drops.is_due(states.now)
                 }
                 Phase::Ended => false,
             }
@@ -368,54 +366,53 @@ where
     /// change it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let sessions = &self.sessions;
+        let states = &self.states;
         // A report that is due is returned by polling.
-        let report =
-            sessions.drops.report_at().filter(|&at| sessions.phase != Phase::Ended && at > sessions.now);
-        [sessions.wheel.next_at(), sessions.close_at, report].into_iter().flatten().min()
+        let report = states.drops.report_at().filter(|&at| states.phase != Phase::Ended && at > states.now);
+        [states.wheel.next_at(), states.close_at, report].into_iter().flatten().min()
     }
 
     /// Whether to receive: false while received datagrams are not polled yet, while waiting replies are above
     /// their watermark, and when the socket is closing.
     pub fn wants_read(&self) -> bool {
-        self.sessions.phase == Phase::Open && !self.sessions.blocked && self.sessions.inbox.is_empty()
+        self.states.phase == Phase::Open && !self.states.blocked && self.states.inbox.is_empty()
     }
 
     /// The datagrams to send, as of `now`. Report the result with [`handle_sent`](Self::handle_sent) or
     /// [`handle_unsent`](Self::handle_unsent).
     pub fn outgoing(&mut self, now: Timestamp) -> &Outgoing {
-        self.sessions.advance_time(now);
-        &self.sessions.outgoing
+        self.states.advance_time(now);
+        &self.states.outgoing
     }
 
     /// The number of datagrams waiting to be sent.
     pub fn outgoing_len(&self) -> usize {
-        self.sessions.outgoing.len()
+        self.states.outgoing.len()
     }
 
     /// Whether datagrams wait to be sent.
     pub fn wants_write(&self) -> bool {
-        !self.sessions.outgoing.is_empty()
+        !self.states.outgoing.is_empty()
     }
 
     /// Whether the send queue is at or below the high watermark and the peer's session accepts messages.
     pub fn is_writable(&self, key: PeerKey) -> bool {
-        self.is_open(key) && self.sessions.outgoing.weight() <= self.sessions.config.high_watermark()
+        self.is_open(key) && self.states.outgoing.weight() <= self.states.config.high_watermark()
     }
 
     /// Whether the peer's session accepts messages.
     pub fn is_open(&self, key: PeerKey) -> bool {
-        self.sessions.table.at(key).is_some_and(|peer| !peer.ending)
+        self.states.table.at(key).is_some_and(|peer| !peer.ending)
     }
 
     /// Whether [`PeersEvent::Closed`] has been polled: nothing is left to do.
     pub fn is_closed(&self) -> bool {
-        self.sessions.phase == Phase::Ended
+        self.states.phase == Phase::Ended
     }
 
     /// The number of peers.
     pub fn len(&self) -> usize {
-        self.sessions.table.known()
+        self.states.table.known()
     }
 
     /// Whether there are no peers.
@@ -425,20 +422,20 @@ where
 
     /// The latest path of a peer's datagrams.
     pub fn path(&self, key: PeerKey) -> Option<Path> {
-        self.sessions.table.at(key).map(|peer| peer.path())
+        self.states.table.at(key).map(|peer| peer.path())
     }
 
     /// The time of a peer's last sign of life.
     pub fn last_active(&self, key: PeerKey) -> Option<Timestamp> {
-        let table = &self.sessions.table;
+        let table = &self.states.table;
         table.at(key).map(|peer| table.cold(key.index).periods.last_active(&peer.activity))
     }
 
     /// The counts of a peer's session so far. Its operations are datagrams. `queued` is always 0, since
     /// waiting bytes are not counted per peer.
     pub fn stats(&self, key: PeerKey) -> Stats {
-        let Some(peer) = self.sessions.table.at(key) else { return Stats::default() };
-        let cold = self.sessions.table.cold(key.index);
+        let Some(peer) = self.states.table.at(key) else { return Stats::default() };
+        let cold = self.states.table.cold(key.index);
         Stats {
             received: peer.activity.received(peer.messages),
             sent: peer.activity.sent(peer.accepted, peer.done() - cold.unsent),
@@ -456,12 +453,12 @@ where
 
     /// Counts of dropped datagrams so far.
     pub fn dropped(&self) -> DropCounts {
-        self.sessions.drops.total()
+        self.states.drops.total()
     }
 
     /// The configuration.
     pub fn config(&self) -> &Arc<Config> {
-        &self.sessions.config
+        &self.states.config
     }
 }
 
@@ -474,7 +471,7 @@ impl<C: fmt::Debug, O> fmt::Debug for Peers<C, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers")
             .field("codec", &self.codec)
-            .field("peers", &self.sessions.table.known())
+            .field("peers", &self.states.table.known())
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::sessions::{Phase, Sessions};
+use super::states::{PeerStates, Phase};
 use crate::close::CloseReason;
 use crate::datagram::activity::Periods;
 use crate::datagram::compat::CONNECT_PING;
@@ -18,7 +18,7 @@ pub(super) enum Begun {
     Unknown(Path),
 }
 
-impl Sessions {
+impl PeerStates {
     /// Whether the next datagram is from this peer.
     pub(super) fn is_next(&self, key: PeerKey) -> bool {
         let Some(peer) = self.table.at(key).filter(|peer| !peer.ending) else { return false };

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::sessions::{CLOSED, Sessions};
+use super::states::{CLOSED, PeerStates};
 use crate::datagram::Path;
 use crate::datagram::outgoing::weight;
 use crate::datagram::table::PeerKey;
@@ -20,7 +20,7 @@ pub(super) struct Popped {
     pub(super) message: Option<(PeerKey, Seq)>,
 }
 
-impl Sessions {
+impl PeerStates {
     /// Whether a message of `bytes` may be accepted for this peer now.
     #[inline]
     pub(super) fn takes(&self, key: PeerKey, bytes: usize, limit: usize) -> bool {

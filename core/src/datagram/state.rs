@@ -1,4 +1,4 @@
-//! [`Socket`]: the part of a datagram session that is independent of the codec.
+//! [`PacketState`]: the part of a datagram session that is independent of the codec.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 
 /// The codec-independent state.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct PacketState {
     pub(super) config: Arc<Config>,
     pub(super) options: PacketOptions,
     pub(super) inbox: Inbox,
@@ -83,9 +83,9 @@ pub(super) enum Begun {
     None,
 }
 
-impl Socket {
+impl PacketState {
     pub(super) fn new(options: PacketOptions, config: Arc<Config>, now: Timestamp) -> Self {
-        let mut socket = Socket {
+        let mut state = PacketState {
             options,
             inbox: Inbox::default(),
             outgoing: Outgoing::default(),
@@ -114,13 +114,13 @@ impl Socket {
             writable_wanted: false,
             config,
         };
-        socket.check_periods();
+        state.check_periods();
         if options.getty_compat && options.connected {
-            socket.outgoing.buffer().extend_from_slice(CONNECT_PING);
-            socket.outgoing.push(None, CONNECT_PING.len(), false);
-            socket.ping_ahead = true;
+            state.outgoing.buffer().extend_from_slice(CONNECT_PING);
+            state.outgoing.push(None, CONNECT_PING.len(), false);
+            state.ping_ahead = true;
         }
-        socket
+        state
     }
 
     /// Advances the time, which never goes back.

@@ -1,4 +1,4 @@
-//! [`Sessions`]: the part of a peer table that is independent of the codec.
+//! [`PeerStates`]: the part of a peer table that is independent of the codec.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) const CLOSED: u16 = 1 << 15;
 
 /// The codec-independent state.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub(super) struct PeerStates {
     pub(super) config: Arc<Config>,
     pub(super) several_frames: bool,
     pub(super) getty_compat: bool,
@@ -74,7 +74,7 @@ pub(super) enum Phase {
     Ended,
 }
 
-impl Sessions {
+impl PeerStates {
     pub(super) fn new(
         options: PacketOptions,
         limits: PeerLimits,
@@ -82,7 +82,7 @@ impl Sessions {
         seed: [u64; 2],
         now: Timestamp,
     ) -> Self {
-        Sessions {
+        PeerStates {
             several_frames: options.several_frames,
             getty_compat: options.getty_compat,
             limits,
