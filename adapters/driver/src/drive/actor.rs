@@ -14,7 +14,7 @@ use crate::drive::limits::SessionInfo;
 use crate::drive::members::Phase;
 use crate::drive::observe;
 use crate::runtime::clock;
-use crate::session::context::{AnySession, Context, Holds, SessionData, TURN_MESSAGES};
+use crate::session::context::{AnySession, Context, PauseReasons, SessionData, TURN_MESSAGES};
 use crate::session::handle::Handle;
 use crate::session::id::SessionId;
 use crate::session::listener::{self, Listener, Refuse};
@@ -82,7 +82,7 @@ where
             budget: 0,
             work_limit: u64::MAX,
             handle_queue: config.handle_queue(),
-            holds: Holds::default(),
+            pause_reasons: PauseReasons::default(),
             opened,
         };
         Actor {
@@ -121,8 +121,8 @@ where
     }
 
     /// Pauses because a receiver's queue is full.
-    pub(crate) fn hold(&mut self, session: &mut impl AnySession<M>) {
-        self.side.holds.queue = true;
+    pub(crate) fn pause_for_queue(&mut self, session: &mut impl AnySession<M>) {
+        self.side.pause_reasons.queue = true;
         if session.is_live() {
             session.pause(); // pausing an ended one would drop its undelivered messages
         }
@@ -182,11 +182,11 @@ where
             _ => return,
         };
         let asked = shared.take_asked();
-        let holds = &mut self.side.holds;
-        let held = holds.any();
-        holds.user = asked.pause.unwrap_or(holds.user);
-        holds.queue &= !asked.release;
-        match (held, holds.any()) {
+        let reasons = &mut self.side.pause_reasons;
+        let was_paused = reasons.any();
+        reasons.user = asked.pause.unwrap_or(reasons.user);
+        reasons.queue &= !asked.end_queue_pause;
+        match (was_paused, reasons.any()) {
             (false, true) => session.pause(),
             (true, false) => session.resume(now),
             _ => {}

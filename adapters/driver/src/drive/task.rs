@@ -45,8 +45,8 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
     }
 
     /// Pauses a session that begins with a receiver's queue already full.
-    pub(crate) fn hold(&mut self) {
-        self.actor.hold(self.engine.session());
+    pub(crate) fn pause_for_queue(&mut self) {
+        self.actor.pause_for_queue(self.engine.session());
     }
 
     /// Whether `on_open` was called and the session takes messages.

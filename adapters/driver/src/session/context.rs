@@ -40,20 +40,20 @@ pub(crate) struct SessionData<T> {
     /// Upper bound of the session's work in this turn.
     pub(crate) work_limit: u64,
     pub(crate) handle_queue: usize,
-    pub(crate) holds: Holds,
+    pub(crate) pause_reasons: PauseReasons,
     /// `on_open` has been called.
     pub(crate) opened: bool,
 }
 
 /// Reasons to pause the session. It resumes when none is left.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Holds {
+pub(crate) struct PauseReasons {
     pub(crate) user: bool,
     /// A receiver's queue is full.
     pub(crate) queue: bool,
 }
 
-impl Holds {
+impl PauseReasons {
     pub(crate) fn any(self) -> bool {
         self.user || self.queue
     }
@@ -136,7 +136,7 @@ impl<'a, M: Messages> Context<'a, M> {
 
     /// Stops delivering messages, and so stops reading, until [`resume`](Self::resume).
     pub fn pause(&mut self) {
-        self.side.holds.user = true;
+        self.side.pause_reasons.user = true;
         self.session.pause();
     }
 
@@ -146,15 +146,15 @@ impl<'a, M: Messages> Context<'a, M> {
     }
 
     /// Pauses because a receiver's queue is full. Independent of the user's own pause.
-    pub(crate) fn hold(&mut self) {
-        self.side.holds.queue = true;
+    pub(crate) fn pause_for_queue(&mut self) {
+        self.side.pause_reasons.queue = true;
         self.session.pause();
     }
 
     /// Resumes delivering messages.
     pub fn resume(&mut self) {
-        self.side.holds.user = false;
-        if !self.side.holds.any() {
+        self.side.pause_reasons.user = false;
+        if !self.side.pause_reasons.any() {
             self.session.resume(self.now);
         }
     }

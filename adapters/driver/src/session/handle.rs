@@ -222,8 +222,8 @@ impl<T> Handle<T> {
     }
 
     /// Ends the pause caused by a receiver's full queue.
-    pub(crate) fn release(&self) {
-        self.shared.ask(|asked| asked.release = true);
+    pub(crate) fn end_queue_pause(&self) {
+        self.shared.ask(|asked| asked.end_queue_pause = true);
     }
 
     /// Waits until the session is over and returns the reason.

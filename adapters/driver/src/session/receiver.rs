@@ -68,7 +68,7 @@ impl<T, O> Receiver<T, O> {
             if state.paused && self.queue.has_much_room(&state) {
                 state.paused = false;
                 drop(state);
-                self.handle.release();
+                self.handle.end_queue_pause();
             }
             return Poll::Ready(Ok(Some(message)));
         }
@@ -104,7 +104,7 @@ impl<T, O> Drop for Receiver<T, O> {
         let messages = std::mem::take(&mut state.messages);
         drop(state);
         drop(messages);
-        self.handle.release();
+        self.handle.end_queue_pause();
     }
 }
 
@@ -218,7 +218,7 @@ where
 {
     fn on_message(&mut self, cx: &mut Context<'_, M>, message: M::In) {
         if self.add(message, cx.last_weight()) {
-            cx.hold();
+            cx.pause_for_queue();
         }
     }
 

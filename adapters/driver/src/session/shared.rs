@@ -101,7 +101,7 @@ struct Extras {
 pub(crate) struct Asked {
     pub(crate) pause: Option<bool>,
     /// A receiver's queue has room again.
-    pub(crate) release: bool,
+    pub(crate) end_queue_pause: bool,
     pub(crate) close: Option<Box<Close>>,
     pub(crate) half_close: bool,
     #[cfg(feature = "websocket")]

@@ -253,7 +253,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
         }
         let mut driver = Driver::from_engine(self.engine, forward, self.opened);
         if is_full {
-            driver.task().hold();
+            driver.task().pause_for_queue();
         }
         let handle = driver.handle();
         match self.closed {
