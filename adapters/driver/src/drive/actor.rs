@@ -28,7 +28,7 @@ const TURN_POSTS: u32 = 1024;
 pub(crate) type OnPanic = Arc<dyn Fn(SessionId, &(dyn Any + Send)) + Send + Sync>;
 
 /// Reports a panic to an endpoint. A panic in that callback is ignored.
-pub(crate) fn tell_panic(on_panic: Option<&OnPanic>, id: SessionId, panic: &(dyn Any + Send)) {
+pub(crate) fn report_panic(on_panic: Option<&OnPanic>, id: SessionId, panic: &(dyn Any + Send)) {
     if let Some(on_panic) = on_panic {
         let _ = catch_unwind(AssertUnwindSafe(|| on_panic(id, panic)));
     }
@@ -490,12 +490,12 @@ impl<L, M: Messages> Actor<L, M> {
     #[cold]
     fn panic(&mut self, panic: &(dyn Any + Send)) {
         self.panicked = true;
-        self.tell_panic(panic);
+        self.report_panic(panic);
     }
 
     /// Reports a panic outside the listener to the endpoint.
-    pub(crate) fn tell_panic(&self, panic: &(dyn Any + Send)) {
-        tell_panic(self.on_panic.as_ref(), self.side.id, panic);
+    pub(crate) fn report_panic(&self, panic: &(dyn Any + Send)) {
+        report_panic(self.on_panic.as_ref(), self.side.id, panic);
     }
 }
 

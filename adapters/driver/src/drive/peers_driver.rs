@@ -113,7 +113,7 @@ where
 {
     pub(crate) fn new(peers: Peers<C, O>, io: I, make: ML, endpoint: Arc<Endpoint>) -> Self {
         let mut membership = Membership::none();
-        membership.set(endpoint.join(Role::Host));
+        membership.set(endpoint.join(Role::SocketTask));
         PeersDriver {
             engine: PacketEngine::new(peers, io),
             timing: Timing::new(),
@@ -165,7 +165,7 @@ where
     fn meet(&mut self, now: Timestamp, path: Path) {
         let made = if self.closing { Ok(None) } else { catch_unwind(AssertUnwindSafe(|| (self.make)(path))) };
         let listener = made.unwrap_or_else(|panic| {
-            actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), &*panic);
+            actor::report_panic(self.on_panic.as_ref(), SessionId::next(), &*panic);
             None
         });
         let admitted = self.engine.machine.admit(listener.is_some());
@@ -177,7 +177,7 @@ where
         if self.tended.len() <= key.index() {
             self.tended.resize_with(key.index() + 1, || None);
         }
-        let mut _member = self.endpoint.join(Role::Guest);
+        let mut _member = self.endpoint.join(Role::PeerSession);
         _member.open(); // there is no handshake
         self.tended[key.index()] =
             Some(Tended { key, actor, waker: None, touched: false, waits: false, owed: false, _member });
@@ -389,7 +389,7 @@ where
     /// Ends all sessions.
     #[cold]
     fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Box<CloseReason> {
-        actor::tell_panic(self.on_panic.as_ref(), SessionId::next(), panic);
+        actor::report_panic(self.on_panic.as_ref(), SessionId::next(), panic);
         self.engine.machine.close(now, Close::panicked());
         loop {
             match self.engine.machine.poll_event() {

@@ -19,25 +19,25 @@ pub(crate) enum Role {
     Session,
     /// Is the only session that the endpoint will ever have.
     Sole,
-    /// Drives sessions that are not tasks themselves.
-    Host,
-    /// Is a session that a host drives and reports.
-    Guest,
+    /// Drives the sessions of a socket's peers, which are not tasks themselves.
+    SocketTask,
+    /// Is a peer's session, which a socket task drives and reports.
+    PeerSession,
 }
 
 impl Role {
     pub(super) fn is_session(self) -> bool {
-        matches!(self, Role::Session | Role::Sole | Role::Guest)
+        matches!(self, Role::Session | Role::Sole | Role::PeerSession)
     }
 
     /// Whether no more sessions can come once the last task of this role has left.
     pub(super) fn is_source(self) -> bool {
-        matches!(self, Role::Acceptor | Role::Sole | Role::Host)
+        matches!(self, Role::Acceptor | Role::Sole | Role::SocketTask)
     }
 
     /// Whether the task reports sessions when asked.
     pub(super) fn answers(self) -> bool {
-        matches!(self, Role::Session | Role::Sole | Role::Host)
+        matches!(self, Role::Session | Role::Sole | Role::SocketTask)
     }
 }
 

@@ -183,7 +183,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
 
     #[cold]
     fn end_panicked(&mut self, now: Timestamp, panic: &(dyn Any + Send)) -> Box<CloseReason> {
-        self.actor.tell_panic(panic);
+        self.actor.report_panic(panic);
         self.engine.session().close(now, Close::panicked());
         loop {
             match self.engine.poll_event() {

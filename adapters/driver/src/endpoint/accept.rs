@@ -154,7 +154,7 @@ where
         let (protocol, listener) = match catch_unwind(AssertUnwindSafe(make)) {
             Ok(Ok(both)) => both,
             Ok(Err(error)) => return self.endpoint.accept_failed(&error),
-            Err(panic) => return actor::tell_panic(settings.on_panic.as_ref(), SessionId::next(), &*panic),
+            Err(panic) => return actor::report_panic(settings.on_panic.as_ref(), SessionId::next(), &*panic),
         };
         let session = Session::new(protocol, settings.config.clone(), clock::timestamp(R::now()));
         if !session.is_opening() {

@@ -178,7 +178,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         let (protocol, listener) = match catch_unwind(AssertUnwindSafe(make)) {
             Ok((protocol, listener)) => (protocol.map_err(|error| error.to_string())?, listener),
             Err(panic) => {
-                actor::tell_panic(plan.on_panic.as_ref(), SessionId::next(), &*panic);
+                actor::report_panic(plan.on_panic.as_ref(), SessionId::next(), &*panic);
                 return Err("the function that makes protocols or listeners panicked".to_owned());
             }
         };
@@ -255,7 +255,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
         self.roster.withdraw(&attempt, &handle);
         // Dropping a listener or a codec may panic too. The next session has new ones.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(driver))) {
-            actor::tell_panic(self.plan.on_panic.as_ref(), handle.id(), &*panic);
+            actor::report_panic(self.plan.on_panic.as_ref(), handle.id(), &*panic);
         }
         self.roster.carry(handle.take_pooled());
         attempt
