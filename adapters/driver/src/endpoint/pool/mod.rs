@@ -290,7 +290,7 @@ impl<R: Runtime, O, A: Target> Pool<R, O, A> {
     /// when the pool is dropped, or when `close` is called again and its grace is over.
     pub async fn close(&self, grace: Duration) -> PoolClosed<O> {
         self.roster.endpoint.enter(Phase::ShuttingDown);
-        self.roster.tell(); // callers that wait for a session learn that none will open
+        self.roster.notify(); // callers that wait for a session learn that none will open
         let aborted = self.roster.endpoint.shut_down::<R>(grace).await;
         PoolClosed { aborted, unsent: self.roster.take_carried() }
     }

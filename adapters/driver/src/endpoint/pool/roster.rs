@@ -81,7 +81,7 @@ impl<O, A: Target> Roster<O, A> {
     }
 
     /// Notifies all listeners of a change.
-    pub(super) fn tell(&self) {
+    pub(super) fn notify(&self) {
         self.changed.notify(usize::MAX);
     }
 
@@ -101,19 +101,19 @@ impl<O, A: Target> Roster<O, A> {
         ready.retain(|ready| !ready.leaves.load(Ordering::Relaxed));
         drop(state);
         self.endpoint.wake_all();
-        self.tell();
+        self.notify();
     }
 
     /// Records that the session of an attempt leaves. Until it has ended, another one is made beside it.
     pub(super) fn drains(&self, attempt: &Attempt<A>) {
         self.lock().addresses.drains(attempt);
-        self.tell();
+        self.notify();
     }
 
     /// Records that a session that had to leave has ended.
     pub(super) fn drained(&self) {
         self.lock().addresses.drained();
-        self.tell();
+        self.notify();
     }
 
     /// Records that a session has opened, and gives it the waiting items. Then offers it to callers, unless
@@ -128,7 +128,7 @@ impl<O, A: Target> Roster<O, A> {
         state.ready.push(Ready { handle: handle.clone(), leaves: attempt.leaves() });
         drop(state);
         self.feed(handle); // items carried over meanwhile were offered to others only
-        self.tell();
+        self.notify();
     }
 
     /// Stops offering a session to callers.
@@ -141,20 +141,20 @@ impl<O, A: Target> Roster<O, A> {
         }
         drop(state);
         if withdrawn.is_some() {
-            self.tell();
+            self.notify();
         }
     }
 
     /// Records that an attempt failed, or that its session ended.
     pub(super) fn over(&self, attempt: &Attempt<A>, now: Timestamp, error: String) {
         self.lock().addresses.over(attempt, now, error);
-        self.tell();
+        self.notify();
     }
 
     /// Records that an attempt or a session was abandoned.
     pub(super) fn left(&self, attempt: &Attempt<A>) {
         self.lock().addresses.left(attempt);
-        self.tell();
+        self.notify();
     }
 
     /// Passes items that a session did not take to other sessions: to those with room now, then to the first
