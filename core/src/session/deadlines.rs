@@ -41,7 +41,9 @@ impl Deadlines {
 
     /// The time of the earliest deadline.
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
-        self.0.iter().flatten().min().copied()
+        // One that is not set counts as later than any other: that takes no branches.
+        let nanos = self.0.iter().map(|at| at.map_or(u64::MAX, Timestamp::as_nanos)).fold(u64::MAX, u64::min);
+        (nanos < u64::MAX).then(|| Timestamp::from_nanos(nanos))
     }
 }
 

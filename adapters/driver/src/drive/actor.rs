@@ -13,6 +13,7 @@ use getty_core::{Close, CloseReason, Config, Event, IoFailure, Messages, Opened,
 use crate::drive::limits::SessionInfo;
 use crate::drive::members::Phase;
 use crate::drive::observe;
+use crate::drive::timing::earlier;
 use crate::runtime::clock;
 use crate::session::context::{AnySession, Context, PauseReasons, SessionData, TURN_MESSAGES};
 use crate::session::handle::Handle;
@@ -392,7 +393,7 @@ where
         // The timer is not moved to a later time: the turn that comes when it fires sets it again.
         let at = at.map(clock::timestamp);
         let before = self.turn_at.filter(|&before| before > now);
-        self.turn_at = before.into_iter().chain(at).min();
+        self.turn_at = earlier(before, at);
         true
     }
 

@@ -323,8 +323,14 @@ impl Member {
     }
 
     /// Whether a newer session has displaced this one.
+    #[inline]
     fn is_displaced(&self) -> bool {
-        self.opening && self.endpoint.lock().slots[self.key].place == Place::Displaced
+        self.opening && self.has_lost_its_place()
+    }
+
+    #[cold]
+    fn has_lost_its_place(&self) -> bool {
+        self.endpoint.lock().slots[self.key].place == Place::Displaced
     }
 
     /// Registers a waker for requests. Returns whether the session was already displaced.
@@ -433,6 +439,7 @@ impl Membership {
     }
 
     /// Whether a newer session has displaced this one, which is not open.
+    #[inline]
     pub(crate) fn is_displaced(&self) -> bool {
         self.member.as_ref().is_some_and(Member::is_displaced)
     }

@@ -9,6 +9,7 @@ use getty_core::datagram::{Outgoing, Packets, PeerKey, Peers, RecvBatch};
 use getty_core::{Event, IoFailure, Items, Seq, Timestamp, Work};
 
 use crate::drive::engine::Engine;
+use crate::drive::timing::earlier;
 use crate::drive::trouble::{Finding, Trouble};
 use crate::runtime::io::PacketIo;
 use crate::runtime::thread_memory;
@@ -134,7 +135,7 @@ impl<I: PacketIo, D: Datagrams> PacketEngine<I, D> {
     /// The time at which the machine or the socket has work, unless something happens earlier.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let rested = self.trouble.rests_until().filter(|_| self.machine.wants_read());
-        [self.machine.poll_timeout(), rested].into_iter().flatten().min()
+        earlier(self.machine.poll_timeout(), rested)
     }
 
     /// Returns the batch to the thread.

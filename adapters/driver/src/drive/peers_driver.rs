@@ -25,7 +25,7 @@ use crate::drive::members::{Endpoint, Member, Membership, Phase};
 use crate::drive::packet_engine::PacketEngine;
 use crate::drive::peer_waker::{SpareWaker, Woken};
 use crate::drive::slots::Role;
-use crate::drive::timing::Timing;
+use crate::drive::timing::{Timing, earlier};
 use crate::drive::turn::{Flow, Turn, Turns};
 use crate::runtime::Runtime;
 use crate::runtime::io::PacketIo;
@@ -306,7 +306,7 @@ where
         }
     }
 
-    fn has_more(&self) -> bool {
+    fn has_more(&mut self) -> bool {
         self.engine.machine.wants_poll() || self.is_done()
     }
 
@@ -370,7 +370,7 @@ where
 
     fn next_deadline(&self) -> Option<Timestamp> {
         let turn_at = self.turns_at.first().map(|&(at, _)| at);
-        self.engine.next_deadline().into_iter().chain(turn_at).min()
+        earlier(self.engine.next_deadline(), turn_at)
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {

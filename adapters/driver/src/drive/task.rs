@@ -11,7 +11,7 @@ use getty_core::{Close, CloseReason, Event, Messages, Timestamp};
 use crate::drive::actor::{Actor, OnPanic};
 use crate::drive::engine::Engine;
 use crate::drive::members::{Member, Membership, Phase};
-use crate::drive::timing::Timing;
+use crate::drive::timing::{Timing, earlier};
 use crate::drive::turn::{Flow, Turn, Turns};
 use crate::runtime::Runtime;
 use crate::session::context::AnySession;
@@ -141,8 +141,11 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         }
     }
 
-    fn has_more(&self) -> bool {
-        self.engine.wants_poll() || self.actor.has_posts() || !self.membership.is_running()
+    fn has_more(&mut self) -> bool {
+        self.engine.wants_poll()
+            || self.actor.has_posts()
+            || self.membership.look() != Phase::Running
+            || self.membership.is_displaced()
     }
 
     fn has_much_to_write(&self) -> bool {
@@ -174,7 +177,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.engine.next_deadline().into_iter().chain(self.actor.turn_at()).min()
+        earlier(self.engine.next_deadline(), self.actor.turn_at())
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {

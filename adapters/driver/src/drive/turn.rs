@@ -79,8 +79,8 @@ pub(crate) trait Turns {
     /// and the endpoint.
     fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow;
 
-    /// Whether there may be something to deliver after a write or a listener's turn. `false` is certain.
-    fn has_more(&self) -> bool;
+    /// Whether there may be something to deliver, or something to follow. `false` is certain.
+    fn has_more(&mut self) -> bool;
 
     /// Whether enough is queued to justify a write although there may be more to read.
     fn has_much_to_write(&self) -> bool;
@@ -170,27 +170,26 @@ pub(crate) trait Turns {
 
     /// Reads and delivers until the input is exhausted or the budget is used up.
     fn receive(&mut self, cx: &mut Context<'_>, now: Timestamp, turn: &mut Turn) -> Flow {
-        loop {
+        if self.has_more() {
             self.deliver(now, turn)?;
-            if turn.spent {
-                break;
-            }
+        }
+        while !turn.spent {
             let wants_read = self.wants_read();
             let is_write_due = if wants_read { self.has_much_to_write() } else { self.holds_back() };
-            if is_write_due && self.count_write(cx, now, turn) {
-                continue;
-            }
-            if !wants_read {
-                break;
-            }
-            turn.reads -= 1;
-            match self.poll_read(cx, now) {
-                Poll::Ready(n) => turn.read += n,
-                Poll::Pending => {
-                    turn.exhausted = true;
+            if !(is_write_due && self.count_write(cx, now, turn)) {
+                if !wants_read {
                     break;
                 }
+                turn.reads -= 1;
+                match self.poll_read(cx, now) {
+                    Poll::Ready(n) => turn.read += n,
+                    Poll::Pending => {
+                        turn.exhausted = true;
+                        break;
+                    }
+                }
             }
+            self.deliver(now, turn)?;
         }
         ControlFlow::Continue(())
     }

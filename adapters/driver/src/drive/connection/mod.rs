@@ -22,7 +22,7 @@ use getty_core::{
 
 use crate::drive::driver::Driver;
 use crate::drive::stream_engine::StreamEngine;
-use crate::drive::timing::{Due, Timing};
+use crate::drive::timing::{Due, Timing, earlier};
 use crate::runtime::io::Io;
 use crate::runtime::{Runtime, Spawn, clock, thread_memory};
 use crate::session::handle::Handle;
@@ -505,7 +505,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
             self.wakers.wake_other(half); // the sending half must notice
         }
         let stuck_at = at.filter(|at| *at > now);
-        self.timing.poll(cx, [self.engine.session.poll_timeout(), stuck_at].into_iter().flatten().min())
+        self.timing.poll(cx, earlier(self.engine.session.poll_timeout(), stuck_at))
     }
 }
 
