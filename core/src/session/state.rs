@@ -233,6 +233,8 @@ impl State {
                     self.wind_down(CloseReason::Timeout(deadline), false);
                 }
             }
+            // Decoding sets it again, if what has come does not complete the frame.
+            Deadline::PartialFrame if self.has_undecoded() => {}
             Deadline::PartialFrame => {
                 let since = if self.is_suspended() { Some(self.now) } else { self.incomplete_since() };
                 let (Some(since), Some(period)) = (since, self.config.partial_frame_timeout()) else {
@@ -320,6 +322,13 @@ impl State {
     /// Bytes received and not decoded.
     pub(super) fn buffered(&self) -> usize {
         self.buffers.as_ref().map_or(0, |b| b.received.len() + b.layer.wire.waiting())
+    }
+
+    /// Whether bytes have come that are not decoded yet and may complete a frame.
+    #[inline]
+    fn has_undecoded(&self) -> bool {
+        let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
+        self.inbox.is_worth_decoding(buffered) || self.layer_waits
     }
 
     /// Sets the deadline of queued bytes when the transport first does not take all of them.
@@ -460,9 +469,7 @@ impl State {
     pub(super) fn wants_poll(&self) -> bool {
         let quiet = match self.phase {
             Phase::Open => {
-                let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
-                let decodable =
-                    self.inbox.is_worth_decoding(buffered) || self.layer_waits || self.is_at_read_end();
+                let decodable = self.has_undecoded() || self.is_at_read_end();
                 self.is_suspended() && !self.has_ended_both_sides() || !decodable
             }
             Phase::Draining | Phase::LastMessages | Phase::Closed => false,
@@ -477,13 +484,7 @@ impl State {
 
     pub(super) fn wants_read(&self) -> bool {
         match self.phase {
-            Phase::Open => {
-                let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
-                !self.read_ended
-                    && !self.is_suspended()
-                    && !self.inbox.is_worth_decoding(buffered)
-                    && !self.layer_waits
-            }
+            Phase::Open => !self.read_ended && !self.is_suspended() && !self.has_undecoded(),
             Phase::Opening => {
                 !self.read_ended
                     && !self.awaits_verdict

@@ -5,18 +5,20 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use getty_core::codec::{LengthDelimited, Raw};
 use getty_core::datagram::{Path, PeerLimits};
 use getty_core::websocket::{ServerOptions, WebSocket};
-use getty_core::{Backoff, Event, Session, framed};
-use getty_driver::{Client, Driver, Pool, PoolOptions, Runtime, Server, ServerLimits};
+use getty_core::{Backoff, Close, Event, Session, framed};
+use getty_driver::{Client, Connection, Driver, Pool, PoolOptions, Runtime, Server, ServerLimits};
+use testkit::websocket::peers::REQUEST;
 
 use crate::driver_common::fake::{self, Fake};
 use crate::driver_common::packets::PacketWire;
-use crate::driver_common::recorder::{Log, Recorder};
+use crate::driver_common::recorder::{Happening, Log, Recorder, Then};
 use crate::driver_common::socket::Socket;
 use crate::driver_common::task::Task;
 use crate::driver_common::wire::{Answer, Op, Wire, wire};
@@ -134,6 +136,43 @@ fn what_the_runtime_learns_of_late_counts() {
     assert_eq!(Task::new(connection.recv()).finish().unwrap().unwrap(), "hello");
 }
 
+/// It is not the runtime that wakes it, which has not looked at its sockets yet.
+#[test]
+fn a_late_session_that_others_wake_again_judges_nothing_yet() {
+    let hello = frame(b"hello");
+    let (recorder, log) = Recorder::quiet();
+    let (mut task, wire) = driver(config(|c| c), recorder);
+    let handle = task.get_mut().handle();
+    wire.send(&hello[..6]);
+    task.settle();
+    log.take();
+    fake::advance(HOUR);
+    wire.read_is_blind();
+    wire.send(&hello[6..]);
+    for post in ["one", "two"] {
+        assert!(task.poll().is_pending());
+        handle.try_send(Bytes::from(post)).unwrap();
+    }
+    task.settle();
+    assert_eq!(log.take(), ["on_message: hello"]);
+    assert_eq!(wire.take_frames(), ["one", "two"]);
+}
+
+#[test]
+fn so_does_a_late_connection() {
+    let hello = frame(b"hello");
+    let (mut connection, wire) = connection(config(|c| c));
+    wire.send(&hello[..6]);
+    assert!(Task::new(connection.recv()).run().is_pending());
+    fake::advance(HOUR);
+    wire.read_is_blind();
+    wire.send(&hello[6..]);
+    for _ in 0..2 {
+        assert!(Task::new(connection.recv()).poll().is_pending());
+    }
+    assert_eq!(Task::new(connection.recv()).finish().unwrap().unwrap(), "hello");
+}
+
 #[test]
 fn what_the_socket_takes_after_the_sleep_is_no_stall() {
     let (recorder, log) = Recorder::echo();
@@ -162,6 +201,39 @@ fn what_came_before_a_connection_was_asked_again_counts() {
     let event = next();
     assert!(matches!(&event, Event::Message(message) if message == "hello"), "{event:?}");
     assert_eq!(wire.take_written(), frame(b"unwritten"));
+}
+
+/// A server's connection that has received a request except for its last line.
+fn opening() -> (Connection<Fake, wire::MemIo, WebSocket>, Wire) {
+    let (io, wire) = wire();
+    let session =
+        Session::new(WebSocket::server(ServerOptions::new()), config(|c| c), getty_driver::now::<Fake>());
+    let mut connection = Connection::new(session, io);
+    wire.send(REQUEST.as_bytes());
+    assert!(Task::new(connection.opened()).run().is_pending());
+    (connection, wire)
+}
+
+#[test]
+fn a_handshake_that_came_in_time_opens_a_connection() {
+    let (mut connection, wire) = opening();
+    wire.send(b"\r\n");
+    fake::advance(secs(10)); // Config::handshake_timeout
+    Task::new(connection.opened()).finish().unwrap();
+}
+
+#[test]
+fn a_close_that_was_answered_in_time_is_clean() {
+    let (mut connection, wire) = opening();
+    wire.send(b"\r\n");
+    Task::new(connection.opened()).finish().unwrap();
+    let mut close = Task::new(connection.close(Close::graceful()));
+    close.settle();
+    wire.send(&[0x88, 0x80, 0, 0, 0, 0]);
+    wire.eof();
+    fake::advance(secs(5)); // Config::close_timeout
+    let reason = close.finish();
+    assert!(reason.is_clean(), "{reason}");
 }
 
 /// A server's session that waits for the reply to its first ping.
@@ -459,6 +531,40 @@ fn datagrams_that_the_runtime_learns_of_late_count() {
     wire.receives([(Path::new(SocketAddr::from(([192, 0, 2, 1], 1))), b"hello".to_vec())]);
     fake::run();
     assert_eq!(log.take(), ["on_open", "on_message: hello"]);
+}
+
+/// A late task with more work: a turn for the peer with posts, or posts that had no room at first.
+#[test]
+fn datagrams_count_that_came_before_the_sleep_though_handles_post() {
+    for posts in [1, 100] {
+        let (log, handles) = (Log::default(), Arc::new(Mutex::new(Vec::new())));
+        let (notes, kept) = (log.clone(), handles.clone());
+        let listener = move |_| {
+            let kept = kept.clone();
+            let recorder = Recorder::new(move |cx, happening| {
+                if let Happening::Open = happening {
+                    cx.validate_peer();
+                    kept.lock().unwrap().push(cx.handle());
+                }
+                Then::Default
+            });
+            Some(recorder.0.log_to(&notes))
+        };
+        let config = config(|c| c.idle_timeout(secs(10)).watermarks(256, 512).max_queued(4096));
+        let builder = Server::<Fake>::builder().config(config);
+        let server = builder.udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, listener);
+        let _server = fake::block_on(server).unwrap();
+        fake::run();
+        let wire = fake::udp_wire();
+        come(&wire, &log, 1..3);
+        let handle = handles.lock().unwrap().pop().unwrap();
+        fake::jump_unnoticed(Fake::now() + HOUR);
+        wire.recv_is_blind();
+        (0..posts).for_each(|_| handle.try_send(Bytes::from("news")).unwrap());
+        come(&wire, &log, 1..3);
+        assert_eq!((log.count("on_message"), log.count("on_close")), (4, 0), "{posts} posts");
+        assert_eq!(wire.take_sent().len(), posts);
+    }
 }
 
 /// Time stands still for a table of peers, as for a session. Known peers are served, and as many new ones are

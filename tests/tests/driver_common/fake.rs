@@ -23,6 +23,8 @@ thread_local! {
     static NOW: Cell<Instant> = Cell::new(Instant::now());
     static TIMERS: RefCell<Vec<Option<Alarm>>> = const { RefCell::new(Vec::new()) };
     static YIELDS: Cell<usize> = const { Cell::new(0) };
+    static LOOKS: Cell<usize> = const { Cell::new(0) };
+    static AT_LOOK: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
     static COUNTS: Cell<Counts> = const { Cell::new(Counts { made: 0, reset: 0 }) };
     static ACCEPTS: RefCell<VecDeque<io::Result<MemIo>>> = const { RefCell::new(VecDeque::new()) };
     static ACCEPT_WAKER: RefCell<Option<Waker>> = const { RefCell::new(None) };
@@ -65,6 +67,26 @@ pub fn timer_counts() -> Counts {
 /// Number of times that a task has yielded to others.
 pub fn yields() -> usize {
     YIELDS.get()
+}
+
+/// Lets the runtime look at its sockets, once nothing else is ready: wakes the tasks that yielded, and those
+/// that wait for what it finds. Returns whether there were any.
+pub fn look() -> bool {
+    LOOKS.set(LOOKS.get() + 1);
+    let wakers = AT_LOOK.take();
+    let any = !wakers.is_empty();
+    wakers.into_iter().for_each(Waker::wake);
+    any
+}
+
+/// Number of times the runtime has looked at its sockets.
+pub fn looks() -> usize {
+    LOOKS.get()
+}
+
+/// Wakes the task of `cx` when the runtime looks at its sockets.
+pub fn wake_at_look(cx: &Context<'_>) {
+    AT_LOOK.with_borrow_mut(|wakers| wakers.push(cx.waker().clone()));
 }
 
 /// Moves the clock forward. Timers that are due fire.
@@ -158,7 +180,12 @@ fn waker(task: usize) -> Waker {
 #[track_caller]
 pub fn run() {
     for _ in 0..100_000 {
-        let Some(id) = READY.with(|ready| ready.lock().unwrap().pop_front()) else { return };
+        let Some(id) = READY.with(|ready| ready.lock().unwrap().pop_front()) else {
+            if look() {
+                continue;
+            }
+            return;
+        };
         let task = TASKS.with_borrow_mut(|tasks| tasks.get_mut(id).and_then(Option::take));
         if let Some(mut task) = task
             && task.future.as_mut().poll(&mut Context::from_waker(&task.waker)).is_pending()
@@ -217,7 +244,7 @@ impl Runtime for Fake {
 
     fn yield_now(cx: &mut Context<'_>) {
         YIELDS.set(YIELDS.get() + 1);
-        cx.waker().wake_by_ref();
+        wake_at_look(cx);
     }
 
     /// Takes a list of addresses as a name.

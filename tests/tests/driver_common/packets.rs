@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker};
 use getty_core::datagram::{Outgoing, Path, RecvBatch};
 use getty_driver::PacketIo;
 
+use super::fake;
+
 /// A datagram with its path, which is `None` on a connected socket.
 pub type Datagram = (Option<Path>, Vec<u8>);
 
@@ -36,8 +38,8 @@ struct Shared {
     /// Number of datagrams that the socket takes before it is full. `None` means any number.
     room: Option<usize>,
     send_waker: Option<Waker>,
-    /// Number of receives that find nothing, whatever is there.
-    blind: usize,
+    /// Receives find nothing, whatever is there, until the runtime has looked more often than this.
+    blind: Option<usize>,
     recv_calls: usize,
     send_calls: usize,
     closed: bool,
@@ -80,9 +82,9 @@ impl PacketWire {
         shared.recv_waker.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Lets the next receive find nothing, as if the runtime did not know yet what is there.
+    /// Lets receives find nothing until the runtime looks, as if it did not know yet what is there.
     pub fn recv_is_blind(&self) {
-        self.lock().blind += 1;
+        self.lock().blind = Some(fake::looks());
     }
 
     /// Lets the next send fail.
@@ -124,9 +126,8 @@ impl PacketIo for MemPackets {
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
         let mut shared = self.shared.lock().unwrap();
         shared.recv_calls += 1;
-        if shared.blind > 0 {
-            shared.blind -= 1;
-            shared.recv_waker = Some(cx.waker().clone());
+        if shared.blind == Some(fake::looks()) {
+            fake::wake_at_look(cx);
             return Poll::Pending;
         }
         let broken = shared.broken;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use super::fake;
+
 /// Counts its wakes.
 #[derive(Default)]
 pub struct Counter(AtomicUsize);
@@ -44,8 +46,13 @@ impl<F: Future> Task<F> {
         result
     }
 
-    /// Whether it was woken since the last poll, or was never polled.
+    /// Whether there is reason to poll: it was never polled, or was woken since the last poll. Lets the
+    /// runtime look at its sockets if nothing else wakes it.
     pub fn is_woken(&self) -> bool {
+        self.was_woken() || fake::look() && self.was_woken()
+    }
+
+    fn was_woken(&self) -> bool {
         self.seen != Some(self.counter.0.load(Ordering::SeqCst))
     }
 

@@ -10,6 +10,8 @@ use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 use getty_driver::Io;
 
+use super::fake;
+
 /// A method of [`Io`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
@@ -42,6 +44,8 @@ struct State {
     /// Number of bytes that it takes in one write.
     at_once: Option<usize>,
     answers: [VecDeque<Answer>; 5],
+    /// Reads find nothing, whatever is there, until the runtime has looked more often than this.
+    blind: Option<usize>,
     calls: [usize; 5],
     /// Only one: a driver promises to call from one task, so the last waker must serve for everything.
     waker: Option<Waker>,
@@ -122,6 +126,11 @@ impl Wire {
         self.lock().answers[op as usize].push_back(answer);
     }
 
+    /// Reads find nothing, whatever is there, until the runtime looks: it does not know of it yet.
+    pub fn read_is_blind(&self) {
+        self.lock().blind = Some(fake::looks());
+    }
+
     /// Runs `hook` whenever bytes are written.
     pub fn on_write(&self, hook: impl FnMut() + Send + 'static) {
         self.lock().on_write = Some(Box::new(hook));
@@ -196,6 +205,10 @@ impl Io for MemIo {
         }
         let state = &mut *self.0.lock().unwrap();
         assert!(buf.has_remaining_mut(), "a read without room would look like the end of the stream");
+        if state.blind == Some(fake::looks()) {
+            fake::wake_at_look(cx);
+            return Poll::Pending;
+        }
         let bytes = match state.input.pop_front() {
             Some(Ok(bytes)) => bytes,
             Some(Err(kind)) => return Poll::Ready(Err(kind.into())),

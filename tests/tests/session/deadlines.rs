@@ -161,6 +161,25 @@ fn a_frame_that_became_whole_in_time_gives_the_next_one_its_own_time() {
     assert_eq!(solo.at(secs(50)).len(), 1);
 }
 
+/// As from a caller that was late, and hands over what waited before the time.
+#[test]
+fn bytes_that_are_not_decoded_yet_may_complete_a_frame() {
+    let mut solo = Solo::new();
+    let (abc, d) = (frame(b"abc"), frame(b"d"));
+    solo.input(&abc[..5]);
+    assert_eq!(solo.poll(), NONE);
+    solo.clock.advance(secs(60));
+    solo.input(&abc[5..]);
+    solo.input(&d[..3]);
+    assert_eq!(solo.at(secs(60)), ["Message abc"]);
+    // One that they do not complete is over time as soon as that is known.
+    solo.clock.advance(secs(60));
+    solo.input(&d[3..4]);
+    assert_eq!(solo.at(secs(120)), NONE);
+    let told = solo.at(secs(120));
+    assert_eq!(told, ["Closed: timed out: a frame stayed incomplete (Config::partial_frame_timeout)"]);
+}
+
 #[test]
 fn sixty_four_kib_of_progress_renew_the_time_of_a_partial_frame() {
     for (progress, lives) in [(64 * 1024 - 1, false), (64 * 1024, true)] {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use getty_core::codec::{LengthDelimited, Raw};
-use getty_core::datagram::{PacketOptions, Packets, Path, PeerLimits};
+use getty_core::datagram::{PacketOptions, Packets, Path};
 use getty_core::websocket::{ClientRequest, Packages, ServerOptions, WebSocket};
 use getty_core::{Close, CloseReason, Config, Framed, SendError, framed};
 use getty_driver::{Client, Handle, Listener, NotFlushed, PacketDriver, Server};
@@ -511,67 +511,6 @@ fn who_waits_for_a_datagram_that_can_not_be_sent_is_told() {
     );
     assert_eq!(texts(wire.take_sent()), [(None, "one".to_owned()), (None, "three".to_owned())]);
     assert_eq!(log.count("on_dropped"), 1);
-}
-
-/// A server on the fake runtime with a session for each peer, the wire of its socket, and the handles of the
-/// peers at `ports`.
-fn fake_peers(config: Arc<Config>, ports: [u16; 2]) -> (Server<Fake>, PacketWire, [Handle<Bytes>; 2]) {
-    let handles = Arc::new(Mutex::new(Vec::new()));
-    let kept = handles.clone();
-    let listener = move |_| {
-        let kept = kept.clone();
-        let recorder = Recorder::new(move |cx, happening| {
-            if let Happening::Open = happening {
-                cx.validate_peer();
-                kept.lock().unwrap().push(cx.handle());
-            }
-            Then::Default
-        });
-        Some(recorder.0)
-    };
-    let builder = Server::<Fake>::builder().config(config);
-    let server = fake::block_on(builder.udp_peers("127.0.0.1:0", PeerLimits::new(), Raw, listener)).unwrap();
-    let wire = fake::udp_wire();
-    wire.receives(ports.map(|port| text(path(port), "hello")));
-    fake::run();
-    let handles = std::mem::take(&mut *handles.lock().unwrap());
-    (server, wire, handles.try_into().unwrap())
-}
-
-#[test]
-fn so_is_who_waits_for_one_to_a_peer_of_many() {
-    let (_server, wire, [a, b]) = fake_peers(Config::default().into(), [2, 3]);
-    wire.send_fails(ErrorKind::PermissionDenied);
-    let mut senders = [&a, &b, &a].map(|handle| Task::new(handle.send_flushed(Bytes::from("x"))));
-    senders.iter_mut().for_each(Task::settle);
-    fake::run();
-    let [first, other, second] = senders.map(|mut sender| sender.finish());
-    assert!(
-        matches!(first, Err(NotFlushed::Unsent(seq, failure)) if seq.get() == 1 && failure.kind == ErrorKind::PermissionDenied),
-        "{first:?}"
-    );
-    assert_eq!((other.unwrap().get(), second.unwrap().get()), (1, 2));
-    assert_eq!(a.stats().sent.operations, 1);
-}
-
-#[test]
-fn a_handle_that_is_always_full_does_not_keep_out_the_others() {
-    let (_server, wire, [busy, other]) =
-        fake_peers(config(|c| c.watermarks(256, 512).max_queued(4096)), [2, 3]);
-    wire.set_room(0);
-    let fill = || while busy.try_send(Bytes::from("news")).is_ok() {};
-    fill();
-    other.try_send(Bytes::from("once")).unwrap();
-    let mut sent = Vec::new();
-    for _ in 0..10 {
-        fake::run();
-        wire.set_room(5);
-        fake::run();
-        fill();
-        sent.extend(texts(wire.take_sent()));
-    }
-    assert!(sent.contains(&(Some(path(3)), "once".to_owned())), "{sent:?}");
-    assert!(sent.len() > 40, "{}", sent.len());
 }
 
 #[test]

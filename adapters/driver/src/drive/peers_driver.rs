@@ -67,6 +67,8 @@ pub struct PeersDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> {
     /// the wheel for the sessions' own deadlines are fractions of the configured periods: they may be
     /// seconds.
     turns_at: BTreeSet<(Timestamp, usize)>,
+    /// Sessions whose handles know that there is no room.
+    cramped: Vec<PeerKey>,
     woken: Arc<Woken>,
     /// The waker for listeners that have not kept one so far.
     spare: SpareWaker,
@@ -97,6 +99,7 @@ struct Tended<L, M: Messages> {
     waits: bool,
     /// Its listener is owed a turn.
     owed: bool,
+    cramped: bool,
     _member: Member,
 }
 
@@ -124,6 +127,7 @@ where
             touched: Vec::new(),
             owed: VecDeque::new(),
             turns_at: BTreeSet::new(),
+            cramped: Vec::new(),
             woken: Arc::default(),
             spare: SpareWaker::default(),
             events: 0,
@@ -179,8 +183,16 @@ where
         }
         let mut _member = self.endpoint.join(Role::PeerSession);
         _member.open(); // there is no handshake
-        self.tended[key.index()] =
-            Some(Tended { key, actor, waker: None, touched: false, waits: false, owed: false, _member });
+        self.tended[key.index()] = Some(Tended {
+            key,
+            actor,
+            waker: None,
+            touched: false,
+            waits: false,
+            owed: false,
+            cramped: false,
+            _member,
+        });
         self.live += 1;
     }
 
@@ -221,6 +233,23 @@ where
             let mut session = PeerSession { peers: &mut self.engine.machine, key };
             tended.actor.take_posted(&mut session, now);
         }
+    }
+
+    /// Visits the sessions whose handles wait for room, once there is some: it is the same room for all.
+    fn report_room(&mut self) {
+        let machine = &self.engine.machine;
+        while let Some(&key) = self.cramped.last() {
+            if machine.is_open(key) && !machine.is_writable(key) {
+                return;
+            }
+            self.cramped.pop();
+            let Some(tended) = tended(&mut self.tended, key) else { continue };
+            tended.cramped = false;
+            if !mem::replace(&mut tended.touched, true) {
+                self.touched.push(key);
+            }
+        }
+        self.cramped = Vec::new();
     }
 
     /// Whether all sessions are over after a shutdown, so that the socket can be closed.
@@ -407,6 +436,7 @@ where
 
     fn end_turn(&mut self, cx: &mut Context<'_>) {
         self.woken.set_task(cx.waker());
+        self.report_room();
         for key in mem::take(&mut self.touched) {
             let Some(tended) = tended(&mut self.tended, key) else { continue };
             tended.touched = false;
@@ -416,13 +446,17 @@ where
             let waker = tended.waker.get_or_insert_with(|| self.woken.waker(key));
             let session = PeerSession { peers: &mut self.engine.machine, key };
             let again = !tended.actor.end_turn(&session, waker);
+            let has_room = session.is_writable();
+            if session.is_open() && !has_room && !mem::replace(&mut tended.cramped, true) {
+                self.cramped.push(key);
+            }
             let progress = session.stats().progress;
             let waits = tended.actor.has_backlog() || progress.flushed < progress.accepted;
             if (again || waits) && !mem::replace(&mut tended.waits, true) {
                 self.waiting.push(key);
             }
             // Items that had no room find some now: nothing else would bring a turn for them.
-            if again || tended.actor.has_backlog() && session.is_writable() {
+            if again || tended.actor.has_backlog() && has_room {
                 cx.waker().wake_by_ref();
             }
         }

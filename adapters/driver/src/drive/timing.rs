@@ -1,6 +1,8 @@
 //! [`Timing`]: when a task acts on its deadlines.
 
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use getty_core::Timestamp;
@@ -12,15 +14,15 @@ use crate::runtime::alarm::Alarm;
 const LATE: Duration = Duration::from_millis(100);
 
 /// The timer of a task. If the task is late (the machine slept, the process was stopped or the thread was
-/// busy), it postpones deadlines by one turn.
+/// busy), it postpones deadlines.
 ///
 /// Input that the peer sent in time may then wait in the socket without the runtime knowing: the runtime
-/// checks timers and sockets in turn, and remembers the last state of each socket. Once the task has
-/// yielded, the runtime has looked again.
+/// checks timers and sockets in turn, and remembers the last state of each socket. When it wakes a task that
+/// has yielded, it has looked again. Turns before that, for other reasons, judge nothing.
 pub(crate) struct Timing<R: Runtime> {
     alarm: Alarm<R>,
-    /// The deadlines of this turn were postponed.
-    put_off: bool,
+    /// The deadlines are postponed; true once the runtime has looked.
+    put_off: Option<Arc<AtomicBool>>,
 }
 
 /// The earlier of two times.
@@ -38,44 +40,60 @@ pub(crate) enum Due {
     NotYet,
     /// It has passed: act now.
     Now,
-    /// The task is late and has yielded: act in the next turn.
+    /// The task is late and has yielded: act once the runtime has looked.
     PutOff,
 }
 
 impl<R: Runtime> Timing<R> {
     pub(crate) fn new() -> Self {
-        Timing { alarm: Alarm::new(), put_off: false }
+        Timing { alarm: Alarm::new(), put_off: None }
     }
 
-    /// Judges the next deadline, `next`. If it has passed and the turn is late, yields first, once.
+    /// Judges the next deadline, `next`. If it has passed and the turn is late, yields first.
     pub(crate) fn look(&mut self, cx: &mut Context<'_>, next: Option<Timestamp>, now: Timestamp) -> Due {
         let Some(at) = next.filter(|&at| at <= now) else {
             self.end_wait();
             return Due::NotYet;
         };
-        self.put_off = !self.put_off && now.saturating_duration_since(at) > LATE;
-        if self.put_off {
-            R::yield_now(cx);
-            return Due::PutOff;
-        }
-        Due::Now
+        let looked = match self.put_off.take() {
+            Some(looked) if looked.load(Ordering::Acquire) => return Due::Now,
+            None if now.saturating_duration_since(at) <= LATE => return Due::Now,
+            earlier => earlier.unwrap_or_default(),
+        };
+        let waker = Waker::from(Arc::new(Yielded { looked: looked.clone(), task: cx.waker().clone() }));
+        R::yield_now(&mut Context::from_waker(&waker));
+        self.put_off = Some(looked);
+        Due::PutOff
     }
 
     /// Whether the deadlines of this turn were postponed: the task comes again by itself.
     pub(crate) fn has_put_off(&self) -> bool {
-        self.put_off
+        self.put_off.is_some()
     }
 
     /// Ends the wait: the next deadline starts afresh.
     pub(crate) fn end_wait(&mut self) {
-        self.put_off = false;
+        self.put_off = None;
     }
 
     /// Arranges for the task to be woken at `next`. Ready if that time has come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, next: Option<Timestamp>) -> Poll<()> {
-        if self.put_off {
+        if self.has_put_off() {
             return Poll::Pending; // the deadline has passed: the timer would wake the task at once
         }
         self.alarm.poll(cx, next)
+    }
+}
+
+/// The waker of a yield: records that the runtime has looked.
+struct Yielded {
+    looked: Arc<AtomicBool>,
+    task: Waker,
+}
+
+impl Wake for Yielded {
+    fn wake(self: Arc<Self>) {
+        self.looked.store(true, Ordering::Release);
+        self.task.wake_by_ref();
     }
 }

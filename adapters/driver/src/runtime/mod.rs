@@ -34,8 +34,8 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     /// A timer that fires at `at`.
     fn timer(at: Instant) -> Self::Timer;
 
-    /// Arranges for the task of `cx` to be polled again after everything else that is ready, including the
-    /// runtime's event sources. The caller then returns `Pending`.
+    /// Arranges for the waker of `cx` to be woken after everything else that is ready has been polled,
+    /// including the runtime's event sources. The caller then returns `Pending`.
     ///
     /// The default wakes the task at once, which suffices where tasks alternate with the event sources.
     /// Other runtimes poll a task that wakes itself many times before they check those.

@@ -44,9 +44,9 @@ impl<T> Handle<T> {
     /// [`Listener::on_send_error`](crate::Listener::on_send_error) receives the error.
     ///
     /// # Errors
-    /// [`SendError::Blocked`] if the queue is full or the session is above its high watermark,
-    /// [`SendError::Closed`] if the session is over or a handle has requested its close. Both return the
-    /// item.
+    /// [`SendError::Blocked`] if the queue is full, the session is above its high watermark, or a
+    /// [half-close](Self::half_close) is not decided yet. [`SendError::Closed`] if the session or its sending
+    /// side has ended, or a handle has requested its close. Both return the item.
     pub fn try_send(&self, item: T) -> Result<(), SendError<T>> {
         self.shared.try_post(Entry::new(item))
     }
@@ -63,7 +63,7 @@ impl<T> Handle<T> {
     /// Posts an item; waits for room if there is none.
     ///
     /// # Errors
-    /// [`SendError::Closed`] with the item, if the session is over.
+    /// [`SendError::Closed`] with the item, if the session or its sending side has ended.
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, the item was not posted and is dropped with it.
@@ -74,7 +74,7 @@ impl<T> Handle<T> {
     /// Posts an item for `peer`, over an unconnected datagram socket; waits for room if there is none.
     ///
     /// # Errors
-    /// [`SendError::Closed`] with the item, if the session is over.
+    /// As for [`send`](Self::send).
     ///
     /// # Cancel safety
     /// As for [`send`](Self::send).
@@ -189,8 +189,8 @@ impl<T> Handle<T> {
     }
 
     /// Ends the sending side of the session, which goes on reading: "send, end, read the answer". What was
-    /// posted before is sent first; nothing can be posted after. See
-    /// [`Session::half_close`](getty_core::Session::half_close).
+    /// posted before is sent first; nothing can be posted after, unless the half-close is refused: until that
+    /// is decided, senders wait. See [`Session::half_close`](getty_core::Session::half_close).
     ///
     /// # Errors
     /// [`HalfCloseError`]: the session is closing or closed, or it is a WebSocket or of datagrams, which have

@@ -437,7 +437,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
         &mut self,
         task: &mut TaskContext<'_>,
         half: Half,
-        work: impl FnOnce(&mut Self, &mut TaskContext<'_>, Timestamp) -> Poll<T>,
+        mut work: impl FnMut(&mut Self, &mut TaskContext<'_>, Timestamp) -> Poll<T>,
     ) -> Poll<T> {
         self.half = half;
         let done = self.done();
@@ -458,11 +458,14 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
             self.exhausted = false;
             let _ = self.poll_transport(cx, now);
         }
+        let mut result = work(self, cx, now); // decodes what was read
         let expired = self.timing.look(cx, self.engine.session.poll_timeout(), now) == Due::Now;
         if expired {
             self.engine.session.handle_timeout(now);
+            if result.is_pending() {
+                result = work(self, cx, now);
+            }
         }
-        let result = work(self, cx, now);
         thread_memory::give_back(self.engine.session.take_back());
         // A task that waits to receive also writes. The stream may then forget the task that waited to
         // write.
