@@ -99,6 +99,7 @@ struct Tended<L, M: Messages> {
     waits: bool,
     /// Its listener is owed a turn.
     owed: bool,
+    /// Its handles know that there is no room.
     cramped: bool,
     _member: Member,
 }
@@ -235,12 +236,17 @@ where
         }
     }
 
-    /// Visits the sessions whose handles wait for room, once there is some: it is the same room for all.
-    fn report_room(&mut self) {
+    /// Visits sessions whose handles wait for room, once there is some: it is the same room for all. Returns
+    /// whether there are more than one turn visits.
+    fn report_room(&mut self) -> bool {
         let machine = &self.engine.machine;
-        while let Some(&key) = self.cramped.last() {
+        for _ in 0..TURN_EVENTS {
+            let Some(&key) = self.cramped.last() else {
+                self.cramped = Vec::new();
+                return false;
+            };
             if machine.is_open(key) && !machine.is_writable(key) {
-                return;
+                return false;
             }
             self.cramped.pop();
             let Some(tended) = tended(&mut self.tended, key) else { continue };
@@ -249,7 +255,7 @@ where
                 self.touched.push(key);
             }
         }
-        self.cramped = Vec::new();
+        true
     }
 
     /// Whether all sessions are over after a shutdown, so that the socket can be closed.
@@ -436,7 +442,9 @@ where
 
     fn end_turn(&mut self, cx: &mut Context<'_>) {
         self.woken.set_task(cx.waker());
-        self.report_room();
+        if self.report_room() {
+            cx.waker().wake_by_ref();
+        }
         for key in mem::take(&mut self.touched) {
             let Some(tended) = tended(&mut self.tended, key) else { continue };
             tended.touched = false;
