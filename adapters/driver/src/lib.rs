@@ -79,7 +79,7 @@
 //! # What a turn costs
 //!
 //! One poll of a session's task reads the clock once, reads once, calls the listener for everything that
-//! came, and writes once. It allocates nothing, takes no lock unless somebody holds a handle, and does not
+//! came, and writes once. It allocates nothing, takes no lock unless handles exist, and does not
 //! touch the runtime's timer unless the session's next deadline changed. Buffers are the thread's, lent to
 //! the session for the turn: an idle session holds none.
 //!

@@ -344,11 +344,11 @@ impl Member {
         is_displaced
     }
 
-    fn answer(&self, round: u32, told: Vec<SessionInfo>) {
+    fn answer(&self, round: u32, infos: Vec<SessionInfo>) {
         let mut members = self.endpoint.lock();
         // The list may have been abandoned meanwhile: then nothing would clear the answer again.
-        let told = if members.listing > 0 { told } else { Vec::new() };
-        let before = std::mem::replace(&mut members.slots[self.key].answer, (round, told));
+        let infos = if members.listing > 0 { infos } else { Vec::new() };
+        let before = std::mem::replace(&mut members.slots[self.key].answer, (round, infos));
         drop(members);
         drop(before);
         self.endpoint.answered.notify(usize::MAX);
@@ -412,7 +412,7 @@ impl Membership {
     }
 
     /// The phase of the endpoint, which counts as seen from now on.
-    pub(crate) fn look(&mut self) -> Phase {
+    pub(crate) fn check(&mut self) -> Phase {
         self.seen = self.member.as_ref().map_or(Wanted::default(), |member| member.endpoint.wanted());
         self.phase()
     }
@@ -457,11 +457,11 @@ impl Membership {
     }
 
     /// Answers the endpoint if it asks, and registers `waker` for its requests.
-    pub(crate) fn end_turn(&mut self, waker: &Waker, told: impl FnOnce() -> Vec<SessionInfo>) {
+    pub(crate) fn end_turn(&mut self, waker: &Waker, infos: impl FnOnce() -> Vec<SessionInfo>) {
         let round = self.seen.round();
         if let Some(member) = self.member.as_ref().filter(|_| round != self.answered) {
             self.answered = round;
-            member.answer(round, told());
+            member.answer(round, infos());
         }
         if self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             return;
@@ -521,7 +521,7 @@ mod tests {
             let mut list = Box::pin(endpoint.list());
             assert!(list.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             let list = Some(list).filter(|_| !is_given_up);
-            membership.look();
+            membership.check();
             membership.end_turn(Waker::noop(), || vec![info(1)]);
             let kept: usize = endpoint.lock().slots.iter().map(|(_, slot)| slot.answer.1.len()).sum();
             assert_eq!(kept, usize::from(list.is_some()));
@@ -537,7 +537,7 @@ mod tests {
             .map(|number| {
                 let mut membership = Membership::none();
                 membership.set(endpoint.join(Role::Session));
-                membership.look();
+                membership.check();
                 membership.end_turn(&waker(number), Vec::new);
                 Some(membership)
             })
@@ -560,7 +560,7 @@ mod tests {
                 other.set(endpoint.join(Role::Session));
                 *tasks.last_mut().unwrap() = Some(other);
             } else if let Some(membership) = task {
-                membership.look();
+                membership.check();
                 membership.end_turn(&waker(number), || vec![info(number)]);
             }
         };

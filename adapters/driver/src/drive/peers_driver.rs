@@ -54,13 +54,13 @@ pub struct PeersDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> {
     timing: Timing<R>,
     make: ML,
     /// The sessions, by the index of their keys.
-    tended: Sessions<L, Items<C::Item, O>>,
+    tasks: PeerTasks<L, Items<C::Item, O>>,
     /// Number of sessions.
-    live: usize,
+    open: usize,
     /// Sessions that must be visited in the next turn in any case, because something of theirs waits.
     waiting: Vec<PeerKey>,
     /// Sessions visited in this turn.
-    touched: Vec<PeerKey>,
+    dirty: Vec<PeerKey>,
     /// Sessions whose listeners are owed a turn.
     owed: VecDeque<PeerKey>,
     /// The latest turn times of listeners, with the indices of their sessions. A tree, because the ticks of
@@ -87,15 +87,15 @@ pub struct PeersDriver<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> {
 }
 
 /// One place per index; empty ones are reused.
-type Sessions<L, M> = Vec<Option<Tended<L, M>>>;
+type PeerTasks<L, M> = Vec<Option<PeerTask<L, M>>>;
 
 /// The session of one peer.
-struct Tended<L, M: Messages> {
+struct PeerTask<L, M: Messages> {
     key: PeerKey,
     actor: Actor<L, M>,
     /// The waker for its handles and its listener. Created when first needed.
     waker: Option<Waker>,
-    touched: bool,
+    dirty: bool,
     waits: bool,
     /// Its listener is owed a turn.
     owed: bool,
@@ -122,10 +122,10 @@ where
             engine: PacketEngine::new(peers, io),
             timing: Timing::new(),
             make,
-            tended: Vec::new(),
-            live: 0,
+            tasks: Vec::new(),
+            open: 0,
             waiting: Vec::new(),
-            touched: Vec::new(),
+            dirty: Vec::new(),
             owed: VecDeque::new(),
             turns_at: BTreeSet::new(),
             cramped: Vec::new(),
@@ -152,7 +152,7 @@ where
             self.events -= 1;
             let Some(event) = self.engine.machine.poll_event() else { break };
             match event {
-                PeersEvent::Unknown(path) => self.meet(now, path),
+                PeersEvent::Unknown(path) => self.on_unknown(now, path),
                 PeersEvent::Peer(key, event) => self.handle_event(now, key, event),
                 PeersEvent::Dropped(dropped) => {
                     if let Some(on_dropped) = &self.on_dropped {
@@ -167,7 +167,7 @@ where
     }
 
     /// Asks whether to accept an unknown peer.
-    fn meet(&mut self, now: Timestamp, path: Path) {
+    fn on_unknown(&mut self, now: Timestamp, path: Path) {
         let made = if self.closing { Ok(None) } else { catch_unwind(AssertUnwindSafe(|| (self.make)(path))) };
         let listener = made.unwrap_or_else(|panic| {
             actor::report_panic(self.on_panic.as_ref(), SessionId::next(), &*panic);
@@ -179,42 +179,42 @@ where
         let since = self.engine.machine.last_active(key).unwrap_or(now);
         let mut actor = Actor::new(listener, addresses, self.engine.machine.config(), since, false);
         actor.set_on_panic(self.on_panic.clone());
-        if self.tended.len() <= key.index() {
-            self.tended.resize_with(key.index() + 1, || None);
+        if self.tasks.len() <= key.index() {
+            self.tasks.resize_with(key.index() + 1, || None);
         }
         let mut _member = self.endpoint.join(Role::PeerSession);
         _member.open(); // there is no handshake
-        self.tended[key.index()] = Some(Tended {
+        self.tasks[key.index()] = Some(PeerTask {
             key,
             actor,
             waker: None,
-            touched: false,
+            dirty: false,
             waits: false,
             owed: false,
             cramped: false,
             _member,
         });
-        self.live += 1;
+        self.open += 1;
     }
 
     fn handle_event(&mut self, now: Timestamp, key: PeerKey, event: Event<C::Item>) {
-        let Some(slot) = self.tended.get_mut(key.index()) else { return };
-        let Some(tended) = slot.as_mut().filter(|tended| tended.key == key) else { return };
-        touch(tended, &mut self.touched, &mut self.owed);
+        let Some(slot) = self.tasks.get_mut(key.index()) else { return };
+        let Some(task) = slot.as_mut().filter(|task| task.key == key) else { return };
+        mark_dirty(task, &mut self.dirty, &mut self.owed);
         let mut session = PeerSession { peers: &mut self.engine.machine, key };
-        if tended.actor.is_spent() {
-            tended.actor.begin_turn(); // the task's own budget covers all sessions
+        if task.actor.is_spent() {
+            task.actor.begin_turn(); // the task's own budget covers all sessions
         }
-        if let Some(reason) = tended.actor.handle_event(&mut session, now, event) {
-            tended.actor.finish(&mut session, now, reason);
-            if let Some(at) = tended.actor.turn_at() {
+        if let Some(reason) = task.actor.handle_event(&mut session, now, event) {
+            task.actor.finish(&mut session, now, reason);
+            if let Some(at) = task.actor.turn_at() {
                 self.turns_at.remove(&(at, key.index()));
             }
             *slot = None;
-            self.live -= 1;
+            self.open -= 1;
         } else if self.closing {
             // The session may have opened only after the others saw the shutdown.
-            tended.actor.obey(&mut session, now, Phase::ShuttingDown);
+            task.actor.obey(&mut session, now, Phase::ShuttingDown);
         }
     }
 
@@ -227,12 +227,12 @@ where
         }
         keys.extend(self.woken.take());
         for key in keys {
-            let Some(tended) = tended(&mut self.tended, key) else { continue };
-            tended.waits = false;
-            touch(tended, &mut self.touched, &mut self.owed);
-            tended.actor.begin_turn();
+            let Some(task) = task_of(&mut self.tasks, key) else { continue };
+            task.waits = false;
+            mark_dirty(task, &mut self.dirty, &mut self.owed);
+            task.actor.begin_turn();
             let mut session = PeerSession { peers: &mut self.engine.machine, key };
-            tended.actor.take_posted(&mut session, now);
+            task.actor.take_posted(&mut session, now);
         }
     }
 
@@ -249,10 +249,10 @@ where
                 return false;
             }
             self.cramped.pop();
-            let Some(tended) = tended(&mut self.tended, key) else { continue };
-            tended.cramped = false;
-            if !mem::replace(&mut tended.touched, true) {
-                self.touched.push(key);
+            let Some(task) = task_of(&mut self.tasks, key) else { continue };
+            task.cramped = false;
+            if !mem::replace(&mut task.dirty, true) {
+                self.dirty.push(key);
             }
         }
         true
@@ -260,21 +260,21 @@ where
 
     /// Whether all sessions are over after a shutdown, so that the socket can be closed.
     fn is_done(&self) -> bool {
-        self.closing && self.live == 0 && !self.closed
+        self.closing && self.open == 0 && !self.closed
     }
 
     /// Follows the endpoint.
     fn obey_endpoint(&mut self, now: Timestamp) {
-        let phase = self.membership.look();
-        let told = mem::replace(&mut self.closing, phase != Phase::Running);
+        let phase = self.membership.check();
+        let known = mem::replace(&mut self.closing, phase != Phase::Running);
         match phase {
             Phase::Running => {}
-            Phase::ShuttingDown if told => {}
+            Phase::ShuttingDown if known => {}
             Phase::ShuttingDown => {
-                for tended in self.tended.iter_mut().flatten() {
-                    touch(tended, &mut self.touched, &mut self.owed);
-                    let mut session = PeerSession { peers: &mut self.engine.machine, key: tended.key };
-                    tended.actor.obey(&mut session, now, phase);
+                for task in self.tasks.iter_mut().flatten() {
+                    mark_dirty(task, &mut self.dirty, &mut self.owed);
+                    let mut session = PeerSession { peers: &mut self.engine.machine, key: task.key };
+                    task.actor.obey(&mut session, now, phase);
                 }
             }
             Phase::Aborting => {
@@ -286,21 +286,21 @@ where
 }
 
 /// The session `key`, if it still exists.
-fn tended<L, M: Messages>(all: &mut [Option<Tended<L, M>>], key: PeerKey) -> Option<&mut Tended<L, M>> {
-    all.get_mut(key.index())?.as_mut().filter(|tended| tended.key == key)
+fn task_of<L, M: Messages>(all: &mut [Option<PeerTask<L, M>>], key: PeerKey) -> Option<&mut PeerTask<L, M>> {
+    all.get_mut(key.index())?.as_mut().filter(|task| task.key == key)
 }
 
 /// Marks a session as visited in this turn, with a turn owed to its listener.
-fn touch<L, M: Messages>(
-    tended: &mut Tended<L, M>,
-    touched: &mut Vec<PeerKey>,
+fn mark_dirty<L, M: Messages>(
+    task: &mut PeerTask<L, M>,
+    dirty: &mut Vec<PeerKey>,
     owed: &mut VecDeque<PeerKey>,
 ) {
-    if !mem::replace(&mut tended.touched, true) {
-        touched.push(tended.key);
+    if !mem::replace(&mut task.dirty, true) {
+        dirty.push(task.key);
     }
-    if !mem::replace(&mut tended.owed, true) {
-        owed.push_back(tended.key);
+    if !mem::replace(&mut task.owed, true) {
+        owed.push_back(task.key);
     }
 }
 
@@ -354,10 +354,10 @@ where
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize> {
-        let sessions = &mut self.tended;
+        let sessions = &mut self.tasks;
         let unsent = |(key, seq), failure| {
-            if let Some(tended) = tended(sessions, key) {
-                tended.actor.report_unsent(seq, failure);
+            if let Some(task) = task_of(sessions, key) {
+                task.actor.report_unsent(seq, failure);
             }
         };
         self.engine.send(cx, now, unsent).then_some(0)
@@ -368,12 +368,12 @@ where
         let mut called = false;
         while self.turns > 0 {
             let Some(key) = self.owed.pop_front() else { break };
-            let Some(tended) = tended(&mut self.tended, key) else { continue };
+            let Some(task) = task_of(&mut self.tasks, key) else { continue };
             self.turns -= 1;
-            tended.owed = false;
-            let before = tended.actor.turn_at();
+            task.owed = false;
+            let before = task.actor.turn_at();
             let mut session = PeerSession { peers: &mut self.engine.machine, key };
-            let Tended { actor, waker, .. } = &mut *tended;
+            let PeerTask { actor, waker, .. } = &mut *task;
             let mut take =
                 |waker: &Waker| actor.take_turn(&mut session, now, &mut Context::from_waker(waker));
             called |= match waker {
@@ -384,7 +384,7 @@ where
                     called
                 }
             };
-            let after = tended.actor.turn_at();
+            let after = task.actor.turn_at();
             if let Some(before) = before.filter(|_| before != after) {
                 self.turns_at.remove(&(before, key.index()));
             }
@@ -414,9 +414,9 @@ where
             let first = self.turns_at.first().copied().filter(|&(at, _)| at <= now);
             let Some((at, index)) = first else { break };
             self.turns_at.remove(&(at, index));
-            if let Some(tended) = self.tended.get_mut(index).and_then(Option::as_mut) {
-                touch(tended, &mut self.touched, &mut self.owed);
-                tended.actor.begin_turn();
+            if let Some(task) = self.tasks.get_mut(index).and_then(Option::as_mut) {
+                mark_dirty(task, &mut self.dirty, &mut self.owed);
+                task.actor.begin_turn();
             }
         }
     }
@@ -445,26 +445,26 @@ where
         if self.report_room() {
             cx.waker().wake_by_ref();
         }
-        for key in mem::take(&mut self.touched) {
-            let Some(tended) = tended(&mut self.tended, key) else { continue };
-            tended.touched = false;
-            if !tended.actor.has_handles() {
+        for key in mem::take(&mut self.dirty) {
+            let Some(task) = task_of(&mut self.tasks, key) else { continue };
+            task.dirty = false;
+            if !task.actor.has_handles() {
                 continue;
             }
-            let waker = tended.waker.get_or_insert_with(|| self.woken.waker(key));
+            let waker = task.waker.get_or_insert_with(|| self.woken.waker(key));
             let session = PeerSession { peers: &mut self.engine.machine, key };
-            let again = !tended.actor.end_turn(&session, waker);
+            let again = !task.actor.end_turn(&session, waker);
             let has_room = session.is_writable();
-            if session.is_open() && !has_room && !mem::replace(&mut tended.cramped, true) {
+            if session.is_open() && !has_room && !mem::replace(&mut task.cramped, true) {
                 self.cramped.push(key);
             }
             let progress = session.stats().progress;
-            let waits = tended.actor.has_backlog() || progress.flushed < progress.accepted;
-            if (again || waits) && !mem::replace(&mut tended.waits, true) {
+            let waits = task.actor.has_backlog() || progress.flushed < progress.accepted;
+            if (again || waits) && !mem::replace(&mut task.waits, true) {
                 self.waiting.push(key);
             }
             // Items that had no room find some now: nothing else would bring a turn for them.
-            if again || tended.actor.has_backlog() && has_room {
+            if again || task.actor.has_backlog() && has_room {
                 cx.waker().wake_by_ref();
             }
         }
@@ -473,10 +473,10 @@ where
         if owed || !self.woken.is_empty() || self.closing && self.engine.machine.wants_poll() {
             cx.waker().wake_by_ref();
         }
-        let Self { membership, tended, engine, .. } = self;
+        let Self { membership, tasks, engine, .. } = self;
         membership.end_turn(cx.waker(), || {
-            let tended = tended.iter().flatten();
-            tended.map(|t| t.actor.info(&PeerSession { peers: &mut engine.machine, key: t.key })).collect()
+            let all = tasks.iter().flatten();
+            all.map(|t| t.actor.info(&PeerSession { peers: &mut engine.machine, key: t.key })).collect()
         });
     }
 }
@@ -498,8 +498,8 @@ where
 
 impl<R: Runtime, I, C: Decoder + Encoder<O>, O, L, ML> Drop for PeersDriver<R, I, C, O, L, ML> {
     fn drop(&mut self) {
-        for tended in self.tended.iter_mut().flatten() {
-            tended.actor.abandon(&PeerSession { peers: &mut self.engine.machine, key: tended.key });
+        for task in self.tasks.iter_mut().flatten() {
+            task.actor.abandon(&PeerSession { peers: &mut self.engine.machine, key: task.key });
         }
     }
 }

@@ -85,7 +85,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
 
     /// Follows the endpoint of this session; returns whether there was anything to follow.
     fn obey_endpoint(&mut self, now: Timestamp) -> bool {
-        let phase = self.membership.look();
+        let phase = self.membership.check();
         if self.membership.is_displaced() && !self.engine.session().is_over() {
             self.engine.session().close(now, Close::displaced());
             return true;
@@ -144,7 +144,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
     fn has_more(&mut self) -> bool {
         self.engine.wants_poll()
             || self.actor.has_posts()
-            || self.membership.look() != Phase::Running
+            || self.membership.check() != Phase::Running
             || self.membership.is_displaced()
     }
 

@@ -50,7 +50,7 @@ impl<R: Runtime> Timing<R> {
     }
 
     /// Judges the next deadline, `next`. If it has passed and the turn is late, yields first.
-    pub(crate) fn look(&mut self, cx: &mut Context<'_>, next: Option<Timestamp>, now: Timestamp) -> Due {
+    pub(crate) fn judge(&mut self, cx: &mut Context<'_>, next: Option<Timestamp>, now: Timestamp) -> Due {
         let Some(at) = next.filter(|&at| at <= now) else {
             self.end_wait();
             return Due::NotYet;

@@ -143,7 +143,7 @@ pub(crate) trait Turns {
         // must not mistake its own lateness for the peer's. Input that the peer sent in time was waiting in
         // the transport.
         let next = self.next_deadline();
-        let due = self.timing().look(cx, next, now);
+        let due = self.timing().judge(cx, next, now);
         if due == Due::Now {
             self.count_write(cx, now, &mut turn);
             self.handle_timeout(now);

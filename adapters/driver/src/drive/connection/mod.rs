@@ -459,7 +459,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
             let _ = self.poll_transport(cx, now);
         }
         let mut result = work(self, cx, now); // decodes what was read
-        let expired = self.timing.look(cx, self.engine.session.poll_timeout(), now) == Due::Now;
+        let expired = self.timing.judge(cx, self.engine.session.poll_timeout(), now) == Due::Now;
         if expired {
             self.engine.session.handle_timeout(now);
             if result.is_pending() {

@@ -87,7 +87,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
 
     /// Advances by one step; pending if there is nothing to do.
     fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let is_running = self.membership.look() == Phase::Running;
+        let is_running = self.membership.check() == Phase::Running;
         match &mut self.state {
             State::Driving(driving) => {
                 let leaves = driving.attempt.has_to_leave();
@@ -106,7 +106,7 @@ impl<R: Runtime, D: Dial, K: ListenerFactory<Messages<D>>> PoolTask<R, D, K> {
                 let attempt = self.end_session();
                 // The end of a session that was asked to end says nothing about its address.
                 match attempt {
-                    Some(attempt) if self.membership.look() == Phase::Running && !leaves => {
+                    Some(attempt) if self.membership.check() == Phase::Running && !leaves => {
                         self.roster.over(&attempt, clock::timestamp(R::now()), reason.to_string());
                     }
                     Some(attempt) => self.roster.left(&attempt),
