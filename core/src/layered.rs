@@ -67,6 +67,15 @@ impl<L: Layer, P: Protocol> Protocol for Layered<L, P> {
         self.protocol.encoded_len(item)
     }
 
+    #[inline]
+    fn is_encoding(&self) -> bool {
+        self.protocol.is_encoding()
+    }
+
+    fn continue_encoding(&mut self, dst: &mut Sink<'_>) {
+        self.protocol.continue_encoding(dst);
+    }
+
     fn max_sent(&self, config: &Config) -> usize {
         self.protocol.max_sent(config)
     }

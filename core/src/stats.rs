@@ -41,7 +41,8 @@ impl fmt::Display for Seq {
 pub struct Accepted {
     /// The message's number, by which its outcome is reported later.
     pub seq: Seq,
-    /// Its size on the wire, in bytes.
+    /// Its size on the wire, in bytes. If it [is still being encoded](crate::Session::is_encoding): its size
+    /// without compression.
     pub bytes: usize,
 }
 
@@ -116,8 +117,9 @@ pub struct Work {
     /// [`Layer`](crate::layer::Layer), its records count too, or one frame per 8 bytes of records without
     /// data.
     pub frames: u64,
-    /// Bytes produced by decompressing received messages, plus four times the bytes compressed for sending. A
-    /// message counts as at least 16 KiB, since starting one takes as long as decompressing that much.
+    /// Bytes produced by decompressing received messages, plus 16 times the bytes compressed for sending.
+    /// Since starting a message takes long, one counts as at least 16 KiB when it is decompressed, and as at
+    /// least 64 KiB when it is compressed. Compressed bytes that produce nothing count 16 times.
     pub bytes: u64,
 }
 

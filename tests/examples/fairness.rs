@@ -49,15 +49,26 @@ enum Kind {
     AfterClose,
 }
 
-const KINDS: [(&str, Kind); 10] = [
+impl Kind {
+    /// The bytes to send again and again, at least 64 KiB of them.
+    fn flood(self) -> Vec<u8> {
+        let Kind::Flood(bytes) = self else { return Vec::new() };
+        let bytes = bytes();
+        bytes.repeat((1 << 16) / bytes.len() + 1)
+    }
+}
+
+const KINDS: [(&str, Kind); 12] = [
     ("pings", Kind::Flood(|| Frame::ping([]).masked(KEY).bytes())),
     ("pongs", Kind::Flood(|| Frame::pong([]).masked(KEY).bytes())),
     ("fragments", Kind::Flood(fragments)),
     ("empty", Kind::Flood(|| Frame::text([]).masked(KEY).bytes())),
-    ("deflate-small", Kind::Flood(|| compressed(100))),
-    ("deflate-64k", Kind::Flood(|| compressed(64 << 10))),
-    ("deflate-1m", Kind::Flood(|| compressed(1 << 20))),
-    ("deflate-8m", Kind::Flood(|| compressed(8 << 20))),
+    ("deflate-small", Kind::Flood(|| compressed(&[0; 100]))),
+    ("deflate-64k", Kind::Flood(|| compressed(&vec![0; 64 << 10]))),
+    ("deflate-1m", Kind::Flood(|| compressed(&vec![0; 1 << 20]))),
+    ("deflate-8m", Kind::Flood(|| compressed(&vec![0; 8 << 20]))),
+    ("deflate-words", Kind::Flood(|| compressed(&words(8 << 20)))),
+    ("deflate-blocks", Kind::Flood(blocks)),
     ("after-close", Kind::AfterClose),
     ("busy", Kind::Busy),
 ];
@@ -68,12 +79,32 @@ fn fragments() -> Vec<u8> {
     [first.masked(KEY).bytes(), more.repeat(1000), last.masked(KEY).bytes()].concat()
 }
 
-/// A compressed message of `zeros` zeros.
-fn compressed(zeros: usize) -> Vec<u8> {
+/// A compressed message of `payload`.
+fn compressed(payload: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(&vec![0; zeros]).and_then(|()| encoder.flush()).expect("memory takes everything");
+    encoder.write_all(payload).and_then(|()| encoder.flush()).expect("memory takes everything");
     let data = encoder.get_ref();
-    Frame::binary(&data[..data.len() - 4]).rsv(4).masked(KEY).bytes()
+    deflated(&data[..data.len() - 4])
+}
+
+fn deflated(data: &[u8]) -> Vec<u8> {
+    Frame::binary(data).rsv(4).masked(KEY).bytes()
+}
+
+/// `size` bytes in a few words, in no order: slow to compress.
+fn words(size: usize) -> Vec<u8> {
+    const WORDS: [&[u8]; 8] = [b"in ", b"the ", b"order ", b"of ", b"their ", b"arrival ", b"and ", b"time "];
+    let mut state = 1_u32;
+    let mut word = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        WORDS[(state >> 29) as usize]
+    };
+    std::iter::repeat_with(|| word().iter().copied()).flatten().take(size).collect()
+}
+
+/// A compressed message of a million bytes that hold nothing: four empty blocks of fixed codes in five bytes.
+fn blocks() -> Vec<u8> {
+    deflated(&[[0x02, 0x08, 0x20, 0x80, 0x00].repeat(200_000), vec![0x00]].concat())
 }
 
 /// Connects and does the handshake.
@@ -102,21 +133,25 @@ fn drain(mut stream: TcpStream) -> thread::JoinHandle<()> {
     })
 }
 
-/// Runs one of the other clients, and adds the bytes that it sends to `sent`.
-fn other(address: SocketAddr, kind: Kind, stop: &AtomicBool, sent: &AtomicU64) -> io::Result<()> {
+/// Runs one of the other clients. One that floods sends `flood`. Adds the bytes that it sends to `sent`.
+fn other(
+    address: SocketAddr,
+    kind: Kind,
+    flood: &[u8],
+    stop: &AtomicBool,
+    sent: &AtomicU64,
+) -> io::Result<()> {
     let extensions = match kind {
         Kind::Flood(_) => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
         Kind::Busy | Kind::AfterClose => "",
     };
     let mut stream = connect(address, extensions)?;
     match kind {
-        Kind::Flood(bytes) => {
-            let bytes = bytes();
-            let block = bytes.repeat((1 << 16) / bytes.len() + 1);
+        Kind::Flood(_) => {
             let draining = drain(stream.try_clone()?);
-            while !stop.load(Ordering::Relaxed) {
-                stream.write_all(&block)?;
-                sent.fetch_add(block.len() as u64, Ordering::Relaxed);
+            for piece in flood.chunks(1 << 16).cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+                stream.write_all(piece)?;
+                sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
             }
             stream.shutdown(std::net::Shutdown::Both)?;
             let _ = draining.join();
@@ -170,6 +205,7 @@ fn innocent(address: SocketAddr, time: Duration) -> io::Result<(Duration, Durati
 fn run(
     address: SocketAddr,
     kind: Kind,
+    flood: &[u8],
     others: u16,
     time: Duration,
 ) -> io::Result<(Duration, Duration, f64)> {
@@ -178,7 +214,7 @@ fn run(
     thread::scope(|scope| {
         for _ in 0..others {
             scope.spawn(|| {
-                if let Err(error) = other(address, kind, &stop, &sent) {
+                if let Err(error) = other(address, kind, flood, &stop, &sent) {
                     eprintln!("another client ended: {error}");
                 }
             });
@@ -293,9 +329,10 @@ fn main() -> io::Result<()> {
                 if !kinds.iter().any(|kind| kind == name) {
                     continue;
                 }
+                let flood = kind.flood();
                 for &others in &others {
-                    let results: Vec<_> =
-                        (0..runs).map(|_| run(address, kind, others, time)).collect::<io::Result<_>>()?;
+                    let results = (0..runs).map(|_| run(address, kind, &flood, others, time));
+                    let results: Vec<_> = results.collect::<io::Result<_>>()?;
                     let p99 = median(results.iter().map(|(p99, ..)| Ok(*p99)))?;
                     let most = results.iter().map(|(_, most, _)| *most).max().unwrap_or_default();
                     let mut rates: Vec<f64> = results.iter().map(|(.., rate)| rate / 1e6).collect();

@@ -35,14 +35,20 @@ impl Compressor {
         Compressor { stream: None, no_context_takeover, window_bits, level }
     }
 
-    /// Appends `payload`, the next fragment of a message, to `out` in compressed form. `last` marks the end
-    /// of the message.
+    /// Appends `payload`, the next piece of a fragment, to `out` in compressed form. More of the fragment
+    /// follows with [`compress`](Self::compress).
+    pub(crate) fn compress_piece(&mut self, payload: &[u8], out: &mut BytesMut) {
+        deflate(self.stream(), payload, FlushCompress::None, out);
+    }
+
+    /// Appends `payload`, the next fragment of a message or its last piece, to `out` in compressed form.
+    /// `last` marks the end of the message.
     ///
     /// Every fragment is flushed, so that all of it can be decompressed once it is received. An empty
     /// fragment that is not the last writes nothing.
     pub(crate) fn compress(&mut self, payload: &[u8], last: bool, out: &mut BytesMut) {
         if !payload.is_empty() {
-            flush(self.stream(), payload, out);
+            deflate(self.stream(), payload, FlushCompress::Sync, out);
             if last {
                 debug_assert!(out.ends_with(&TAIL));
                 out.truncate(out.len() - TAIL.len());
@@ -71,17 +77,15 @@ impl Compressor {
     }
 }
 
-/// Appends `payload` compressed, up to and including a sync flush.
-fn flush(stream: &mut Compress, mut payload: &[u8], out: &mut BytesMut) {
+/// Appends `payload` compressed, up to and including what `flush` asks for.
+fn deflate(stream: &mut Compress, mut payload: &[u8], flush: FlushCompress, out: &mut BytesMut) {
     loop {
         let start = out.len();
         let room = (payload.len() / 2 + SPARE_ROOM).min(MAX_ROOM);
         out.resize(start + room, 0);
         let (total_in, total_out) = (stream.total_in(), stream.total_out());
         // It fails only if its state is not a compressor's.
-        stream
-            .compress(payload, &mut out[start..], FlushCompress::Sync)
-            .expect("a compressor takes any data");
+        stream.compress(payload, &mut out[start..], flush).expect("a compressor takes any data");
         let produced = (stream.total_out() - total_out) as usize;
         out.truncate(start + produced);
         payload = &payload[(stream.total_in() - total_in) as usize..];

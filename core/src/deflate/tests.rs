@@ -23,15 +23,33 @@ fn inflate_pieces(
 ) -> Result<Vec<u8>, InflateError> {
     let mut out = BytesMut::new();
     for piece in data.chunks(piece) {
-        inflater.inflate(piece, false, &mut out, limit)?;
+        inflate_all(inflater, piece, false, &mut out, limit)?;
     }
-    inflater.inflate(&[], true, &mut out, limit)?;
+    inflate_all(inflater, &[], true, &mut out, limit)?;
     Ok(out.to_vec())
+}
+
+/// Inflates until all of `data` is taken.
+fn inflate_all(
+    inflater: &mut Inflater,
+    mut data: &[u8],
+    last: bool,
+    out: &mut BytesMut,
+    limit: usize,
+) -> Result<(), InflateError> {
+    loop {
+        let taken = inflater.inflate(data, last, out, limit)?;
+        assert!(taken > 0 || data.is_empty(), "each call takes something");
+        data = &data[taken..];
+        if data.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 fn inflate(inflater: &mut Inflater, data: &[u8]) -> Result<Vec<u8>, InflateError> {
     let mut out = BytesMut::from(&b"before"[..]);
-    inflater.inflate(data, true, &mut out, usize::MAX)?;
+    inflate_all(inflater, data, true, &mut out, usize::MAX)?;
     assert_eq!(out[..6], *b"before");
     Ok(out[6..].to_vec())
 }
@@ -245,7 +263,7 @@ fn a_message_compressed_in_fragments_can_be_read_fragment_by_fragment() {
                     let mut data = BytesMut::new();
                     compressor.compress(&payload, last, &mut data);
                     assert!(last || size == 0 || data.ends_with(&TAIL));
-                    inflater.inflate(&data, last, &mut received, usize::MAX).unwrap();
+                    inflate_all(&mut inflater, &data, last, &mut received, usize::MAX).unwrap();
                     sent.extend(payload);
                     assert!(received == sent, "{fragments:?}");
                 }
@@ -329,14 +347,15 @@ fn a_bomb_stops_at_the_limit() {
         for piece in [data.len(), 1000, 1] {
             let mut out = BytesMut::new();
             let mut inflater = Inflater::new(true);
-            let error =
-                data.chunks(piece).find_map(|piece| inflater.inflate(piece, false, &mut out, limit).err());
+            let error = data
+                .chunks(piece)
+                .find_map(|piece| inflate_all(&mut inflater, piece, false, &mut out, limit).err());
             assert_eq!(error, Some(InflateError::TooLarge { limit }));
             assert!(out.capacity() <= limit + 64, "{} bytes for a limit of {limit}", out.capacity());
         }
     }
     let mut out = BytesMut::new();
-    Inflater::new(true).inflate(&data, true, &mut out, SIZE).unwrap();
+    inflate_all(&mut Inflater::new(true), &data, true, &mut out, SIZE).unwrap();
     assert!(out.len() == SIZE && out.capacity() <= SIZE + 64);
 }
 
@@ -344,7 +363,7 @@ fn a_bomb_stops_at_the_limit() {
 fn the_limit_counts_what_the_buffer_held_before() {
     for held in [0, 3, 1000] {
         let mut out = BytesMut::from(&vec![b'x'; held][..]);
-        assert_eq!(Inflater::new(true).inflate(HELLO, true, &mut out, held + 5), Ok(()));
+        assert_eq!(Inflater::new(true).inflate(HELLO, true, &mut out, held + 5), Ok(HELLO.len()));
         assert!(out[held..] == *b"Hello");
         let mut out = BytesMut::from(&vec![b'x'; held][..]);
         let limit = held + 4;

@@ -151,7 +151,7 @@ impl State {
 
     /// Ends at once. The reason of a close under way stays, as long as it is still true.
     pub(super) fn cut_short(&mut self, unflushed: CloseReason) {
-        let flushed = self.outbox.is_empty();
+        let flushed = self.outbox.is_empty() && !self.is_encoding();
         match self.reason.as_deref_mut() {
             None => self.reason = Some(Box::new(CloseReason::Local { flushed })),
             Some(CloseReason::Local { flushed: reported }) => *reported = flushed,
@@ -193,6 +193,7 @@ impl State {
             buffers.sizes.clear();
         }
         self.outbox.discard();
+        self.pending &= !pending::ENCODING;
         self.blocked = false;
     }
 }

@@ -191,9 +191,23 @@ impl<P> Session<P> {
         self.state.deadlines.next().map(|(_, deadline)| deadline)
     }
 
-    /// Whether the session takes messages and its send queue is at or below the high watermark.
+    /// Whether the session takes messages, its send queue is at or below the high watermark, and no message
+    /// [is being encoded](Self::is_encoding).
     pub fn is_writable(&self) -> bool {
-        self.state.takes_messages() && self.state.outbox.queued() <= self.state.config.high_watermark()
+        self.state.takes_messages()
+            && self.state.outbox.queued() <= self.state.config.high_watermark()
+            && !self.state.is_encoding()
+    }
+
+    /// Whether the message sent last is still being encoded: a WebSocket message that is to be compressed
+    /// and has more than 64 KiB. Its bytes are queued once it is done. Until then, nothing else is sent or
+    /// received.
+    ///
+    /// [`poll_event`](Self::poll_event) and [`outbound`](Self::outbound) finish it;
+    /// [`poll_event_within`](Self::poll_event_within) goes on with it as far as its limit allows.
+    #[inline]
+    pub fn is_encoding(&self) -> bool {
+        self.state.is_encoding()
     }
 
     /// Whether the opening handshake is under way. Always false without one.
@@ -237,7 +251,7 @@ impl<P> Session<P> {
     /// Whether [`outbound`](Session::outbound) has something to write. Queued messages may have to wait for a
     /// layer's handshake.
     pub fn wants_write(&self) -> bool {
-        self.state.wants_write()
+        self.state.wants_write() || self.state.is_encoding()
     }
 
     /// Totals of the session so far.
@@ -354,9 +368,19 @@ impl<P: Protocol> Session<P> {
 
     /// The bytes to write, as a [`Buf`](bytes::Buf) with a real `chunks_vectored`. Call `advance` once per
     /// write, with the number of bytes written.
+    ///
+    /// If a message [is being encoded](Self::is_encoding), this finishes it.
     pub fn outbound(&mut self, now: Timestamp) -> Outbound<'_> {
+        self.outbound_within(now, u64::MAX)
+    }
+
+    /// The bytes to write, as from [`outbound`](Self::outbound), but [`Work::bytes`] does not grow beyond
+    /// `limit`: a message that [is being encoded](Self::is_encoding) may come later. With a limit of 0, it
+    /// comes after [`poll_event_within`](Self::poll_event_within) has finished it.
+    pub fn outbound_within(&mut self, now: Timestamp, limit: u64) -> Outbound<'_> {
         self.state.advance_time(now);
         self.state.replying = false;
+        self.continue_encoding(limit);
         self.write_due();
         if let Some(layer) = self.protocol.layer() {
             self.state.seal(layer);
@@ -374,15 +398,20 @@ impl<P: Protocol> Session<P> {
     /// # Errors
     /// [`SendError`] has the reason and returns the item where possible. The session is unchanged. After
     /// `Blocked`, [`Event::Writable`] reports when to try again.
+    ///
+    /// Compressing a large message takes long (1 to 50 ms per MiB), so that is done
+    /// [later](Self::is_encoding). Sending another message before that finishes it first.
     pub fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
+        if self.state.is_encoding() && self.state.takes_messages() {
+            self.continue_encoding(u64::MAX);
+        }
         let Session { protocol, state } = self;
         let known = protocol.encoded_len(&item).unwrap_or(1);
         let limit = protocol.max_sent(&state.config);
         if !state.has_room(known, limit) {
             return Err(state.refuse(item, known, limit));
         }
-        // A layer seals contiguous bytes as one piece, and copies them anyway.
-        let zero_copy_from = if state.has_layer() { usize::MAX } else { state.config.zero_copy_from() };
+        let zero_copy_from = state.zero_copy_from();
         let buffers = state.buffers.get_or_insert_default();
         let mark = buffers.segments.mark();
         let mut sink = Sink::queue(&mut buffers.segments, zero_copy_from);
@@ -395,6 +424,10 @@ impl<P: Protocol> Session<P> {
             let error = EncodedTooLarge { bytes, limit };
             return Err(state.take_back_encoded(mark, Arc::new(error)));
         }
+        if protocol.is_encoding() {
+            state.pending |= pending::ENCODING;
+            return Ok(Accepted::new(state.outbox.accept_unencoded(state.replying), known));
+        }
         if state.outbox.is_empty() {
             state.waiting_since = None;
         }
@@ -403,12 +436,52 @@ impl<P: Protocol> Session<P> {
         Ok(Accepted::new(seq, bytes))
     }
 
+    /// Goes on with the message that [is being encoded](Self::is_encoding), until it is done or
+    /// [`Work::bytes`] has reached `limit`. Returns whether it is done.
+    fn continue_encoding(&mut self, limit: u64) -> bool {
+        while self.state.is_encoding() && self.protocol.worked() < limit {
+            self.encode_piece();
+        }
+        !self.state.is_encoding()
+    }
+
+    #[cold]
+    fn encode_piece(&mut self) {
+        let Session { protocol, state } = self;
+        let zero_copy_from = state.zero_copy_from();
+        let buffers = state.buffers.get_or_insert_default();
+        let mut sink = Sink::queue(&mut buffers.segments, zero_copy_from);
+        protocol.continue_encoding(&mut sink);
+        let bytes = sink.written();
+        if protocol.is_encoding() {
+            return;
+        }
+        state.pending &= !pending::ENCODING;
+        if state.outbox.is_empty() {
+            state.waiting_since = None;
+        }
+        state.outbox.encoded(buffers, bytes);
+        state.blocked |= state.outbox.replies() > state.config.high_watermark();
+    }
+
     /// Returns the next event, or `None` if there is none until something else happens.
     #[must_use]
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event<In<P>>> {
+        self.poll_event_within(u64::MAX)
+    }
+
+    /// Returns the next event, as [`poll_event`](Self::poll_event) does, or `None` once [`Work::bytes`] has
+    /// reached `limit`, even if there is one: compressing and decompressing stop in the middle of a message.
+    /// Then [`wants_poll`](Self::wants_poll) is still true, and the next call goes on.
+    ///
+    /// For drivers of many sessions on one thread. A call exceeds the limit by the work for 64 KiB of a
+    /// message at most.
+    #[must_use]
+    pub fn poll_event_within(&mut self, limit: u64) -> Option<Event<In<P>>> {
         self.state.replying = false;
-        match self.poll_once() {
-            None => self.poll_on(),
+        match self.poll_once(limit) {
+            None => self.poll_on(limit),
             event => event,
         }
     }
@@ -430,12 +503,19 @@ impl<P: Protocol> Session<P> {
     /// [`poll_event`](Self::poll_event).
     #[inline]
     pub fn poll_message(&mut self) -> Option<In<P>> {
+        self.poll_message_within(u64::MAX)
+    }
+
+    /// Returns the next message, if that is the next event and [`Work::bytes`] does not reach `limit`
+    /// before; see [`poll_event_within`](Self::poll_event_within).
+    #[inline]
+    pub fn poll_message_within(&mut self, limit: u64) -> Option<In<P>> {
         self.state.replying = false;
         match self.step() {
             Step::Message(message) => Some(message),
             Step::Stop => None,
-            Step::Stuck => self.step_on(true),
-            Step::Again => self.step_on(false),
+            Step::Stuck => self.step_on(true, limit),
+            Step::Again => self.step_on(false, limit),
         }
     }
 
@@ -450,8 +530,8 @@ impl<P: Protocol> Session<P> {
     /// The work done so far, including what the bytes on the wire do not show.
     ///
     /// [`poll_event`](Self::poll_event) runs until it finds an event: before it returns `None` it decodes
-    /// every ping and fragment that was read, and it decompresses a message as a whole. To bound a turn,
-    /// check this between reads and between events.
+    /// every ping and fragment that was read. To bound a turn, check this between reads and between events,
+    /// and use [`poll_event_within`](Self::poll_event_within).
     #[inline]
     pub fn work(&self) -> Work {
         let frames = self.state.delivered + self.state.other_frames;
@@ -475,22 +555,22 @@ impl<P: Protocol> Session<P> {
 
     /// Looks for an event once.
     #[inline(always)]
-    fn poll_once(&mut self) -> Option<Event<In<P>>> {
+    fn poll_once(&mut self, limit: u64) -> Option<Event<In<P>>> {
         self.write_due();
         if self.state.pending != 0 {
-            if let Some(event) = self.pending_event() {
+            if let Some(event) = self.pending_event(limit) {
                 return Some(event);
             }
         }
-        self.poll_message().map(Event::Message)
+        self.poll_message_within(limit).map(Event::Message)
     }
 
     /// Goes on looking for an event where the first look found none.
     #[inline(never)]
-    fn poll_on(&mut self) -> Option<Event<In<P>>> {
+    fn poll_on(&mut self, limit: u64) -> Option<Event<In<P>>> {
         loop {
             if self.state.is_handshaking() {
-                self.decode_handshake();
+                self.decode_handshake(limit);
             }
             if self.state.has_ended_both_sides() {
                 self.state.read_end_reached();
@@ -498,10 +578,11 @@ impl<P: Protocol> Session<P> {
             // Decoding may have ended the session, or found the end of the stream.
             match self.state.phase {
                 Phase::Closed => return Some(self.state.take_closed()),
+                _ if self.state.is_encoding() => return None,
                 _ if self.state.pending == 0 && self.state.dues.is_empty() => return None,
                 _ => {}
             }
-            if let Some(event) = self.poll_once() {
+            if let Some(event) = self.poll_once(limit) {
                 return Some(event);
             }
         }
@@ -547,10 +628,13 @@ impl<P: Protocol> Session<P> {
 
     /// Goes on decoding after a step that brought no message. `stuck`: no whole message is buffered.
     #[inline(never)]
-    fn step_on(&mut self, mut stuck: bool) -> Option<In<P>> {
+    fn step_on(&mut self, mut stuck: bool, limit: u64) -> Option<In<P>> {
         loop {
             if stuck && !(self.state.layer_waits && self.unseal_more()) {
                 return self.poll_undecodable();
+            }
+            if self.protocol.worked() >= limit {
+                return None;
             }
             match self.step() {
                 Step::Message(message) => return Some(message),
@@ -563,13 +647,16 @@ impl<P: Protocol> Session<P> {
     /// Lets the protocol write what is due.
     #[inline]
     fn write_due(&mut self) {
-        while let Some(due) = self.state.dues.take() {
+        while let Some(due) = self.state.take_due() {
             self.protocol.write_due(&mut Host::new(&mut self.state), due);
         }
     }
 
     #[inline(never)]
-    fn pending_event(&mut self) -> Option<Event<In<P>>> {
+    fn pending_event(&mut self, limit: u64) -> Option<Event<In<P>>> {
+        if !self.continue_encoding(limit) {
+            return None;
+        }
         match self.state.take_pending() {
             pending::OPEN => Some(Event::Open(self.protocol.opened())),
             #[cfg(feature = "websocket")]
@@ -595,8 +682,8 @@ impl<P: Protocol> Session<P> {
 
     /// Decodes what the application does not see: the opening handshake, and what comes before the peer's
     /// close frame.
-    fn decode_handshake(&mut self) {
-        loop {
+    fn decode_handshake(&mut self, limit: u64) {
+        while self.protocol.worked() < limit {
             let Session { protocol, state } = self;
             if !state.has_handshake_to_decode() {
                 if state.may_unseal_handshake() && self.unseal_more() {
@@ -618,7 +705,8 @@ impl<P: Protocol> Session<P> {
                 other => state.undecoded(other.map(Found::erase), left),
             }
         }
-        if self.state.phase == Phase::Opening && self.state.read_ended {
+        let is_cut_off = self.state.read_ended && !self.state.has_handshake_to_decode();
+        if self.state.phase == Phase::Opening && is_cut_off {
             self.state.finish(CloseReason::Eof { mid_frame: true });
         }
     }

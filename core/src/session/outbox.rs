@@ -18,6 +18,8 @@ pub(crate) struct Outbox {
     front_written: usize,
     /// The piece at the front is not a message.
     front_is_control: bool,
+    /// The kind of the last message, if it is still being encoded: none of its bytes are queued.
+    encoding: Option<Kind>,
     /// Number of messages after the flushed ones that a layer had sealed when the session ended within that
     /// batch.
     unknown: u32,
@@ -63,16 +65,35 @@ impl Outbox {
     /// Counts a message of `size` bytes, already written to the segments.
     #[inline]
     pub(crate) fn accept(&mut self, buffers: &mut Buffers, size: usize, is_reply: bool) -> Seq {
+        self.accepted += 1;
+        self.append_message(buffers, size, is_reply);
+        Seq::new(self.accepted).unwrap_or(Seq::FIRST)
+    }
+
+    /// Counts a message that is still being encoded.
+    pub(crate) fn accept_unencoded(&mut self, is_reply: bool) -> Seq {
+        self.accepted += 1;
+        self.encoding = Some(if is_reply { Kind::Reply } else { Kind::Message });
+        Seq::new(self.accepted).unwrap_or(Seq::FIRST)
+    }
+
+    /// Counts the `size` bytes of the message that was being encoded, already written to the segments.
+    pub(crate) fn encoded(&mut self, buffers: &mut Buffers, size: usize) {
+        if let Some(kind) = self.encoding.take() {
+            self.append_message(buffers, size, kind == Kind::Reply);
+        }
+    }
+
+    #[inline]
+    fn append_message(&mut self, buffers: &mut Buffers, size: usize, is_reply: bool) {
         if is_reply {
             self.replies += size;
         }
-        self.accepted += 1;
         // Empty messages share one run whatever their kind, since nothing else limits their number.
         self.append(buffers, size, if is_reply && size > 0 { Kind::Reply } else { Kind::Message });
         if self.queued == 0 {
             self.advance(buffers, 0); // an empty message in an empty queue does not wait
         }
-        Seq::new(self.accepted).unwrap_or(Seq::FIRST)
     }
 
     /// Counts `size` control bytes, already written to the segments.
@@ -141,6 +162,7 @@ impl Outbox {
     pub(crate) fn discard(&mut self) {
         self.queued = 0;
         self.replies = 0;
+        self.encoding = None;
         self.latest = Run::default();
         if self.front_is_control {
             self.front_written = 0; // no message is partly written

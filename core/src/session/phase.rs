@@ -86,7 +86,7 @@ impl State {
     /// Begins a graceful end for `reason`.
     pub(super) fn wind_down(&mut self, reason: CloseReason, drain: bool) {
         self.reason = Some(Box::new(reason));
-        self.pending &= pending::OPEN | pending::FLUSHED;
+        self.pending &= pending::OPEN | pending::FLUSHED | pending::ENCODING;
         self.deadlines.clear_all();
         self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
         self.phase = Phase::Draining;

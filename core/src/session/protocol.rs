@@ -46,13 +46,25 @@ pub trait Protocol: Sealed + Sized {
     #[doc(hidden)]
     fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<In<Self>>, Box<CloseReason>>;
 
-    /// Writes one message to `dst`.
+    /// Writes one message to `dst`, or takes it to write it later; see [`is_encoding`](Self::is_encoding).
     #[doc(hidden)]
     fn encode(&mut self, item: Out<Self>, dst: &mut Sink<'_>) -> Result<(), Arc<dyn Error + Send + Sync>>;
 
     /// The size that `encode` will write, if that is cheap to compute.
     #[doc(hidden)]
     fn encoded_len(&self, item: &Out<Self>) -> Option<usize>;
+
+    /// Whether a message that `encode` took is not written yet, because encoding takes long. The session
+    /// calls [`continue_encoding`](Self::continue_encoding) until it is, and sends no other message before.
+    #[doc(hidden)]
+    #[inline]
+    fn is_encoding(&self) -> bool {
+        false
+    }
+
+    /// Goes on with the message that `encode` took, for a short while. Writes it to `dst` when it is done.
+    #[doc(hidden)]
+    fn continue_encoding(&mut self, _dst: &mut Sink<'_>) {}
 
     /// The largest message to send, in bytes on the wire.
     #[doc(hidden)]

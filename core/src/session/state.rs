@@ -379,6 +379,13 @@ impl State {
             && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.max_queued())
     }
 
+    /// The size from which a payload is queued without a copy. A layer seals contiguous bytes as one piece,
+    /// and copies them anyway.
+    #[inline]
+    pub(super) fn zero_copy_from(&self) -> usize {
+        if self.has_layer() { usize::MAX } else { self.config.zero_copy_from() }
+    }
+
     /// The reason why there is no room for `item` of `bytes`.
     #[cold]
     pub(super) fn refuse<T>(&mut self, item: T, bytes: usize, limit: usize) -> SendError<T> {
@@ -411,6 +418,18 @@ impl State {
 
     pub(super) fn takes_messages(&self) -> bool {
         self.phase.takes_messages() && self.sending == Sending::Open
+    }
+
+    /// Whether the message sent last is still being encoded.
+    #[inline]
+    pub(super) fn is_encoding(&self) -> bool {
+        self.pending & pending::ENCODING != 0
+    }
+
+    /// Takes the next write that the protocol owes. A message that is being encoded goes first.
+    #[inline]
+    pub(super) fn take_due(&mut self) -> Option<Due> {
+        if self.dues.is_empty() || self.is_encoding() { None } else { self.dues.take() }
     }
 
     /// Whether received bytes are kept for decoding.

@@ -440,6 +440,16 @@ impl<F: Form> Protocol for WebSocket<F> {
         host.closes();
     }
 
+    #[inline]
+    fn is_encoding(&self) -> bool {
+        self.writer.is_compressing()
+    }
+
+    #[cfg(feature = "deflate")]
+    fn continue_encoding(&mut self, dst: &mut Sink<'_>) {
+        self.writer.continue_large(dst);
+    }
+
     const HAS_UNFINISHED: bool = true;
     const IN_PARTS: bool = F::IN_PARTS;
 

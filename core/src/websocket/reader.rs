@@ -29,7 +29,8 @@ pub(crate) struct Reader {
     message: Option<Box<Message>>,
     /// Bytes of the payload at the front that are unmasked and, for text, checked.
     done: usize,
-    /// For parts: the rest of the frame whose header is consumed, and the offset into the mask.
+    /// The rest of the frame whose header is consumed, and the offset into the mask. For parts; and for a
+    /// compressed frame, of which all is here and unmasked, but not all decompressed.
     frame: Option<(Header, usize)>,
     /// A message of several frames has begun, or for parts, a frame.
     begun: bool,
@@ -167,6 +168,10 @@ impl Reader {
             return Ok(Found::Control);
         }
         match self.frame.take() {
+            #[cfg(feature = "deflate")]
+            Some((header, _)) if self.message.as_ref().is_some_and(|message| message.compressed) => {
+                self.read_compressed(header, src, form)
+            }
             Some((header, offset)) => self.read_part(header, offset, src, form),
             None => Ok(Found::Control),
         }
@@ -240,12 +245,13 @@ impl Reader {
         self.begin(&header, kind, compressed);
         let payload = &mut src.bytes_mut()[..header.len];
         self.finish_payload(&mut payload[done..], &header, done, checks)?;
-        self.append(payload, header.fin, compressed)?;
-        src.advance(header.len);
-        if !header.fin && !F::IN_PARTS {
-            return Ok(Found::Control);
+        #[cfg(feature = "deflate")]
+        if compressed {
+            return self.read_compressed(header, src, form);
         }
-        self.deliver(header.fin, src, form)
+        self.append(payload);
+        src.advance(header.len);
+        if header.fin { self.deliver(true, src, form) } else { Ok(Found::Control) }
     }
 
     /// Unmasks and checks the last bytes of a payload.
@@ -319,35 +325,51 @@ impl Reader {
     }
 
     /// Appends a frame's payload to its message.
-    #[cfg_attr(not(feature = "deflate"), expect(unused_variables, reason = "no message is compressed"))]
-    fn append(&mut self, payload: &[u8], last: bool, compressed: bool) -> Result<(), ProtocolError> {
-        #[cfg(feature = "deflate")]
-        if compressed {
-            return self.inflate(payload, last);
-        }
+    fn append(&mut self, payload: &[u8]) {
         if let Some(message) = &mut self.message {
             make_room(&mut message.payload, payload.len(), self.max_message);
             copy::append(&mut message.payload, payload);
         }
-        Ok(())
     }
 
+    /// Decompresses a piece of a frame. All of its payload is here, and unmasked.
     #[cfg(feature = "deflate")]
-    fn inflate(&mut self, payload: &[u8], last: bool) -> Result<(), ProtocolError> {
+    fn read_compressed<F: Form>(
+        &mut self,
+        mut header: Header,
+        src: &mut Source<'_>,
+        form: &mut F,
+    ) -> Result<Found<Received<F>>, Box<CloseReason>> {
+        let taken = self.inflate(&src.bytes_mut()[..header.len], header.fin)?;
+        src.advance(taken);
+        header.len -= taken;
+        let ends = header.len == 0;
+        if !ends {
+            self.frame = Some((header, 0));
+        }
+        let is_empty = self.message.as_ref().is_some_and(|message| message.payload.is_empty());
+        let is_delivered = if ends { header.fin || F::IN_PARTS } else { F::IN_PARTS && !is_empty };
+        if is_delivered { self.deliver(header.fin && ends, src, form) } else { Ok(Found::Control) }
+    }
+
+    /// Appends what a piece of `payload` decompresses to. Returns the number of bytes taken.
+    #[cfg(feature = "deflate")]
+    fn inflate(&mut self, payload: &[u8], last: bool) -> Result<usize, ProtocolError> {
         let (Some(mut message), Some(inflater)) = (self.message.take(), &mut self.inflater) else {
             return Err(ProtocolError::Deflate);
         };
         let (limit, from) = (self.max_message, message.payload.len());
-        inflater.inflate(payload, last, &mut message.payload, limit).map_err(|error| match error {
+        let inflated = inflater.inflate(payload, last, &mut message.payload, limit);
+        let taken = inflated.map_err(|error| match error {
             InflateError::TooLarge { .. } => ProtocolError::MessageTooLarge { limit },
             InflateError::FinalBlocks { blocks, bytes } => ProtocolError::FinalBlocks { blocks, bytes },
             InflateError::Corrupt => ProtocolError::Deflate,
         })?;
         if message.kind == MessageKind::Text {
-            self.check_text(&message.payload[from..], last)?;
+            self.check_text(&message.payload[from..], last && taken == payload.len())?;
         }
         self.message = Some(message);
-        Ok(())
+        Ok(taken)
     }
 
     /// Delivers what has come of the unfinished message.

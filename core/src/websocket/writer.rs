@@ -1,12 +1,16 @@
 //! [`Writer`]: frames to send.
 
 use bytes::Bytes;
+#[cfg(feature = "deflate")]
+use bytes::BytesMut;
 
 use super::frame::{HeaderBytes, Opcode};
 use super::mask::mask;
 use super::{Part, PartError, Random};
 use crate::codec::MessageKind;
 use crate::codec::Sink;
+#[cfg(feature = "deflate")]
+use crate::deflate::{COMPRESSING, Compressor, LEAST_WORK, PIECE};
 
 /// Writes messages as frames.
 pub struct Writer {
@@ -23,19 +27,67 @@ pub struct Writer {
 /// The negotiated compression.
 #[cfg(feature = "deflate")]
 struct Deflating {
-    compressor: crate::deflate::Compressor,
+    compressor: Compressor,
     /// Messages below this size are sent uncompressed.
     min_size: usize,
     /// The work of compression, as [`Work::bytes`](crate::Work::bytes) counts it.
-    deflated: u64,
+    worked: u64,
+    /// The large frame under way.
+    large: Option<Large>,
+}
+
+/// A frame whose payload is compressed piece by piece.
+#[cfg(feature = "deflate")]
+struct Large {
+    opcode: Opcode,
+    /// The beginning and the end of its message.
+    first: bool,
+    last: bool,
+    payload: Bytes,
+    /// Bytes of the payload that are compressed.
+    done: usize,
+    compressed: BytesMut,
 }
 
 #[cfg(feature = "deflate")]
 impl Deflating {
-    fn compress(&mut self, payload: &[u8], last: bool, out: &mut bytes::BytesMut) {
-        let bytes = payload.len() as u64;
-        self.deflated += bytes.max(crate::deflate::LEAST_WORK).saturating_mul(crate::deflate::COMPRESSING);
+    fn compress(&mut self, payload: &[u8], last: bool, out: &mut BytesMut) {
+        self.count(payload);
         self.compressor.compress(payload, last, out);
+    }
+
+    fn count(&mut self, payload: &[u8]) {
+        self.worked += (payload.len() as u64 * COMPRESSING).max(4 * LEAST_WORK);
+    }
+
+    /// Begins a frame, if its payload is large.
+    fn begin_large(&mut self, opcode: Opcode, first: bool, last: bool, payload: &Bytes) -> bool {
+        let is_large = payload.len() > PIECE;
+        if is_large {
+            let (payload, compressed) = (payload.clone(), BytesMut::new());
+            self.large = Some(Large { opcode, first, last, payload, done: 0, compressed });
+        }
+        is_large
+    }
+
+    /// Compresses a piece of the large frame. Returns the frame once its payload is compressed, or larger
+    /// than `limit`.
+    fn compress_piece(&mut self, limit: usize) -> Option<Large> {
+        let mut large = self.large.take()?;
+        let rest = &large.payload[large.done..];
+        let piece = &rest[..rest.len().min(PIECE)];
+        self.count(piece);
+        if piece.len() < rest.len() {
+            self.compressor.compress_piece(piece, &mut large.compressed);
+        } else {
+            self.compressor.compress(piece, large.last, &mut large.compressed);
+        }
+        large.done += piece.len();
+        if large.done < large.payload.len() && large.compressed.len() <= limit {
+            self.large = Some(large);
+            return None;
+        }
+        Some(large)
     }
 }
 
@@ -55,8 +107,8 @@ impl Writer {
     }
 
     #[cfg(feature = "deflate")]
-    pub(super) fn set_compressor(&mut self, compressor: crate::deflate::Compressor, min_size: usize) {
-        self.deflate = Some(Box::new(Deflating { compressor, min_size, deflated: 0 }));
+    pub(super) fn set_compressor(&mut self, compressor: Compressor, min_size: usize) {
+        self.deflate = Some(Box::new(Deflating { compressor, min_size, worked: 0, large: None }));
     }
 
     pub(super) fn set_limit(&mut self, payload: usize) {
@@ -93,9 +145,34 @@ impl Writer {
     #[inline]
     pub(super) fn worked(&self) -> u64 {
         #[cfg(feature = "deflate")]
-        return self.deflate.as_ref().map_or(0, |deflate| deflate.deflated);
+        return self.deflate.as_ref().map_or(0, |deflate| deflate.worked);
         #[cfg(not(feature = "deflate"))]
         return 0;
+    }
+
+    /// Whether a large frame is being compressed. It is written by [`continue_large`](Self::continue_large),
+    /// and no other frame of a message may be written before.
+    #[inline]
+    pub(super) fn is_compressing(&self) -> bool {
+        #[cfg(feature = "deflate")]
+        return self.deflate.as_ref().is_some_and(|deflate| deflate.large.is_some());
+        #[cfg(not(feature = "deflate"))]
+        return false;
+    }
+
+    /// Compresses a piece of the large frame, and writes the frame after the last.
+    #[cfg(feature = "deflate")]
+    pub(super) fn continue_large(&mut self, dst: &mut Sink<'_>) {
+        let Some(deflate) = &mut self.deflate else { return };
+        let Some(large) = deflate.compress_piece(self.limit) else { return };
+        let Large { opcode, first, last, payload, compressed, .. } = large;
+        // As for small messages. A part has no choice: the one before it may be compressed.
+        if first && last && compressed.len() > self.limit {
+            deflate.compressor.restart();
+            self.frame(opcode, true, false, payload, dst);
+        } else {
+            self.frame(opcode, last, first, compressed.freeze(), dst);
+        }
     }
 
     /// Writes a control frame.
@@ -120,7 +197,7 @@ impl Writer {
         if self.compresses() && self.compressed_message(kind.into(), &payload, dst) {
             return Ok(());
         }
-        self.frame(kind.into(), true, payload, dst);
+        self.frame(kind.into(), true, false, payload, dst);
         Ok(())
     }
 
@@ -142,7 +219,7 @@ impl Writer {
             self.compressed_part(opcode, &part, dst);
             return Ok(());
         }
-        self.frame(opcode, part.last, part.payload, dst);
+        self.frame(opcode, part.last, false, part.payload, dst);
         Ok(())
     }
 
@@ -155,14 +232,17 @@ impl Writer {
         self.prefixed(Opcode::Binary, true, false, dst, write)
     }
 
-    /// Writes a message compressed, if it is large enough. Returns whether it did. Compression can enlarge a
-    /// message by a few bytes; a message that would exceed the limit that way is sent uncompressed.
+    /// Writes a message compressed, or begins to, if it is not too small. Returns whether it did.
+    /// Compression can enlarge a message by a few bytes; a message that would exceed the limit that way is
+    /// sent uncompressed.
     #[cfg(feature = "deflate")]
-    fn compressed_message(&mut self, opcode: Opcode, payload: &[u8], dst: &mut Sink<'_>) -> bool {
-        let Some(mut deflate) = self.deflate.take() else { return false };
+    fn compressed_message(&mut self, opcode: Opcode, payload: &Bytes, dst: &mut Sink<'_>) -> bool {
+        let Some(mut deflate) = self.deflate.take_if(|deflate| payload.len() >= deflate.min_size) else {
+            return false;
+        };
         let limit = self.limit;
-        let fits = payload.len() >= deflate.min_size
-            && self
+        let has_begun = deflate.begin_large(opcode, true, true, payload)
+            || self
                 .prefixed(opcode, true, true, dst, |body| {
                     deflate.compress(payload, true, body.gathered());
                     if body.written() <= limit { Ok(()) } else { Err(OverLimit) }
@@ -170,17 +250,19 @@ impl Writer {
                 .inspect_err(|_| deflate.compressor.restart())
                 .is_ok();
         self.deflate = Some(deflate);
-        fits
+        has_begun
     }
 
-    /// Writes a part of a compressed message. The first part is marked as compressed.
+    /// Writes a part of a compressed message, or begins to. The first part is marked as compressed.
     #[cfg(feature = "deflate")]
     fn compressed_part(&mut self, opcode: Opcode, part: &Part, dst: &mut Sink<'_>) {
         let Some(mut deflate) = self.deflate.take() else { return };
-        let Ok(()) = self.prefixed(opcode, part.last, part.first, dst, |body| {
-            deflate.compress(&part.payload, part.last, body.gathered());
-            Ok::<(), std::convert::Infallible>(())
-        });
+        if !deflate.begin_large(opcode, part.first, part.last, &part.payload) {
+            let Ok(()) = self.prefixed(opcode, part.last, part.first, dst, |body| {
+                deflate.compress(&part.payload, part.last, body.gathered());
+                Ok::<(), std::convert::Infallible>(())
+            });
+        }
         self.deflate = Some(deflate);
     }
 
@@ -203,9 +285,9 @@ impl Writer {
     }
 
     #[inline]
-    fn frame(&mut self, opcode: Opcode, fin: bool, payload: Bytes, dst: &mut Sink<'_>) {
+    fn frame(&mut self, opcode: Opcode, fin: bool, compressed: bool, payload: Bytes, dst: &mut Sink<'_>) {
         let key = self.key();
-        dst.put_slice(HeaderBytes::new(opcode, fin, false, payload.len(), key).as_ref());
+        dst.put_slice(HeaderBytes::new(opcode, fin, compressed, payload.len(), key).as_ref());
         match key {
             None => dst.put_bytes(payload),
             Some(_) => put_payload(&payload, key, dst),

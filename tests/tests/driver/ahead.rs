@@ -441,6 +441,34 @@ fn what_is_no_message_is_bounded_too() {
 }
 
 #[test]
+fn a_large_message_takes_several_polls() {
+    const SIZE: usize = 8 << 20;
+    let large = || Message::binary(vec![0; SIZE]);
+    for is_full in [false, true] {
+        let (mut connection, wire) = websocket(config(|c| c.receive_ahead(1000)));
+        if is_full {
+            wire.room(0);
+            wire.send(&masked(0x82, &[7; 100]).repeat(100));
+            Task::new(connection.send(Message::text("x"))).settle();
+            wire.room(None);
+        }
+        let mut send = Task::new(connection.send(large()));
+        let yields = fake::yields();
+        send.finish().unwrap();
+        // A piece of 64 KiB each.
+        assert!(send.polls >= 128 && fake::yields() - yields >= 127, "{} polls", send.polls);
+        drop(send);
+        let sent = Frame::parse_all(&wire.take_written());
+        assert_eq!((sent.len(), sent.last().unwrap().rsv), (1 + usize::from(is_full), 4));
+    }
+    let (mut connection, wire) = websocket(Config::default().into());
+    wire.send(&compressed(&[0; SIZE]));
+    let mut receive = Task::new(connection.recv());
+    assert!(receive.finish().unwrap() == Some(large()));
+    assert!(receive.polls >= 8, "{} polls", receive.polls);
+}
+
+#[test]
 fn who_closes_while_the_peer_goes_on_yields() {
     let (mut connection, wire) = connection(Config::default().into());
     wire.endless(Some(vec![0; 1 << 17]));

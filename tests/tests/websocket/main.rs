@@ -7,6 +7,7 @@ mod ends;
 mod frames;
 mod handshake;
 mod known_answers;
+mod large;
 mod limits;
 mod packages;
 mod parts;

@@ -148,6 +148,11 @@ where
         self.side.work_limit = limit;
     }
 
+    /// The limit set by [`limit_work`](Self::limit_work).
+    pub(crate) fn work_limit(&self) -> u64 {
+        self.side.work_limit
+    }
+
     /// Whether one more event may be delivered in this turn, with the session's work at `worked`. If so,
     /// counts it.
     pub(crate) fn spend(&mut self, worked: u64) -> bool {

@@ -26,8 +26,8 @@ pub(crate) trait Engine {
     /// Whether there may be an event to poll.
     fn wants_poll(&self) -> bool;
 
-    /// The session's next event.
-    fn poll_event(&mut self) -> Option<Event<<Self::Messages as Messages>::In>>;
+    /// The session's next event, unless its work reaches `limit` before.
+    fn poll_event(&mut self, limit: u64) -> Option<Event<<Self::Messages as Messages>::In>>;
 
     /// The work done so far that the bytes read do not show.
     fn work(&self) -> Work;

@@ -171,7 +171,7 @@ where
         self.machine.wants_poll()
     }
 
-    fn poll_event(&mut self) -> Option<Event<C::Item>> {
+    fn poll_event(&mut self, _limit: u64) -> Option<Event<C::Item>> {
         self.machine.poll_event()
     }
 

@@ -66,10 +66,11 @@ impl<I: Io, P: Protocol> StreamEngine<I, P> {
         self.unwritten
     }
 
-    /// Writes until the queue is empty or the stream is full.
+    /// Writes until the queue is empty or the stream is full. Leaves a message that is being encoded to
+    /// `poll_event`, which has a limit.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<Result<(), Failed>> {
         loop {
-            let mut outbound = self.session.outbound(now);
+            let mut outbound = self.session.outbound_within(now, 0);
             if !outbound.has_remaining() {
                 break;
             }
@@ -170,8 +171,8 @@ impl<I: Io, P: Protocol> Engine for StreamEngine<I, P> {
     }
 
     #[inline]
-    fn poll_event(&mut self) -> Option<Event<In<P>>> {
-        self.session.poll_event()
+    fn poll_event(&mut self, limit: u64) -> Option<Event<In<P>>> {
+        self.session.poll_event_within(limit)
     }
 
     #[inline]

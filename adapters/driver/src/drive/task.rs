@@ -75,7 +75,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
     /// Calls the listener for every available event; returns the close reason when the session is over.
     fn deliver_events(&mut self, now: Timestamp) -> Flow {
         while self.engine.wants_poll() && self.actor.spend(self.engine.work().bytes) {
-            let Some(event) = self.engine.poll_event() else { break };
+            let Some(event) = self.engine.poll_event(self.actor.work_limit()) else { break };
             if let Some(reason) = self.actor.handle_event(self.engine.session(), now, event) {
                 return ControlFlow::Break(self.finish(now, reason));
             }
@@ -189,7 +189,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         self.actor.report_panic(panic);
         self.engine.session().close(now, Close::panicked());
         loop {
-            match self.engine.poll_event() {
+            match self.engine.poll_event(u64::MAX) {
                 Some(Event::Closed(reason)) => return self.finish(now, reason),
                 Some(_) => {}
                 None => return self.finish(now, Box::new(CloseReason::Panicked)),

@@ -320,7 +320,7 @@ impl<P: Protocol> AnySession<<P as Protocol>::Messages> for Session<P> {
         if self.worked() >= work_limit {
             return None;
         }
-        Session::poll_message(self)
+        Session::poll_message_within(self, work_limit)
     }
 
     #[inline]

@@ -30,10 +30,15 @@ impl Budget {
     /// Whether the budget is used up, with `done` as the work so far.
     pub(super) fn is_spent(&self, done: Done) -> bool {
         let Some(before) = self.before else { return false };
-        let bytes = (done.read - before.read) + (done.work.bytes - before.work.bytes);
         self.results >= TURN_MESSAGES
-            || bytes >= TURN_BYTES as u64
+            || done.work.bytes >= self.work_limit(done.read)
             || done.work.frames - before.work.frames >= TURN_FRAMES
+    }
+
+    /// The value of [`Work::bytes`] at which the budget is used up, with `read` bytes read so far.
+    pub(super) fn work_limit(&self, read: u64) -> u64 {
+        let Some(before) = self.before else { return u64::MAX };
+        before.work.bytes + (TURN_BYTES as u64).saturating_sub(read - before.read)
     }
 
     /// Ends a turn.

@@ -355,7 +355,7 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
 
     /// The next event of the session.
     fn decode(&mut self) -> Option<Event<In<P>>> {
-        let event = self.engine.session.poll_event()?;
+        let event = self.engine.session.poll_event_within(self.work_limit())?;
         match &event {
             Event::Open(_) => self.opened = true,
             Event::Closed(reason) => self.closed = Some(reason.clone()),
@@ -401,6 +401,11 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
     fn is_spent(&mut self) -> bool {
         self.yields = self.budgets[self.half as usize].is_spent(self.done());
         self.yields
+    }
+
+    /// The session's work at which the budget is used up.
+    fn work_limit(&self) -> u64 {
+        self.budgets[self.half as usize].work_limit(self.read)
     }
 
     fn done(&self) -> Done {

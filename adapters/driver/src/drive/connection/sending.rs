@@ -111,7 +111,11 @@ impl<R: Runtime, I: Io, P: Protocol> Connection<R, I, P> {
         if self.is_spent() {
             return Poll::Pending;
         }
-        let wrote = self.poll_write(cx, now).is_ready();
+        let is_encoding = self.engine.session.is_encoding();
+        if is_encoding {
+            let _ = self.engine.session.outbound_within(now, self.work_limit());
+        }
+        let wrote = self.poll_write(cx, now).is_ready() || is_encoding;
         if self.receive_ahead(cx, now) || wrote {
             return Poll::Ready(Ok(()));
         }
