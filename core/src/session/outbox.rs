@@ -84,7 +84,7 @@ impl Outbox {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn append_message(&mut self, buffers: &mut Buffers, size: usize, is_reply: bool) {
         if is_reply {
             self.replies += size;

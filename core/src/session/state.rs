@@ -486,6 +486,14 @@ impl State {
 
     #[inline]
     pub(super) fn wants_poll(&self) -> bool {
+        if self.phase == Phase::Open && self.pending == 0 && self.dues.is_empty() && !self.read_ended {
+            return !self.is_suspended() && self.has_undecoded();
+        }
+        self.wants_poll_otherwise()
+    }
+
+    #[inline(never)]
+    fn wants_poll_otherwise(&self) -> bool {
         let quiet = match self.phase {
             Phase::Open => {
                 let decodable = self.has_undecoded() || self.is_at_read_end();

@@ -135,6 +135,13 @@ impl Listener<Messages> for Turning {
     }
 }
 
+/// tokio rounds the memory of a task up to 128 bytes: 32 more than this took that much in `getty serve`.
+#[test]
+fn tasks_are_small() {
+    type Task = Driver<getty_tokio::Tokio, getty_tokio::TcpStream, Framed<LengthDelimited>, Echo>;
+    assert!(size_of::<Task>() <= 752, "{} bytes", size_of::<Task>());
+}
+
 #[test]
 fn a_turn_of_a_listener_allocates_nothing() {
     const ROUNDS: usize = 1000;

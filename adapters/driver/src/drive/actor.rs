@@ -8,25 +8,23 @@ use std::task::{self, Waker};
 
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{AcceptError, Request, RespondError, Response, Verdict};
-use getty_core::{Close, CloseReason, Config, Event, IoFailure, Messages, Opened, SendError, Seq, Timestamp};
+use getty_core::{Close, CloseReason, Event, IoFailure, Messages, Opened, SendError, Seq, Timestamp};
 
 use crate::drive::limits::SessionInfo;
 use crate::drive::members::Phase;
 use crate::drive::observe;
 use crate::drive::timing::earlier;
 use crate::runtime::clock;
-use crate::session::context::{AnySession, Context, PauseReasons, SessionData, TURN_MESSAGES};
+use crate::session::context::{AnySession, Context, PauseReasons, SessionData};
 use crate::session::handle::Handle;
 use crate::session::id::SessionId;
 use crate::session::listener::{self, Listener, Refuse};
 use crate::session::shared::{Entry, Shared};
+use crate::session::turn_budget::TurnBudget;
 
-/// Items of handles sent in one turn. They have their own limit, so that a caller that posts endlessly does
-/// not keep received messages from being delivered.
-const TURN_POSTS: u32 = 1024;
-
-/// An endpoint's callback for panics: the session's number and the panic's payload.
-pub(crate) type OnPanic = Arc<dyn Fn(SessionId, &(dyn Any + Send)) + Send + Sync>;
+/// An endpoint's callback for panics: the session's number and the panic's payload. In a box, so that a
+/// session holds one word for it.
+pub(crate) type OnPanic = Arc<Box<dyn Fn(SessionId, &(dyn Any + Send)) + Send + Sync>>;
 
 /// Reports a panic to an endpoint. A panic in that callback is ignored.
 pub(crate) fn report_panic(on_panic: Option<&OnPanic>, id: SessionId, panic: &(dyn Any + Send)) {
@@ -44,8 +42,6 @@ pub(crate) struct Actor<L, M: Messages> {
     on_panic: Option<OnPanic>,
     /// The time at which the session began.
     since: Timestamp,
-    /// Items of handles that may still be sent in this turn.
-    posts: u32,
     /// Items of handles wait for room in the session.
     backlog: bool,
     /// A close requested by a handle, waiting for the backlog.
@@ -71,7 +67,6 @@ where
     pub(crate) fn new(
         listener: L,
         [local, peer]: [Option<SocketAddr>; 2],
-        config: &Config,
         since: Timestamp,
         opened: bool,
     ) -> Self {
@@ -80,9 +75,6 @@ where
             local,
             peer,
             shared: None,
-            budget: 0,
-            work_limit: u64::MAX,
-            handle_queue: config.handle_queue(),
             pause_reasons: PauseReasons::default(),
             opened,
         };
@@ -91,7 +83,6 @@ where
             side,
             on_panic: None,
             since,
-            posts: 0,
             backlog: false,
             close_asked: None,
             half_close_asked: false,
@@ -113,7 +104,7 @@ where
 
     /// A handle to the session. It wakes `waker` unless a turn is coming that will register another one.
     pub(crate) fn handle(&mut self, session: &impl AnySession<M>, waker: Option<&Waker>) -> Handle<M::Out> {
-        let shared = self.side.shared();
+        let shared = self.side.shared(session.config());
         shared.publish(session.last_active(), session.stats());
         if let Some(waker) = waker {
             shared.leave_waker(waker);
@@ -129,36 +120,9 @@ where
         }
     }
 
-    /// Begins a turn with a full budget.
-    pub(crate) fn begin_turn(&mut self) {
-        self.side.budget = TURN_MESSAGES;
-        self.side.work_limit = u64::MAX;
-        self.posts = TURN_POSTS;
+    /// Owes the listener a call of [`Listener::on_turn`] in this turn.
+    pub(crate) fn owe_turn(&mut self) {
         self.owes_turn = true;
-    }
-
-    /// Whether the turn's budget is used up.
-    pub(crate) fn is_spent(&self) -> bool {
-        self.side.budget == 0 || self.posts == 0
-    }
-
-    /// Limits the session's work in this turn: no more events once its
-    /// [`Work::bytes`](getty_core::Work::bytes) reach `limit`.
-    pub(crate) fn limit_work(&mut self, limit: u64) {
-        self.side.work_limit = limit;
-    }
-
-    /// The limit set by [`limit_work`](Self::limit_work).
-    pub(crate) fn work_limit(&self) -> u64 {
-        self.side.work_limit
-    }
-
-    /// Whether one more event may be delivered in this turn, with the session's work at `worked`. If so,
-    /// counts it.
-    pub(crate) fn spend(&mut self, worked: u64) -> bool {
-        let spends = self.side.budget > 0 && worked < self.side.work_limit;
-        self.side.budget -= u32::from(spends);
-        spends
     }
 
     /// Whether the session has, or had, a handle.
@@ -181,12 +145,27 @@ where
         self.side.opened
     }
 
-    /// Carries out the requests of handles.
-    pub(crate) fn take_posted(&mut self, session: &mut impl AnySession<M>, now: Timestamp) {
-        let shared = match &self.side.shared {
-            Some(shared) if self.backlog || shared.was_posted() => shared.clone(),
-            _ => return,
-        };
+    /// Carries out the requests of handles, if there are any.
+    #[inline]
+    pub(crate) fn take_posted(
+        &mut self,
+        session: &mut impl AnySession<M>,
+        now: Timestamp,
+        budget: &mut TurnBudget,
+    ) {
+        if let Some(shared) = self.side.shared.as_ref().filter(|shared| self.backlog || shared.was_posted()) {
+            let shared = shared.clone();
+            self.carry_out(session, now, budget, &shared);
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        session: &mut impl AnySession<M>,
+        now: Timestamp,
+        budget: &mut TurnBudget,
+        shared: &Shared<M::Out>,
+    ) {
         let asked = shared.take_asked();
         let reasons = &mut self.side.pause_reasons;
         let was_paused = reasons.any();
@@ -211,7 +190,7 @@ where
         self.half_close_asked |= asked.half_close;
         // Items wait until `on_open` was called, and go before a graceful close or a half-close.
         let waits = !self.side.opened && (self.close_asked.is_none() || !session.is_opening());
-        self.backlog = waits || !self.send_posted(session, &shared, now, self.close_asked.is_some());
+        self.backlog = waits || !self.send_posted(session, shared, now, budget, self.close_asked.is_some());
         if self.half_close_asked && !self.backlog {
             self.half_close_asked = false;
             shared.half_closed(session.half_close(now));
@@ -228,14 +207,15 @@ where
         session: &mut impl AnySession<M>,
         shared: &Shared<M::Out>,
         now: Timestamp,
+        budget: &mut TurnBudget,
         last: bool,
     ) -> bool {
         session.end_reply();
         while last || session.is_writable() {
-            if self.posts == 0 || session.worked() >= self.side.work_limit {
+            if budget.posts == 0 || session.worked() >= budget.work_limit {
                 return false;
             }
-            self.posts -= 1;
+            budget.posts -= 1;
             let Some(Entry { item, to, reporter, pooled }) = shared.pop() else { return true };
             let sent = match to {
                 None => session.send(item),
@@ -253,7 +233,7 @@ where
                 }
                 Err(error) => {
                     drop(reporter); // reports `NotTaken`
-                    self.call(session, now, |listener, cx| listener.on_send_error(cx, error));
+                    self.call(session, now, budget, |listener, cx| listener.on_send_error(cx, error));
                 }
             }
         }
@@ -265,21 +245,24 @@ where
         &mut self,
         session: &mut impl AnySession<M>,
         now: Timestamp,
+        budget: &mut TurnBudget,
         event: Event<M::In>,
     ) -> Option<Box<CloseReason>> {
         match event {
-            Event::Message(message) => self.deliver_messages(session, now, message),
-            Event::Open(opened) => self.open(session, now, opened),
+            Event::Message(message) => self.deliver_messages(session, now, budget, message),
+            Event::Open(opened) => self.open(session, now, budget, opened),
             #[cfg(feature = "websocket")]
-            Event::Request(request) => self.ask(session, now, &request),
-            Event::Pong { rtt } => self.call(session, now, |listener, cx| listener.on_pong(cx, rtt)),
-            Event::Cron => self.call(session, now, |listener, cx| listener.on_cron(cx)),
-            Event::Idle(idle) => self.call(session, now, |listener, cx| listener.on_idle(cx, idle)),
-            Event::Writable => self.call(session, now, |listener, cx| listener.on_writable(cx)),
-            Event::Flushed(seq) => self.call(session, now, |listener, cx| listener.on_flushed(cx, seq)),
-            Event::Eof => self.call(session, now, |listener, cx| listener.on_eof(cx)),
+            Event::Request(request) => self.ask(session, now, budget, &request),
+            Event::Pong { rtt } => self.call(session, now, budget, |listener, cx| listener.on_pong(cx, rtt)),
+            Event::Cron => self.call(session, now, budget, |listener, cx| listener.on_cron(cx)),
+            Event::Idle(idle) => self.call(session, now, budget, |listener, cx| listener.on_idle(cx, idle)),
+            Event::Writable => self.call(session, now, budget, |listener, cx| listener.on_writable(cx)),
+            Event::Flushed(seq) => {
+                self.call(session, now, budget, |listener, cx| listener.on_flushed(cx, seq))
+            }
+            Event::Eof => self.call(session, now, budget, |listener, cx| listener.on_eof(cx)),
             Event::Dropped(dropped) => {
-                self.call(session, now, |listener, cx| listener.on_dropped(cx, &dropped))
+                self.call(session, now, budget, |listener, cx| listener.on_dropped(cx, &dropped))
             }
             Event::Closed(reason) => return Some(reason),
             _ => {}
@@ -287,19 +270,31 @@ where
         None
     }
 
-    fn deliver_messages(&mut self, session: &mut impl AnySession<M>, now: Timestamp, message: M::In) {
+    fn deliver_messages(
+        &mut self,
+        session: &mut impl AnySession<M>,
+        now: Timestamp,
+        budget: &mut TurnBudget,
+        message: M::In,
+    ) {
         let mut first = Some(message);
-        self.call_with(session, now, &mut first, |listener, cx| listener.on_messages(cx));
+        self.call_with(session, now, budget, &mut first, |listener, cx| listener.on_messages(cx));
         if let Some(message) = first {
-            self.call(session, now, |listener, cx| listener.on_message(cx, message));
+            self.call(session, now, budget, |listener, cx| listener.on_message(cx, message));
         }
     }
 
     /// Asks the listener whether to accept a client.
     #[cfg(feature = "websocket")]
-    fn ask(&mut self, session: &mut impl AnySession<M>, now: Timestamp, request: &Request) {
+    fn ask(
+        &mut self,
+        session: &mut impl AnySession<M>,
+        now: Timestamp,
+        budget: &mut TurnBudget,
+        request: &Request,
+    ) {
         let mut verdict = Verdict::Defer;
-        self.call(session, now, |listener, cx| verdict = listener.on_request(cx, request));
+        self.call(session, now, budget, |listener, cx| verdict = listener.on_request(cx, request));
         respond(session, now, verdict);
     }
 
@@ -309,20 +304,44 @@ where
         observe::opened(self.side.id, self.side.local, self.side.peer);
     }
 
-    fn open(&mut self, session: &mut impl AnySession<M>, now: Timestamp, mut opened: Box<Opened>) {
+    fn open(
+        &mut self,
+        session: &mut impl AnySession<M>,
+        now: Timestamp,
+        budget: &mut TurnBudget,
+        mut opened: Box<Opened>,
+    ) {
         opened.local = self.side.local;
         opened.peer = self.side.peer;
         self.observe_opened();
         self.side.opened = true;
         let mut refused = None;
-        self.call(session, now, |listener, cx| refused = listener.on_open(cx, &opened).err());
+        self.call(session, now, budget, |listener, cx| refused = listener.on_open(cx, &opened).err());
         if let Some(Refuse(error)) = refused {
             session.close(now, Close::refuse(error));
         }
     }
 
     /// Follows the endpoint of this session; returns whether there was anything to follow.
-    pub(crate) fn obey(&mut self, session: &mut impl AnySession<M>, now: Timestamp, phase: Phase) -> bool {
+    #[inline]
+    pub(crate) fn obey(
+        &mut self,
+        session: &mut impl AnySession<M>,
+        now: Timestamp,
+        budget: &mut TurnBudget,
+        phase: Phase,
+    ) -> bool {
+        phase != Phase::Running && self.obey_end(session, now, budget, phase)
+    }
+
+    #[cold]
+    fn obey_end(
+        &mut self,
+        session: &mut impl AnySession<M>,
+        now: Timestamp,
+        budget: &mut TurnBudget,
+        phase: Phase,
+    ) -> bool {
         match phase {
             Phase::ShuttingDown if !self.shutdown_reported && session.is_opening() => {
                 self.shutdown_reported = true;
@@ -331,7 +350,7 @@ where
             }
             Phase::ShuttingDown if self.side.opened && !self.shutdown_reported => {
                 self.shutdown_reported = true;
-                self.call(session, now, |listener, cx| listener.on_shutdown(cx));
+                self.call(session, now, budget, |listener, cx| listener.on_shutdown(cx));
                 true
             }
             Phase::Aborting if session.is_over() => false,
@@ -347,9 +366,10 @@ where
         &mut self,
         session: &mut impl AnySession<M>,
         now: Timestamp,
+        budget: &mut TurnBudget,
         callback: impl FnOnce(&mut L, &mut Context<'_, M>),
     ) {
-        self.call_with(session, now, &mut None, callback);
+        self.call_with(session, now, budget, &mut None, callback);
     }
 
     /// Calls the listener, unless it has panicked.
@@ -357,6 +377,7 @@ where
         &mut self,
         session: &mut impl AnySession<M>,
         now: Timestamp,
+        budget: &mut TurnBudget,
         first: &mut Option<M::In>,
         callback: impl FnOnce(&mut L, &mut Context<'_, M>),
     ) {
@@ -366,7 +387,7 @@ where
         };
         self.owes_turn = true;
         let (id, peer) = (self.side.id, self.side.peer);
-        let mut cx = Context::new(session, &mut self.side, first, now);
+        let mut cx = Context::new(session, &mut self.side, budget, first, now);
         let call = || observe::in_session(id, peer, || callback(listener, &mut cx));
         if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
             first.take();
@@ -381,6 +402,7 @@ where
         &mut self,
         session: &mut impl AnySession<M>,
         now: Timestamp,
+        budget: &mut TurnBudget,
         task: &mut task::Context<'_>,
     ) -> bool {
         if !self.side.opened || !session.is_live() {
@@ -392,9 +414,9 @@ where
         }
         session.end_reply();
         let mut at = None;
-        self.call(session, now, |listener, cx| at = listener.on_turn(cx, task));
+        self.call(session, now, budget, |listener, cx| at = listener.on_turn(cx, task));
         self.owes_turn = false;
-        self.side.budget = self.side.budget.saturating_sub(1);
+        budget.events = budget.events.saturating_sub(1);
         // The timer is not moved to a later time: the turn that comes when it fires sets it again.
         let at = at.map(clock::timestamp);
         let before = self.turn_at.filter(|&before| before > now);
@@ -417,7 +439,8 @@ where
         let stats = session.stats();
         let observed = std::mem::take(&mut self.observed);
         observe::closed(self.side.id, self.side.peer, &reason, &stats, observed);
-        self.call(session, now, |listener, cx| listener.on_close(cx, &reason));
+        let budget = &mut TurnBudget::new();
+        self.call(session, now, budget, |listener, cx| listener.on_close(cx, &reason));
         if let Some(shared) = self.side.shared.take() {
             let left = shared.end(reason.clone(), session.last_active(), stats);
             self.discard(left);

@@ -47,7 +47,7 @@ where
     pub(crate) fn from_engine(engine: StreamEngine<I, P>, listener: L, opened: bool) -> Self {
         let StreamEngine { session, io, .. } = &engine;
         let addresses = [io.local_addr(), io.peer_addr()];
-        let mut actor = Actor::new(listener, addresses, session.config(), session.last_active(), opened);
+        let mut actor = Actor::new(listener, addresses, session.last_active(), opened);
         if opened {
             actor.observe_opened();
         }

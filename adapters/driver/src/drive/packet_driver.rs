@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Packets, Path};
-use getty_core::{Accepted, Close, CloseReason, Items, SendError, Seq, Stats, Timestamp};
+use getty_core::{Accepted, Close, CloseReason, Config, Items, SendError, Seq, Stats, Timestamp};
 
 use crate::drive::actor::Actor;
 use crate::drive::packet_engine::PacketEngine;
@@ -42,7 +42,7 @@ where
     /// Drives `packets` over `io`.
     pub fn new(packets: Packets<C, O>, io: I, listener: L) -> Self {
         let addresses = [io.local_addr(), io.peer_addr()];
-        let actor = Actor::new(listener, addresses, packets.config(), packets.last_active(), false);
+        let actor = Actor::new(listener, addresses, packets.last_active(), false);
         PacketDriver(Task::new(PacketEngine::new(packets, io), actor))
     }
 
@@ -137,5 +137,9 @@ impl<C: Decoder + Encoder<O>, O> AnySession<Items<C::Item, O>> for Packets<C, O>
 
     fn stats(&self) -> Stats {
         Packets::stats(self)
+    }
+
+    fn config(&self) -> &Config {
+        Packets::config(self)
     }
 }

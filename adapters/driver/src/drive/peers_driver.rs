@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use getty_core::codec::{Decoder, Encoder};
 use getty_core::datagram::{Dropped, Path, PeerKey, Peers, PeersEvent};
 use getty_core::{
-    Accepted, Close, CloseReason, Event, Items, Messages, SendError, Seq, Stats, Timestamp, Work,
+    Accepted, Close, CloseReason, Config, Event, Items, Messages, SendError, Seq, Stats, Timestamp, Work,
 };
 
 use crate::drive::actor::{self, Actor, OnPanic};
@@ -32,6 +32,7 @@ use crate::runtime::io::PacketIo;
 use crate::session::context::AnySession;
 use crate::session::id::SessionId;
 use crate::session::listener::Listener;
+use crate::session::turn_budget::TurnBudget;
 
 /// Receives per turn; each may return many datagrams.
 const TURN_READS: u32 = 16;
@@ -177,7 +178,7 @@ where
         let (Some(key), Some(listener)) = (admitted, listener) else { return };
         let addresses = [self.engine.io.local_addr(), Some(path.peer)];
         let since = self.engine.machine.last_active(key).unwrap_or(now);
-        let mut actor = Actor::new(listener, addresses, self.engine.machine.config(), since, false);
+        let mut actor = Actor::new(listener, addresses, since, false);
         actor.set_on_panic(self.on_panic.clone());
         if self.tasks.len() <= key.index() {
             self.tasks.resize_with(key.index() + 1, || None);
@@ -202,10 +203,9 @@ where
         let Some(task) = slot.as_mut().filter(|task| task.key == key) else { return };
         mark_dirty(task, &mut self.dirty, &mut self.owed);
         let mut session = PeerSession { peers: &mut self.engine.machine, key };
-        if task.actor.is_spent() {
-            task.actor.begin_turn(); // the task's own budget covers all sessions
-        }
-        if let Some(reason) = task.actor.handle_event(&mut session, now, event) {
+        // The task's own budget covers all sessions.
+        let budget = &mut TurnBudget::new();
+        if let Some(reason) = task.actor.handle_event(&mut session, now, budget, event) {
             task.actor.finish(&mut session, now, reason);
             if let Some(at) = task.actor.turn_at() {
                 self.turns_at.remove(&(at, key.index()));
@@ -214,7 +214,7 @@ where
             self.open -= 1;
         } else if self.closing {
             // The session may have opened only after the others saw the shutdown.
-            task.actor.obey(&mut session, now, Phase::ShuttingDown);
+            task.actor.obey(&mut session, now, budget, Phase::ShuttingDown);
         }
     }
 
@@ -230,9 +230,9 @@ where
             let Some(task) = task_of(&mut self.tasks, key) else { continue };
             task.waits = false;
             mark_dirty(task, &mut self.dirty, &mut self.owed);
-            task.actor.begin_turn();
+            task.actor.owe_turn();
             let mut session = PeerSession { peers: &mut self.engine.machine, key };
-            task.actor.take_posted(&mut session, now);
+            task.actor.take_posted(&mut session, now, &mut TurnBudget::new());
         }
     }
 
@@ -274,7 +274,7 @@ where
                 for task in self.tasks.iter_mut().flatten() {
                     mark_dirty(task, &mut self.dirty, &mut self.owed);
                     let mut session = PeerSession { peers: &mut self.engine.machine, key: task.key };
-                    task.actor.obey(&mut session, now, phase);
+                    task.actor.obey(&mut session, now, &mut TurnBudget::new(), phase);
                 }
             }
             Phase::Aborting => {
@@ -364,7 +364,7 @@ where
     }
 
     /// Calls the listeners of sessions that were visited in this turn, woken, or due.
-    fn call_turns(&mut self, _cx: &mut Context<'_>, now: Timestamp) -> bool {
+    fn call_turns(&mut self, _cx: &mut Context<'_>, now: Timestamp, _turn: &mut Turn) -> bool {
         let mut called = false;
         while self.turns > 0 {
             let Some(key) = self.owed.pop_front() else { break };
@@ -374,8 +374,9 @@ where
             let before = task.actor.turn_at();
             let mut session = PeerSession { peers: &mut self.engine.machine, key };
             let PeerTask { actor, waker, .. } = &mut *task;
+            let budget = &mut TurnBudget::new();
             let mut take =
-                |waker: &Waker| actor.take_turn(&mut session, now, &mut Context::from_waker(waker));
+                |waker: &Waker| actor.take_turn(&mut session, now, budget, &mut Context::from_waker(waker));
             called |= match waker {
                 Some(waker) => take(waker),
                 None => {
@@ -416,7 +417,7 @@ where
             self.turns_at.remove(&(at, index));
             if let Some(task) = self.tasks.get_mut(index).and_then(Option::as_mut) {
                 mark_dirty(task, &mut self.dirty, &mut self.owed);
-                task.actor.begin_turn();
+                task.actor.owe_turn();
             }
         }
     }
@@ -571,5 +572,9 @@ impl<C: Decoder + Encoder<O>, O> AnySession<Items<C::Item, O>> for PeerSession<'
 
     fn stats(&self) -> Stats {
         self.peers.stats(self.key)
+    }
+
+    fn config(&self) -> &Config {
+        self.peers.config()
     }
 }

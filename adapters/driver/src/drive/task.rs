@@ -17,6 +17,7 @@ use crate::runtime::Runtime;
 use crate::session::context::AnySession;
 use crate::session::handle::Handle;
 use crate::session::listener::Listener;
+use crate::session::turn_budget::TurnBudget;
 
 /// The task of one session: an engine and the session's listener.
 pub(crate) struct Task<R: Runtime, E: Engine, L> {
@@ -73,10 +74,10 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
     }
 
     /// Calls the listener for every available event; returns the close reason when the session is over.
-    fn deliver_events(&mut self, now: Timestamp) -> Flow {
-        while self.engine.wants_poll() && self.actor.spend(self.engine.work().bytes) {
-            let Some(event) = self.engine.poll_event(self.actor.work_limit()) else { break };
-            if let Some(reason) = self.actor.handle_event(self.engine.session(), now, event) {
+    fn deliver_events(&mut self, now: Timestamp, budget: &mut TurnBudget) -> Flow {
+        while self.engine.wants_poll() && budget.spend(self.engine.work().bytes) {
+            let Some(event) = self.engine.poll_event(budget.work_limit) else { break };
+            if let Some(reason) = self.actor.handle_event(self.engine.session(), now, budget, event) {
                 return ControlFlow::Break(self.finish(now, reason));
             }
         }
@@ -84,7 +85,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
     }
 
     /// Follows the endpoint of this session; returns whether there was anything to follow.
-    fn obey_endpoint(&mut self, now: Timestamp) -> bool {
+    fn obey_endpoint(&mut self, now: Timestamp, budget: &mut TurnBudget) -> bool {
         let phase = self.membership.check();
         if self.membership.is_displaced() && !self.engine.session().is_over() {
             self.engine.session().close(now, Close::displaced());
@@ -94,7 +95,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
             self.engine.session().close(now, Close::abort());
             return true;
         }
-        self.actor.obey(self.engine.session(), now, phase)
+        self.actor.obey(self.engine.session(), now, budget, phase)
     }
 
     /// Whether the session never opened, has sent everything it had to send, and waits only for the peer to
@@ -118,24 +119,24 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
 
     fn begin_turn(&mut self, _now: Timestamp) -> Turn {
         self.engine.begin_turn();
-        self.actor.begin_turn();
+        self.actor.owe_turn();
         Turn::new(E::TURN_READS, self.engine.work())
     }
 
     fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow {
         loop {
-            self.actor.limit_work(turn.work_limit());
-            self.actor.take_posted(self.engine.session(), now);
+            turn.limit_work();
+            self.actor.take_posted(self.engine.session(), now, &mut turn.budget);
             let was_opened = self.actor.is_opened();
-            self.deliver_events(now)?;
+            self.deliver_events(now, &mut turn.budget)?;
             if self.actor.is_opened() != was_opened {
                 self.membership.open();
                 if self.actor.has_backlog() {
                     continue; // posted items go after what the listener sent on opening
                 }
             }
-            if !self.obey_endpoint(now) {
-                turn.check(self.engine.work(), self.actor.is_spent());
+            if !self.obey_endpoint(now, &mut turn.budget) {
+                turn.check(self.engine.work(), false);
                 return ControlFlow::Continue(());
             }
         }
@@ -164,8 +165,8 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         self.engine.write(cx, now, |seq, failure| actor.report_unsent(seq, failure))
     }
 
-    fn call_turns(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
-        self.actor.take_turn(self.engine.session(), now, cx)
+    fn call_turns(&mut self, cx: &mut Context<'_>, now: Timestamp, turn: &mut Turn) -> bool {
+        self.actor.take_turn(self.engine.session(), now, &mut turn.budget, cx)
     }
 
     fn wants_read(&self) -> bool {

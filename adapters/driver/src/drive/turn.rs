@@ -10,6 +10,7 @@ use getty_core::{CloseReason, Timestamp, Work};
 use crate::drive::members::Membership;
 use crate::drive::timing::{Due, Timing};
 use crate::runtime::{Runtime, clock};
+use crate::session::turn_budget::TurnBudget;
 
 /// Bytes read, and bytes written, in one turn; decompressed and compressed bytes count with those read.
 /// Staying with one session while its data is in the caches makes large messages cheap: with 256 KiB,
@@ -29,6 +30,7 @@ pub(crate) struct Turn {
     written: usize,
     /// The session's work at the start of the turn.
     work: Work,
+    pub(crate) budget: TurnBudget,
     /// There is no more input for now; new input wakes the task.
     exhausted: bool,
     /// The budget is used up.
@@ -38,19 +40,21 @@ pub(crate) struct Turn {
 impl Turn {
     /// Starts a turn of at most `reads` reads, with the session's work at `work`.
     pub(crate) fn new(reads: u32, work: Work) -> Self {
-        Turn { reads, read: 0, written: 0, work, exhausted: false, spent: false }
+        let budget = TurnBudget::new();
+        Turn { reads, read: 0, written: 0, work, budget, exhausted: false, spent: false }
     }
 
-    /// Upper bound of [`Work::bytes`] in this turn. Bytes that were read are always delivered if that adds
-    /// nothing to it.
-    pub(crate) fn work_limit(&self) -> u64 {
-        self.work.bytes + TURN_BYTES.saturating_sub(self.read).max(1) as u64
+    /// Limits [`Work::bytes`] to what the bytes read so far leave of the budget. They are always delivered if
+    /// that takes no work.
+    pub(crate) fn limit_work(&mut self) {
+        self.budget.work_limit = self.work.bytes + TURN_BYTES.saturating_sub(self.read).max(1) as u64;
     }
 
     /// Records whether the budget is used up, with the session's work at `work`. `spent` reports a budget
     /// that the turn does not know.
     pub(crate) fn check(&mut self, work: Work, spent: bool) {
         self.spent = spent
+            || self.budget.is_spent()
             || self.reads == 0
             || self.written >= TURN_BYTES
             || self.read as u64 + (work.bytes - self.work.bytes) >= TURN_BYTES as u64
@@ -93,7 +97,7 @@ pub(crate) trait Turns {
 
     /// Calls [`Listener::on_turn`](crate::Listener::on_turn) for each session that is owed a call; returns
     /// whether there was one.
-    fn call_turns(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool;
+    fn call_turns(&mut self, cx: &mut Context<'_>, now: Timestamp, turn: &mut Turn) -> bool;
 
     fn wants_read(&self) -> bool;
 
@@ -154,7 +158,7 @@ pub(crate) trait Turns {
         }
         loop {
             // Listeners judge their own deadlines in `on_turn`: those are postponed with the session's.
-            let has_called = due != Due::PutOff && self.call_turns(cx, now);
+            let has_called = due != Due::PutOff && self.call_turns(cx, now, &mut turn);
             // A write may make room for messages held back, or end the session.
             let has_written = self.count_write(cx, now, &mut turn);
             if turn.spent || !(has_called || has_written) || !self.has_more() {

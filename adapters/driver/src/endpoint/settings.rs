@@ -92,7 +92,7 @@ macro_rules! shared_setters {
                 mut self,
                 hook: impl Fn(crate::session::id::SessionId, &(dyn std::any::Any + Send)) + Send + Sync + 'static,
             ) -> Self {
-                self.settings.on_panic = Some(std::sync::Arc::new(hook));
+                self.settings.on_panic = Some(std::sync::Arc::new(Box::new(hook)));
                 self
             }
 

@@ -9,21 +9,21 @@ use getty_core::datagram::Path;
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{RespondError, Verdict};
 use getty_core::{
-    Accepted, Close, HalfCloseError, In, Messages, Out, Protocol, SendError, Seq, Session, Stats, Timestamp,
+    Accepted, Close, Config, HalfCloseError, In, Messages, Out, Protocol, SendError, Seq, Session, Stats,
+    Timestamp,
 };
 
 use crate::runtime::clock;
 use crate::session::handle::Handle;
 use crate::session::id::SessionId;
 use crate::session::shared::Shared;
-
-/// Messages and other events delivered in one turn.
-pub(crate) const TURN_MESSAGES: u32 = 128;
+use crate::session::turn_budget::TurnBudget;
 
 /// The session in a callback: commands and facts. One type for every transport.
 pub struct Context<'a, M: Messages> {
     session: &'a mut dyn AnySession<M>,
     side: &'a mut SessionData<M::Out>,
+    budget: &'a mut TurnBudget,
     first: &'a mut Option<M::In>,
     now: Timestamp,
 }
@@ -35,11 +35,6 @@ pub(crate) struct SessionData<T> {
     pub(crate) peer: Option<SocketAddr>,
     /// State shared by handles and the driver. Created on first use.
     pub(crate) shared: Option<Arc<Shared<T>>>,
-    /// Messages that may still be delivered in this turn.
-    pub(crate) budget: u32,
-    /// Upper bound of the session's work in this turn.
-    pub(crate) work_limit: u64,
-    pub(crate) handle_queue: usize,
     pub(crate) pause_reasons: PauseReasons,
     /// `on_open` has been called.
     pub(crate) opened: bool,
@@ -60,9 +55,9 @@ impl PauseReasons {
 }
 
 impl<T> SessionData<T> {
-    pub(crate) fn shared(&mut self) -> &Arc<Shared<T>> {
-        let SessionData { id, local, peer, handle_queue, .. } = *self;
-        self.shared.get_or_insert_with(|| Arc::new(Shared::new(id, local, peer, handle_queue)))
+    pub(crate) fn shared(&mut self, config: &Config) -> &Arc<Shared<T>> {
+        let SessionData { id, local, peer, .. } = *self;
+        self.shared.get_or_insert_with(|| Arc::new(Shared::new(id, local, peer, config.handle_queue())))
     }
 }
 
@@ -70,10 +65,11 @@ impl<'a, M: Messages> Context<'a, M> {
     pub(crate) fn new(
         session: &'a mut dyn AnySession<M>,
         side: &'a mut SessionData<M::Out>,
+        budget: &'a mut TurnBudget,
         first: &'a mut Option<M::In>,
         now: Timestamp,
     ) -> Self {
-        Context { session, side, first, now }
+        Context { session, side, budget, first, now }
     }
 
     /// Sends a message. It is written together with others once all input of this turn has been handled.
@@ -115,8 +111,8 @@ impl<'a, M: Messages> Context<'a, M> {
             return self.first.take();
         }
         // The message is passed on without inspecting it, which saves a copy.
-        self.side.budget = self.side.budget.checked_sub(1)?;
-        self.session.next_message(self.side.work_limit)
+        self.budget.events = self.budget.events.checked_sub(1)?;
+        self.session.next_message(self.budget.work_limit)
     }
 
     /// Ends the session. `on_close` is called when it is done.
@@ -225,7 +221,7 @@ impl<'a, M: Messages> Context<'a, M> {
 
     /// Names the session, for logs and for holders of a handle.
     pub fn set_name(&mut self, name: impl Into<Arc<str>>) {
-        self.side.shared().set_name(name.into());
+        self.side.shared(self.session.config()).set_name(name.into());
     }
 
     /// The attribute of type `T`, if one was set.
@@ -235,7 +231,7 @@ impl<'a, M: Messages> Context<'a, M> {
 
     /// Stores `value` with the session under its type; returns the previous value.
     pub fn set_attribute<T: Any + Send + Sync>(&mut self, value: T) -> Option<Arc<T>> {
-        self.side.shared().set_attribute(value)
+        self.side.shared(self.session.config()).set_attribute(value)
     }
 
     /// Removes and returns the attribute of type `T`.
@@ -247,7 +243,7 @@ impl<'a, M: Messages> Context<'a, M> {
     pub fn handle(&mut self) -> Handle<M::Out> {
         let last_active = self.session.last_active();
         let stats = self.session.stats();
-        let shared = self.side.shared();
+        let shared = self.side.shared(self.session.config());
         shared.publish(last_active, stats);
         Handle::new(shared.clone())
     }
@@ -307,6 +303,7 @@ pub(crate) trait AnySession<M: Messages> {
     fn update_active(&mut self, now: Timestamp);
     fn last_active(&self) -> Timestamp;
     fn stats(&self) -> Stats;
+    fn config(&self) -> &Config;
 }
 
 impl<P: Protocol> AnySession<<P as Protocol>::Messages> for Session<P> {
@@ -391,5 +388,9 @@ impl<P: Protocol> AnySession<<P as Protocol>::Messages> for Session<P> {
 
     fn stats(&self) -> Stats {
         Session::stats(self)
+    }
+
+    fn config(&self) -> &Config {
+        Session::config(self)
     }
 }

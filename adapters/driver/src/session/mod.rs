@@ -7,3 +7,4 @@ pub(crate) mod listener;
 pub(crate) mod outcome;
 pub(crate) mod receiver;
 pub(crate) mod shared;
+pub(crate) mod turn_budget;

@@ -10,9 +10,10 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use futures_core::Stream;
 use getty_core::{CloseReason, Config, Messages};
 
-use crate::session::context::{Context, TURN_MESSAGES};
+use crate::session::context::Context;
 use crate::session::handle::Handle;
 use crate::session::listener::Listener;
+use crate::session::turn_budget::TURN_MESSAGES;
 
 /// The received messages of a [spawned](crate::Connection::spawn) session.
 ///

@@ -3,7 +3,7 @@
 use getty_core::Work;
 
 use crate::drive::turn::{TURN_BYTES, TURN_FRAMES};
-use crate::session::context::TURN_MESSAGES;
+use crate::session::turn_budget::TURN_MESSAGES;
 
 /// Work of a connection so far. Only grows.
 #[derive(Debug, Clone, Copy)]
