@@ -68,12 +68,16 @@ impl<L: Layer, P: Protocol> Protocol for Layered<L, P> {
     }
 
     #[inline]
-    fn is_encoding(&self) -> bool {
-        self.protocol.is_encoding()
+    fn encoding(&self) -> Option<usize> {
+        self.protocol.encoding()
     }
 
     fn continue_encoding(&mut self, dst: &mut Sink<'_>) {
         self.protocol.continue_encoding(dst);
+    }
+
+    fn drop_encoding(&mut self) {
+        self.protocol.drop_encoding();
     }
 
     fn max_sent(&self, config: &Config) -> usize {

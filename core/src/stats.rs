@@ -113,13 +113,15 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Work {
-    /// Decoded frames: messages, fragments of messages, and control frames such as pings. With a
+    /// Decoded frames: messages, fragments of messages, pieces of large compressed ones, and control frames
+    /// such as pings. With a
     /// [`Layer`](crate::layer::Layer), its records count too, or one frame per 8 bytes of records without
     /// data.
     pub frames: u64,
     /// Bytes produced by decompressing received messages, plus 16 times the bytes compressed for sending.
-    /// Since starting a message takes long, one counts as at least 16 KiB when it is decompressed, and as at
-    /// least 64 KiB when it is compressed. Compressed bytes that produce nothing count 16 times.
+    /// Compressed bytes that produce nothing count 16 times. Since starting a message takes long, one counts
+    /// as at least 16 KiB when it is decompressed, and as at least 64 KiB when it is compressed, as do its
+    /// parts and the pieces of a large one.
     pub bytes: u64,
 }
 

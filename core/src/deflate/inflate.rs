@@ -91,8 +91,8 @@ impl Inflater {
     }
 
     /// Decompresses from `data`, which goes on with a message, and appends the result to `out`. Returns the
-    /// number of bytes taken: fewer than all of them, but at least one, if they are many or become many.
-    /// `last` marks the end of the message, which is reached when all bytes are taken. Data may be cut
+    /// number of bytes taken: at least one, but not all if there are many or if they decompress to much.
+    /// `last` marks the end of the message, which is reached once all bytes are taken. Data may be cut
     /// anywhere.
     ///
     /// `out` grows to at most `limit` bytes, with a capacity of at most one byte more if it has to grow.

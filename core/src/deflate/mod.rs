@@ -12,8 +12,8 @@ pub use inflate::InflateError;
 /// The end of a sync flush. It is the same for every message, so it is not sent (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// The least that a message counts in [`Work::bytes`](crate::Work::bytes): beginning and ending one takes as
-/// long as decompressing about this many bytes.
+/// The least that a message to decompress counts in [`Work::bytes`](crate::Work::bytes): beginning and ending
+/// one takes as long as decompressing about this many bytes. One to compress takes four times as long.
 pub(crate) const LEAST_WORK: u64 = 16 * 1024;
 
 /// The weight of a byte to compress, in decompressed ones: compressing takes 4 to 20 times as long.

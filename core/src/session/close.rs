@@ -193,7 +193,7 @@ impl State {
             buffers.sizes.clear();
         }
         self.outbox.discard();
-        self.pending &= !pending::ENCODING;
+        self.end_encoding();
         self.blocked = false;
     }
 }

@@ -200,8 +200,8 @@ impl<P> Session<P> {
     }
 
     /// Whether the message sent last is still being encoded: a WebSocket message that is to be compressed
-    /// and has more than 64 KiB. Its bytes are queued once it is done. Until then, nothing else is sent or
-    /// received.
+    /// and has more than 64 KiB. Its bytes are queued once it is done. Until then, no other message is sent
+    /// or delivered, the session does not want to read, and deadlines on the peer's sending stand still.
     ///
     /// [`poll_event`](Self::poll_event) and [`outbound`](Self::outbound) finish it;
     /// [`poll_event_within`](Self::poll_event_within) goes on with it as far as its limit allows.
@@ -374,9 +374,9 @@ impl<P: Protocol> Session<P> {
         self.outbound_within(now, u64::MAX)
     }
 
-    /// The bytes to write, as from [`outbound`](Self::outbound), but [`Work::bytes`] does not grow beyond
-    /// `limit`: a message that [is being encoded](Self::is_encoding) may come later. With a limit of 0, it
-    /// comes after [`poll_event_within`](Self::poll_event_within) has finished it.
+    /// The bytes to write, as from [`outbound`](Self::outbound). But a message that
+    /// [is being encoded](Self::is_encoding) is left for later once [`Work::bytes`] has reached `limit`. With
+    /// a limit of 0, it is left to [`poll_event_within`](Self::poll_event_within).
     pub fn outbound_within(&mut self, now: Timestamp, limit: u64) -> Outbound<'_> {
         self.state.advance_time(now);
         self.state.replying = false;
@@ -395,12 +395,12 @@ impl<P: Protocol> Session<P> {
     /// `handle_*` or [`end_reply`](Self::end_reply). See
     /// [`ConfigBuilder::watermarks`](crate::ConfigBuilder::watermarks).
     ///
+    /// Compressing a large message takes long (1 to 50 ms per MiB), so that is done
+    /// [later](Self::is_encoding). Sending another message before that finishes it first.
+    ///
     /// # Errors
     /// [`SendError`] has the reason and returns the item where possible. The session is unchanged. After
     /// `Blocked`, [`Event::Writable`] reports when to try again.
-    ///
-    /// Compressing a large message takes long (1 to 50 ms per MiB), so that is done
-    /// [later](Self::is_encoding). Sending another message before that finishes it first.
     pub fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
         if self.state.is_encoding() && self.state.takes_messages() {
             self.continue_encoding(u64::MAX);
@@ -424,9 +424,9 @@ impl<P: Protocol> Session<P> {
             let error = EncodedTooLarge { bytes, limit };
             return Err(state.take_back_encoded(mark, Arc::new(error)));
         }
-        if protocol.is_encoding() {
+        if let Some(bytes) = protocol.encoding() {
             state.pending |= pending::ENCODING;
-            return Ok(Accepted::new(state.outbox.accept_unencoded(state.replying), known));
+            return Ok(Accepted::new(state.outbox.accept_unencoded(state.replying), bytes));
         }
         if state.outbox.is_empty() {
             state.waiting_since = None;
@@ -453,15 +453,15 @@ impl<P: Protocol> Session<P> {
         let mut sink = Sink::queue(&mut buffers.segments, zero_copy_from);
         protocol.continue_encoding(&mut sink);
         let bytes = sink.written();
-        if protocol.is_encoding() {
+        if protocol.encoding().is_some() {
             return;
         }
-        state.pending &= !pending::ENCODING;
         if state.outbox.is_empty() {
             state.waiting_since = None;
         }
         state.outbox.encoded(buffers, bytes);
         state.blocked |= state.outbox.replies() > state.config.high_watermark();
+        state.end_encoding();
     }
 
     /// Returns the next event, or `None` if there is none until something else happens.
@@ -558,8 +558,9 @@ impl<P: Protocol> Session<P> {
     fn poll_once(&mut self, limit: u64) -> Option<Event<In<P>>> {
         self.write_due();
         if self.state.pending != 0 {
-            if let Some(event) = self.pending_event(limit) {
-                return Some(event);
+            let event = self.pending_event(limit);
+            if event.is_some() || self.protocol.worked() >= limit {
+                return event;
             }
         }
         self.poll_message_within(limit).map(Event::Message)
@@ -577,7 +578,10 @@ impl<P: Protocol> Session<P> {
             }
             // Decoding may have ended the session, or found the end of the stream.
             match self.state.phase {
-                Phase::Closed => return Some(self.state.take_closed()),
+                Phase::Closed => {
+                    self.protocol.drop_encoding();
+                    return Some(self.state.take_closed());
+                }
                 _ if self.state.is_encoding() => return None,
                 _ if self.state.pending == 0 && self.state.dues.is_empty() => return None,
                 _ => {}
@@ -630,11 +634,14 @@ impl<P: Protocol> Session<P> {
     #[inline(never)]
     fn step_on(&mut self, mut stuck: bool, limit: u64) -> Option<In<P>> {
         loop {
-            if stuck && !(self.state.layer_waits && self.unseal_more()) {
+            if stuck && !self.state.layer_waits {
                 return self.poll_undecodable();
             }
             if self.protocol.worked() >= limit {
                 return None;
+            }
+            if stuck && !self.unseal_more() {
+                return self.poll_undecodable();
             }
             match self.step() {
                 Step::Message(message) => return Some(message),

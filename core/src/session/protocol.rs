@@ -46,7 +46,7 @@ pub trait Protocol: Sealed + Sized {
     #[doc(hidden)]
     fn decode_eof(&mut self, src: &mut Source<'_>) -> Result<Option<In<Self>>, Box<CloseReason>>;
 
-    /// Writes one message to `dst`, or takes it to write it later; see [`is_encoding`](Self::is_encoding).
+    /// Writes one message to `dst`, or takes it to write it later; see [`encoding`](Self::encoding).
     #[doc(hidden)]
     fn encode(&mut self, item: Out<Self>, dst: &mut Sink<'_>) -> Result<(), Arc<dyn Error + Send + Sync>>;
 
@@ -54,17 +54,22 @@ pub trait Protocol: Sealed + Sized {
     #[doc(hidden)]
     fn encoded_len(&self, item: &Out<Self>) -> Option<usize>;
 
-    /// Whether a message that `encode` took is not written yet, because encoding takes long. The session
-    /// calls [`continue_encoding`](Self::continue_encoding) until it is, and sends no other message before.
+    /// The size of a message that `encode` took and has not written yet, because encoding takes long. The
+    /// session calls [`continue_encoding`](Self::continue_encoding) until it is written, and sends no other
+    /// message before.
     #[doc(hidden)]
     #[inline]
-    fn is_encoding(&self) -> bool {
-        false
+    fn encoding(&self) -> Option<usize> {
+        None
     }
 
     /// Goes on with the message that `encode` took, for a short while. Writes it to `dst` when it is done.
     #[doc(hidden)]
     fn continue_encoding(&mut self, _dst: &mut Sink<'_>) {}
+
+    /// Drops that message: the session is over.
+    #[doc(hidden)]
+    fn drop_encoding(&mut self) {}
 
     /// The largest message to send, in bytes on the wire.
     #[doc(hidden)]

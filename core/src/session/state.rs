@@ -203,6 +203,10 @@ impl State {
         self.deadlines.clear(deadline);
         match deadline {
             Deadline::Handshake => self.finish(CloseReason::Timeout(deadline)),
+            // It starts afresh once the message is encoded.
+            Deadline::Close if self.is_encoding() => {
+                self.deadlines.set(deadline, self.now + self.config.close_timeout());
+            }
             Deadline::Close => self.close_expired(),
             Deadline::Cron => {
                 if let Some(period) = self.config.cron_period() {
@@ -364,8 +368,20 @@ impl State {
     }
 
     /// Whether the peer is not to blame for silence.
+    #[inline]
     pub(super) fn is_suspended(&self) -> bool {
-        self.paused || self.blocked
+        self.paused || self.blocked || self.is_encoding()
+    }
+
+    /// Records that the last message is encoded, or dropped. The time for that was this side's.
+    pub(super) fn end_encoding(&mut self) {
+        if self.is_encoding() {
+            self.pending &= !pending::ENCODING;
+            self.restart_reading();
+            if self.deadlines.is_set(Deadline::Close) {
+                self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
+            }
+        }
     }
 
     /// Whether a message of `bytes` can be accepted now.
@@ -518,7 +534,12 @@ impl State {
                     && !self.has_handshake_to_decode()
                     && !self.layer_waits
             }
-            Phase::Flushing => !self.read_ended && !self.has_handshake_to_decode() && !self.layer_waits,
+            Phase::Flushing => {
+                !self.read_ended
+                    && !self.is_encoding()
+                    && !self.has_handshake_to_decode()
+                    && !self.layer_waits
+            }
             Phase::HalfClosed => !self.read_ended,
             Phase::Draining | Phase::LastMessages | Phase::Closed | Phase::Ended => false,
         }

@@ -352,9 +352,8 @@ impl<F: Form> WebSocket<F> {
     #[inline]
     fn wire_len(&self, payload: usize) -> usize {
         let header = header_len(payload, self.writer.is_client());
-        // Compression may enlarge a part by a few bytes in each 16 KiB. Whole messages stay within their
-        // limit.
-        let grown = if F::IN_PARTS && self.writer.compresses() { payload / 1024 + 64 } else { 0 };
+        // Compression may enlarge a part (level 1 by 6 %). Whole messages stay within their limit.
+        let grown = if F::IN_PARTS && self.writer.compresses() { payload / 8 + 64 } else { 0 };
         payload.saturating_add(header + grown)
     }
 
@@ -441,13 +440,18 @@ impl<F: Form> Protocol for WebSocket<F> {
     }
 
     #[inline]
-    fn is_encoding(&self) -> bool {
-        self.writer.is_compressing()
+    fn encoding(&self) -> Option<usize> {
+        self.writer.compressing().map(|payload| self.wire_len(payload))
     }
 
     #[cfg(feature = "deflate")]
     fn continue_encoding(&mut self, dst: &mut Sink<'_>) {
         self.writer.continue_large(dst);
+    }
+
+    #[cfg(feature = "deflate")]
+    fn drop_encoding(&mut self) {
+        self.writer.drop_large();
     }
 
     const HAS_UNFINISHED: bool = true;

@@ -358,7 +358,9 @@ impl Reader {
         let (Some(mut message), Some(inflater)) = (self.message.take(), &mut self.inflater) else {
             return Err(ProtocolError::Deflate);
         };
-        let (limit, from) = (self.max_message, message.payload.len());
+        // A part is no larger than a piece.
+        let limit = if self.rules.in_parts { usize::MAX } else { self.max_message };
+        let from = message.payload.len();
         let inflated = inflater.inflate(payload, last, &mut message.payload, limit);
         let taken = inflated.map_err(|error| match error {
             InflateError::TooLarge { .. } => ProtocolError::MessageTooLarge { limit },

@@ -223,11 +223,35 @@ fn large_messages_of_handles_go_before_a_close() {
         let handle = task.get_mut().handle();
         (0..posted).for_each(|_| handle.try_send(Message::binary(vec![0; 1 << 20])).unwrap());
         handle.close(Close::graceful());
+        let polls = task.polls;
         task.settle();
+        assert!(task.polls - polls >= posted * 16, "{posted}: {} polls", task.polls - polls);
         let sent = Frame::parse_all(&wire.take_written());
         assert_eq!(sent.len(), posted + 1);
         assert!(sent[..posted].iter().all(|frame| decompressed(frame) == vec![0; 1 << 20]));
         assert_eq!(sent[posted], Frame::close(1000, ""));
+    }
+}
+
+#[test]
+fn large_messages_of_handles_do_not_keep_others_from_being_received() {
+    // Each piece of 64 KiB uses up a turn.
+    let log = Log::default();
+    let (mut task, wire) = websocket(Socket::echo(&log));
+    let handle = task.get_mut().handle();
+    task.settle();
+    for round in 1..=5 {
+        wire.send(&Frame::text("next").masked(KEY).bytes());
+        wire.send(&Frame::ping("").masked(KEY).bytes());
+        while handle.try_send(Message::binary(vec![0; 1 << 20])).is_ok() {}
+        for _ in 0..100 {
+            assert!(task.poll().is_pending());
+        }
+        assert_eq!(log.count("on_message"), round);
+        let sent = Frame::parse_all(&wire.take_written());
+        let count = |opcode| sent.iter().filter(|frame| frame.opcode == opcode).count();
+        assert_eq!((count(1), count(10)), (1, 1));
+        assert!(count(2) > 4, "{}", count(2));
     }
 }
 

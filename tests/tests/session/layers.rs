@@ -304,6 +304,23 @@ fn a_frame_that_is_larger_than_the_room_takes_few_calls() {
 }
 
 #[test]
+fn a_layer_that_waits_for_room_goes_on_after_a_limit_of_work() {
+    let protocol = Framed::new(FixedLength::new(100_000.try_into().unwrap())).under(Zeros::default());
+    let mut session = Session::new(protocol, Arc::default(), Timestamp::ORIGIN);
+    session.handle_input(Timestamp::ORIGIN, &[9; 150]);
+    assert!(matches!(session.poll_event(), Some(Event::Open(_))));
+    // 128 KiB of 150 are unsealed: a message, and a part of one that the rest does not complete.
+    assert!(matches!(session.poll_event_within(0), Some(Event::Message(_))));
+    for _ in 0..3 {
+        assert!(session.poll_event_within(0).is_none());
+        assert!(session.wants_poll(), "the layer waits");
+    }
+    assert!(session.poll_event().is_none());
+    assert!(!session.wants_poll());
+    assert_eq!(session.timeout_reason(), Some(Deadline::PartialFrame));
+}
+
+#[test]
 fn a_transport_that_fails_while_a_layer_waits_for_room_loses_nothing() {
     // The layer fills 128 KiB at a time: 32 Ki messages, and then nothing is left to decode until it goes on.
     for polled in [32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1] {

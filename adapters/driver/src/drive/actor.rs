@@ -44,6 +44,9 @@ pub(crate) struct Actor<L, M: Messages> {
     since: Timestamp,
     /// Items of handles wait for room in the session.
     backlog: bool,
+    /// The last turn ended because its budget was used up. Items of handles that use up a turn each must not
+    /// keep received messages from being delivered, so these go first in the next one.
+    spent: bool,
     /// A close requested by a handle, waiting for the backlog.
     close_asked: Option<Box<Close>>,
     /// A handle asked to end the sending side, once its items are sent.
@@ -84,6 +87,7 @@ where
             on_panic: None,
             since,
             backlog: false,
+            spent: false,
             close_asked: None,
             half_close_asked: false,
             owes_turn: false,
@@ -123,6 +127,11 @@ where
     /// Owes the listener a call of [`Listener::on_turn`] in this turn.
     pub(crate) fn owe_turn(&mut self) {
         self.owes_turn = true;
+    }
+
+    /// Records whether the turn ends because its budget is used up.
+    pub(crate) fn set_spent(&mut self, spent: bool) {
+        self.spent = spent;
     }
 
     /// Whether the session has, or had, a handle.
@@ -190,7 +199,9 @@ where
         self.half_close_asked |= asked.half_close;
         // Items wait until `on_open` was called, and go before a graceful close or a half-close.
         let waits = !self.side.opened && (self.close_asked.is_none() || !session.is_opening());
-        self.backlog = waits || !self.send_posted(session, shared, now, budget, self.close_asked.is_some());
+        self.backlog = std::mem::take(&mut self.spent)
+            || waits
+            || !self.send_posted(session, shared, now, budget, self.close_asked.is_some());
         if self.half_close_asked && !self.backlog {
             self.half_close_asked = false;
             shared.half_closed(session.half_close(now));
@@ -212,7 +223,7 @@ where
     ) -> bool {
         session.end_reply();
         while last || session.is_writable() {
-            if budget.posts == 0 || session.worked() >= budget.work_limit {
+            if budget.posts == 0 || session.worked() >= budget.work_limit || session.is_encoding() {
                 return false;
             }
             budget.posts -= 1;

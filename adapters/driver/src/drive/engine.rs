@@ -55,7 +55,8 @@ pub(crate) trait Engine {
         unsent: impl FnMut(Seq, IoFailure),
     ) -> Option<usize>;
 
-    /// Whether the session is open and its queue is at or below the high watermark.
+    /// Whether the session is open, its queue is at or below the high watermark, and no message is being
+    /// encoded.
     fn is_writable(&self) -> bool;
 
     /// Whether the session is closing, but not over yet.

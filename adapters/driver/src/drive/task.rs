@@ -137,6 +137,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
             }
             if !self.obey_endpoint(now, &mut turn.budget) {
                 turn.check(self.engine.work(), false);
+                self.actor.set_spent(turn.is_spent());
                 return ControlFlow::Continue(());
             }
         }

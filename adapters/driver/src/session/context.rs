@@ -155,7 +155,8 @@ impl<'a, M: Messages> Context<'a, M> {
         }
     }
 
-    /// Whether the send queue is at or below its high watermark.
+    /// Whether the send queue is at or below its high watermark, and no large message
+    /// [is being encoded](getty_core::Session::is_encoding).
     pub fn is_writable(&self) -> bool {
         self.session.is_writable()
     }
@@ -264,6 +265,10 @@ pub(crate) trait AnySession<M: Messages> {
     fn send_to(&mut self, _path: Path, item: M::Out) -> Result<Accepted, SendError<M::Out>> {
         Err(SendError::Connected(item))
     }
+    /// Whether the message sent last is still being encoded.
+    fn is_encoding(&self) -> bool {
+        false
+    }
     /// [`Work::bytes`](getty_core::Work::bytes) so far; 0 for sessions that do not count it.
     fn worked(&self) -> u64 {
         0
@@ -318,6 +323,11 @@ impl<P: Protocol> AnySession<<P as Protocol>::Messages> for Session<P> {
             return None;
         }
         Session::poll_message_within(self, work_limit)
+    }
+
+    #[inline]
+    fn is_encoding(&self) -> bool {
+        Session::is_encoding(self)
     }
 
     #[inline]

@@ -44,9 +44,9 @@ impl<T> Handle<T> {
     /// [`Listener::on_send_error`](crate::Listener::on_send_error) receives the error.
     ///
     /// # Errors
-    /// [`SendError::Blocked`] if the queue is full, the session is above its high watermark, or a
-    /// [half-close](Self::half_close) is not decided yet. [`SendError::Closed`] if the session or its sending
-    /// side has ended, or a handle has requested its close. Both return the item.
+    /// [`SendError::Blocked`] if the queue is full, the session is above its high watermark or compresses a
+    /// large message, or a [half-close](Self::half_close) is not decided yet. [`SendError::Closed`] if the
+    /// session or its sending side has ended, or a handle has requested its close. Both return the item.
     pub fn try_send(&self, item: T) -> Result<(), SendError<T>> {
         self.shared.try_post(Entry::new(item))
     }
