@@ -300,7 +300,7 @@ impl Decoder for LengthDelimited {
     #[inline(always)]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Bytes>, LengthDelimitedError> {
         if !likely(self.plain) {
-            return self.decode_any(src);
+            return self.decode_any(&mut src.apart());
         }
         let Some(&header) = src.first_chunk::<PLAIN_HEADER>() else {
             return Ok(Decoded::Need(PLAIN_HEADER - src.len()));
@@ -324,8 +324,8 @@ impl Encoder<Bytes> for LengthDelimited {
 
     #[inline(always)]
     fn encode(&mut self, item: Bytes, dst: &mut Sink<'_>) -> Result<(), LengthDelimitedError> {
-        if !self.plain {
-            return self.encode_any(item, dst);
+        if !likely(self.plain) {
+            return dst.apart(|dst| self.encode_any(item, dst));
         }
         let Ok(value) = u32::try_from(item.len()) else {
             let max = self.field.max();

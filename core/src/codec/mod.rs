@@ -63,7 +63,7 @@ pub use raw::Raw;
 pub(crate) use segments::Segments;
 pub use sink::Sink;
 pub use source::Source;
-pub(crate) use source::copy_to_slab;
+pub(crate) use source::{append_to_slab, copy_to_slab};
 
 use std::error::Error;
 

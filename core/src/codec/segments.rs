@@ -55,7 +55,18 @@ impl Segments {
         filled
     }
 
-    pub(crate) fn advance(&mut self, mut n: usize) {
+    /// Drops the first `n` bytes.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) {
+        if self.chained.is_empty() && n == self.gathered.len() {
+            self.written += n as u64;
+            self.gathered.clear();
+        } else {
+            self.advance_by_parts(n);
+        }
+    }
+
+    fn advance_by_parts(&mut self, mut n: usize) {
         while n > 0 {
             let step = match self.chained.front_mut() {
                 None => self.skip_gathered(n),

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::segments::{Chained, Segments};
 use crate::copy;
 use crate::hidden::HiddenBytes;
+use crate::hint::likely;
 
 /// Collects the bytes of one message from an [`Encoder`](super::Encoder).
 ///
@@ -42,6 +43,17 @@ impl<'a> Sink<'a> {
         Sink { start: gathered.len(), gathered, chain, zero_copy_from, chained: 0 }
     }
 
+    /// Lets `write` write, which is not inlined. If the address of this sink went there, it would lie in
+    /// memory on every path.
+    #[inline]
+    pub(crate) fn apart<T>(&mut self, write: impl FnOnce(&mut Sink<'_>) -> T) -> T {
+        let chain = self.chain.as_mut().map(|(chain, base)| (&mut **chain, *base));
+        let mut sink = Sink { gathered: self.gathered, chain, ..*self };
+        let result = write(&mut sink);
+        self.chained = sink.chained;
+        result
+    }
+
     /// Writes a copy of `bytes`.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
@@ -50,10 +62,13 @@ impl<'a> Sink<'a> {
 
     /// Writes `payload`. Does not copy it if it has at least
     /// [`Config::zero_copy_from`](crate::Config::zero_copy_from) bytes.
-    #[inline]
+    #[inline(always)]
     pub fn put_bytes(&mut self, payload: Bytes) {
-        if payload.len() >= self.zero_copy_from && !payload.is_empty() {
-            self.put_chained(payload);
+        if likely(payload.len() < self.zero_copy_from || payload.is_empty()) {
+            copy::append(self.gathered, &payload);
+        } else if let Some((chain, base)) = &mut self.chain {
+            self.chained += payload.len();
+            push(chain, *base + self.gathered.len() as u64, payload);
         } else {
             copy::append(self.gathered, &payload);
         }
@@ -72,15 +87,6 @@ impl<'a> Sink<'a> {
     #[cfg(feature = "deflate")]
     pub(crate) fn gathered(&mut self) -> &mut BytesMut {
         self.gathered
-    }
-
-    fn put_chained(&mut self, payload: Bytes) {
-        if let Some((chained, base)) = &mut self.chain {
-            self.chained += payload.len();
-            chained.push_back(Chained { at: *base + self.gathered.len() as u64, payload });
-        } else {
-            copy::append(self.gathered, &payload);
-        }
     }
 
     /// Writes the output of `write` after a prefix, which depends on its length and may change copied bytes.
@@ -124,4 +130,9 @@ impl<'a> Sink<'a> {
     pub fn written(&self) -> usize {
         self.gathered.len() - self.start + self.chained
     }
+}
+
+#[inline(never)]
+fn push(chain: &mut VecDeque<Chained>, at: u64, payload: Bytes) {
+    chain.push_back(Chained { at, payload });
 }

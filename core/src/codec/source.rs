@@ -50,6 +50,14 @@ impl<'a> Source<'a> {
         Source { buffer, slab: None, max_frame, weight: 0 }
     }
 
+    /// The same source, for a call that is not inlined: if this one's address went there, all of it would
+    /// lie in memory on every path.
+    #[inline]
+    pub(crate) fn apart(&mut self) -> Source<'_> {
+        let slab = self.slab.as_mut().map(|(slab, slice_from)| (&mut **slab, *slice_from));
+        Source { buffer: self.buffer, slab, max_frame: self.max_frame, weight: self.weight }
+    }
+
     /// Consumes the first `n` bytes, or all if there are fewer, and returns them as [`Bytes`].
     ///
     /// The bytes may be kept as long as you like. Large frames are slices of the receive buffer, at no cost.
@@ -169,8 +177,9 @@ pub(crate) fn copy_to_slab(slab: &mut BytesMut, bytes: &[u8]) -> BytesMut {
     slab.split()
 }
 
+/// Appends `bytes` to the slab.
 #[inline]
-fn append_to_slab(slab: &mut BytesMut, bytes: &[u8]) {
+pub(crate) fn append_to_slab(slab: &mut BytesMut, bytes: &[u8]) {
     if slab.capacity() < bytes.len() {
         slab.reserve(SLAB_SIZE.max(bytes.len()));
     }

@@ -39,7 +39,7 @@ impl Memory {
 }
 
 /// The largest read, in bytes, that is copied to the slab.
-const WINDOW_UP_TO: usize = 4 * 1024;
+const SLAB_UP_TO: usize = 4 * 1024;
 
 /// Frames from this size on are slices of the arena, unless the application turns out to keep them.
 pub(crate) const SLICE_FROM: usize = 1024;
@@ -64,16 +64,14 @@ pub(crate) struct Buffers {
 
 /// Received bytes that are not decoded yet.
 ///
-/// The bytes of one small read are copied to the slab as a whole and decoded there, as the window; frames are
-/// slices of the slab. Everything else is decoded where it was read, and only the small frames in it are
-/// copied to the slab, one by one. Either way, keeping a small frame pins a block of the slab, not the arena.
+/// The bytes of one small read are copied to the slab as a whole and decoded there; frames are slices of it.
+/// Everything else is decoded where it was read, and only the small frames in it are copied to the slab, one
+/// by one. Either way, keeping a small frame pins a block of the slab, not the arena.
 #[derive(Default)]
 pub(crate) struct Received {
-    /// The bytes at the front. `read` is empty until they are consumed.
-    window: BytesMut,
-    read: BytesMut,
-    /// Always empty between calls; only its spare capacity matters.
+    /// The bytes of a small read. If there are any, `read` is empty.
     slab: BytesMut,
+    read: BytesMut,
     /// Size of the block that holds `read`, as far as it is known.
     block: usize,
     /// Number of reads to come for which frames that are a small part of the block are copied out of it.
@@ -93,23 +91,24 @@ impl fmt::Debug for Received {
 impl Received {
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.window.len() + self.read.len()
+        self.slab.len() + self.read.len()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     pub(crate) fn clear(&mut self) {
-        self.close_window();
+        self.slab.clear();
         self.read.clear();
     }
 
     /// Appends `bytes`.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.spill();
-        if self.read.is_empty() && Self::fits_window(bytes) {
-            self.window = codec::copy_to_slab(&mut self.slab, bytes);
+        if self.read.is_empty() && Self::fits_slab(bytes.len()) {
+            codec::append_to_slab(&mut self.slab, bytes);
         } else {
             copy::append(&mut self.read, bytes);
         }
@@ -117,40 +116,50 @@ impl Received {
 
     /// Returns the buffer to append to. `wanted` computes its room from the number of bytes it holds. Confirm
     /// with [`appended`](Self::appended).
+    #[inline(always)]
     pub(crate) fn buffer(&mut self, wanted: impl FnOnce(usize) -> usize) -> &mut BytesMut {
         self.spill();
         self.wary = self.wary.saturating_sub(1);
         let held = self.read.len();
         let room = wanted(held);
         // Reserving less than the spare capacity costs nothing; a little room is not worth a read.
-        if self.read.capacity() - held < room && !self.read.try_reclaim(room) {
-            if held + room <= self.block {
-                // The block would suffice, but slices of it are kept.
-                self.wary = WARY_FOR;
-            }
-            self.read.reserve(room);
-            self.block = self.read.capacity();
+        if self.read.capacity() - held < room {
+            self.make_room(room);
         }
         &mut self.read
     }
 
+    #[inline(never)]
+    fn make_room(&mut self, room: usize) {
+        if self.read.try_reclaim(room) {
+            return;
+        }
+        if self.read.len() + room <= self.block {
+            // The block would suffice, but slices of it are kept.
+            self.wary = WARY_FOR;
+        }
+        self.read.reserve(room);
+        self.block = self.read.capacity();
+    }
+
     /// Takes note of the last `n` bytes, which were appended to the buffer.
+    #[inline(always)]
     pub(crate) fn appended(&mut self, n: usize) {
-        if n == self.read.len() && Self::fits_window(&self.read) {
-            self.window = codec::copy_to_slab(&mut self.slab, &self.read);
+        if n == self.read.len() && Self::fits_slab(n) {
+            codec::append_to_slab(&mut self.slab, &self.read);
             self.read.clear();
         }
     }
 
-    fn fits_window(bytes: &[u8]) -> bool {
-        (1..=WINDOW_UP_TO).contains(&bytes.len())
+    fn fits_slab(bytes: usize) -> bool {
+        (1..=SLAB_UP_TO).contains(&bytes)
     }
 
     /// The bytes for a decoder.
     #[inline]
     pub(crate) fn source(&mut self, max_frame: usize) -> Source<'_> {
-        if !self.window.is_empty() {
-            Source::slicing(&mut self.window, max_frame)
+        if !self.slab.is_empty() {
+            Source::slicing(&mut self.slab, max_frame)
         } else {
             let slice_from = if self.wary > 0 { KEEP_ARENA_FROM } else { SLICE_FROM };
             Source::copying(&mut self.read, &mut self.slab, slice_from, max_frame)
@@ -169,26 +178,39 @@ impl Received {
         }
     }
 
-    /// Moves the rest of the window to the buffer, where more can be appended.
+    /// Moves what is left in the slab to the buffer, where more can be appended.
+    #[inline]
     fn spill(&mut self) {
-        copy::append(&mut self.read, &self.window);
-        self.close_window();
-    }
-
-    /// Drops the window: even an empty one pins a block of the slab.
-    fn close_window(&mut self) {
-        self.window = BytesMut::new();
+        if !self.slab.is_empty() {
+            copy::append(&mut self.read, &self.slab);
+            self.slab.clear();
+        }
     }
 }
 
 impl Buffers {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.received.is_empty() && self.segments.is_empty() && self.layer.is_empty()
     }
 
+    /// Frees what grew beyond a thread's fair share. The buffers are empty.
+    #[inline]
+    pub(crate) fn trim(&mut self) {
+        let grew = (self.received.read.capacity() > KEEP_UP_TO)
+            | (self.segments.gathered.capacity() > KEEP_UP_TO)
+            | (self.segments.chained.capacity() > KEEP_ITEMS_UP_TO)
+            | self.sizes.is_larger_than(KEEP_SIZES_UP_TO)
+            | self.layer.has_memory();
+        if grew {
+            self.reset();
+        }
+    }
+
     /// Empties the buffers, and frees those that grew beyond a thread's fair share.
+    #[inline(never)]
     pub(crate) fn reset(&mut self) {
-        self.received.close_window();
+        self.received.slab.clear();
         for buffer in [&mut self.received.read, &mut self.segments.gathered] {
             buffer.clear();
             if buffer.capacity() > KEEP_UP_TO {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) size: usize,
-    pub(crate) count: usize,
+    pub(crate) count: u32,
     pub(crate) kind: Kind,
 }
 
@@ -18,11 +18,11 @@ impl Run {
     /// Removes the pieces that `written` bytes cover, and returns the number of messages among them.
     pub(crate) fn flush(&mut self, written: &mut usize, replies: &mut usize) -> u64 {
         let whole = match self.size {
-            0 => self.count,
-            size => self.count.min(*written / size),
+            0 => self.count as usize,
+            size => (self.count as usize).min(*written / size),
         };
         *written -= whole * self.size;
-        self.count -= whole;
+        self.count -= whole as u32;
         match self.kind {
             Kind::Control => return 0,
             Kind::Reply => *replies -= whole * self.size,
@@ -68,8 +68,17 @@ impl Runs {
         self.0.is_empty()
     }
 
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        if !self.0.is_empty() {
+            self.0.clear();
+        }
+    }
+
+    /// Whether there is room for more than `words`.
+    #[inline]
+    pub(crate) fn is_larger_than(&self, words: usize) -> bool {
+        self.0.capacity() > words
     }
 
     /// Removes all runs, and frees room beyond `keep` words.
@@ -151,7 +160,7 @@ fn long(run: Run) -> ([u16; MAX_LONG], usize) {
     let mut words = [0; MAX_LONG];
     words[0] = run.kind.bits() | LONG;
     let mut len = 1;
-    for mut number in [run.size, run.count] {
+    for mut number in [run.size, run.count as usize] {
         while number >= usize::from(MORE) {
             words[len] = number as u16 | MORE;
             number >>= 15;
@@ -185,7 +194,7 @@ fn unpack_long(kind: Kind, mut next: impl FnMut() -> Option<u16>) -> Run {
         }
         number
     };
-    Run { size: number(), count: number(), kind }
+    Run { size: number(), count: number() as u32, kind }
 }
 
 #[cfg(test)]
@@ -199,7 +208,7 @@ mod tests {
             [0, 1, 2, 7, 8, 8191, 8192, 32_767, 32_768, 1 << 20, 1 << 30, usize::MAX >> 1, usize::MAX];
         let mut all = Vec::new();
         for size in numbers {
-            for count in numbers {
+            for count in numbers.into_iter().filter_map(|count| u32::try_from(count).ok()).chain([u32::MAX]) {
                 all.extend(kinds.map(|kind| Run { size, count, kind }));
             }
         }

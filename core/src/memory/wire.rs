@@ -114,6 +114,12 @@ pub(crate) struct LayerBuffers {
 }
 
 impl LayerBuffers {
+    /// Whether the buffers were ever used.
+    #[inline]
+    pub(crate) fn has_memory(&self) -> bool {
+        self.wire.has_memory()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.wire.is_empty()
     }

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 impl State {
     pub(super) fn close(&mut self, now: Timestamp, close: Close) {
         self.advance_time(now);
-        match self.phase {
+        match self.status.phase {
             Phase::Closed | Phase::Ended => {}
             Phase::Open | Phase::Draining
                 if matches!(close.reason, Some(CloseReason::Panicked)) && self.closes =>
@@ -32,7 +32,7 @@ impl State {
                     None if self.read_end_reported => CloseReason::Eof { mid_frame: false },
                     None => CloseReason::Local { flushed: true },
                 };
-                let drain = close.drain && !self.paused && self.phase == Phase::Open;
+                let drain = close.drain && !self.status.paused && self.status.phase == Phase::Open;
                 self.wind_down(reason, drain);
             }
             Phase::Draining | Phase::LastMessages if !close.drain => self.end_drain(),
@@ -51,14 +51,14 @@ impl State {
             self.inbox.reset();
             // What the layer has not unsealed does not matter any longer.
             self.layer_waits = false;
-            self.read_ended |= std::mem::take(&mut self.wire_ended);
+            self.status.read_ended |= std::mem::take(&mut self.wire_ended);
         }
     }
 
     /// Handles a failed transport. Whole messages already received are still delivered.
     pub(super) fn handle_io_error(&mut self, now: Timestamp, failure: IoFailure) {
         self.advance_time(now);
-        match self.phase {
+        match self.status.phase {
             Phase::Opening => self.finish(CloseReason::Io(failure)),
             Phase::Open | Phase::Draining => {
                 self.discard_output();
@@ -75,27 +75,27 @@ impl State {
 
     /// Whether nothing will be added to the bytes that wait to be written.
     pub(super) fn has_all_output(&self) -> bool {
-        let ends = match self.phase {
+        let ends = match self.status.phase {
             Phase::Flushing => !self.awaits_peer,
-            Phase::Open => self.sending == Sending::Ending,
+            Phase::Open => self.status.sending == Sending::Ending,
             _ => false,
         };
-        ends && self.dues.is_empty()
+        ends && self.status.dues.is_empty()
     }
 
     pub(super) fn handle_eof(&mut self, now: Timestamp) {
         self.advance_time(now);
         self.replying = false;
-        self.read_ended = true;
+        self.status.read_ended = true;
         self.awaits_peer = false;
-        if self.phase == Phase::HalfClosed {
+        if self.status.phase == Phase::HalfClosed {
             self.end();
         }
     }
 
     /// Whether the end of the peer's stream still has an effect, once everything before it is decoded.
     pub(super) fn is_at_read_end(&self) -> bool {
-        self.read_ended && (!self.read_end_reported || self.sending == Sending::Ended)
+        self.status.read_ended && (!self.read_end_reported || self.status.sending == Sending::Ended)
     }
 
     /// Handles the end of the peer's stream once everything is decoded: between frames or within one.
@@ -106,34 +106,34 @@ impl State {
             self.read_end_reported = true;
             self.deadlines.clear(Deadline::IdleRead);
             self.deadlines.clear(Deadline::PartialFrame);
-            self.pending |= pending::EOF;
-        } else if self.sending == Sending::Ended {
+            self.status.pending |= pending::EOF;
+        } else if self.status.sending == Sending::Ended {
             self.wind_down(CloseReason::Eof { mid_frame: false }, false); // both sides have ended
         }
     }
 
     /// Whether both sides have ended and all events before the end are delivered. A pause holds nothing back.
     pub(super) fn has_ended_both_sides(&self) -> bool {
-        self.phase == Phase::Open
+        self.status.phase == Phase::Open
             && self.read_end_reported
-            && self.sending == Sending::Ended
-            && self.pending == 0
+            && self.status.sending == Sending::Ended
+            && self.status.pending == 0
     }
 
     /// Ends the sending side once every accepted message is written.
     pub(super) fn half_close(&mut self, now: Timestamp) -> Result<(), HalfCloseError> {
         self.advance_time(now);
-        match self.phase {
+        match self.status.phase {
             Phase::Opening => return Err(HalfCloseError::NotOpen),
             Phase::Open if self.closes => return Err(HalfCloseError::Unsupported),
             Phase::Open => {}
             _ => return Err(HalfCloseError::Closed),
         }
-        if self.sending == Sending::Open {
-            self.sending = Sending::Ending;
+        if self.status.sending == Sending::Open {
+            self.status.sending = Sending::Ending;
             self.layer_ends = self.has_layer();
             self.writable_wanted = false;
-            self.pending &= !pending::WRITABLE;
+            self.status.pending &= !pending::WRITABLE;
             self.deadlines.clear(Deadline::IdleWrite);
             self.deadlines.clear(Deadline::Heartbeat);
         }
@@ -194,6 +194,6 @@ impl State {
         }
         self.outbox.discard();
         self.end_encoding();
-        self.blocked = false;
+        self.status.blocked = false;
     }
 }

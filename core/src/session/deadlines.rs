@@ -5,15 +5,24 @@ use crate::time::Timestamp;
 
 /// The time of each deadline. A fixed table of eleven places, without allocation.
 #[derive(Debug, Default)]
-pub(crate) struct Deadlines([Option<Timestamp>; Deadline::ALL.len()]);
+pub(crate) struct Deadlines {
+    times: [Option<Timestamp>; Deadline::ALL.len()],
+    /// The earliest of them. Looked up in every turn; they change rarely.
+    next: Option<Timestamp>,
+}
 
 impl Deadlines {
     pub(crate) fn set(&mut self, deadline: Deadline, at: Timestamp) {
-        self.0[deadline as usize] = Some(at);
+        self.change(deadline, Some(at));
     }
 
     pub(crate) fn clear(&mut self, deadline: Deadline) {
-        self.0[deadline as usize] = None;
+        self.change(deadline, None);
+    }
+
+    fn change(&mut self, deadline: Deadline, at: Option<Timestamp>) {
+        self.times[deadline as usize] = at;
+        self.next = self.times.iter().copied().flatten().min();
     }
 
     pub(crate) fn clear_all(&mut self) {
@@ -26,24 +35,23 @@ impl Deadlines {
 
     /// The time of `deadline`.
     pub(crate) fn at(&self, deadline: Deadline) -> Option<Timestamp> {
-        self.0[deadline as usize]
+        self.times[deadline as usize]
     }
 
     /// The time of `deadline`, if it is at or before `now`.
     pub(crate) fn expired(&self, deadline: Deadline, now: Timestamp) -> Option<Timestamp> {
-        self.0[deadline as usize].filter(|&at| at <= now)
+        self.times[deadline as usize].filter(|&at| at <= now)
     }
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<(Timestamp, Deadline)> {
-        Deadline::ALL.into_iter().filter_map(|d| Some((self.0[d as usize]?, d))).min_by_key(|(at, _)| *at)
+        Deadline::ALL.into_iter().filter_map(|d| Some((self.times[d as usize]?, d))).min_by_key(|(at, _)| *at)
     }
 
     /// The time of the earliest deadline.
+    #[inline]
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
-        // One that is not set counts as later than any other: that takes no branches.
-        let nanos = self.0.iter().map(|at| at.map_or(u64::MAX, Timestamp::as_nanos)).fold(u64::MAX, u64::min);
-        (nanos < u64::MAX).then(|| Timestamp::from_nanos(nanos))
+        self.next
     }
 }
 

@@ -17,13 +17,20 @@ pub enum Due {
 }
 
 /// A set of [`Due`]s.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dues(u8);
 
 impl Dues {
+    pub(super) const NONE: Dues = Dues(0);
+
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.0 == 0
+    }
+
+    /// One bit for each.
+    pub(super) const fn bits(&self) -> u8 {
+        self.0
     }
 
     pub(super) fn add(&mut self, due: Due) {
@@ -53,7 +60,7 @@ mod tests {
 
     #[test]
     fn are_taken_in_the_order_of_the_variants_each_once() {
-        let mut dues = Dues::default();
+        let mut dues = Dues::NONE;
         for due in [Due::Close, Due::Ping, Due::Refuse, Due::Pong, Due::Handshake, Due::Ping] {
             dues.add(due);
         }

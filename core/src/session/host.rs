@@ -32,7 +32,7 @@ impl<'a> Host<'a> {
         deadlines.set(Deadline::Handshake, *now + config.handshake_timeout());
         self.state.opens = true;
         if speaks_first {
-            self.state.dues.add(Due::Handshake);
+            self.state.status.dues.add(Due::Handshake);
         }
     }
 
@@ -65,7 +65,7 @@ impl Host<'_> {
 
     /// Whether the peer has ended its stream.
     pub fn read_ended(&self) -> bool {
-        self.state.read_ended
+        self.state.status.read_ended
     }
 
     /// Whether the queue is short enough for a ping or pong to wait behind it.
@@ -85,7 +85,7 @@ impl Host<'_> {
     /// Queues what `write` writes as control bytes, unless the transport has failed.
     pub fn write(&mut self, write: impl FnOnce(&mut Sink<'_>)) {
         let state = &mut *self.state;
-        if state.phase == Phase::LastMessages {
+        if state.status.phase == Phase::LastMessages {
             return;
         }
         let buffers = state.buffers.get_or_insert_default();
@@ -103,7 +103,7 @@ impl Host<'_> {
     #[cfg(feature = "websocket")]
     pub fn ask(&mut self) {
         self.state.awaits_verdict = true;
-        self.state.pending |= pending::REQUEST;
+        self.state.status.pending |= pending::REQUEST;
     }
 
     /// Marks the request as answered.
@@ -142,9 +142,9 @@ impl Host<'_> {
     pub fn pong_received(&mut self, sent: Timestamp) {
         let state = &mut *self.state;
         state.deadlines.clear(Deadline::Pong);
-        state.rtt = state.now.saturating_duration_since(sent);
-        if state.phase == Phase::Open {
-            state.pending |= pending::PONG;
+        state.rtt = state.now.as_nanos().saturating_sub(sent.as_nanos());
+        if state.status.phase == Phase::Open {
+            state.status.pending |= pending::PONG;
         }
     }
 
@@ -152,7 +152,7 @@ impl Host<'_> {
     /// part is written, the peer has the last word.
     pub fn closed_by_peer(&mut self, reason: CloseReason, waits: bool) {
         self.state.close_agreed = true;
-        match self.state.phase {
+        match self.state.status.phase {
             Phase::Open => self.state.wind_down(reason, false),
             Phase::Flushing => self.state.await_peer(waits),
             _ => self.state.end_drain(),

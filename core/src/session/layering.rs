@@ -55,26 +55,37 @@ impl State {
     /// Opens the session unless a handshake is left, the layer's or the protocol's.
     pub(super) fn open_without_handshake(&mut self) {
         let layer_is_ready = matches!(self.layer, LayerState::None | LayerState::Open { .. });
-        if self.phase == Phase::Opening && layer_is_ready && !self.opens {
+        if self.status.phase == Phase::Opening && layer_is_ready && !self.opens {
             self.open();
         }
     }
 
     /// Bytes that wait for the transport.
+    #[inline]
     pub(super) fn queued(&self) -> usize {
+        if self.has_layer() { self.queued_with_layer() } else { self.outbox.queued() }
+    }
+
+    fn queued_with_layer(&self) -> usize {
         let (plain, sealed) =
             self.buffers.as_ref().map_or((0, 0), |b| (b.layer.sealed_plain, b.layer.wire.sealed.len()));
         (self.outbox.queued() - plain.min(self.outbox.queued())) + sealed
     }
 
+    #[inline]
     pub(super) fn has_layer(&self) -> bool {
         self.layer != LayerState::None
     }
 
     /// Whether there is something to write.
+    #[inline]
     pub(super) fn wants_write(&self) -> bool {
+        if self.has_layer() { self.layer_wants_to_write() } else { !self.outbox.is_empty() }
+    }
+
+    fn layer_wants_to_write(&self) -> bool {
         match self.layer {
-            LayerState::None => !self.outbox.is_empty(),
+            LayerState::None => false,
             LayerState::Open { .. } => {
                 self.layer_wants_write || !self.outbox.is_empty() || self.layer_ends && self.has_all_output()
             }
@@ -83,9 +94,13 @@ impl State {
     }
 
     /// The layer's bytes for the wire; `None` without a layer.
+    #[inline]
     pub(super) fn layer_sealed(&self) -> Option<&[u8]> {
-        (self.layer != LayerState::None)
-            .then(|| self.buffers.as_ref().map_or(&[] as &[u8], |b| b.layer.wire.sealed.as_slice()))
+        self.has_layer().then(|| self.sealed())
+    }
+
+    pub(super) fn sealed(&self) -> &[u8] {
+        self.buffers.as_ref().map_or(&[], |b| b.layer.wire.sealed.as_slice())
     }
 
     /// The buffer for bytes from the wire.
@@ -104,11 +119,11 @@ impl State {
         let keeps = self.keeps_input();
         let buffers = self.buffers.get_or_insert_default();
         let wire = &mut buffers.layer.wire;
-        if matches!(self.layer, LayerState::None | LayerState::Failed) || self.phase >= Phase::Closed {
+        if matches!(self.layer, LayerState::None | LayerState::Failed) || self.status.phase >= Phase::Closed {
             wire.received.clear();
             return;
         }
-        if self.read_ended {
+        if self.status.read_ended {
             // Earlier bytes stay as they are: the layer may remember positions in them.
             wire.received.truncate(wire.received.len().saturating_sub(new));
             self.layer_wants_write = !wire.sealed.is_empty();
@@ -158,14 +173,14 @@ impl State {
     /// Whether a part of one of the layer's records has come.
     pub(super) fn has_unopened(&self) -> bool {
         self.has_layer()
-            && !self.read_ended
+            && !self.status.read_ended
             && self.buffers.as_ref().is_some_and(|b| b.layer.wire.waiting() > 0)
     }
 
     /// Sets the deadline of an incomplete record, as of a frame.
     pub(super) fn watch_unopened(&mut self) {
         let Some(buffers) = &self.buffers else { return };
-        if buffers.layer.wire.waiting() > 0 && !self.read_ended {
+        if buffers.layer.wire.waiting() > 0 && !self.status.read_ended {
             self.inbox.begin_partial(self.received.bytes, self.now);
             self.watch_partial();
         } else if buffers.received.is_empty() {
@@ -180,13 +195,13 @@ impl State {
             self.wire_ended = true;
             return;
         }
-        let counts = matches!(self.phase, Phase::Open | Phase::Draining) && !self.read_ended;
+        let counts = matches!(self.status.phase, Phase::Open | Phase::Draining) && !self.status.read_ended;
         match layer.handle_eof() {
             Err(error) if counts && matches!(self.layer, LayerState::Open { .. }) => {
                 self.fail_layer(error);
-                self.read_ended |= self.phase == Phase::Flushing; // nothing more will come
+                self.status.read_ended |= self.status.phase == Phase::Flushing; // nothing more will come
             }
-            Err(error) if self.phase == Phase::Opening && self.layer == LayerState::Opening => {
+            Err(error) if self.status.phase == Phase::Opening && self.layer == LayerState::Opening => {
                 self.finish(CloseReason::Layer(error));
             }
             _ => self.handle_eof(now),
@@ -257,11 +272,11 @@ impl State {
     fn fail_layer(&mut self, error: LayerError) {
         self.layer = LayerState::Failed;
         self.layer_ends = false;
-        match self.phase {
+        match self.status.phase {
             Phase::Open | Phase::Draining => {
                 self.discard_messages(true);
                 self.deliver_last(CloseReason::Layer(error));
-                if self.phase < Phase::Closed {
+                if self.status.phase < Phase::Closed {
                     self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
                 }
             }

@@ -12,6 +12,7 @@ mod phase;
 mod polling;
 mod protocol;
 mod state;
+mod status;
 
 pub use due::Due;
 pub use host::Host;
@@ -154,6 +155,7 @@ impl<P> Session<P> {
 
     /// Stops counting sent messages as replies until the next message is polled. For drivers that send on
     /// someone else's behalf; see [`send`](Session::send).
+    #[inline]
     pub fn end_reply(&mut self) {
         self.state.replying = false;
     }
@@ -183,6 +185,7 @@ impl<P> Session<P> {
     /// Traffic does not change it. Whether a deadline still holds is checked when it passes, so a wake-up may
     /// turn out to be needless.
     #[must_use]
+    #[inline]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.state.deadlines.next_at()
     }
@@ -213,10 +216,11 @@ impl<P> Session<P> {
 
     /// Whether the opening handshake is under way. Always false without one.
     pub fn is_opening(&self) -> bool {
-        self.state.phase == Phase::Opening
+        self.state.status.phase == Phase::Opening
     }
 
     /// Whether the session takes messages to send: it is not opening, half-closed, closing or closed.
+    #[inline]
     pub fn is_open(&self) -> bool {
         self.state.takes_messages()
     }
@@ -224,12 +228,12 @@ impl<P> Session<P> {
     /// Whether the session has ended, even if [`Event::Closed`](crate::Event::Closed) has not been polled
     /// yet.
     pub fn is_over(&self) -> bool {
-        matches!(self.state.phase, Phase::Closed | Phase::Ended)
+        matches!(self.state.status.phase, Phase::Closed | Phase::Ended)
     }
 
     /// Whether [`Event::Closed`](crate::Event::Closed) has been polled: nothing is left to do.
     pub fn is_closed(&self) -> bool {
-        self.state.phase == Phase::Ended
+        self.state.status.phase == Phase::Ended
     }
 
     /// The reason why the session ends, once it is closing. [`Event::Closed`](crate::Event::Closed) reports
@@ -246,12 +250,14 @@ impl<P> Session<P> {
 
     /// Bytes accepted for sending that the transport has not taken yet. Bytes sealed by a layer count at
     /// their sealed size.
+    #[inline]
     pub fn queued(&self) -> usize {
         self.state.queued()
     }
 
     /// Whether [`outbound`](Session::outbound) has something to write. Queued messages may have to wait for a
     /// layer's handshake.
+    #[inline]
     pub fn wants_write(&self) -> bool {
         self.state.wants_write() || self.state.is_encoding()
     }
@@ -267,11 +273,13 @@ impl<P> Session<P> {
     }
 
     /// Works in `memory` until [`take_back`](Self::take_back); see [`Memory`].
+    #[inline(always)]
     pub fn lend(&mut self, memory: Memory) {
         self.state.lend(memory.0);
     }
 
     /// Returns the lent memory, emptied. If none was lent, returns new memory.
+    #[inline(always)]
     pub fn take_back(&mut self) -> Memory {
         Memory(self.state.take_back())
     }
@@ -308,12 +316,14 @@ impl<P: Protocol> Session<P> {
     ///
     /// The buffer grows with the bytes that have arrived, never with the length that a frame's header
     /// announces.
+    #[inline(always)]
     pub fn recv_buf(&mut self) -> Limit<&mut BytesMut> {
         self.state.recv_buf()
     }
 
     /// Takes the bytes that were appended to [`recv_buf`](Self::recv_buf). Does nothing if there are none.
     /// Bytes appended without this call may be decoded, but don't count as received.
+    #[inline(always)]
     pub fn handle_read(&mut self, now: Timestamp) {
         self.state.advance_time(now);
         let keeps = self.state.keeps_input();
@@ -358,12 +368,14 @@ impl<P: Protocol> Session<P> {
 
     /// Whether to read. False while received messages wait to be polled, while paused, while queued replies
     /// are above the watermark, and when no more bytes will come.
+    #[inline]
     pub fn wants_read(&self) -> bool {
         self.state.wants_read()
     }
 
     /// Whether to end the sending side of the transport (half-close). Everything is written and nothing more
     /// will follow.
+    #[inline]
     pub fn wants_shutdown(&self) -> bool {
         self.state.wants_shutdown()
     }
@@ -427,14 +439,14 @@ impl<P: Protocol> Session<P> {
             return Err(state.take_back_encoded(mark, Arc::new(error)));
         }
         if let Some(bytes) = protocol.encoding() {
-            state.pending |= pending::ENCODING;
+            state.status.pending |= pending::ENCODING;
             return Ok(Accepted::new(state.outbox.accept_unencoded(state.replying), bytes));
         }
         if state.outbox.is_empty() {
             state.waiting_since = None;
         }
         let seq = state.outbox.accept(buffers, bytes, state.replying);
-        state.blocked |= state.outbox.replies() > state.config.high_watermark();
+        state.status.blocked |= state.outbox.replies() > state.config.high_watermark();
         Ok(Accepted::new(seq, bytes))
     }
 
@@ -462,7 +474,7 @@ impl<P: Protocol> Session<P> {
             state.waiting_since = None;
         }
         state.outbox.encoded(buffers, bytes);
-        state.blocked |= state.outbox.replies() > state.config.high_watermark();
+        state.status.blocked |= state.outbox.replies() > state.config.high_watermark();
         state.end_encoding();
     }
 

@@ -22,6 +22,7 @@ impl<'a> Outbound<'a> {
 }
 
 impl Buf for Outbound<'_> {
+    #[inline(always)]
     fn remaining(&self) -> usize {
         match self.state.layer_sealed() {
             Some(sealed) => sealed.len(),
@@ -29,6 +30,7 @@ impl Buf for Outbound<'_> {
         }
     }
 
+    #[inline(always)]
     fn chunk(&self) -> &[u8] {
         match self.state.layer_sealed() {
             Some(sealed) => sealed,
@@ -48,6 +50,7 @@ impl Buf for Outbound<'_> {
     }
 
     /// Counts `n` bytes as written, limited to the number of bytes there.
+    #[inline(always)]
     fn advance(&mut self, n: usize) {
         self.state.count_written(n);
     }

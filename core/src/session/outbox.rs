@@ -106,7 +106,8 @@ impl Outbox {
     #[inline]
     fn append(&mut self, buffers: &mut Buffers, size: usize, kind: Kind) {
         self.queued += size;
-        if self.latest.size != size || self.latest.kind != kind {
+        let Run { size: same, count, kind: alike } = self.latest;
+        if same != size || alike != kind || count == u32::MAX {
             let run = std::mem::replace(&mut self.latest, Run { size, count: 0, kind });
             if run.count > 0 {
                 buffers.sizes.push_back(run);
@@ -116,9 +117,23 @@ impl Outbox {
     }
 
     /// Counts `n` more bytes as written and drops them.
+    #[inline]
     pub(crate) fn advance(&mut self, buffers: &mut Buffers, n: usize) {
         buffers.segments.advance(n.min(self.queued));
-        self.written(&mut buffers.sizes, n);
+        if n >= self.queued && self.encoding.is_none() {
+            self.written_all(&mut buffers.sizes);
+        } else {
+            self.written(&mut buffers.sizes, n);
+        }
+    }
+
+    /// Counts everything queued as written: what a write does that the transport takes whole.
+    #[inline]
+    fn written_all(&mut self, sizes: &mut Runs) {
+        sizes.clear();
+        self.flushed = self.accepted;
+        (self.queued, self.replies, self.latest.count) = (0, 0, 0);
+        (self.front_written, self.front_is_control) = (0, false);
     }
 
     /// Counts `n` more bytes as written that have left the buffers already.
@@ -127,7 +142,7 @@ impl Outbox {
         self.queued -= n;
         self.front_written += n;
         while let Some(mut run) = sizes.pop_front() {
-            let bytes = run.size * run.count;
+            let bytes = run.size * run.count as usize;
             if bytes > self.front_written {
                 self.flushed += run.flush(&mut self.front_written, &mut self.replies);
                 self.front_is_control = run.is_control();
@@ -135,7 +150,7 @@ impl Outbox {
                 return;
             }
             self.front_written -= bytes;
-            self.flushed += if run.is_control() { 0 } else { run.count as u64 };
+            self.flushed += if run.is_control() { 0 } else { u64::from(run.count) };
             self.replies -= if run.kind == Kind::Reply { bytes } else { 0 };
         }
         self.flushed += self.latest.flush(&mut self.front_written, &mut self.replies);
@@ -148,7 +163,8 @@ impl Outbox {
         let mut left = self.front_written + n.min(self.queued);
         let mut messages = 0;
         for run in sizes.iter().chain([self.latest]) {
-            let touched = if run.size == 0 { run.count } else { run.count.min(left.div_ceil(run.size)) };
+            let count = run.count as usize;
+            let touched = if run.size == 0 { count } else { count.min(left.div_ceil(run.size)) };
             left = left.saturating_sub(touched * run.size);
             messages += if run.is_control() { 0 } else { touched as u64 };
             if left == 0 {

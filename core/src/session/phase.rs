@@ -64,8 +64,8 @@ impl Phase {
 impl State {
     /// Opens the session.
     pub(super) fn open(&mut self) {
-        self.phase = Phase::Open;
-        self.pending |= pending::OPEN;
+        self.status.phase = Phase::Open;
+        self.status.pending |= pending::OPEN;
         self.deadlines.clear_all();
         let heartbeat = self.heartbeat_period();
         let periods = [
@@ -86,10 +86,10 @@ impl State {
     /// Begins a graceful end for `reason`.
     pub(super) fn wind_down(&mut self, reason: CloseReason, drain: bool) {
         self.reason = Some(Box::new(reason));
-        self.pending &= pending::OPEN | pending::FLUSHED | pending::ENCODING;
+        self.status.pending &= pending::OPEN | pending::FLUSHED | pending::ENCODING;
         self.deadlines.clear_all();
         self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
-        self.phase = Phase::Draining;
+        self.status.phase = Phase::Draining;
         if !drain {
             self.end_drain();
         }
@@ -97,20 +97,20 @@ impl State {
 
     /// Ends the delivery of messages.
     pub(super) fn end_drain(&mut self) {
-        match self.phase {
+        match self.status.phase {
             Phase::Draining => {
-                self.phase = Phase::Flushing;
+                self.status.phase = Phase::Flushing;
                 self.pong_waits = false;
-                self.dues.remove(Due::Pong);
-                self.dues.remove(Due::Ping);
+                self.status.dues.remove(Due::Pong);
+                self.status.dues.remove(Due::Ping);
                 if std::mem::take(&mut self.awaits_verdict) {
-                    self.dues.add(Due::Refuse);
+                    self.status.dues.add(Due::Refuse);
                 }
                 if self.closes {
-                    self.dues.add(Due::Close);
+                    self.status.dues.add(Due::Close);
                 }
                 self.await_peer(self.closes);
-                match self.sending {
+                match self.status.sending {
                     Sending::Open => self.layer_ends = self.layer != LayerState::None,
                     Sending::Ending => {}
                     Sending::Ended => self.await_eof(),
@@ -126,9 +126,11 @@ impl State {
     pub(super) fn deliver_last(&mut self, reason: CloseReason) {
         self.reason = Some(Box::new(reason));
         self.deadlines.clear_all();
-        self.pending &= pending::OPEN | pending::FLUSHED;
-        self.phase = Phase::LastMessages;
-        if self.paused || !self.layer_waits && self.buffers.as_ref().is_none_or(|b| b.received.is_empty()) {
+        self.status.pending &= pending::OPEN | pending::FLUSHED;
+        self.status.phase = Phase::LastMessages;
+        if self.status.paused
+            || !self.layer_waits && self.buffers.as_ref().is_none_or(|b| b.received.is_empty())
+        {
             self.end_drain();
         }
     }
@@ -138,8 +140,8 @@ impl State {
         self.advance_time(now);
         self.replying = false;
         if self.wants_shutdown() {
-            self.sending = Sending::Ended;
-            if self.phase == Phase::Flushing {
+            self.status.sending = Sending::Ended;
+            if self.status.phase == Phase::Flushing {
                 self.await_eof();
             }
         }
@@ -147,17 +149,17 @@ impl State {
 
     /// Ends this side: only the peer's is left.
     fn await_eof(&mut self) {
-        self.phase = Phase::HalfClosed;
-        if self.read_ended {
+        self.status.phase = Phase::HalfClosed;
+        if self.status.read_ended {
             self.end();
         }
     }
 
     /// Writes the failed layer's last bytes, then ends.
     pub(super) fn flush_layer(&mut self) {
-        if self.layer_wants_write && self.sending != Sending::Ended {
-            self.phase = Phase::Flushing;
-            self.dues.clear();
+        if self.layer_wants_write && self.status.sending != Sending::Ended {
+            self.status.phase = Phase::Flushing;
+            self.status.dues.clear();
             self.await_peer(false);
         } else {
             self.end();
@@ -166,19 +168,19 @@ impl State {
 
     pub(super) fn end(&mut self) {
         self.discard_output();
-        self.dues.clear();
+        self.status.dues.clear();
         if let Some(buffers) = &mut self.buffers {
             buffers.reset();
         }
         self.inbox.reset();
         self.deadlines.clear_all();
-        self.pending &= pending::FLUSHED;
-        self.phase = Phase::Closed;
+        self.status.pending &= pending::FLUSHED;
+        self.status.phase = Phase::Closed;
     }
 
     pub(super) fn take_closed<T>(&mut self) -> Event<T> {
-        self.phase = Phase::Ended;
-        self.pending = 0;
+        self.status.phase = Phase::Ended;
+        self.status.pending = 0;
         if !self.lent {
             self.buffers = None;
         }

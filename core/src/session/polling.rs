@@ -45,6 +45,13 @@ impl<P: Protocol> Session<P> {
     #[inline]
     pub fn poll_message_within(&mut self, limit: u64) -> Option<In<P>> {
         self.state.replying = false;
+        if self.state.is_drained() { None } else { self.step_from(limit) }
+    }
+
+    /// Decodes until there is a message. Not part of the above, so that finding nothing takes few
+    /// instructions.
+    #[inline(never)]
+    fn step_from(&mut self, limit: u64) -> Option<In<P>> {
         match self.step() {
             Step::Message(message) => Some(message),
             Step::Stop => None,
@@ -65,7 +72,7 @@ impl<P: Protocol> Session<P> {
     #[inline(always)]
     fn poll_once(&mut self, limit: u64) -> Option<Event<In<P>>> {
         self.write_due();
-        if self.state.pending != 0 {
+        if self.state.status.pending != 0 {
             let event = self.pending_event(limit);
             if event.is_some() || self.protocol.worked() >= limit {
                 return event;
@@ -85,13 +92,13 @@ impl<P: Protocol> Session<P> {
                 self.state.read_end_reached();
             }
             // Decoding may have ended the session, or found the end of the stream.
-            match self.state.phase {
+            match self.state.status.phase {
                 Phase::Closed => {
                     self.protocol.drop_encoding();
                     return Some(self.state.take_closed());
                 }
                 _ if self.state.is_encoding() => return None,
-                _ if self.state.pending == 0 && self.state.dues.is_empty() => return None,
+                _ if self.state.status.pending == 0 && self.state.status.dues.is_empty() => return None,
                 _ => {}
             }
             if let Some(event) = self.poll_once(limit) {
@@ -104,12 +111,12 @@ impl<P: Protocol> Session<P> {
     #[inline(always)]
     fn step(&mut self) -> Step<In<P>> {
         let Session { protocol, state } = self;
-        if !likely(state.may_deliver()) {
+        if !likely(state.status.is_ordinary() || state.may_deliver()) {
             return Step::Stop;
         }
         let before = state.buffers.as_ref().map_or(0, |b| b.received.len());
         if !likely(state.inbox.is_worth_decoding(before)) {
-            return if before == 0 && state.is_between_messages() { Step::Stop } else { Step::Stuck };
+            return Step::Stuck;
         }
         let Some(buffers) = &mut state.buffers else { return Step::Stuck };
         let mut src = buffers.received.source(state.config.max_frame());
@@ -162,6 +169,13 @@ impl<P: Protocol> Session<P> {
     /// Lets the protocol write what is due.
     #[inline]
     pub(super) fn write_due(&mut self) {
+        if !self.state.status.dues.is_empty() {
+            self.write_all_due();
+        }
+    }
+
+    #[inline(never)]
+    fn write_all_due(&mut self) {
         while let Some(due) = self.state.take_due() {
             self.protocol.write_due(&mut Host::new(&mut self.state), due);
         }
@@ -220,8 +234,8 @@ impl<P: Protocol> Session<P> {
                 other => state.undecoded(other.map(Found::erase), left),
             }
         }
-        let is_cut_off = self.state.read_ended && !self.state.has_handshake_to_decode();
-        if self.state.phase == Phase::Opening && is_cut_off {
+        let is_cut_off = self.state.status.read_ended && !self.state.has_handshake_to_decode();
+        if self.state.status.phase == Phase::Opening && is_cut_off {
             self.state.finish(CloseReason::Eof { mid_frame: true });
         }
     }
@@ -241,7 +255,7 @@ impl<P: Protocol> Session<P> {
             state.inbox.begin_partial(state.received.bytes, state.now);
         }
         state.watch_partial();
-        if state.read_ended && !state.read_end_reported {
+        if state.status.read_ended && !state.read_end_reported {
             if let Some(buffers) = state.buffers.as_mut().filter(|b| !b.received.is_empty()) {
                 let before = buffers.received.len();
                 match state.inbox.decode_eof(protocol, &mut buffers.received, &state.config) {
@@ -259,9 +273,9 @@ impl<P: Protocol> Session<P> {
                 }
             }
         }
-        match state.phase {
+        match state.status.phase {
             Phase::Draining | Phase::LastMessages => state.end_drain(),
-            _ if state.read_ended => state.read_end_reached(),
+            _ if state.status.read_ended => state.read_end_reached(),
             _ => {}
         }
         None

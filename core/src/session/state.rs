@@ -8,12 +8,13 @@ use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 
 use super::deadlines::Deadlines;
-use super::due::{Due, Dues};
+use super::due::Due;
 use super::inbox::Inbox;
 use super::layering::LayerState;
 use super::outbox::Outbox;
 use super::phase::{Phase, Sending};
 use super::protocol::Found;
+use super::status::Status;
 #[cfg(feature = "websocket")]
 use crate::close::CloseFrame;
 use crate::close::CloseReason;
@@ -65,26 +66,18 @@ pub(super) struct State {
     pub(super) other_frames: u64,
     pub(super) refused: u64,
     pub(super) flush_wanted: Option<Seq>,
-    /// The latest round trip of a ping.
-    pub(super) rtt: Duration,
+    /// The latest round trip of a ping, in nanoseconds.
+    pub(super) rtt: u64,
     /// The close frame to send, if the protocol has one.
     #[cfg(feature = "websocket")]
     pub(super) close_frame: Option<Box<CloseFrame>>,
-    pub(super) phase: Phase,
-    pub(super) sending: Sending,
-    pub(super) pending: u16,
+    pub(super) status: Status,
     pub(super) lent: bool,
-    pub(super) paused: bool,
-    /// Queued replies exceeded the high watermark and have not fallen to the low one since: delivery stops.
-    pub(super) blocked: bool,
     /// The last poll returned a message, so what is sent now is a reply to it.
     pub(super) replying: bool,
     /// A `send` was refused because the queue is full.
     pub(super) writable_wanted: bool,
-    pub(super) read_ended: bool,
     pub(super) read_end_reported: bool,
-    /// The writes that the protocol owes.
-    pub(super) dues: Dues,
     /// A pong waits for the queue to shrink.
     pub(super) pong_waits: bool,
     /// The protocol opens with a handshake.
@@ -144,20 +137,14 @@ impl State {
             other_frames: 0,
             refused: 0,
             flush_wanted: None,
-            rtt: Duration::ZERO,
+            rtt: 0,
             #[cfg(feature = "websocket")]
             close_frame: None,
-            phase: Phase::Opening,
-            sending: Sending::Open,
-            pending: 0,
+            status: Status::new(),
             lent: false,
-            paused: false,
-            blocked: false,
             replying: false,
             writable_wanted: false,
-            read_ended: false,
             read_end_reported: false,
-            dues: Dues::default(),
             pong_waits: false,
             opens: false,
             pings: false,
@@ -213,7 +200,7 @@ impl State {
                     // Keeps the original rhythm unless it fell behind; missed ticks are not made up for.
                     let next = due + period;
                     self.deadlines.set(deadline, if next > self.now { next } else { self.now + period });
-                    self.pending |= pending::CRON;
+                    self.status.pending |= pending::CRON;
                 }
             }
             Deadline::IdleRead => {
@@ -249,7 +236,7 @@ impl State {
             Deadline::Heartbeat => {
                 if let Some(period) = self.heartbeat_period() {
                     self.deadlines.set(deadline, self.now + period);
-                    self.dues.add(Due::Ping);
+                    self.status.dues.add(Due::Ping);
                 }
             }
             Deadline::Pong => {
@@ -296,7 +283,7 @@ impl State {
         let reported = &mut self.idle_reported[idle as usize];
         if *reported != Some(since) {
             *reported = Some(since);
-            self.pending |= event;
+            self.status.pending |= event;
         }
     }
 
@@ -310,7 +297,7 @@ impl State {
 
     /// Sets the deadline of an incomplete frame or message when it first stays incomplete.
     pub(super) fn watch_partial(&mut self) {
-        let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::PartialFrame);
+        let watched = self.status.phase != Phase::Open || self.deadlines.is_set(Deadline::PartialFrame);
         if !self.inbox.is_incomplete() || watched {
             return;
         }
@@ -336,9 +323,16 @@ impl State {
     }
 
     /// Sets the deadline of queued bytes when the transport first does not take all of them.
+    #[inline]
     pub(super) fn watch_stall(&mut self) {
-        let watched = self.phase != Phase::Open || self.deadlines.is_set(Deadline::WriteStall);
-        if !self.wants_write() || watched {
+        if self.wants_write() {
+            self.watch_stalled();
+        }
+    }
+
+    fn watch_stalled(&mut self) {
+        let watched = self.status.phase != Phase::Open || self.deadlines.is_set(Deadline::WriteStall);
+        if watched {
             return;
         }
         if let Some(period) = self.config.write_stall_timeout() {
@@ -348,15 +342,15 @@ impl State {
     }
 
     pub(super) fn pause(&mut self) {
-        self.paused = true;
-        if matches!(self.phase, Phase::Draining | Phase::LastMessages) {
+        self.status.paused = true;
+        if matches!(self.status.phase, Phase::Draining | Phase::LastMessages) {
             self.end_drain();
         }
     }
 
     pub(super) fn resume(&mut self, now: Timestamp) {
         self.advance_time(now);
-        if std::mem::take(&mut self.paused) {
+        if std::mem::take(&mut self.status.paused) {
             self.restart_reading();
         }
     }
@@ -370,13 +364,13 @@ impl State {
     /// Whether the peer is not to blame for silence.
     #[inline]
     pub(super) fn is_suspended(&self) -> bool {
-        self.paused || self.blocked || self.is_encoding()
+        self.status.paused || self.status.blocked || self.is_encoding()
     }
 
     /// Records that the last message is encoded, or dropped. The time for that was this side's.
     pub(super) fn end_encoding(&mut self) {
         if self.is_encoding() {
-            self.pending &= !pending::ENCODING;
+            self.status.pending &= !pending::ENCODING;
             self.restart_reading();
             if self.deadlines.is_set(Deadline::Close) {
                 self.deadlines.set(Deadline::Close, self.now + self.config.close_timeout());
@@ -390,7 +384,7 @@ impl State {
         let queued = self.outbox.queued();
         let config = &*self.config;
         let counted = if self.replying { self.outbox.replies() } else { queued };
-        self.takes_messages()
+        (self.status.is_ordinary() || self.takes_messages())
             && bytes <= limit
             && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.max_queued())
     }
@@ -405,7 +399,7 @@ impl State {
     /// The reason why there is no room for `item` of `bytes`.
     #[cold]
     pub(super) fn refuse<T>(&mut self, item: T, bytes: usize, limit: usize) -> SendError<T> {
-        if self.phase == Phase::Opening {
+        if self.status.phase == Phase::Opening {
             SendError::NotOpen(item)
         } else if !self.takes_messages() {
             SendError::Closed(item)
@@ -433,35 +427,35 @@ impl State {
     }
 
     pub(super) fn takes_messages(&self) -> bool {
-        self.phase.takes_messages() && self.sending == Sending::Open
+        self.status.phase.takes_messages() && self.status.sending == Sending::Open
     }
 
     /// Whether the message sent last is still being encoded.
     #[inline]
     pub(super) fn is_encoding(&self) -> bool {
-        self.pending & pending::ENCODING != 0
+        self.status.pending & pending::ENCODING != 0
     }
 
     /// Takes the next write that the protocol owes. A message that is being encoded goes first.
     #[inline]
     pub(super) fn take_due(&mut self) -> Option<Due> {
-        if self.dues.is_empty() || self.is_encoding() { None } else { self.dues.take() }
+        if self.status.dues.is_empty() || self.is_encoding() { None } else { self.status.dues.take() }
     }
 
     /// Whether received bytes are kept for decoding.
     pub(super) fn keeps_input(&self) -> bool {
-        (self.phase.delivers() || self.is_handshaking()) && !self.read_ended
+        (self.status.phase.delivers() || self.is_handshaking()) && !self.status.read_ended
     }
 
     /// Whether received bytes belong to the opening or the closing handshake.
     pub(super) fn is_handshaking(&self) -> bool {
-        self.phase == Phase::Opening || self.phase == Phase::Flushing && self.awaits_peer
+        self.status.phase == Phase::Opening || self.status.phase == Phase::Flushing && self.awaits_peer
     }
 
     /// Whether a request waits for this side's verdict.
     #[cfg(feature = "websocket")]
     pub(super) fn is_asked(&self) -> bool {
-        self.phase == Phase::Opening && self.awaits_verdict
+        self.status.phase == Phase::Opening && self.awaits_verdict
     }
 
     /// Whether a part of a handshake can be decoded now.
@@ -469,82 +463,84 @@ impl State {
         let buffered = self.buffers.as_ref().map_or(0, |b| b.received.len());
         self.is_handshaking()
             && !self.awaits_verdict
-            && self.dues.is_empty() // what this side writes may end it
+            && self.status.dues.is_empty() // what this side writes may end it
             && self.inbox.is_worth_decoding(buffered)
     }
 
     /// Whether the layer may unseal more of a handshake.
     pub(super) fn may_unseal_handshake(&self) -> bool {
-        self.layer_waits && self.is_handshaking() && !self.awaits_verdict && self.dues.is_empty()
+        self.layer_waits && self.is_handshaking() && !self.awaits_verdict && self.status.dues.is_empty()
     }
 
     /// Whether messages are delivered in this phase.
     pub(super) fn is_delivering(&self) -> bool {
-        self.phase.delivers()
+        self.status.phase.delivers()
     }
 
     /// Whether a message can be delivered now.
     #[inline]
     pub(super) fn may_deliver(&self) -> bool {
-        self.pending == 0 && !self.is_suspended() && self.is_delivering()
+        self.status.pending == 0 && !self.is_suspended() && self.is_delivering()
     }
 
-    /// Whether an open session with nothing buffered is between messages, so that there is nothing to watch
-    /// and nothing to end.
+    /// Whether an open session has nothing buffered and is between messages, so that there is nothing to
+    /// decode, to watch or to end.
     #[inline]
-    pub(super) fn is_between_messages(&self) -> bool {
-        self.phase == Phase::Open
-            && !self.read_ended
-            && !self.has_layer()
-            && !self.unwatched
-            && !self.inbox.is_incomplete()
+    pub(super) fn is_drained(&self) -> bool {
+        self.status.is_ordinary()
+            && self.buffers.as_ref().is_none_or(|b| b.received.is_empty())
+            && !(self.has_layer() | self.unwatched | self.inbox.is_incomplete())
     }
 
     #[inline]
     pub(super) fn wants_poll(&self) -> bool {
-        if self.phase == Phase::Open && self.pending == 0 && self.dues.is_empty() && !self.read_ended {
-            return !self.is_suspended() && self.has_undecoded();
-        }
-        self.wants_poll_otherwise()
+        if self.status.is_ordinary() { self.has_undecoded() } else { self.wants_poll_otherwise() }
     }
 
     #[inline(never)]
     fn wants_poll_otherwise(&self) -> bool {
-        let quiet = match self.phase {
+        let quiet = match self.status.phase {
             Phase::Open => {
                 let decodable = self.has_undecoded() || self.is_at_read_end();
                 self.is_suspended() && !self.has_ended_both_sides() || !decodable
             }
             Phase::Draining | Phase::LastMessages | Phase::Closed => false,
             Phase::Opening => {
-                !self.read_ended && !self.has_handshake_to_decode() && !self.may_unseal_handshake()
+                !self.status.read_ended && !self.has_handshake_to_decode() && !self.may_unseal_handshake()
             }
             Phase::Flushing => !self.has_handshake_to_decode() && !self.may_unseal_handshake(),
             Phase::HalfClosed | Phase::Ended => true,
         };
-        self.pending != 0 || !self.dues.is_empty() || !quiet
+        self.status.pending != 0 || !self.status.dues.is_empty() || !quiet
     }
 
+    #[inline]
     pub(super) fn wants_read(&self) -> bool {
-        match self.phase {
-            Phase::Open => !self.read_ended && !self.is_suspended() && !self.has_undecoded(),
+        if self.status.is_ordinary() { !self.has_undecoded() } else { self.wants_read_otherwise() }
+    }
+
+    #[inline(never)]
+    fn wants_read_otherwise(&self) -> bool {
+        match self.status.phase {
+            Phase::Open => !self.status.read_ended && !self.is_suspended() && !self.has_undecoded(),
             Phase::Opening => {
-                !self.read_ended
+                !self.status.read_ended
                     && !self.awaits_verdict
                     && !self.has_handshake_to_decode()
                     && !self.layer_waits
             }
             Phase::Flushing => {
-                !self.read_ended
+                !self.status.read_ended
                     && !self.is_encoding()
                     && !self.has_handshake_to_decode()
                     && !self.layer_waits
             }
-            Phase::HalfClosed => !self.read_ended,
+            Phase::HalfClosed => !self.status.read_ended,
             Phase::Draining | Phase::LastMessages | Phase::Closed | Phase::Ended => false,
         }
     }
 
+    #[inline(always)]
     pub(super) fn recv_buf(&mut self) -> Limit<&mut BytesMut> {
         if self.layer != LayerState::None {
             return self.layer_recv_buf();
@@ -564,9 +560,10 @@ impl State {
         read.limit(spare.min(READ_ARENA))
     }
 
+    #[inline(always)]
     pub(super) fn count_read(&mut self, n: usize) {
         self.replying = false;
-        if n == 0 || matches!(self.phase, Phase::Closed | Phase::Ended) {
+        if n == 0 || matches!(self.status.phase, Phase::Closed | Phase::Ended) {
             return;
         }
         self.received.bytes += n as u64;
@@ -578,32 +575,44 @@ impl State {
     }
 
     /// Counts `n` bytes as taken by the transport.
+    #[inline(always)]
     pub(super) fn count_written(&mut self, n: usize) {
-        let n = n.min(self.layer_sealed().map_or(self.outbox.queued(), <[u8]>::len));
+        let has_layer = self.has_layer();
+        let n = n.min(if has_layer { self.sealed().len() } else { self.outbox.queued() });
         let Some(buffers) = self.buffers.as_mut().filter(|_| n > 0) else { return };
-        if self.layer == LayerState::None {
-            self.outbox.advance(buffers, n);
-        } else {
+        if has_layer {
             self.layer_written(n);
+        } else {
+            self.outbox.advance(buffers, n);
         }
         self.sent.bytes += n as u64;
         self.sent.operations += 1;
         self.write_since = self.now;
-        if !(self.is_stall_due() && self.wants_write()) {
+        if !(self.wants_write() && self.is_stall_due()) {
             self.waiting_since = Some(self.now);
         }
-        self.check_flushed();
+        if self.flush_wanted.is_some() {
+            self.check_flushed();
+        }
+        if self.pong_waits | self.status.blocked | self.writable_wanted {
+            self.use_room();
+        }
+    }
+
+    /// Goes on with what waited for the queue to shrink, if it has.
+    #[cold]
+    fn use_room(&mut self) {
         let low = self.config.low_watermark();
         if self.pong_waits && self.outbox.queued() <= low {
             self.pong_waits = false;
-            self.dues.add(Due::Pong);
+            self.status.dues.add(Due::Pong);
         }
-        if self.outbox.replies() <= low && std::mem::take(&mut self.blocked) {
+        if self.outbox.replies() <= low && std::mem::take(&mut self.status.blocked) {
             self.restart_reading();
         }
         if self.writable_wanted && self.outbox.queued() <= low && self.takes_messages() {
             self.writable_wanted = false;
-            self.pending |= pending::WRITABLE;
+            self.status.pending |= pending::WRITABLE;
         }
     }
 
@@ -618,10 +627,10 @@ impl State {
     pub(super) fn check_flushed(&mut self) {
         if self.flush_wanted.is_some()
             && self.outbox.flushed() >= self.flush_wanted
-            && self.phase != Phase::Ended
+            && self.status.phase != Phase::Ended
         {
             self.flush_wanted = None;
-            self.pending |= pending::FLUSHED;
+            self.status.pending |= pending::FLUSHED;
         }
     }
 
@@ -635,7 +644,7 @@ impl State {
                 let needed = left.saturating_add(more);
                 // The opening handshake has its own limit.
                 let limit = self.config.max_buffered();
-                if needed > limit && self.phase != Phase::Opening {
+                if needed > limit && self.status.phase != Phase::Opening {
                     Err(DecoderFault::TooMuchBuffered { needed, limit }.into())
                 } else {
                     self.inbox.await_bytes(needed, left, self.received.bytes, self.now);
@@ -651,7 +660,7 @@ impl State {
 
     /// Handles undecodable input: replies to earlier messages are still sent.
     pub(super) fn fail_decoding(&mut self, reason: CloseReason) {
-        match self.phase {
+        match self.status.phase {
             Phase::Opening | Phase::Open => self.wind_down(reason, false),
             Phase::Draining => {
                 self.reason = Some(Box::new(reason));
@@ -677,8 +686,8 @@ impl State {
             pending::IDLE_BOTH,
             pending::EOF,
         ];
-        let bit = ORDER.iter().copied().find(|bit| self.pending & bit != 0).unwrap_or(0);
-        self.pending &= !bit;
+        let bit = ORDER.iter().copied().find(|bit| self.status.pending & bit != 0).unwrap_or(0);
+        self.status.pending &= !bit;
         bit
     }
 
@@ -687,7 +696,7 @@ impl State {
         Some(match bit {
             pending::FLUSHED => Event::Flushed(self.outbox.flushed().unwrap_or(Seq::FIRST)),
             pending::WRITABLE => Event::Writable,
-            pending::PONG => Event::Pong { rtt: self.rtt },
+            pending::PONG => Event::Pong { rtt: Duration::from_nanos(self.rtt) },
             pending::CRON => Event::Cron,
             pending::IDLE_READ => Event::Idle(Idle::Read),
             pending::IDLE_WRITE => Event::Idle(Idle::Write),
@@ -715,24 +724,42 @@ impl State {
         }
     }
 
+    #[inline(always)]
     pub(super) fn lend(&mut self, mut lent: Box<Buffers>) {
         if self.lent {
             return; // the first loan stays; the second is dropped
         }
-        if let Some(mut own) = self.buffers.take() {
-            lent.take_over(&mut own);
-            self.spare = Some(own);
+        if let Some(own) = self.buffers.take() {
+            self.take_over(&mut lent, own);
         }
         self.buffers = Some(lent);
         self.lent = true;
     }
 
+    #[inline(never)]
+    fn take_over(&mut self, lent: &mut Buffers, mut own: Box<Buffers>) {
+        lent.take_over(&mut own);
+        self.spare = Some(own);
+    }
+
+    #[inline(always)]
     pub(super) fn take_back(&mut self) -> Box<Buffers> {
-        let spare = self.spare.take();
         if !std::mem::take(&mut self.lent) {
+            self.spare = None;
             return Box::default();
         }
         let mut lent = self.buffers.take().unwrap_or_default();
+        if !lent.is_empty() || self.spare.is_some() {
+            self.keep_rest(&mut lent);
+        }
+        lent.trim();
+        lent
+    }
+
+    /// Keeps what is left in `lent`.
+    #[inline(never)]
+    fn keep_rest(&mut self, lent: &mut Buffers) {
+        let spare = self.spare.take();
         if !lent.is_empty() {
             lent.unpin();
             let mut own = spare.unwrap_or_default();
@@ -742,6 +769,5 @@ impl State {
             lent.leave_to(&mut spare); // nothing is left, but this returns an arena that was put aside
         }
         lent.reset();
-        lent
     }
 }
