@@ -61,6 +61,8 @@ pub(crate) struct Rules {
     pub(crate) deflate: bool,
     /// The largest payload in bytes.
     pub(crate) max_frame: usize,
+    /// The largest whole message that [`parse_short`](Self::parse_short) finds: at most 125 bytes.
+    pub(crate) max_short: u8,
     /// Payloads are not held as a whole and may have any size.
     pub(crate) in_parts: bool,
 }
@@ -73,6 +75,19 @@ pub(crate) enum Start {
 }
 
 impl Rules {
+    /// Reads the header of the usual frame, if it is one and all of it is there: a whole message of at most
+    /// `max_short` bytes, not compressed. A shorter way through [`parse`](Self::parse).
+    #[inline(always)]
+    pub(crate) fn parse_short(&self, bytes: &[u8]) -> Option<Header> {
+        let [first, second, ..] = *bytes else { return None };
+        let (key, size) = if self.masked { (*bytes.get(2..)?.first_chunk()?, 6) } else { ([0; 4], 2) };
+        // The wrong mask bit makes it more than any length.
+        let len = usize::from(second ^ if self.masked { MASKED } else { 0 });
+        let opcode = if first == FIN | Opcode::Binary as u8 { Opcode::Binary } else { Opcode::Text };
+        let usual = first == FIN | opcode as u8 && len <= usize::from(self.max_short).min(bytes.len() - size);
+        usual.then_some(Header { fin: true, compressed: false, opcode, key, len, size })
+    }
+
     /// Reads a header, and refuses it at its first invalid byte.
     #[inline(always)]
     pub(crate) fn parse(&self, bytes: &[u8]) -> Result<Start, ProtocolError> {
@@ -154,6 +169,12 @@ impl Rules {
     }
 }
 
+/// The header of the usual frame to send: a whole message of at most 125 bytes, from a server.
+#[inline]
+pub(crate) fn short_header(opcode: Opcode, len: usize) -> Option<[u8; 2]> {
+    (len <= MAX_CONTROL).then_some([FIN | opcode as u8, len as u8])
+}
+
 /// The bytes of a frame header to send.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeaderBytes {
@@ -200,8 +221,10 @@ pub(crate) fn header_len(len: usize, masked: bool) -> usize {
 mod tests {
     use super::*;
 
-    const SERVER: Rules = Rules { masked: true, deflate: false, max_frame: 1 << 20, in_parts: false };
-    const CLIENT: Rules = Rules { masked: false, deflate: true, max_frame: usize::MAX, in_parts: false };
+    const SERVER: Rules =
+        Rules { masked: true, deflate: false, max_frame: 1 << 20, max_short: 125, in_parts: false };
+    const CLIENT: Rules =
+        Rules { masked: false, deflate: true, max_frame: usize::MAX, max_short: 125, in_parts: false };
 
     fn header(rules: Rules, bytes: &[u8]) -> Result<Header, ProtocolError> {
         match rules.parse(bytes)? {

@@ -6,7 +6,7 @@ use super::form::{Form, Received};
 use super::frame::{Header, Opcode, Rules, Start};
 use super::mask::mask;
 use super::utf8::Utf8;
-use crate::close::{CloseFrame, CloseReason, ProtocolError};
+use crate::close::{CloseFrame, CloseReason, MAX_CONTROL, ProtocolError};
 use crate::codec::MessageKind;
 use crate::codec::Source;
 use crate::copy;
@@ -66,7 +66,7 @@ pub(crate) enum Control {
 impl Reader {
     pub(crate) fn new(masked: bool) -> Self {
         Reader {
-            rules: Rules { masked, deflate: false, max_frame: 0, in_parts: false },
+            rules: Rules { masked, deflate: false, max_frame: 0, max_short: 0, in_parts: false },
             max_message: 0,
             message: None,
             done: 0,
@@ -85,6 +85,7 @@ impl Reader {
         self.rules.max_frame = max_frame;
         self.rules.in_parts = F::IN_PARTS;
         self.max_message = max_message;
+        self.rules.max_short = max_frame.min(max_message).min(MAX_CONTROL) as u8;
     }
 
     #[cfg(feature = "deflate")]
@@ -134,20 +135,35 @@ impl Reader {
         if !likely(!self.closed && self.frame.is_none()) {
             return Ok(self.read_on(src, form)?);
         }
+        if likely(self.message.is_none() && self.done == 0) {
+            if let Some(header) = self.rules.parse_short(src) {
+                return self.take_whole(header, src, form);
+            }
+        }
         let header = match self.rules.parse(src)? {
             Start::Header(header) => header,
             Start::Need(more) => return Ok(Found::Need(more)),
         };
         let whole = header.fin && !header.compressed && self.message.is_none() && self.done == 0;
-        let kind = match header.opcode {
-            Opcode::Text => MessageKind::Text,
-            Opcode::Binary => MessageKind::Binary,
-            _ => return Ok(self.read_other(header, src, form)?),
-        };
+        if !matches!(header.opcode, Opcode::Text | Opcode::Binary) {
+            return Ok(self.read_other(header, src, form)?);
+        }
         let complete = src.len() - header.size >= header.len && header.len <= self.max_message;
         if !likely(whole && complete) {
             return Ok(self.read_fragment(header, src, form)?);
         }
+        self.take_whole(header, src, form)
+    }
+
+    /// Takes a whole message in one frame, all of which is there.
+    #[inline(always)]
+    fn take_whole<F: Form>(
+        &mut self,
+        header: Header,
+        src: &mut Source<'_>,
+        form: &mut F,
+    ) -> Result<Found<Received<F>>, Box<CloseReason>> {
+        let kind = if header.opcode == Opcode::Text { MessageKind::Text } else { MessageKind::Binary };
         let payload = src.take_checked(header.size..header.size + header.len, |payload| {
             unmask(payload, &header, 0);
             kind == MessageKind::Binary || std::str::from_utf8(payload).is_ok()

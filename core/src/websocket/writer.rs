@@ -4,7 +4,7 @@ use bytes::Bytes;
 #[cfg(feature = "deflate")]
 use bytes::BytesMut;
 
-use super::frame::{HeaderBytes, Opcode};
+use super::frame::{HeaderBytes, Opcode, short_header};
 use super::mask::mask;
 use super::{Part, PartError, Random};
 use crate::codec::MessageKind;
@@ -208,10 +208,16 @@ impl Writer {
             return Err(PartError::Unfinished);
         }
         #[cfg(feature = "deflate")]
-        if self.compresses() && self.compressed_message(kind.into(), &payload, dst) {
+        if self.compresses() && dst.apart(|dst| self.compressed_message(kind.into(), &payload, dst)) {
             return Ok(());
         }
-        self.frame(kind.into(), true, false, payload, dst);
+        match short_header(kind.into(), payload.len()) {
+            Some(header) if !self.is_client() => {
+                dst.put_slice(&header);
+                dst.put_bytes(payload);
+            }
+            _ => dst.apart(|dst| self.frame(kind.into(), true, false, payload, dst)),
+        }
         Ok(())
     }
 
@@ -305,7 +311,7 @@ impl Writer {
         })
     }
 
-    #[inline]
+    #[inline(never)]
     fn frame(&mut self, opcode: Opcode, fin: bool, compressed: bool, payload: Bytes, dst: &mut Sink<'_>) {
         let key = self.key();
         dst.put_slice(HeaderBytes::new(opcode, fin, compressed, payload.len(), key).as_ref());
