@@ -281,7 +281,8 @@ where
         None
     }
 
-    fn deliver_messages(
+    /// Calls the listener for `message` and those that follow.
+    pub(crate) fn deliver_messages(
         &mut self,
         session: &mut impl AnySession<M>,
         now: Timestamp,

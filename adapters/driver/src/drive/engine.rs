@@ -26,6 +26,9 @@ pub(crate) trait Engine {
     /// Whether there may be an event to poll.
     fn wants_poll(&self) -> bool;
 
+    /// The next message, if that is the next event. After `None`, go on with `poll_event`.
+    fn poll_message(&mut self, limit: u64) -> Option<<Self::Messages as Messages>::In>;
+
     /// The session's next event, unless its work reaches `limit` before.
     fn poll_event(&mut self, limit: u64) -> Option<Event<<Self::Messages as Messages>::In>>;
 

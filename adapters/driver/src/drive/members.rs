@@ -40,6 +40,11 @@ struct Wanted(u32);
 impl Wanted {
     const PHASE_BITS: u32 = 2;
 
+    #[inline]
+    fn is_running(self) -> bool {
+        self.0 & ((1 << Self::PHASE_BITS) - 1) == Phase::Running as u32
+    }
+
     fn phase(self) -> Phase {
         match self.0 & ((1 << Self::PHASE_BITS) - 1) {
             0 => Phase::Running,
@@ -411,7 +416,9 @@ impl Membership {
         self.member = Some(member);
     }
 
-    /// The phase of the endpoint, which counts as seen from now on.
+    /// The phase of the endpoint, which counts as seen from now on. Check it once a turn: what comes after
+    /// that wakes the task again.
+    #[inline]
     pub(crate) fn check(&mut self) -> Phase {
         self.seen = self.member.as_ref().map_or(Wanted::default(), |member| member.endpoint.wanted());
         self.phase()
@@ -427,8 +434,15 @@ impl Membership {
     }
 
     /// Whether the endpoint requested nothing when it was last checked.
+    #[inline]
     pub(crate) fn is_running(&self) -> bool {
-        self.phase() == Phase::Running
+        self.seen.is_running() && !self.drains
+    }
+
+    /// Whether there is a request to follow, as far as is known since the last check.
+    #[inline]
+    pub(crate) fn has_request(&self) -> bool {
+        !self.is_running() || self.is_displaced()
     }
 
     /// Marks the session as open.

@@ -171,6 +171,10 @@ where
         self.machine.wants_poll()
     }
 
+    fn poll_message(&mut self, _limit: u64) -> Option<C::Item> {
+        self.machine.poll_message()
+    }
+
     fn poll_event(&mut self, _limit: u64) -> Option<Event<C::Item>> {
         self.machine.poll_event()
     }

@@ -41,6 +41,7 @@ impl<I: Io, P: Protocol> StreamEngine<I, P> {
 
     /// Reads once; returns the number of bytes. 0 means that the stream ended or failed, and that the
     /// session knows.
+    #[inline(always)]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
         if let Err(error) = ready!(self.io.poll_readable(cx)) {
             return self.failed(cx, now, &error).map(|Failed| 0);
@@ -68,6 +69,7 @@ impl<I: Io, P: Protocol> StreamEngine<I, P> {
 
     /// Writes until the queue is empty or the stream is full. Leaves a message that is being encoded to
     /// `poll_event`, which has a limit.
+    #[inline(always)]
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<Result<(), Failed>> {
         loop {
             let mut outbound = self.session.outbound_within(now, 0);
@@ -91,7 +93,11 @@ impl<I: Io, P: Protocol> StreamEngine<I, P> {
                 }
                 Ok(n) => {
                     outbound.advance(n);
+                    drop(outbound);
                     self.unflushed = true;
+                    if !self.session.wants_write() {
+                        break;
+                    }
                 }
                 Err(error) => {
                     drop(outbound);
@@ -171,6 +177,11 @@ impl<I: Io, P: Protocol> Engine for StreamEngine<I, P> {
     }
 
     #[inline]
+    fn poll_message(&mut self, limit: u64) -> Option<In<P>> {
+        self.session.poll_message_within(limit)
+    }
+
+    #[inline]
     fn poll_event(&mut self, limit: u64) -> Option<Event<In<P>>> {
         self.session.poll_event_within(limit)
     }
@@ -185,6 +196,7 @@ impl<I: Io, P: Protocol> Engine for StreamEngine<I, P> {
         self.session.wants_read()
     }
 
+    #[inline(always)]
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
         StreamEngine::poll_read(self, cx, now)
     }

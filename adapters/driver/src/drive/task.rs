@@ -74,8 +74,14 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
     }
 
     /// Calls the listener for every available event; returns the close reason when the session is over.
+    #[inline(always)]
     fn deliver_events(&mut self, now: Timestamp, budget: &mut TurnBudget) -> Flow {
         while self.engine.wants_poll() && budget.spend(self.engine.work().bytes) {
+            // Most events are messages. As one of many kinds of events, they would be copied once more.
+            if let Some(message) = self.engine.poll_message(budget.work_limit) {
+                self.actor.deliver_messages(self.engine.session(), now, budget, message);
+                continue;
+            }
             let Some(event) = self.engine.poll_event(budget.work_limit) else { break };
             if let Some(reason) = self.actor.handle_event(self.engine.session(), now, budget, event) {
                 return ControlFlow::Break(self.finish(now, reason));
@@ -118,6 +124,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
     }
 
     fn begin_turn(&mut self, _now: Timestamp) -> Turn {
+        self.membership.check();
         self.engine.begin_turn();
         self.actor.owe_turn();
         Turn::new(E::TURN_READS, self.engine.work())
@@ -143,11 +150,23 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         }
     }
 
+    #[inline(always)]
+    fn deliver_read(&mut self, now: Timestamp, turn: &mut Turn) -> Flow {
+        turn.limit_work();
+        let was_opened = self.actor.is_opened();
+        self.deliver_events(now, &mut turn.budget)?;
+        if self.actor.is_opened() != was_opened {
+            self.membership.open();
+            return self.deliver(now, turn);
+        }
+        turn.check(self.engine.work(), false);
+        self.actor.set_spent(turn.is_spent());
+        ControlFlow::Continue(())
+    }
+
+    #[inline]
     fn has_more(&mut self) -> bool {
-        self.engine.wants_poll()
-            || self.actor.has_posts()
-            || self.membership.check() != Phase::Running
-            || self.membership.is_displaced()
+        self.engine.wants_poll() || self.actor.has_posts() || self.membership.has_request()
     }
 
     fn has_much_to_write(&self) -> bool {
@@ -158,6 +177,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         !self.engine.is_writable()
     }
 
+    #[inline(always)]
     fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<usize> {
         if !self.engine.wants_write() {
             return None;
@@ -174,6 +194,7 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
         self.engine.wants_read()
     }
 
+    #[inline(always)]
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<usize> {
         self.engine.poll_read(cx, now)
     }

@@ -50,11 +50,19 @@ impl<R: Runtime> Timing<R> {
     }
 
     /// Judges the next deadline, `next`. If it has passed and the turn is late, yields first.
+    #[inline]
     pub(crate) fn judge(&mut self, cx: &mut Context<'_>, next: Option<Timestamp>, now: Timestamp) -> Due {
-        let Some(at) = next.filter(|&at| at <= now) else {
-            self.end_wait();
-            return Due::NotYet;
-        };
+        match next {
+            Some(at) if at <= now => self.judge_passed(cx, at, now),
+            _ => {
+                self.end_wait();
+                Due::NotYet
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn judge_passed(&mut self, cx: &mut Context<'_>, at: Timestamp, now: Timestamp) -> Due {
         let looked = match self.put_off.take() {
             Some(looked) if looked.load(Ordering::Acquire) => return Due::Now,
             None if now.saturating_duration_since(at) <= LATE => return Due::Now,
@@ -72,11 +80,15 @@ impl<R: Runtime> Timing<R> {
     }
 
     /// Ends the wait: the next deadline starts afresh.
+    #[inline]
     pub(crate) fn end_wait(&mut self) {
-        self.put_off = None;
+        if self.has_put_off() {
+            self.put_off = None;
+        }
     }
 
     /// Arranges for the task to be woken at `next`. Ready if that time has come.
+    #[inline]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, next: Option<Timestamp>) -> Poll<()> {
         if self.has_put_off() {
             return Poll::Pending; // the deadline has passed: the timer would wake the task at once

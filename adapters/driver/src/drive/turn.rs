@@ -47,6 +47,7 @@ impl Turn {
 
     /// Limits [`Work::bytes`] to what the bytes read so far leave of the budget. They are always delivered if
     /// that takes no work.
+    #[inline]
     pub(crate) fn limit_work(&mut self) {
         self.budget.work_limit = self.work.bytes + TURN_BYTES.saturating_sub(self.read).max(1) as u64;
     }
@@ -87,6 +88,11 @@ pub(crate) trait Turns {
     /// Calls listeners for every available event, as far as the turn's budget allows, and follows handles
     /// and the endpoint.
     fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow;
+
+    /// The same for what a read has brought: handles and the endpoint are followed later in the turn.
+    fn deliver_read(&mut self, now: Timestamp, turn: &mut Turn) -> Flow {
+        self.deliver(now, turn)
+    }
 
     /// Whether there may be something to deliver, or something to follow. `false` is certain.
     fn has_more(&mut self) -> bool;
@@ -185,20 +191,20 @@ pub(crate) trait Turns {
         while !turn.spent {
             let wants_read = self.wants_read();
             let is_write_due = if wants_read { self.has_much_to_write() } else { self.holds_back() };
-            if !(is_write_due && self.count_write(cx, now, turn)) {
-                if !wants_read {
-                    break;
-                }
-                turn.reads -= 1;
-                match self.poll_read(cx, now) {
-                    Poll::Ready(n) => turn.read += n,
-                    Poll::Pending => {
-                        turn.exhausted = true;
-                        break;
-                    }
-                }
+            if is_write_due && self.count_write(cx, now, turn) {
+                self.deliver(now, turn)?;
+                continue;
             }
-            self.deliver(now, turn)?;
+            if !wants_read {
+                break;
+            }
+            turn.reads -= 1;
+            let Poll::Ready(n) = self.poll_read(cx, now) else {
+                turn.exhausted = true;
+                break;
+            };
+            turn.read += n;
+            self.deliver_read(now, turn)?;
         }
         ControlFlow::Continue(())
     }

@@ -21,9 +21,12 @@ impl<R: Runtime> Alarm<R> {
     }
 
     /// Arranges for the task to be woken at `due`. Ready if that time has come.
+    #[inline]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, due: Option<Timestamp>) -> Poll<()> {
         let Some(at) = due else {
-            *self = Alarm::new();
+            if self.timer.is_some() {
+                *self = Alarm::new();
+            }
             return Poll::Pending;
         };
         let timer = match &mut self.timer {
