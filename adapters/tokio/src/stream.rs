@@ -4,10 +4,10 @@ use std::any::Any;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
 use bytes::buf::Limit;
+use bytes::{BufMut, BytesMut};
 use getty_driver::Io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net;
@@ -17,7 +17,11 @@ use tokio::net;
 /// Addresses are known only for a [`tokio::net::TcpStream`]; see
 /// [`Driver::with_addresses`](getty_driver::Driver::with_addresses).
 #[derive(Debug)]
-pub struct TokioIo<S>(S);
+pub struct TokioIo<S> {
+    stream: S,
+    /// The last read of this turn took everything, so that the next one would only wait.
+    drained: bool,
+}
 
 /// A connected TCP socket.
 pub type TcpStream = TokioIo<net::TcpStream>;
@@ -29,40 +33,63 @@ pub type UnixStream = TokioIo<net::UnixStream>;
 impl<S> TokioIo<S> {
     /// Wraps `stream`.
     pub fn new(stream: S) -> Self {
-        TokioIo(stream)
+        TokioIo { stream, drained: false }
     }
 
     /// The wrapped stream.
     pub fn get_ref(&self) -> &S {
-        &self.0
+        &self.stream
     }
 }
 
 impl<S: 'static> TokioIo<S> {
     fn tcp(&self) -> Option<&net::TcpStream> {
-        (&self.0 as &dyn Any).downcast_ref()
+        (&self.stream as &dyn Any).downcast_ref()
+    }
+
+    /// Waits for a socket to be readable. Other streams know that only by reading.
+    fn poll_socket_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        #[cfg(unix)]
+        if let Some(unix) = (&self.stream as &dyn Any).downcast_ref::<net::UnixStream>() {
+            return unix.poll_read_ready(cx);
+        }
+        self.tcp().map_or(Poll::Ready(Ok(())), |tcp| tcp.poll_read_ready(cx))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Io for TokioIo<S> {
+    fn begin_turn(&mut self) {
+        self.drained = false;
+    }
+
+    /// After a read that took less than there was room for, tokio knows whether there is more, and asking it
+    /// costs less than another read.
+    #[inline]
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.drained { self.poll_socket_readable(cx) } else { Poll::Ready(Ok(())) }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>> {
+        let room = buf.remaining_mut();
         // The future has no state: it polls the stream once, into uninitialised capacity, without `unsafe`.
-        pin!(self.0.read_buf(buf)).poll(cx)
+        let read = ready!(pin!(self.stream.read_buf(buf)).poll(cx))?;
+        self.drained = read < room;
+        Poll::Ready(Ok(read))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match pieces {
-            [one] => Pin::new(&mut self.0).poll_write(cx, one),
-            many => Pin::new(&mut self.0).poll_write_vectored(cx, many),
+            [one] => Pin::new(&mut self.stream).poll_write(cx, one),
+            many => Pin::new(&mut self.stream).poll_write_vectored(cx, many),
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {
