@@ -5,10 +5,11 @@ use crate::time::Timestamp;
 
 /// The time of each deadline. A fixed table of eleven places, without allocation.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Deadlines {
-    times: [Option<Timestamp>; Deadline::ALL.len()],
     /// The earliest of them. Looked up in every turn; they change rarely.
     next: Option<Timestamp>,
+    times: [Option<Timestamp>; Deadline::ALL.len()],
 }
 
 impl Deadlines {

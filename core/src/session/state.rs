@@ -33,53 +33,52 @@ pub(super) const READ_STEP: usize = 4 * 1024;
 /// A deadline handled later than this was not checked in time: the machine slept or was busy.
 const LATE: Duration = Duration::from_millis(100);
 
-/// All of a session that does not depend on its protocol.
+/// All of a session that does not depend on its protocol. What a turn touches comes first, so that it lies in
+/// few cache lines: with many sessions, none of it is in the first-level cache.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct State {
-    pub(super) config: Arc<Config>,
+    pub(super) status: Status,
     pub(super) buffers: Option<Box<Buffers>>,
-    /// The session's own buffers, kept for leftovers while it works in lent ones.
-    pub(super) spare: Option<Box<Buffers>>,
-    pub(super) reason: Option<Box<CloseReason>>,
+    pub(super) config: Arc<Config>,
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
-    pub(super) deadlines: Deadlines,
     pub(super) now: Timestamp,
     pub(super) last_active: Timestamp,
     /// Start of the quiet time in reading: the last bytes, or the end of a pause.
     pub(super) read_since: Timestamp,
+    pub(super) received_at: Timestamp,
     /// Start of the quiet time in writing.
     pub(super) write_since: Timestamp,
     /// Start of the time that queued bytes wait for the transport; `None` until it was first asked to take
     /// them.
     pub(super) waiting_since: Option<Timestamp>,
-    /// The starts of the quiet periods already reported: read, write, both.
-    pub(super) idle_reported: [Option<Timestamp>; 3],
     pub(super) received: Counted,
+    pub(super) sent: Counted,
     /// Messages delivered to the application.
     pub(super) delivered: u64,
-    pub(super) received_at: Timestamp,
-    /// The weight of the message polled last. More than 4 GiB counts as 4 GiB.
-    pub(super) weight: u32,
-    pub(super) sent: Counted,
     /// Decoded frames that were not messages, plus a layer's work, counted as frames.
     pub(super) other_frames: u64,
-    pub(super) refused: u64,
     pub(super) flush_wanted: Option<Seq>,
-    /// The latest round trip of a ping, in nanoseconds.
-    pub(super) rtt: u64,
-    /// The close frame to send, if the protocol has one.
-    #[cfg(feature = "websocket")]
-    pub(super) close_frame: Option<Box<CloseFrame>>,
-    pub(super) status: Status,
+    /// The session's own buffers, kept for leftovers while it works in lent ones.
+    pub(super) spare: Option<Box<Buffers>>,
+    /// The weight of the message polled last. More than 4 GiB counts as 4 GiB.
+    pub(super) weight: u32,
     pub(super) lent: bool,
     /// The last poll returned a message, so what is sent now is a reply to it.
     pub(super) replying: bool,
+    /// The state of the layer between protocol and wire.
+    pub(super) layer: LayerState,
+    /// The layer has more to unseal than there was room for.
+    pub(super) layer_waits: bool,
+    /// What was decoded may have begun a message in several frames or parts, and `Inbox::watch_message` was
+    /// not asked since.
+    pub(super) unwatched: bool,
+    /// A pong waits for the queue to shrink.
+    pub(super) pong_waits: bool,
     /// A `send` was refused because the queue is full.
     pub(super) writable_wanted: bool,
     pub(super) read_end_reported: bool,
-    /// A pong waits for the queue to shrink.
-    pub(super) pong_waits: bool,
     /// The protocol opens with a handshake.
     pub(super) opens: bool,
     /// The protocol pings.
@@ -92,19 +91,22 @@ pub(super) struct State {
     pub(super) awaits_peer: bool,
     /// Both sides have agreed to close; a timeout after that changes nothing.
     pub(super) close_agreed: bool,
-    /// The state of the layer between protocol and wire.
-    pub(super) layer: LayerState,
     /// The layer has bytes for the wire, or may have.
     pub(super) layer_wants_write: bool,
     /// The layer has to be closed before the transport is.
     pub(super) layer_ends: bool,
-    /// The layer has more to unseal than there was room for.
-    pub(super) layer_waits: bool,
-    /// What was decoded may have begun a message in several frames or parts, and `Inbox::watch_message` was
-    /// not asked since.
-    pub(super) unwatched: bool,
     /// The transport has ended, which the layer does not know yet.
     pub(super) wire_ended: bool,
+    pub(super) deadlines: Deadlines,
+    pub(super) reason: Option<Box<CloseReason>>,
+    /// The starts of the quiet periods already reported: read, write, both.
+    pub(super) idle_reported: [Option<Timestamp>; 3],
+    pub(super) refused: u64,
+    /// The latest round trip of a ping, in nanoseconds.
+    pub(super) rtt: u64,
+    /// The close frame to send, if the protocol has one.
+    #[cfg(feature = "websocket")]
+    pub(super) close_frame: Option<Box<CloseFrame>>,
 }
 
 #[derive(Debug, Default)]
@@ -486,7 +488,7 @@ impl State {
     /// Whether an open session has nothing buffered and is between messages, so that there is nothing to
     /// decode, to watch or to end.
     #[inline]
-    pub(super) fn is_drained(&self) -> bool {
+    pub(super) fn has_nothing_to_decode(&self) -> bool {
         self.status.is_ordinary()
             && self.buffers.as_ref().is_none_or(|b| b.received.is_empty())
             && !(self.has_layer() | self.unwatched | self.inbox.is_incomplete())
