@@ -19,8 +19,8 @@ use tokio::net;
 #[derive(Debug)]
 pub struct TokioIo<S> {
     stream: S,
-    /// The last read of this turn took everything, so that the next one would only wait.
-    drained: bool,
+    /// The last read of this turn took less than there was room for, so that the next one would only wait.
+    read_short: bool,
 }
 
 /// A connected TCP socket.
@@ -33,7 +33,7 @@ pub type UnixStream = TokioIo<net::UnixStream>;
 impl<S> TokioIo<S> {
     /// Wraps `stream`.
     pub fn new(stream: S) -> Self {
-        TokioIo { stream, drained: false }
+        TokioIo { stream, read_short: false }
     }
 
     /// The wrapped stream.
@@ -59,21 +59,21 @@ impl<S: 'static> TokioIo<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Io for TokioIo<S> {
     fn begin_turn(&mut self) {
-        self.drained = false;
+        self.read_short = false;
     }
 
     /// After a read that took less than there was room for, tokio knows whether there is more, and asking it
     /// costs less than another read.
     #[inline]
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.drained { self.poll_socket_readable(cx) } else { Poll::Ready(Ok(())) }
+        if self.read_short { self.poll_socket_readable(cx) } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>> {
         let room = buf.remaining_mut();
         // The future has no state: it polls the stream once, into uninitialised capacity, without `unsafe`.
         let read = ready!(pin!(self.stream.read_buf(buf)).poll(cx))?;
-        self.drained = read < room;
+        self.read_short = read < room;
         Poll::Ready(Ok(read))
     }
 

@@ -127,9 +127,11 @@ impl Outbox {
         }
     }
 
-    /// Counts everything queued as written: what a write does that the transport takes whole.
+    /// Counts everything queued as written, which is the usual write. After a discard nothing is written:
+    /// then this would count what was discarded.
     #[inline]
     fn written_all(&mut self, sizes: &mut Runs) {
+        debug_assert_eq!(self.flushed + self.messages(sizes), self.accepted, "after a discard");
         sizes.clear();
         self.flushed = self.accepted;
         (self.queued, self.replies, self.latest.count) = (0, 0, 0);
@@ -155,6 +157,12 @@ impl Outbox {
         }
         self.flushed += self.latest.flush(&mut self.front_written, &mut self.replies);
         self.front_is_control = self.latest.is_control();
+    }
+
+    /// The number of queued messages.
+    fn messages(&self, sizes: &Runs) -> u64 {
+        let messages = sizes.iter().chain([self.latest]).filter(|run| !run.is_control());
+        messages.map(|run| u64::from(run.count)).sum()
     }
 
     /// Marks the outcome of the first `n` queued bytes as unknown, including a message that begins there: a

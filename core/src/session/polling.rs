@@ -45,7 +45,7 @@ impl<P: Protocol> Session<P> {
     #[inline]
     pub fn poll_message_within(&mut self, limit: u64) -> Option<In<P>> {
         self.state.replying = false;
-        if self.state.is_drained() { None } else { self.step_from(limit) }
+        if self.state.has_nothing_to_decode() { None } else { self.step_from(limit) }
     }
 
     /// Decodes until there is a message. Not part of the above, so that finding nothing takes few

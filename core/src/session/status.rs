@@ -3,7 +3,8 @@
 use super::due::Dues;
 use super::phase::{Phase, Sending};
 
-/// What decides whether a session merely exchanges messages, in adjacent bytes: one comparison tells.
+/// What decides whether a session merely exchanges messages. The fields are adjacent, so that one comparison
+/// checks all of them.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Status {

@@ -298,4 +298,38 @@ mod tests {
         let error = FrameTooLarge { bytes: i64::MAX as u64, limit: 1 << 20 };
         assert_eq!(header(SERVER, &bomb).unwrap_err(), error, "the mask is not waited for");
     }
+
+    #[test]
+    fn the_short_way_finds_what_the_long_way_finds() {
+        let limits = [0, 5, 125, 1 << 20];
+        let rules = limits.into_iter().flat_map(|max_frame| {
+            (0..8).map(move |bits| {
+                let [masked, deflate, in_parts] = [1, 2, 4].map(|bit| bits & bit != 0);
+                Rules { masked, deflate, max_frame, max_short: max_frame.min(MAX_CONTROL) as u8, in_parts }
+            })
+        });
+        let mut found = 0;
+        for rules in rules {
+            for start in 0..=u16::MAX {
+                for len in [0, 1, 2, 5, 6, 7, 13, 131] {
+                    let mut bytes = [&start.to_be_bytes()[..], &[0x5a; 138]].concat();
+                    bytes.truncate(len);
+                    let whole = match rules.parse(&bytes) {
+                        Ok(Start::Header(header)) => Some(header).filter(|header| {
+                            let is_message = matches!(header.opcode, Opcode::Text | Opcode::Binary);
+                            let is_here = header.len <= bytes.len() - header.size;
+                            is_message && header.fin && !header.compressed && is_here
+                        }),
+                        _ => None,
+                    };
+                    let whole = whole.filter(|header| header.len <= usize::from(rules.max_short));
+                    let short = rules.parse_short(&bytes);
+                    found += u32::from(short.is_some());
+                    let facts = |h: Header| (h.fin, h.compressed, h.opcode, h.key, h.len, h.size);
+                    assert_eq!(short.map(facts), whole.map(facts), "{rules:?} {start:04x}, {len} bytes");
+                }
+            }
+        }
+        assert!(found > 1000, "{found}");
+    }
 }

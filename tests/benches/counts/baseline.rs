@@ -40,6 +40,10 @@ impl Unit {
         }
     }
 
+    fn depends_on_compiler(self) -> bool {
+        matches!(self, Unit::Instructions | Unit::Lines)
+    }
+
     /// A count of this unit, as the table and the file show it.
     pub fn show(self, value: f64) -> String {
         match self {
@@ -114,8 +118,9 @@ pub fn render(counted: &[Entry]) -> String {
 pub fn compare(text: &str, counted: &[Entry]) -> Vec<String> {
     let made_with = text.lines().find_map(|line| line.strip_prefix(MADE_WITH)).unwrap_or_default();
     let compiler = compiler();
-    if made_with != compiler {
-        println!("the baseline is of {made_with}, not of {compiler}: instructions and lines may differ");
+    let is_same = made_with == compiler;
+    if !is_same {
+        println!("the baseline is of {made_with}, not of {compiler}: instructions and lines are only shown");
     }
     let mut baseline: Vec<([&str; 3], f64)> = text.lines().filter_map(parse).collect();
     let mut faults = Vec::new();
@@ -128,6 +133,7 @@ pub fn compare(text: &str, counted: &[Entry]) -> Vec<String> {
         };
         let words = entry.differs(expected);
         match entry.judge(expected) {
+            Ordering::Greater if !is_same && entry.unit.depends_on_compiler() => println!("{words}"),
             Ordering::Greater => faults.push(format!("{words}; if this is meant, renew: {RENEW}")),
             Ordering::Less => println!("{words}; this is better, so please renew: {RENEW}"),
             Ordering::Equal => {}

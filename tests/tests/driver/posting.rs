@@ -230,3 +230,18 @@ fn attributes_are_gone_when_the_session_is_over() {
     assert!(handle.attribute::<(Handle<Bytes>, std::sync::Arc<()>)>().is_none());
     assert_eq!(std::sync::Arc::strong_count(&kept), 1);
 }
+
+/// Every turn of such a session ends because its budget is used up.
+#[test]
+fn a_busy_peer_does_not_keep_handles_waiting() {
+    let (mut task, wire) = driver(Config::default().into(), Recorder::quiet().0);
+    task.settle();
+    let handle = task.get_mut().handle();
+    wire.endless(Some(frame(&[b'x'; 16]).repeat(50)));
+    assert!(task.poll().is_pending());
+    handle.try_send(Bytes::from("posted")).unwrap();
+    (0..4).for_each(|_| assert!(task.poll().is_pending()));
+    assert_eq!(wire.take_frames(), ["posted"]);
+    handle.close(Close::graceful());
+    assert!((0..4).any(|_| task.poll().is_ready() || wire.is_shut_down()), "it does not close");
+}

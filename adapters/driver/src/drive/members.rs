@@ -416,8 +416,8 @@ impl Membership {
         self.member = Some(member);
     }
 
-    /// The phase of the endpoint, which counts as seen from now on. Check it once a turn: what comes after
-    /// that wakes the task again.
+    /// The phase of the endpoint, which counts as seen from now on. Each turn begins with a check: a request
+    /// that comes after the last one wakes the task again.
     #[inline]
     pub(crate) fn check(&mut self) -> Phase {
         self.seen = self.member.as_ref().map_or(Wanted::default(), |member| member.endpoint.wanted());

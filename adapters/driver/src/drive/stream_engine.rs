@@ -95,7 +95,8 @@ impl<I: Io, P: Protocol> StreamEngine<I, P> {
                     outbound.advance(n);
                     drop(outbound);
                     self.unflushed = true;
-                    if !self.session.wants_write() {
+                    // What is due, such as a pong, is not queued before the next look.
+                    if !self.session.wants_write() && !self.session.wants_poll() {
                         break;
                     }
                 }

@@ -152,6 +152,9 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Turns for Task<R, E, L> {
 
     #[inline(always)]
     fn deliver_read(&mut self, now: Timestamp, turn: &mut Turn) -> Flow {
+        if self.actor.has_backlog() {
+            return self.deliver(now, turn);
+        }
         turn.limit_work();
         let was_opened = self.actor.is_opened();
         self.deliver_events(now, &mut turn.budget)?;

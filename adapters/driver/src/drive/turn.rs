@@ -89,12 +89,14 @@ pub(crate) trait Turns {
     /// and the endpoint.
     fn deliver(&mut self, now: Timestamp, turn: &mut Turn) -> Flow;
 
-    /// The same for what a read has brought: handles and the endpoint are followed later in the turn.
+    /// The same for what a read has brought. Handles and the endpoint are followed later, unless items of
+    /// handles wait already.
     fn deliver_read(&mut self, now: Timestamp, turn: &mut Turn) -> Flow {
         self.deliver(now, turn)
     }
 
-    /// Whether there may be something to deliver, or something to follow. `false` is certain.
+    /// Whether there may be something to deliver, or something to follow. `false` is certain, except that an
+    /// endpoint's request is seen once a turn; it wakes the task again.
     fn has_more(&mut self) -> bool;
 
     /// Whether enough is queued to justify a write although there may be more to read.
