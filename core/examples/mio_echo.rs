@@ -13,7 +13,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use getty_core::codec::LengthDelimited;
 use getty_core::{Close, Config, Event, Framed, Memory, Session, Timestamp};
 use mio::net::{TcpListener, TcpStream};
@@ -214,14 +214,23 @@ impl Connection {
 
     fn deliver(&mut self, now: Timestamp) -> bool {
         for delivered in 0..EVENTS {
+            // Messages come by `poll_event` too, but this is faster.
+            if let Some(message) = self.session.poll_message() {
+                self.echo(message);
+                continue;
+            }
             let Some(event) = self.session.poll_event() else { return delivered > 0 };
             match event {
-                Event::Message(message) => drop(self.session.send(message)), // a reply is never refused
+                Event::Message(message) => self.echo(message),
                 Event::Eof | Event::Idle(_) => self.session.close(now, Close::graceful()),
                 _ => {}
             }
         }
         true
+    }
+
+    fn echo(&mut self, message: Bytes) {
+        let _ = self.session.send(message); // a reply is never refused
     }
 
     fn write(&mut self, now: Timestamp) -> bool {

@@ -82,6 +82,9 @@ impl<R: Runtime, E: Engine, L: Listener<E::Messages>> Task<R, E, L> {
                 self.actor.deliver_messages(self.engine.session(), now, budget, message);
                 continue;
             }
+            if self.engine.work().bytes >= budget.work_limit {
+                break;
+            }
             let Some(event) = self.engine.poll_event(budget.work_limit) else { break };
             if let Some(reason) = self.actor.handle_event(self.engine.session(), now, budget, event) {
                 return ControlFlow::Break(self.finish(now, reason));
