@@ -43,8 +43,8 @@ impl<'a> Sink<'a> {
         Sink { start: gathered.len(), gathered, chain, zero_copy_from, chained: 0 }
     }
 
-    /// Lets `write` write, which is not inlined. If the address of this sink went there, it would lie in
-    /// memory on every path.
+    /// Calls `write`, which is not inlined, with a sink of its own. If it got the address of this one, this
+    /// one would lie in memory on every path.
     #[inline]
     pub(crate) fn apart<T>(&mut self, write: impl FnOnce(&mut Sink<'_>) -> T) -> T {
         let chain = self.chain.as_mut().map(|(chain, base)| (&mut **chain, *base));

@@ -50,8 +50,8 @@ impl<'a> Source<'a> {
         Source { buffer, slab: None, max_frame, weight: 0 }
     }
 
-    /// The same source, for a call that is not inlined: if this one's address went there, all of it would
-    /// lie in memory on every path.
+    /// The same bytes, for a call that is not inlined. If it got the address of this source, this one would
+    /// lie in memory on every path. What the call [weighs](Self::weight) is lost.
     #[inline]
     pub(crate) fn apart(&mut self) -> Source<'_> {
         let slab = self.slab.as_mut().map(|(slab, slice_from)| (&mut **slab, *slice_from));

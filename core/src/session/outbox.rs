@@ -127,8 +127,8 @@ impl Outbox {
         }
     }
 
-    /// Counts everything queued as written, which is the usual write. After a discard nothing is written:
-    /// then this would count what was discarded.
+    /// Counts everything queued as written, which is the usual write. Must not follow a discard: it would
+    /// count what was discarded.
     #[inline]
     fn written_all(&mut self, sizes: &mut Runs) {
         debug_assert_eq!(self.flushed + self.messages(sizes), self.accepted, "after a discard");
@@ -258,6 +258,20 @@ mod tests {
         assert_eq!(flushed_after(&mut outbox, &mut buffers, 4), (2, true));
         assert_eq!(flushed_after(&mut outbox, &mut buffers, 2), (3, false));
         assert_eq!(flushed_after(&mut outbox, &mut buffers, 100), (4, false));
+    }
+
+    #[test]
+    fn a_run_that_can_count_no_further_is_followed_by_another() {
+        let (mut outbox, mut buffers) = (Outbox::default(), Buffers::default());
+        send(&mut outbox, &mut buffers, &[b"a"]);
+        send(&mut outbox, &mut buffers, &[b""]);
+        // As if that many empty messages waited behind the first one.
+        outbox.latest.count = u32::MAX;
+        outbox.accepted = 1 + u64::from(u32::MAX);
+        send(&mut outbox, &mut buffers, &[b""]);
+        assert_eq!(outbox.latest.count, 1);
+        outbox.advance(&mut buffers, 1);
+        assert_eq!(outbox.progress().flushed.map(Seq::get), Some(2 + u64::from(u32::MAX)));
     }
 
     #[test]

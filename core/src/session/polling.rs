@@ -33,7 +33,7 @@ impl<P: Protocol> Session<P> {
             if self.state.has_nothing_to_decode() {
                 return None;
             }
-            if let Some(message) = self.step_from(limit) {
+            if let Some(message) = self.decode_message(limit) {
                 return Some(Event::Message(message));
             }
             if self.protocol.worked() >= limit {
@@ -53,8 +53,9 @@ impl<P: Protocol> Session<P> {
     }
 
     /// Returns the next message, if that is the next event. After `None`, go on with
-    /// [`poll_event`](Self::poll_event). Polled this way first, small messages take a third less time: they
-    /// are not moved as one of many kinds of events.
+    /// [`poll_event`](Self::poll_event).
+    ///
+    /// Polling this way first is faster for small messages, by up to a third: they are not moved as events.
     #[inline]
     pub fn poll_message(&mut self) -> Option<In<P>> {
         self.poll_message_within(u64::MAX)
@@ -65,13 +66,13 @@ impl<P: Protocol> Session<P> {
     #[inline]
     pub fn poll_message_within(&mut self, limit: u64) -> Option<In<P>> {
         self.state.replying = false;
-        if self.state.has_nothing_to_decode() { None } else { self.step_from(limit) }
+        if self.state.has_nothing_to_decode() { None } else { self.decode_message(limit) }
     }
 
-    /// Decodes until there is a message. Not part of the above, so that finding nothing takes few
+    /// Decodes until there is a message. A function of its own, so that finding nothing takes few
     /// instructions.
     #[inline(never)]
-    fn step_from(&mut self, limit: u64) -> Option<In<P>> {
+    fn decode_message(&mut self, limit: u64) -> Option<In<P>> {
         match self.step() {
             Step::Message(message) => Some(message),
             Step::Stop => None,
