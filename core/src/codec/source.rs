@@ -180,7 +180,7 @@ pub(crate) fn copy_to_slab(slab: &mut BytesMut, bytes: &[u8]) -> BytesMut {
 /// Appends `bytes` to the slab.
 #[inline]
 pub(crate) fn append_to_slab(slab: &mut BytesMut, bytes: &[u8]) {
-    if slab.capacity() < bytes.len() {
+    if slab.capacity() - slab.len() < bytes.len() {
         slab.reserve(SLAB_SIZE.max(bytes.len()));
     }
     slab.extend_from_slice(bytes);

@@ -104,12 +104,12 @@ impl Received {
         self.read.clear();
     }
 
-    /// Appends `bytes`.
+    /// Appends `bytes`. Small pieces stay together in the slab, as those of a layer's records.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
-        self.spill();
-        if self.read.is_empty() && Self::fits_slab(bytes.len()) {
+        if self.read.is_empty() && Self::fits_slab(self.slab.len() + bytes.len()) {
             codec::append_to_slab(&mut self.slab, bytes);
         } else {
+            self.spill();
             copy::append(&mut self.read, bytes);
         }
     }
@@ -201,7 +201,7 @@ impl Buffers {
             | (self.segments.gathered.capacity() > KEEP_UP_TO)
             | (self.segments.chained.capacity() > KEEP_ITEMS_UP_TO)
             | self.sizes.is_larger_than(KEEP_SIZES_UP_TO)
-            | self.layer.has_memory();
+            | self.layer.wants_reset(KEEP_UP_TO);
         if grew {
             self.reset();
         }
@@ -305,5 +305,21 @@ impl Buffers {
         });
         copy::append(&mut copied, &gathered[from..]);
         *gathered = copied;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_stay_together_in_the_slab() {
+        let mut received = Received::default();
+        received.append(b"ab");
+        received.append(b"cd");
+        assert_eq!((&received.slab[..], received.read.len()), (&b"abcd"[..], 0));
+        received.append(&[b'e'; SLAB_UP_TO]);
+        assert_eq!((received.slab.len(), &received.read[..5]), (0, &b"abcde"[..]));
+        assert_eq!(received.len(), 4 + SLAB_UP_TO);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+#[cfg(feature = "tls")]
+use bytes::Buf;
 use bytes::BytesMut;
 
 use crate::copy;
@@ -20,6 +22,16 @@ pub struct WireBuffers {
 }
 
 impl WireBuffers {
+    /// Removes the first `n` received bytes.
+    #[cfg(feature = "tls")]
+    pub(crate) fn used(&mut self, n: usize) {
+        if n >= self.received.len() {
+            self.received.clear(); // unlike `advance`, this keeps the whole room for the next read
+        } else {
+            self.received.advance(n);
+        }
+    }
+
     /// Takes the bytes between the layers of a stack. Return them with [`put_back`](Self::put_back).
     pub(crate) fn take_between(&mut self) -> Box<WireBuffers> {
         self.between.take().unwrap_or_default()
@@ -114,10 +126,14 @@ pub(crate) struct LayerBuffers {
 }
 
 impl LayerBuffers {
-    /// Whether the buffers were ever used.
+    /// Whether empty buffers have to be reset: they grew beyond `keep`, or count what is gone.
     #[inline]
-    pub(crate) fn has_memory(&self) -> bool {
-        self.wire.has_memory()
+    pub(crate) fn wants_reset(&self, keep: usize) -> bool {
+        (self.wire.received.capacity() > keep)
+            | (self.wire.sealed.bytes.len() > keep)
+            | self.wire.between.is_some()
+            | (self.sealed_plain > 0)
+            | self.partly_written
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -146,7 +146,7 @@ impl State {
         }
         let held = buffers.layer.wire.received.len();
         self.layer_wants_write = !buffers.layer.wire.sealed.is_empty();
-        if !layer.is_handshaking() && self.layer == LayerState::Opening {
+        if self.layer == LayerState::Opening && !layer.is_handshaking() {
             self.layer = LayerState::Open { costly: false };
             self.open_without_handshake(); // the result below comes after the opening
         }
@@ -175,6 +175,11 @@ impl State {
         self.has_layer()
             && !self.status.read_ended
             && self.buffers.as_ref().is_some_and(|b| b.layer.wire.waiting() > 0)
+    }
+
+    /// Whether the layer holds nothing that it could unseal, and no part of a record.
+    pub(super) fn layer_has_nothing(&self) -> bool {
+        !self.layer_waits && self.buffers.as_ref().is_none_or(|b| b.layer.wire.waiting() == 0)
     }
 
     /// Sets the deadline of an incomplete record, as of a frame.

@@ -120,10 +120,17 @@ impl Outbox {
     #[inline]
     pub(crate) fn advance(&mut self, buffers: &mut Buffers, n: usize) {
         buffers.segments.advance(n.min(self.queued));
-        if n >= self.queued && self.encoding.is_none() {
-            self.written_all(&mut buffers.sizes);
+        self.written(&mut buffers.sizes, n);
+    }
+
+    /// Counts `n` more bytes as written that have left the buffers already.
+    #[inline]
+    pub(crate) fn written(&mut self, sizes: &mut Runs, n: usize) {
+        // What a layer still writes after a discard is not counted here: then `n` is 0.
+        if n >= self.queued && n > 0 && self.encoding.is_none() {
+            self.written_all(sizes);
         } else {
-            self.written(&mut buffers.sizes, n);
+            self.written_in_part(sizes, n);
         }
     }
 
@@ -138,8 +145,7 @@ impl Outbox {
         (self.front_written, self.front_is_control) = (0, false);
     }
 
-    /// Counts `n` more bytes as written that have left the buffers already.
-    pub(crate) fn written(&mut self, sizes: &mut Runs, n: usize) {
+    fn written_in_part(&mut self, sizes: &mut Runs, n: usize) {
         let n = n.min(self.queued);
         self.queued -= n;
         self.front_written += n;

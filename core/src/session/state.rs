@@ -491,7 +491,8 @@ impl State {
     pub(super) fn has_nothing_to_decode(&self) -> bool {
         self.status.is_ordinary()
             && self.buffers.as_ref().is_none_or(|b| b.received.is_empty())
-            && !(self.has_layer() | self.unwatched | self.inbox.is_incomplete())
+            && !(self.unwatched | self.inbox.is_incomplete())
+            && (!self.has_layer() || self.layer_has_nothing())
     }
 
     #[inline]
