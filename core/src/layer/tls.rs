@@ -330,46 +330,42 @@ fn process<C: Process>(
     wire: &mut WireBuffers,
     plain: &mut Plain<'_>,
 ) -> Result<bool, TlsError> {
-    let mut used = 0;
-    let processed = process_from(&mut used, connection, wire, plain);
-    wire.used(used);
-    if processed.is_err() {
-        write_alert(connection, wire);
-    }
-    processed
-}
-
-/// The same, but only counts the bytes to remove in `used`.
-fn process_from<C: Process>(
-    used: &mut usize,
-    connection: &mut C,
-    wire: &mut WireBuffers,
-    plain: &mut Plain<'_>,
-) -> Result<bool, TlsError> {
     let WireBuffers { received, sealed, .. } = wire;
     let all = received.len();
+    let mut used = 0;
     loop {
-        let UnbufferedStatus { discard, state, .. } = connection.process(&mut received[*used..]);
-        *used = all.min(*used + discard);
-        match state? {
-            ConnectionState::ReadTraffic(mut traffic) => {
+        let UnbufferedStatus { discard, state, .. } = connection.process(&mut received[used..]);
+        used = all.min(used + discard);
+        let (done, closed) = match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 while let Some(record) = traffic.next_record() {
                     let record = record?;
-                    *used = all.min(*used + record.discard);
+                    used = all.min(used + record.discard);
                     plain.put_slice(record.payload);
                 }
                 // rustls need not be asked again to learn that there is nothing more: a record that closes
                 // the connection would still be here.
-                if *used == all && !connection.wants_write() {
-                    return Ok(false);
-                }
+                (used == all && !connection.wants_write(), false)
             }
-            ConnectionState::EncodeTlsData(mut data) => {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
                 put(sealed, 0, |room| data.encode(room).map_err(NotWritten::from))?;
+                (false, false)
             }
-            ConnectionState::TransmitTlsData(data) => data.done(), // it is queued in order
-            ConnectionState::PeerClosed | ConnectionState::Closed => return Ok(true),
-            _ => return Ok(false),
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done(); // it is queued in order
+                (false, false)
+            }
+            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => (true, true),
+            Ok(_) => (true, false),
+            Err(error) => {
+                wire.used(used);
+                write_alert(connection, wire);
+                return Err(error.into());
+            }
+        };
+        if done {
+            wire.used(used);
+            return Ok(closed);
         }
     }
 }
