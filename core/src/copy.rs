@@ -5,7 +5,7 @@ use bytes::BytesMut;
 /// Bytes copied at a time. Above 4 KiB, the C library of many Linux systems (glibc before 2.39) uses
 /// `rep movsb`, which is several times slower than a loop on AMD's Zen 3 and 4 (glibc bug 30994): it made an
 /// echo of 1 KiB messages over TLS, 16 at a time, take a sixth more CPU.
-const STEP: usize = 2 * 1024;
+pub(crate) const STEP: usize = 2 * 1024;
 
 /// Appends a copy of `bytes`.
 #[inline]

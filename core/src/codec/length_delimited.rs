@@ -74,8 +74,9 @@ pub struct LengthDelimited {
     strip: Strip,
     field: LengthField,
     order: ByteOrder,
-    /// Whether everything except `max_frame` is as in `new()`: lets the hot path skip the general case.
-    plain: bool,
+    /// The largest frame if everything except `max_frame` is as in `new()`, otherwise 0: one comparison lets
+    /// the hot path skip the general case.
+    max_plain: usize,
 }
 
 impl LengthDelimited {
@@ -88,7 +89,7 @@ impl LengthDelimited {
             strip: Strip::Header,
             field: LengthField::U32,
             order: ByteOrder::Big,
-            plain: true,
+            max_plain: MAX_PLAIN,
         }
     }
 
@@ -161,15 +162,20 @@ impl LengthDelimited {
     #[must_use]
     pub const fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = bytes;
-        self
+        self.settled()
     }
 
     const fn settled(mut self) -> Self {
-        self.plain = self.offset == 0
+        let is_plain = self.offset == 0
             && self.adjustment == 0
             && matches!(self.strip, Strip::Header)
             && matches!(self.field, LengthField::U32)
             && matches!(self.order, ByteOrder::Big);
+        self.max_plain = match is_plain {
+            true if self.max_frame < MAX_PLAIN => self.max_frame,
+            true => MAX_PLAIN,
+            false => 0,
+        };
         self
     }
 
@@ -297,24 +303,20 @@ impl Decoder for LengthDelimited {
     type Item = Bytes;
     type Error = LengthDelimitedError;
 
+    // The results of the slow path are rebuilt here, so that a frame of the fast one stays in registers.
     #[inline(always)]
+    #[expect(clippy::needless_question_mark, reason = "see above")]
     fn decode(&mut self, src: &mut Source<'_>) -> Result<Decoded<Bytes>, LengthDelimitedError> {
-        if !likely(self.plain) {
-            return self.decode_any(&mut src.apart());
-        }
         let Some(&header) = src.first_chunk::<PLAIN_HEADER>() else {
-            return Ok(Decoded::Need(PLAIN_HEADER - src.len()));
+            return Ok(self.decode_any(&mut src.apart())?);
         };
         let length = u64::from(u32::from_be_bytes(header)) + PLAIN_HEADER as u64;
-        let limit = self.max_frame.min(src.max_frame());
-        if !likely(length <= limit as u64) {
-            return Err(LengthDelimitedError::TooLong { length, limit });
+        let is_plain = length <= self.max_plain as u64 && length <= src.max_frame() as u64;
+        if !likely(is_plain && length <= src.len() as u64) {
+            return Ok(self.decode_any(&mut src.apart())?);
         }
         // The length fits a `usize`, as it is within the limit.
         let frame = length as usize;
-        if !likely(src.len() >= frame) {
-            return Ok(Decoded::Need(frame - src.len()));
-        }
         Ok(Decoded::Frame(src.take_after(PLAIN_HEADER, frame - PLAIN_HEADER)))
     }
 }
@@ -324,26 +326,18 @@ impl Encoder<Bytes> for LengthDelimited {
 
     #[inline(always)]
     fn encode(&mut self, item: Bytes, dst: &mut Sink<'_>) -> Result<(), LengthDelimitedError> {
-        if !likely(self.plain) {
+        if !likely(item.len() + PLAIN_HEADER <= self.max_plain) {
             return dst.apart(|dst| self.encode_any(item, dst));
         }
-        let Ok(value) = u32::try_from(item.len()) else {
-            let max = self.field.max();
-            return Err(LengthDelimitedError::Unfit { length: item.len(), adjustment: 0, max });
-        };
-        let length = u64::from(value) + PLAIN_HEADER as u64;
-        if length > self.max_frame as u64 {
-            return Err(LengthDelimitedError::TooLong { length, limit: self.max_frame });
-        }
-        dst.put_slice(&value.to_be_bytes());
+        dst.put_slice(&(item.len() as u32).to_be_bytes());
         dst.put_bytes(item);
         Ok(())
     }
 
     #[inline]
     fn encoded_len(&self, item: &Bytes) -> Option<usize> {
-        if self.plain {
-            item.len().checked_add(PLAIN_HEADER)
+        if self.max_plain > 0 {
+            Some(item.len() + PLAIN_HEADER)
         } else if self.keeps_header() {
             Some(item.len())
         } else if self.strips_to_payload() {
@@ -544,6 +538,8 @@ pub enum LengthDelimitedError {
 
 /// Length of the header in the default format, in bytes.
 const PLAIN_HEADER: usize = 4;
+/// The largest frame with such a header.
+const MAX_PLAIN: usize = (u32::MAX as usize).saturating_add(PLAIN_HEADER);
 
 /// The part of a frame that is not in the item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -86,18 +86,19 @@ impl<'a> Source<'a> {
     /// [`take`](Self::take) in one. All of them must be there.
     #[inline(always)]
     pub(crate) fn take_after(&mut self, header: usize, n: usize) -> Bytes {
-        let frame = match &mut self.slab {
+        match &mut self.slab {
             Some((slab, slice_from)) if n < *slice_from => {
                 let frame = copy_to_slab(slab, &self.buffer[header..header + n]);
                 self.buffer.advance(header + n);
-                frame
+                frame.freeze()
             }
             _ => {
-                self.buffer.advance(header);
-                self.buffer.split_to(n)
+                // Cutting the header off afterwards saves a change of the buffer.
+                let mut frame = self.buffer.split_to(header + n).freeze();
+                frame.advance(header);
+                frame
             }
-        };
-        frame.freeze()
+        }
     }
 
     /// Consumes everything up to the end of `range` and returns the bytes in it, after `check` has modified

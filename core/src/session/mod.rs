@@ -19,6 +19,7 @@ pub use host::Host;
 pub use outbound::Outbound;
 pub use protocol::{Found, In, IntoProtocol, Out, Protocol, Sealed, Unfinished};
 
+use std::error::Error;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -30,6 +31,7 @@ use crate::config::Config;
 use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{EncodedTooLarge, HalfCloseError, IoFailure, SendError};
+use crate::hint::likely;
 use crate::memory::Memory;
 use crate::pending;
 use crate::stats::{Accepted, Seq, Stats, Work};
@@ -416,12 +418,41 @@ impl<P: Protocol> Session<P> {
     /// [`SendError`] has the reason and returns the item where possible. The session is unchanged. After
     /// `Blocked`, [`Event::Writable`](crate::Event::Writable) reports when to try again.
     pub fn send(&mut self, item: Out<P>) -> Result<Accepted, SendError<Out<P>>> {
+        let Session { protocol, state } = self;
+        let limit = protocol.max_sent(&state.config);
+        match protocol.encoded_len(&item) {
+            Some(size) if likely(state.has_room_for_small(size, limit)) => self.send_small(item, size),
+            size => self.send_any(item, size.unwrap_or(1), limit),
+        }
+    }
+
+    /// Takes a message of `size` bytes that [has room](State::has_room_for_small). If it has this size once
+    /// encoded, nothing more is to be checked.
+    #[inline(always)]
+    fn send_small(&mut self, item: Out<P>, size: usize) -> Result<Accepted, SendError<Out<P>>> {
+        let Session { protocol, state } = self;
+        let buffers = state.buffers.get_or_insert_default();
+        let mut sink = Sink::new(&mut buffers.segments.gathered);
+        let encoded = protocol.encode(item, &mut sink);
+        let bytes = sink.written();
+        // A message that is to be encoded later has written nothing.
+        if !likely(encoded.is_ok() && bytes == size) {
+            let (gathered, chained) = buffers.segments.mark();
+            return self.accept_any(encoded, bytes, (gathered - bytes, chained));
+        }
+        if state.outbox.is_empty() {
+            state.waiting_since = None;
+        }
+        Ok(Accepted::new(state.outbox.accept(buffers, bytes, state.replying), bytes))
+    }
+
+    /// Takes a message of about `known` bytes, with all checks.
+    #[inline(never)]
+    fn send_any(&mut self, item: Out<P>, known: usize, limit: usize) -> Result<Accepted, SendError<Out<P>>> {
         if self.state.is_encoding() && self.state.takes_messages() {
             self.continue_encoding(u64::MAX);
         }
         let Session { protocol, state } = self;
-        let known = protocol.encoded_len(&item).unwrap_or(1);
-        let limit = protocol.max_sent(&state.config);
         if !state.has_room(known, limit) {
             return Err(state.refuse(item, known, limit));
         }
@@ -431,12 +462,23 @@ impl<P: Protocol> Session<P> {
         let mut sink = Sink::queue(&mut buffers.segments, zero_copy_from);
         let encoded = protocol.encode(item, &mut sink);
         let bytes = sink.written();
+        self.accept_any(encoded, bytes, mark)
+    }
+
+    /// Accepts a message of `bytes`, unless encoding it has failed.
+    #[inline(never)]
+    fn accept_any<T>(
+        &mut self,
+        encoded: Result<(), Arc<dyn Error + Send + Sync>>,
+        bytes: usize,
+        mark: (usize, usize),
+    ) -> Result<Accepted, SendError<T>> {
+        let Session { protocol, state } = self;
+        let limit = protocol.max_sent(&state.config);
+        let too_large = || Arc::new(EncodedTooLarge { bytes, limit }) as _;
+        let encoded = encoded.and_then(|()| if bytes > limit { Err(too_large()) } else { Ok(()) });
         if let Err(error) = encoded {
             return Err(state.take_back_encoded(mark, error));
-        }
-        if bytes > limit {
-            let error = EncodedTooLarge { bytes, limit };
-            return Err(state.take_back_encoded(mark, Arc::new(error)));
         }
         if let Some(bytes) = protocol.encoding() {
             state.status.pending |= pending::ENCODING;
@@ -445,6 +487,7 @@ impl<P: Protocol> Session<P> {
         if state.outbox.is_empty() {
             state.waiting_since = None;
         }
+        let buffers = state.buffers.get_or_insert_default();
         let seq = state.outbox.accept(buffers, bytes, state.replying);
         state.status.blocked |= state.outbox.replies() > state.config.high_watermark();
         Ok(Accepted::new(seq, bytes))

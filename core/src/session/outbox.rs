@@ -1,5 +1,6 @@
 //! The send queue of a session: what is queued, and the progress of each message.
 
+use crate::hint::likely;
 use crate::memory::{Buffers, Kind, Run, Runs};
 use crate::stats::{Progress, Seq};
 
@@ -86,11 +87,20 @@ impl Outbox {
 
     #[inline(always)]
     fn append_message(&mut self, buffers: &mut Buffers, size: usize, is_reply: bool) {
+        if !likely(size > 0) {
+            return self.append_empty(buffers);
+        }
         if is_reply {
             self.replies += size;
         }
-        // Empty messages share one run whatever their kind, since nothing else limits their number.
-        self.append(buffers, size, if is_reply && size > 0 { Kind::Reply } else { Kind::Message });
+        self.append(buffers, size, if is_reply { Kind::Reply } else { Kind::Message });
+    }
+
+    /// Counts an empty message. They share one run whatever their kind, since nothing else limits their
+    /// number.
+    #[inline(never)]
+    fn append_empty(&mut self, buffers: &mut Buffers) {
+        self.append(buffers, 0, Kind::Message);
         if self.queued == 0 {
             self.advance(buffers, 0); // an empty message in an empty queue does not wait
         }

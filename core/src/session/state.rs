@@ -19,6 +19,7 @@ use super::status::Status;
 use crate::close::CloseFrame;
 use crate::close::CloseReason;
 use crate::config::Config;
+use crate::copy;
 use crate::deadline::{Deadline, Idle};
 use crate::error::{DecoderFault, SendError};
 use crate::event::Event;
@@ -386,9 +387,21 @@ impl State {
         let queued = self.outbox.queued();
         let config = &*self.config;
         let counted = if self.replying { self.outbox.replies() } else { queued };
-        (self.status.is_ordinary() || self.takes_messages())
+        self.takes_messages()
             && bytes <= limit
             && (counted <= config.high_watermark() || queued.saturating_add(bytes) <= config.max_queued())
+    }
+
+    /// Whether an ordinary session has room for a small message of `bytes`, and even with it has no more than
+    /// the high watermark queued, so that delivery goes on. A small one is copied, in one step.
+    #[inline]
+    pub(super) fn has_room_for_small(&self, bytes: usize, limit: usize) -> bool {
+        let config = &*self.config;
+        (1..=copy::STEP).contains(&bytes)
+            && self.status.is_ordinary()
+            && bytes <= limit
+            && bytes < config.zero_copy_from()
+            && self.outbox.queued() + bytes <= config.high_watermark()
     }
 
     /// The size from which a payload is queued without a copy. A layer seals contiguous bytes as one piece,

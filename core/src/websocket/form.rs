@@ -70,7 +70,7 @@ impl Form for Whole {
         Ok(Message::checked(kind, payload))
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(
         &mut self,
         message: Message,

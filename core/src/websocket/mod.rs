@@ -136,6 +136,8 @@ pub struct WebSocket<F = Whole> {
     answered: u32,
     /// The time when the oldest unanswered ping was sent.
     unanswered: Option<Timestamp>,
+    /// The largest message to send, in bytes on the wire, once the session is open.
+    max_sent: usize,
     close_sent: bool,
     close_received: bool,
 }
@@ -268,6 +270,7 @@ impl<F: Form> WebSocket<F> {
             pings: 0,
             answered: 0,
             unanswered: None,
+            max_sent: 0,
             close_sent: false,
             close_received: false,
         }
@@ -284,6 +287,7 @@ impl<F: Form> WebSocket<F> {
             self.writer.set_compressor(Compressor::new(mine.0, mine.1, options.level), options.min_size);
             self.reader.set_inflater(Inflater::new(peers.0));
         }
+        self.max_sent = self.wire_len(self.writer.limit()); // compression may enlarge a part
         self.upgrade = Some(Box::new(upgrade));
         host.opened();
     }
@@ -413,7 +417,7 @@ impl<F: Form> Protocol for WebSocket<F> {
         Ok(None) // a stream without a close frame was cut off
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode(&mut self, item: Out<Self>, dst: &mut Sink<'_>) -> Result<(), Arc<dyn Error + Send + Sync>> {
         self.form.send(item, &mut self.writer, dst)
     }
@@ -423,8 +427,9 @@ impl<F: Form> Protocol for WebSocket<F> {
         Some(self.wire_len(self.form.payload_len(item)?))
     }
 
-    fn max_sent(&self, config: &Config) -> usize {
-        self.wire_len(config.max_frame().min(config.max_message()))
+    #[inline]
+    fn max_sent(&self, _: &Config) -> usize {
+        self.max_sent
     }
 
     fn begin(&mut self, host: &mut Host<'_>) {

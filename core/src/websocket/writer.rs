@@ -197,7 +197,7 @@ impl Writer {
     }
 
     /// Writes a whole message.
-    #[inline]
+    #[inline(always)]
     pub(super) fn message(
         &mut self,
         kind: MessageKind,

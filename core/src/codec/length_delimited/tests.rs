@@ -104,8 +104,8 @@ fn frames_follow_each_other() {
 #[test]
 fn the_plain_shape_is_a_special_case_only() {
     let mut general = LengthDelimited::new().max_frame(9);
-    assert!(general.plain);
-    general.plain = false;
+    assert_eq!(general.max_plain, 9);
+    general.max_plain = 0;
     let plain = LengthDelimited::new().max_frame(9);
     let wires: [&[u8]; 7] = [
         b"",
@@ -122,7 +122,7 @@ fn the_plain_shape_is_a_special_case_only() {
         assert_eq!(encode(&plain, wire), encode(&general, wire), "{wire:?}");
     }
     // A setting that is changed and restored is plain again.
-    assert!(LengthDelimited::varint().field(LengthField::U32).keep_header().strip_header().plain);
+    assert!(LengthDelimited::varint().field(LengthField::U32).keep_header().strip_header().max_plain > 0);
     for other in [
         LengthDelimited::varint(),
         LengthDelimited::new().byte_order(ByteOrder::Little),
@@ -130,7 +130,7 @@ fn the_plain_shape_is_a_special_case_only() {
         LengthDelimited::new().adjustment(1),
         LengthDelimited::new().keep_header(),
     ] {
-        assert!(!other.plain, "{other:?}");
+        assert!(other.max_plain == 0, "{other:?}");
     }
 }
 
