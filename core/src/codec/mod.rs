@@ -47,6 +47,11 @@
 //! let Decoded::Frame(text) = ShortText.decode(&mut Source::new(&mut wire)).unwrap() else { panic!() };
 //! assert_eq!(text, "hello");
 //! ```
+//!
+//! [`Bytes`](bytes::Bytes) count who shares their memory, which is a quarter of the time that the echo of a
+//! 16-byte message takes in a batch. Where this matters, let the codec read frames in place, as above, and
+//! make values of its own: a struct of numbers, an array. A decoder then calls [`Source::advance`] instead
+//! of [`Source::take`], an encoder [`Sink::put_slice`] instead of [`Sink::put_bytes`].
 
 mod delimited;
 mod fixed_length;
@@ -164,6 +169,8 @@ pub trait Encoder<T> {
     /// It lets the session return an item that is too large, or too large for now, to the sender unchanged.
     /// Without it (`None`, the default) an item over the limit is refused only after encoding and is lost,
     /// and the queue may exceed `max_queued` by one message.
+    ///
+    /// If it is the exact size, a small item is also sent with fewer checks.
     fn encoded_len(&self, _item: &T) -> Option<usize> {
         None
     }
