@@ -7,6 +7,9 @@ pub(crate) struct Rings {
     /// to itself.
     links: Vec<[u32; 2]>,
     heads: u32,
+    /// The number of calls so far, each of which touches at most four links: tests count what a user costs.
+    #[cfg(test)]
+    pub(crate) calls: std::cell::Cell<usize>,
 }
 
 const BEFORE: usize = 0;
@@ -15,7 +18,12 @@ const AFTER: usize = 1;
 impl Rings {
     /// Makes `heads` empty lists.
     pub(crate) fn new(heads: u32) -> Self {
-        Rings { links: (0..heads).map(|head| [head, head]).collect(), heads }
+        Rings {
+            links: (0..heads).map(|head| [head, head]).collect(),
+            heads,
+            #[cfg(test)]
+            calls: Default::default(),
+        }
     }
 
     /// Makes room for numbers below `count`.
@@ -25,8 +33,15 @@ impl Rings {
         self.links.extend((known..wanted).map(|node| [node as u32; 2]));
     }
 
+    #[cfg(test)]
+    fn count_call(&self) {
+        self.calls.set(self.calls.get() + 1);
+    }
+
     /// Appends `item`, which is in no list, to a list.
     pub(crate) fn push(&mut self, list: u32, item: u32) {
+        #[cfg(test)]
+        self.count_call();
         let node = item + self.heads;
         let last = self.links[list as usize][BEFORE];
         self.links[node as usize] = [last, list];
@@ -34,13 +49,28 @@ impl Rings {
         self.links[list as usize][BEFORE] = node;
     }
 
-    /// Removes `item` from its list, if it is in one.
-    pub(crate) fn remove(&mut self, item: u32) {
+    /// Removes `item` from its list, if it is in one. Returns that list if it is empty now.
+    pub(crate) fn remove(&mut self, item: u32) -> Option<u32> {
+        #[cfg(test)]
+        self.count_call();
         let node = item + self.heads;
         let [before, after] = self.links[node as usize];
         self.links[before as usize][AFTER] = after;
         self.links[after as usize][BEFORE] = before;
         self.links[node as usize] = [node, node];
+        (before == after && before < self.heads).then_some(before)
+    }
+
+    /// Moves all members of a list to another one, which is empty.
+    pub(crate) fn move_all(&mut self, from: u32, to: u32) {
+        #[cfg(test)]
+        self.count_call();
+        let [last, first] = std::mem::replace(&mut self.links[from as usize], [from, from]);
+        if first != from {
+            self.links[to as usize] = [last, first];
+            self.links[first as usize][BEFORE] = to;
+            self.links[last as usize][AFTER] = to;
+        }
     }
 
     /// Reads the memory that removing `item` writes to.
@@ -51,12 +81,9 @@ impl Rings {
     }
 
     pub(crate) fn first(&self, list: u32) -> Option<u32> {
+        #[cfg(test)]
+        self.count_call();
         self.links[list as usize][AFTER].checked_sub(self.heads)
-    }
-
-    /// The successor of `item` in its list.
-    pub(crate) fn next(&self, item: u32) -> Option<u32> {
-        self.links[(item + self.heads) as usize][AFTER].checked_sub(self.heads)
     }
 }
 
@@ -65,7 +92,8 @@ mod tests {
     use super::*;
 
     fn items(rings: &Rings, list: u32) -> Vec<u32> {
-        std::iter::successors(rings.first(list), |&item| rings.next(item)).collect()
+        let after = |node: u32| rings.links[node as usize][AFTER].checked_sub(rings.heads);
+        std::iter::successors(rings.first(list), |&item| after(item + rings.heads)).collect()
     }
 
     #[test]
@@ -85,7 +113,22 @@ mod tests {
         rings.grow(9);
         rings.push(1, 8);
         assert_eq!(items(&rings, 1), [4, 3, 8]);
-        [4, 8, 3].into_iter().for_each(|item| rings.remove(item));
+        assert_eq!([4, 8, 3, 3].map(|item| rings.remove(item)), [None, None, Some(1), None]);
         assert_eq!(items(&rings, 1), []);
+    }
+
+    #[test]
+    fn a_whole_list_moves() {
+        let mut rings = Rings::new(3);
+        rings.grow(3);
+        rings.move_all(0, 1);
+        assert_eq!((items(&rings, 0), items(&rings, 1)), (vec![], vec![]));
+        [2, 0].into_iter().for_each(|item| rings.push(0, item));
+        rings.move_all(0, 1);
+        rings.push(1, 1);
+        assert_eq!((items(&rings, 0), items(&rings, 1)), (vec![], vec![2, 0, 1]));
+        [2, 0].into_iter().for_each(|item| assert_eq!(rings.remove(item), None));
+        rings.move_all(1, 0);
+        assert_eq!(rings.remove(1), Some(0));
     }
 }

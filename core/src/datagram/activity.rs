@@ -1,5 +1,7 @@
 //! [`Activity`]: counts of a datagram session; [`Periods`]: its periodic events.
 
+use std::time::Duration;
+
 use crate::config::Config;
 use crate::pending;
 use crate::stats::Flow;
@@ -7,6 +9,9 @@ use crate::time::Timestamp;
 
 /// Nothing was received or sent for `Config::idle_timeout`. A bit besides those of [`pending`].
 pub(super) const IDLE_TIMEOUT: u16 = 1 << 14;
+
+/// Ticks in the shortest period. A deadline is noticed late by at most this fraction of it.
+const TICKS_IN_PERIOD: u32 = 64;
 
 /// Timestamps and counts of one session that traffic updates.
 #[derive(Debug)]
@@ -138,6 +143,31 @@ impl Periods {
     }
 }
 
+/// Returns how late the deadlines of many peers may be noticed, so that few wakes serve them all.
+pub(super) fn tick(config: &Config) -> Duration {
+    let idle = [config.idle_read(), config.idle_write(), config.idle_both(), config.idle_timeout()];
+    let periods = idle.into_iter().chain([config.cron_period()]);
+    let shortest = periods.flatten().min().unwrap_or(Duration::from_secs(1));
+    // A peer's close may be late too, but by no more than its timeout.
+    (shortest / TICKS_IN_PERIOD).min(config.close_timeout()).max(Duration::from_millis(1))
+}
+
 fn flow(bytes: u64, datagrams: u64, messages: u64, last: Timestamp) -> Flow {
     Flow { bytes, messages, operations: datagrams, last: (datagrams > 0).then_some(last) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_is_a_fraction_of_the_shortest_period() {
+        let millis = Duration::from_millis;
+        let config = || Config::builder().idle_timeout(millis(64_000));
+        let tick = |config: crate::config::ConfigBuilder| tick(&config.build().unwrap());
+        assert_eq!(tick(config()), millis(1000));
+        assert_eq!(tick(config().cron_period(millis(32_000)).idle_read(millis(70_000))), millis(500));
+        assert_eq!(tick(config().close_timeout(millis(300))), millis(300));
+        assert_eq!(tick(config().idle_both(millis(10))), millis(1));
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::PeerLimits;
 use crate::close::CloseReason;
 use crate::config::Config;
-use crate::datagram::activity::IDLE_TIMEOUT;
+use crate::datagram::activity::{IDLE_TIMEOUT, tick};
 use crate::datagram::drops::Drops;
 use crate::datagram::inbox::Inbox;
 use crate::datagram::outgoing::Outgoing;
@@ -91,7 +91,7 @@ impl PeerStates {
             owners: VecDeque::new(),
             drops: Drops::default(),
             table: Table::new(seed, limits.moment(), now),
-            wheel: Wheel::new(&config, now),
+            wheel: Wheel::new(tick(&config), now),
             ready: VecDeque::new(),
             refused: Vec::new(),
             reported_end: None,

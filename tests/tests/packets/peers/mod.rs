@@ -4,3 +4,4 @@ mod lossy;
 mod rules;
 mod script;
 mod sessions;
+mod wakes;
