@@ -224,4 +224,16 @@ pub enum ConfigError {
         /// The given value.
         value: Duration,
     },
+    /// A number lies outside its range.
+    #[error("{name} must be between {min} and {max}, not {value}")]
+    Range {
+        /// The setter's name.
+        name: &'static str,
+        /// The given value.
+        value: u64,
+        /// The smallest allowed value.
+        min: u64,
+        /// The largest allowed value.
+        max: u64,
+    },
 }

@@ -104,7 +104,8 @@
 //! The chapter [`embedding`] walks through an echo server on `mio`: the order of a turn, edge-triggered
 //! readiness, the deadlines of many sessions, and fairness. The repository's `core/examples` has two more
 //! examples: a thread per session on blocking sockets of the standard library (`std_echo.rs`), and hours of
-//! conversation in memory under virtual time (`memory_echo.rs`).
+//! conversation in memory under virtual time (`memory_echo.rs`). With the feature `rpc`, the chapter
+//! `rpc::embedding` adds calls to a session.
 //!
 //! # Memory and limits
 //!
@@ -124,7 +125,7 @@ mod config;
 mod copy;
 pub mod datagram;
 mod deadline;
-#[cfg(feature = "deflate")]
+#[cfg(all(feature = "deflate", any(feature = "websocket", feature = "rpc")))]
 mod deflate;
 mod dropped;
 #[doc = include_str!("embedding.md")]
@@ -142,6 +143,8 @@ mod memory;
 mod messages;
 mod pending;
 mod ring;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 mod session;
 mod stats;
 mod time;

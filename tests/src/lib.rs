@@ -12,6 +12,8 @@
 //! | [`packet_script`] | the same for datagram sessions |
 //! | [`peers_script`] | the same for tables of peers |
 //! | [`tls_script`] | the same for two sessions over TLS, with an attacker between them |
+//! | [`rpc`] | two RPC peers with their sessions and the pipes between them |
+//! | [`rpc_script`] | any order of calls, cancels and faults on two RPC peers, made from bytes |
 //! | [`corpus`] | the inputs that the fuzz targets keep |
 //! | [`websocket`] | open WebSocket sessions, hand-written peers, independently made frames |
 //!
@@ -53,6 +55,8 @@ pub mod packet_script;
 pub mod pair;
 pub mod peers_script;
 mod rng;
+pub mod rpc;
+pub mod rpc_script;
 pub mod script;
 pub mod scripted;
 pub mod split;

@@ -64,6 +64,12 @@ impl Close {
         Close::new(true, Some(CloseReason::Refused(error)))
     }
 
+    /// Closes gracefully because the peer broke the rules of the application's protocol, which the codec does
+    /// not know. The close reason is [`CloseReason::Codec`].
+    pub fn fault(error: Arc<dyn Error + Send + Sync>) -> Self {
+        Close::new(true, Some(CloseReason::Codec(error)))
+    }
+
     /// Ends at once because the session is not open yet and a newer session needs its place.
     pub fn displaced() -> Self {
         Close::new(false, Some(CloseReason::Displaced))

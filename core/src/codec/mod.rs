@@ -60,6 +60,7 @@ mod raw;
 mod segments;
 mod sink;
 mod source;
+mod text;
 
 pub use delimited::{Delimited, DelimitedError, Lines, LinesError};
 pub use fixed_length::{FixedLength, FixedLengthError};
@@ -69,6 +70,7 @@ pub(crate) use segments::Segments;
 pub use sink::Sink;
 pub use source::Source;
 pub(crate) use source::{append_to_slab, copy_to_slab};
+pub use text::Text;
 
 use std::error::Error;
 

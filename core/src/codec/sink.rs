@@ -84,7 +84,7 @@ impl<'a> Sink<'a> {
     }
 
     /// The buffer of copied bytes, for appending directly.
-    #[cfg(feature = "deflate")]
+    #[cfg(all(feature = "deflate", feature = "websocket"))]
     pub(crate) fn gathered(&mut self) -> &mut BytesMut {
         self.gathered
     }

@@ -4,12 +4,7 @@ use bytes::{BufMut, BytesMut};
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::TAIL;
-
-/// The largest output of one call of the compressor. More output takes more calls.
-const MAX_ROOM: usize = 16 * 1024;
-
-/// Added to the room estimated from the input, so that a small message takes one call even if it grows.
-const SPARE_ROOM: usize = 128;
+use super::zlib::deflate;
 
 /// An empty message: the header of an empty uncompressed block, whose rest is the tail (RFC 7692 section
 /// 7.2.3.6).
@@ -74,24 +69,5 @@ impl Compressor {
             let window_bits = self.window_bits.clamp(9, 15);
             Compress::new_with_window_bits(Compression::new(self.level.min(9).into()), false, window_bits)
         })
-    }
-}
-
-/// Appends `payload` compressed, up to and including what `flush` asks for.
-fn deflate(stream: &mut Compress, mut payload: &[u8], flush: FlushCompress, out: &mut BytesMut) {
-    loop {
-        let start = out.len();
-        let room = (payload.len() / 2 + SPARE_ROOM).min(MAX_ROOM);
-        out.resize(start + room, 0);
-        let (total_in, total_out) = (stream.total_in(), stream.total_out());
-        // It fails only if its state is not a compressor's.
-        stream.compress(payload, &mut out[start..], flush).expect("a compressor takes any data");
-        let produced = (stream.total_out() - total_out) as usize;
-        out.truncate(start + produced);
-        payload = &payload[(stream.total_in() - total_in) as usize..];
-        // If there is room left, no more output follows.
-        if payload.is_empty() && produced < room {
-            return;
-        }
     }
 }

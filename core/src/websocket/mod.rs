@@ -68,7 +68,7 @@ mod utf8;
 mod writer;
 
 pub use crate::close::{CloseCode, CloseFrame, ProtocolError};
-pub use crate::codec::MessageKind;
+pub use crate::codec::{MessageKind, Text};
 pub use crate::http::{HeaderError, Headers, HttpError};
 pub use crate::upgrade::{
     Accept, AcceptError, ClientRequest, HandshakeError, OriginPolicy, Request, RespondError, Response,
@@ -77,7 +77,7 @@ pub use crate::upgrade::{
 #[cfg(feature = "deflate")]
 pub use crate::upgrade::{Deflate, NegotiationError, Params};
 pub use form::Form;
-pub use message::{Message, Text};
+pub use message::Message;
 pub use opening::ServerOptions;
 
 use std::error::Error;

@@ -19,6 +19,8 @@ mod memory_echo;
 #[expect(dead_code, reason = "its `main` is for the command line")]
 #[path = "../../../core/examples/mio_echo.rs"]
 mod mio_echo;
+#[path = "../../../core/examples/rpc_memory.rs"]
+mod rpc_memory;
 #[expect(dead_code, reason = "its `main` is for the command line")]
 #[path = "../../../core/examples/std_echo.rs"]
 mod std_echo;
@@ -417,11 +419,25 @@ fn hours_in_memory() {
     memory_echo::main().unwrap();
 }
 
-/// The chapter on embedding quotes the example: every quote must be in it, word for word.
 #[test]
-fn the_chapter_quotes_the_example() {
-    let chapter = include_str!("../../../core/src/embedding.md");
-    let example = include_str!("../../../core/examples/mio_echo.rs");
+fn calls_in_memory() {
+    rpc_memory::main().unwrap();
+}
+
+/// The chapters on embedding quote the examples: every quote must be in its example, word for word.
+#[test]
+fn the_chapters_quote_the_examples() {
+    quotes(
+        include_str!("../../../core/src/embedding.md"),
+        include_str!("../../../core/examples/mio_echo.rs"),
+    );
+    quotes(
+        include_str!("../../../core/src/rpc/embedding.md"),
+        include_str!("../../../core/examples/rpc_memory.rs"),
+    );
+}
+
+fn quotes(chapter: &str, example: &str) {
     let trimmed = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
     let example = trimmed(example);
     let mut quotes = 0;

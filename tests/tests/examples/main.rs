@@ -1,5 +1,6 @@
 //! Examples of the workspace, with peers that share no code with them.
 
+mod calls;
 mod embedding;
 mod everywhere;
 #[cfg(unix)]

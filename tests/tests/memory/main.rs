@@ -15,6 +15,7 @@ mod driver;
 mod frames;
 mod packets;
 mod peers;
+mod rpc;
 mod session;
 mod udp;
 mod websocket;
