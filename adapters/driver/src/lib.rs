@@ -95,6 +95,8 @@
 
 mod drive;
 mod endpoint;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 mod runtime;
 mod session;
 mod socket;

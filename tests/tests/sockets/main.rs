@@ -16,6 +16,11 @@ mod own_turn;
 mod peers;
 mod peers_crowd;
 mod pool;
+mod rpc;
+mod rpc_faults;
+mod rpc_services;
+mod rpc_streams;
+mod rpc_types;
 mod server;
 #[cfg(unix)]
 mod streams;

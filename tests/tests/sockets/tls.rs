@@ -47,13 +47,13 @@ fn identity(signed: &Signed) -> Identity {
     Identity::from_pem(signed.certificate.as_bytes(), signed.key.as_bytes()).unwrap()
 }
 
-fn server_tls(world: &World) -> ServerTls {
+pub fn server_tls(world: &World) -> ServerTls {
     ServerTls::new(identity(&world.server)).unwrap()
 }
 
 /// A client that trusts the world's authority. The servers of these tests have addresses, but a certificate
 /// for `localhost`.
-fn client_tls(world: &World) -> ClientTls {
+pub fn client_tls(world: &World) -> ClientTls {
     ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost").build().unwrap()
 }
 

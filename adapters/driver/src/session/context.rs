@@ -177,6 +177,24 @@ impl<'a, M: Messages> Context<'a, M> {
         clock::instant(self.now)
     }
 
+    /// The time of this turn as the core counts it.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The time of the peer's last sign of life as the core counts it.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn last_heard(&self) -> Timestamp {
+        self.session.last_active()
+    }
+
+    /// A time of the core by the runtime's clock.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn instant(&self, at: Timestamp) -> Instant {
+        clock::instant(at)
+    }
+
     /// The time of the peer's last sign of life: the opening, the last received bytes, or the last
     /// [`update_active`](Self::update_active).
     pub fn last_active(&self) -> Instant {

@@ -1,0 +1,106 @@
+//! RPC in both directions: services and callers over any session.
+//!
+//! [`Services`] is what a side serves, a [`Caller`] calls the other side. Both sides of a connection can do
+//! both: [`peer`] makes a listener and a caller for the side that connects, [`Services::listener`] the
+//! listener of a server's session, and [`Call::peer`] is the way back. Transport, TLS and runtime are the
+//! endpoint's:
+//!
+//! ```
+//! use getty_driver::rpc::{self, Call, Raw, Services, Status};
+//! use getty_driver::{Client, Runtime, Server};
+//!
+//! # #[derive(Clone, Default)]
+//! # struct Nobody;
+//! # impl<F> getty_driver::Spawn<F> for Nobody { fn spawn(&self, _: F) {} }
+//! # async fn f<R: Runtime>() -> Result<(), Box<dyn std::error::Error>> {
+//! let services = Services::new().method("room.Room/Join", Raw, |call: Call, name: String| async move {
+//!     let screen: String = call.peer().call("screen.Screen/Size", Raw, &()).within(&call).await?;
+//!     Ok::<_, Status>(format!("{name} has a screen of {screen}"))
+//! });
+//! # let spawner = Nobody;
+//! let server = Server::<R>::builder().spawner(spawner);
+//! let server = server.tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await?;
+//!
+//! let own = Services::new()
+//!     .method("screen.Screen/Size", Raw, |_call, (): ()| async { Ok::<_, Status>("80x25".to_owned()) });
+//! let (peer, caller) = rpc::peer(own);
+//! # let spawner = Nobody;
+//! let client = Client::<R>::builder().spawner(spawner);
+//! client.tcp(&server.local_addr().to_string(), rpc::frames(), peer).await?;
+//! let answer: String = caller.call("room.Room/Join", Raw, "Ann").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Handlers
+//!
+//! A handler is a future in the task of its session, polled beside the other calls of that connection: it
+//! needs no spawn and no lock, and it must not block. It is dropped at its next `.await` when the caller
+//! gives the call up, when the deadline has passed, and when the connection ends. The task is `Send` exactly
+//! if all handlers are. A function that returns `Services<impl Dispatch>` hides whether they are: make the
+//! list where the endpoint is made.
+//!
+//! # Outcomes
+//!
+//! A failure is a [`Status`]: a [`Code`], a text, and [`executed`](Status::executed): whether a handler has
+//! begun with the call (`Yes`), has not (`No`: repeat it without harm), or that nobody knows (`Maybe`: it was
+//! sent, and the connection ended or the time was over before an answer came). Each call ends exactly once.
+//!
+//! # Streams
+//!
+//! A stream has a credit in bytes for each direction, so that a slow reader slows its own sender, and no
+//! other call. [`Sender::send`] waits for it. Dropping a [`Sender`] ends its stream; dropping a caller's
+//! [`Receiver`] or [`Answer`] gives the call up.
+//!
+//! # Limits
+//!
+//! [`Config`] has them, with defaults; SECURITY.md lists them. What is over a limit is refused as not
+//! executed.
+
+mod call;
+mod caller;
+mod dispatch;
+mod handlers;
+mod layer;
+mod limit;
+mod listener;
+mod mailbox;
+mod services;
+mod streams;
+
+use getty_core::Framed;
+#[cfg(feature = "websocket")]
+use getty_core::websocket::Packages;
+
+#[cfg(feature = "json")]
+pub use getty_core::rpc::Json;
+#[cfg(feature = "protobuf")]
+pub use getty_core::rpc::Protobuf;
+pub use getty_core::rpc::{
+    Code, Codec, CodecError, CodecName, Config, ConfigBuilder, Decode, Encode, Executed, Frames, Metadata,
+    MetadataError, Origin, Raw, Status,
+};
+
+pub use call::Call;
+pub use caller::{
+    Answer, BidiStreaming, CallError, Caller, Calling, ClientStreaming, OneWay, ServerStreaming, Unary,
+};
+pub use dispatch::{Dispatch, Inbound, Response};
+pub use layer::{Layer, Next};
+pub use limit::Limit;
+pub use services::{Services, peer};
+pub use streams::{Receiver, Sender};
+
+/// Makes the protocol of an RPC session over a stream of bytes: `rpc::frames` is what servers take,
+/// `rpc::frames()` what clients take.
+pub fn frames() -> Framed<Frames> {
+    Framed::new(Frames::new())
+}
+
+/// Makes the form of an RPC session over WebSocket: one frame in each binary message. Servers take
+/// `WebSocket::serving_of(rpc::packages, ServerOptions::new())`, clients
+/// [`ClientBuilder::websocket`](crate::ClientBuilder::websocket) with `rpc::packages()`. The sub-protocol
+/// `getty-rpc.2` is accepted if it is offered.
+#[cfg(feature = "websocket")]
+pub fn packages() -> Packages<Frames> {
+    Packages::new(Frames::in_messages())
+}

@@ -1,0 +1,419 @@
+//! [`Services`]: what a side serves.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use getty_core::rpc::{Code, Codec, Config, Decode, Encode, Executed, Frame, Reply, Side, Status};
+use getty_core::{Items, Opened};
+
+use crate::rpc::call::Call;
+use crate::rpc::caller::Caller;
+use crate::rpc::dispatch::{Dispatch, Inbound, Response};
+use crate::rpc::layer::{Layer, Layers};
+use crate::rpc::listener::{RpcListener, Terms};
+use crate::rpc::mailbox::Mailbox;
+use crate::rpc::streams::{Receiver, Sender, encoded, plain};
+use crate::session::listener::{Listener, Refuse};
+
+/// The services of a side: a list of methods, and layers around them.
+///
+/// ```
+/// use getty_driver::rpc::{Raw, Services, Status};
+///
+/// let services = Services::new()
+///     .method("test.Echo/Echo", Raw, |_call, text: String| async move { Ok::<_, Status>(text) });
+/// ```
+///
+/// Cheap to share: [`listener`](Self::listener) makes a listener for one session after the other.
+/// Each method is a part of the list's type: a crate that adds more than 32 of them may need
+/// `#![recursion_limit = "256"]`.
+pub struct Services<D = Nothing, L = ()> {
+    dispatch: Arc<D>,
+    layers: Arc<L>,
+    methods: Vec<Arc<str>>,
+    terms: Terms,
+}
+
+/// [`Services`] with one more method.
+pub type With<D, L, C, H, S> = Services<Method<D, C, H, S>, L>;
+
+impl Services {
+    /// Makes an empty list, with the default limits.
+    pub fn new() -> Self {
+        Services {
+            dispatch: Arc::new(Nothing(())),
+            layers: Arc::new(()),
+            methods: Vec::new(),
+            terms: Terms::default(),
+        }
+    }
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
+    /// Sets the limits of each connection.
+    #[must_use]
+    pub fn config(mut self, config: Arc<Config>) -> Self {
+        self.terms.config = config;
+        self
+    }
+
+    /// Sets the limits of the time of calls: a shorter time is raised to `min`, a longer one cut to `max`,
+    /// and a call without any has `default`. By default there is no limit, and a caller may keep a handler at
+    /// work for as long as it likes.
+    ///
+    /// # Panics
+    /// Panics unless `min <= default <= max`.
+    #[must_use]
+    pub fn deadlines(mut self, min: Duration, max: Duration, default: Duration) -> Self {
+        let config = self.terms.config.to_builder().deadlines(min, max, default).build();
+        self.terms.config = config.unwrap_or_else(|error| panic!("{error}"));
+        self
+    }
+
+    /// Calls `decide` when a connection opens, with the way to call the other side. An error refuses the
+    /// connection.
+    #[must_use]
+    pub fn on_connect<F>(mut self, decide: F) -> Self
+    where
+        F: Fn(Caller, &Opened) -> Result<(), Refuse> + Send + Sync + 'static,
+    {
+        self.terms.on_connect = Some(Arc::new(decide));
+        self
+    }
+
+    /// Sets the age at which a connection goes away, give or take a tenth, so that its callers connect anew:
+    /// for servers behind a balancer. Calls under way finish. By default connections live for any time.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.terms.max_age = Some(age);
+        self
+    }
+
+    /// Adds a method (`pkg.Service/Method`) with one value, for one answer.
+    ///
+    /// # Panics
+    /// Panics if there is a method of this name already.
+    pub fn method<C, Q, A, E, H, F>(
+        self,
+        name: &str,
+        codec: C,
+        handler: H,
+    ) -> With<D, L, C, H, shape::Unary<Q>>
+    where
+        C: Decode<Q> + Encode<A>,
+        H: Fn(Call, Q) -> F + 'static,
+        F: Future<Output = Result<A, E>>,
+        E: Into<Status>,
+        Q: 'static,
+    {
+        self.with(name, codec, handler)
+    }
+
+    /// Adds a method with one value, for a stream of items.
+    ///
+    /// # Panics
+    /// Panics if there is a method of this name already.
+    pub fn server_streaming<C, Q, T, E, H, F>(
+        self,
+        name: &str,
+        codec: C,
+        handler: H,
+    ) -> With<D, L, C, H, shape::ServerStreaming<Q, T>>
+    where
+        C: Decode<Q> + Encode<T>,
+        H: Fn(Call, Q, Sender<T>) -> F + 'static,
+        F: Future<Output = Result<(), E>>,
+        E: Into<Status>,
+        Q: 'static,
+        T: 'static,
+    {
+        self.with(name, codec, handler)
+    }
+
+    /// Adds a method with a stream of items, for one answer.
+    ///
+    /// # Panics
+    /// Panics if there is a method of this name already.
+    pub fn client_streaming<C, T, A, E, H, F>(
+        self,
+        name: &str,
+        codec: C,
+        handler: H,
+    ) -> With<D, L, C, H, shape::ClientStreaming<T>>
+    where
+        C: Decode<T> + Encode<A>,
+        H: Fn(Call, Receiver<T>) -> F + 'static,
+        F: Future<Output = Result<A, E>>,
+        E: Into<Status>,
+        T: 'static,
+    {
+        self.with(name, codec, handler)
+    }
+
+    /// Adds a method with a stream of items, for another one.
+    ///
+    /// # Panics
+    /// Panics if there is a method of this name already.
+    pub fn bidi_streaming<C, T, U, E, H, F>(
+        self,
+        name: &str,
+        codec: C,
+        handler: H,
+    ) -> With<D, L, C, H, shape::BidiStreaming<T, U>>
+    where
+        C: Decode<T> + Encode<U>,
+        H: Fn(Call, Receiver<T>, Sender<U>) -> F + 'static,
+        F: Future<Output = Result<(), E>>,
+        E: Into<Status>,
+        T: 'static,
+        U: 'static,
+    {
+        self.with(name, codec, handler)
+    }
+
+    fn with<C, H, S>(mut self, name: &str, codec: C, handler: H) -> With<D, L, C, H, S> {
+        assert!(
+            !self.methods.iter().any(|known| **known == *name),
+            "the method {name} is in the list twice: a name can be served once"
+        );
+        let name: Arc<str> = name.into();
+        self.methods.push(name.clone());
+        let method = Method { rest: self.dispatch, name, codec, handler, shape: PhantomData };
+        Services { dispatch: Arc::new(method), layers: self.layers, methods: self.methods, terms: self.terms }
+    }
+
+    /// Puts a layer around all methods, whenever they are added. The layer added first sees a call first.
+    pub fn layer<N: Layer>(self, layer: N) -> Services<D, (Arc<L>, N)> {
+        let Services { dispatch, layers, methods, terms } = self;
+        Services { dispatch, layers: Arc::new((layers, layer)), methods, terms }
+    }
+
+    /// Makes a listener for one session of a server.
+    pub fn listener(&self) -> impl Listener<Items<Frame>> + use<D, L> {
+        self.end(Side::Accepting, Mailbox::new())
+    }
+
+    /// Makes one end of a connection.
+    pub(crate) fn end(&self, side: Side, mailbox: Arc<Mailbox>) -> impl Listener<Items<Frame>> + use<D, L> {
+        let served = Arc::new((self.dispatch.clone(), self.layers.clone()));
+        // A server without methods says so to its clients, and stays.
+        let serves = side == Side::Accepting || !self.methods.is_empty();
+        RpcListener::new(self.terms.clone(), side, serves, mailbox, move |inbound| {
+            let served = served.clone();
+            async move { served.1.run(inbound, &served.0).await }
+        })
+    }
+}
+
+/// Makes one end of a connection: a listener for the session, and a [`Caller`] for calls to the other side.
+/// For the side that connects; [`Call::peer`] is the way back from the other.
+pub fn peer<D, L>(services: Services<D, L>) -> (impl Listener<Items<Frame>>, Caller)
+where
+    D: Dispatch + 'static,
+    L: Layers + 'static,
+{
+    let mailbox = Mailbox::new();
+    let caller = Caller::new(mailbox.clone());
+    (services.end(Side::Connecting, mailbox), caller)
+}
+
+impl<D, L> fmt::Debug for Services<D, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("methods", &self.methods).finish_non_exhaustive()
+    }
+}
+
+/// The end of a list: no method.
+#[derive(Debug)]
+pub struct Nothing(());
+
+impl Dispatch for Nothing {
+    async fn dispatch(&self, inbound: Inbound) -> Response {
+        let text = format!("no method {} is served here", inbound.method());
+        Err(Status::new(Code::Unimplemented, text).with_executed(Executed::No))
+    }
+}
+
+/// A method, and the list that it was added to.
+pub struct Method<D, C, H, S> {
+    rest: Arc<D>,
+    name: Arc<str>,
+    codec: C,
+    handler: H,
+    shape: PhantomData<fn() -> S>,
+}
+
+impl<D, C, H, S> fmt::Debug for Method<D, C, H, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Method").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The shapes of methods.
+pub mod shape {
+    use std::marker::PhantomData;
+
+    /// One value, one answer.
+    #[derive(Debug)]
+    pub struct Unary<Q>(PhantomData<fn(Q)>);
+    /// One value, a stream of items.
+    #[derive(Debug)]
+    pub struct ServerStreaming<Q, T>(PhantomData<fn(Q) -> T>);
+    /// A stream of items, one answer.
+    #[derive(Debug)]
+    pub struct ClientStreaming<T>(PhantomData<fn(T)>);
+    /// A stream of items, another one.
+    #[derive(Debug)]
+    pub struct BidiStreaming<T, U>(PhantomData<fn(T) -> U>);
+}
+
+impl<D, C, H, Q, A, E, F> Dispatch for Method<D, C, H, shape::Unary<Q>>
+where
+    D: Dispatch,
+    C: Decode<Q> + Encode<A>,
+    H: Fn(Call, Q) -> F,
+    F: Future<Output = Result<A, E>>,
+    E: Into<Status>,
+{
+    fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response> {
+        if !inbound.is_for(&self.name) {
+            return Either::Right { future: D::dispatch(&self.rest, inbound) };
+        }
+        let future = async move {
+            let (call, value) = begin(inbound, &self.codec)?;
+            let answer = (self.handler)(call, value).await.map_err(Into::into)?;
+            end(&self.codec, &answer)
+        };
+        Either::Left { future }
+    }
+}
+
+impl<D, C, H, Q, T, E, F> Dispatch for Method<D, C, H, shape::ServerStreaming<Q, T>>
+where
+    D: Dispatch,
+    C: Decode<Q> + Encode<T>,
+    H: Fn(Call, Q, Sender<T>) -> F,
+    F: Future<Output = Result<(), E>>,
+    E: Into<Status>,
+{
+    fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response> {
+        if !inbound.is_for(&self.name) {
+            return Either::Right { future: D::dispatch(&self.rest, inbound) };
+        }
+        let future = async move {
+            let mut inbound = inbound;
+            let key = inbound.streams();
+            let sender = Sender::new(inbound.mailbox().clone(), key, self.codec.clone());
+            let (call, value) = begin(inbound, &self.codec)?;
+            (self.handler)(call, value, sender).await.map_err(Into::into)?;
+            Ok(Reply::default())
+        };
+        Either::Left { future }
+    }
+}
+
+impl<D, C, H, T, A, E, F> Dispatch for Method<D, C, H, shape::ClientStreaming<T>>
+where
+    D: Dispatch,
+    C: Decode<T> + Encode<A>,
+    H: Fn(Call, Receiver<T>) -> F,
+    F: Future<Output = Result<A, E>>,
+    E: Into<Status>,
+{
+    fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response> {
+        if !inbound.is_for(&self.name) {
+            return Either::Right { future: D::dispatch(&self.rest, inbound) };
+        }
+        let future = async move {
+            let mut inbound = inbound;
+            check_codec(&inbound, &self.codec)?;
+            let key = inbound.streams();
+            let receiver = Receiver::new(inbound.mailbox().clone(), key, self.codec.clone());
+            let (call, _) = inbound.into_call();
+            let answer = (self.handler)(call, receiver).await.map_err(Into::into)?;
+            end(&self.codec, &answer)
+        };
+        Either::Left { future }
+    }
+}
+
+impl<D, C, H, T, U, E, F> Dispatch for Method<D, C, H, shape::BidiStreaming<T, U>>
+where
+    D: Dispatch,
+    C: Decode<T> + Encode<U>,
+    H: Fn(Call, Receiver<T>, Sender<U>) -> F,
+    F: Future<Output = Result<(), E>>,
+    E: Into<Status>,
+{
+    fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response> {
+        if !inbound.is_for(&self.name) {
+            return Either::Right { future: D::dispatch(&self.rest, inbound) };
+        }
+        let future = async move {
+            let mut inbound = inbound;
+            check_codec(&inbound, &self.codec)?;
+            let key = inbound.streams();
+            let receiver = Receiver::new(inbound.mailbox().clone(), key, self.codec.clone());
+            let sender = Sender::new(inbound.mailbox().clone(), key, self.codec.clone());
+            let (call, _) = inbound.into_call();
+            (self.handler)(call, receiver, sender).await.map_err(Into::into)?;
+            Ok(Reply::default())
+        };
+        Either::Left { future }
+    }
+}
+
+/// Checks the codec of a call, and reads its value.
+fn begin<C: Decode<Q>, Q>(inbound: Inbound, codec: &C) -> Result<(Call, Q), Status> {
+    check_codec(&inbound, codec)?;
+    let (call, body) = inbound.into_call();
+    let bytes = plain(body).map_err(|status| status.with_executed(Executed::No))?;
+    let value = codec.decode(bytes).map_err(|error| {
+        Status::new(Code::InvalidArgument, format!("the request: {error}")).with_executed(Executed::No)
+    })?;
+    Ok((call, value))
+}
+
+fn check_codec<C: Codec>(inbound: &Inbound, codec: &C) -> Result<(), Status> {
+    let (wanted, served) = (inbound.codec(), codec.name());
+    if *wanted == served {
+        return Ok(());
+    }
+    let text = format!("{} is served with the codec {served}, not with {wanted}", inbound.method());
+    Err(Status::new(Code::Unimplemented, text).with_executed(Executed::No))
+}
+
+fn end<C: Encode<A>, A>(codec: &C, answer: &A) -> Response {
+    Ok(Reply { body: encoded(|dst| codec.encode(answer, dst))?.into(), ..Reply::default() })
+}
+
+pin_project_lite::pin_project! {
+    /// One of two futures, in the room of the larger one.
+    #[project = EitherProj]
+    enum Either<L, R> {
+        Left { #[pin] future: L },
+        Right { #[pin] future: R },
+    }
+}
+
+impl<L: Future, R: Future<Output = L::Output>> Future for Either<L, R> {
+    type Output = L::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<L::Output> {
+        match self.project() {
+            EitherProj::Left { future } => future.poll(cx),
+            EitherProj::Right { future } => future.poll(cx),
+        }
+    }
+}
