@@ -118,7 +118,8 @@ impl Peer {
                 return Some(Frame::Cancel(call.wire));
             }
             let is_open = matches!(call.phase, Phase::Open | Phase::Running);
-            if let Some(streams) = call.streams.as_mut().filter(|s| is_open && s.is_grant_due(window)) {
+            let Some(streams) = call.streams.as_mut().filter(|_| is_open) else { continue };
+            if streams.is_grant_due(window) {
                 return Some(Frame::Window(call.wire, streams.take_grant()));
             }
         }
