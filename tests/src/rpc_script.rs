@@ -70,6 +70,7 @@ struct Handler {
     bytes: usize,
     /// No answer is wanted: it was one-way, or is cancelled.
     runs_on: bool,
+    cancelled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -353,7 +354,7 @@ impl Run {
                         assert_eq!(record.more, request.more);
                     }
                 }
-                app.handlers.push(Handler { id, number, bytes, runs_on: request.one_way });
+                app.handlers.push(Handler { id, number, bytes, runs_on: request.one_way, cancelled: false });
             }
             Event::Ended(id, result) => {
                 let nth = app.own.iter().position(|own| own.id == id).expect("a call that is not over");
@@ -401,7 +402,8 @@ impl Run {
                 let nth =
                     app.handlers.iter().position(|handler| handler.id == id).expect("a call that is open");
                 let handler = &mut app.handlers[nth];
-                assert!(!std::mem::replace(&mut handler.runs_on, true), "cancelled twice");
+                assert!(!std::mem::replace(&mut handler.cancelled, true), "cancelled twice");
+                handler.runs_on = true;
                 assert!(!self.honest || why != Cancelled::Fault || self.config.max_pending_bytes() < 1 << 20);
                 app.held.retain(|(held, _)| *held != id);
                 if handler.number.is_multiple_of(2) {

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::error::ConfigError;
 use crate::rpc::frame::Hello;
 
+/// The header of a frame in bytes, which the session's limit includes.
+const HEADER: u32 = 12;
+
 /// The limits of one side of an RPC connection. They hold for each connection.
 ///
 /// ```
@@ -66,7 +69,7 @@ impl Default for Config {
             max_pending_bytes: 16 * 1024 * 1024,
             window: 64 * 1024,
             max_item: 1024 * 1024,
-            max_frame: 8 * 1024 * 1024,
+            max_frame: 8 * 1024 * 1024 - HEADER,
             deflate: false,
             deadlines: Deadlines { min: Duration::ZERO, max: Duration::MAX, default: None },
             hello_timeout: Duration::from_secs(10),
@@ -218,8 +221,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Sets the size of the largest frame that the peer may send, in bytes after the header. Default 8 MiB,
-    /// at least 64 KiB. The session's [`Config::max_frame`](crate::Config::max_frame) must be at least 12
+    /// Sets the size of the largest frame that the peer may send, in bytes after the header. Default 8 MiB -
+    /// 12, at least 64 KiB. The session's [`Config::max_frame`](crate::Config::max_frame) must be at least 12
     /// bytes more.
     pub fn max_frame(mut self, bytes: u32) -> Self {
         self.config.max_frame = bytes;

@@ -110,6 +110,7 @@ impl Peer {
             Phase::Answered { running: true } => {
                 call.phase = Phase::Answered { running: false };
                 call.due.cancelled = None;
+                self.clear_deadline(slot);
                 self.handler_ended(slot);
             }
             Phase::Held => {
@@ -128,7 +129,10 @@ impl Peer {
 
     /// Stores the answer to a call of the peer. `running`: its handler has not ended.
     pub(super) fn answer(&mut self, slot: u32, answer: Result<Reply, Status>, running: bool) {
-        self.clear_deadline(slot);
+        // The handler of a one-way call has its time after the answer.
+        if !running || self.slots.at(slot).due.cancelled.is_some() {
+            self.clear_deadline(slot);
+        }
         let limit = self.theirs.frame as usize;
         let mut bytes = answer.as_ref().map_or_else(Status::size, Reply::size);
         let answer = if bytes <= limit {

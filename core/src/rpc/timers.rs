@@ -141,6 +141,11 @@ impl Peer {
                 self.slots.push(Ring::Events, slot);
             }
             Phase::New | Phase::Running => self.cut_short(slot, late, Cancelled::Deadline),
+            // The handler of a one-way call.
+            Phase::Answered { running: true } | Phase::Held => {
+                self.slots.at(slot).due.cancelled = Some(Cancelled::Deadline);
+                self.slots.push(Ring::Events, slot);
+            }
             _ => {}
         }
     }

@@ -282,3 +282,26 @@ fn going_away_lets_calls_finish_and_refuses_others() {
     assert_eq!(events(&mut link, 0), [Event::Ended(open, reply("done")), Event::Drained]);
     assert_eq!(events(&mut link, 1), [Event::Drained]);
 }
+
+#[test]
+fn the_handler_of_a_one_way_call_has_its_time_too() {
+    let mut link = Link::open();
+    let id = call(&mut link, 0, Request { one_way: true, ..request("log") }, Some(100 * MS));
+    link.settle();
+    let (theirs, _) = taken(&mut link, 1);
+    link.settle();
+    assert_eq!(events(&mut link, 0), [Event::Ended(id, Ok(Reply::default()))]);
+    link.run_for(99 * MS);
+    assert_eq!(events(&mut link, 1), []);
+    link.run_for(2 * MS);
+    assert_eq!(events(&mut link, 1), [Event::Cancelled(theirs, Cancelled::Deadline)]);
+    link.ends[1].peer.release(theirs);
+    assert_eq!(link.ends[1].peer.open_calls(), 0);
+    // One that ends in time leaves nothing behind.
+    call(&mut link, 0, Request { one_way: true, ..request("log") }, Some(100 * MS));
+    link.settle();
+    let (theirs, _) = taken(&mut link, 1);
+    link.ends[1].peer.release(theirs);
+    link.run_for(200 * MS);
+    assert_eq!(events(&mut link, 1), []);
+}

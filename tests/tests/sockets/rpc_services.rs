@@ -14,6 +14,7 @@ on_every_runtime!(
     an_old_connection_goes_away,
     calls_over_a_limit_are_refused,
     a_server_limits_the_time_of_calls,
+    a_session_takes_what_its_hello_says,
 );
 
 async fn connect<R: TestRuntime>(address: std::net::SocketAddr) -> Caller {
@@ -103,5 +104,21 @@ fn a_server_limits_the_time_of_calls<R: TestRuntime>() {
             let status = call.await.unwrap_err();
             assert_eq!((status.code(), status.origin()), (Code::DeadlineExceeded, rpc::Origin::Peer));
         }
+    }));
+}
+
+/// The callers of a server whose sessions take smaller frames learn it, and lose nothing but their call.
+fn a_session_takes_what_its_hello_says<R: TestRuntime>() {
+    R::block_on(in_time::<R, _>(async {
+        let config = getty_core::Config::builder().max_frame(128 * 1024).build().unwrap();
+        let services = services!();
+        let server = server::<R>().config(config);
+        let server = server.tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let caller = connect::<R>(server.local_addr()).await;
+        assert_eq!(caller.call::<_, _, String>("t.T/Echo", Raw, "on").await.unwrap(), "on");
+        let large = "x".repeat(128 * 1024);
+        let status = caller.call::<_, _, String>("t.T/Echo", Raw, &large).await.unwrap_err();
+        assert_eq!((status.code(), status.executed()), (Code::ResourceExhausted, Executed::No));
+        assert_eq!(caller.call::<_, _, String>("t.T/Echo", Raw, "on").await.unwrap(), "on");
     }));
 }

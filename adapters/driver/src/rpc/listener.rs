@@ -38,6 +38,25 @@ pub(crate) struct Terms {
     pub(crate) max_age: Option<Duration>,
 }
 
+impl Terms {
+    /// The limits of a connection: it says no more to its peer than its session takes.
+    fn limits(&self, session: &getty_core::Config) -> Result<Arc<Config>, Refuse> {
+        let frame = session.max_frame().min(session.max_message()).saturating_sub(HEADER);
+        let frame = u32::try_from(frame).unwrap_or(u32::MAX).min(self.config.max_frame());
+        if frame == self.config.max_frame() && !self.config.deflate() {
+            return Ok(self.config.clone());
+        }
+        let config = self.config.to_builder().max_frame(frame);
+        // The driver does not decompress bodies yet.
+        #[cfg(feature = "deflate")]
+        let config = config.deflate(false);
+        Ok(config.build()?)
+    }
+}
+
+/// The header of a frame in bytes.
+const HEADER: usize = 12;
+
 /// Decides about a connection that opens.
 pub(crate) type OnConnect = dyn Fn(Caller, &Opened) -> Result<(), Refuse> + Send + Sync;
 
@@ -227,6 +246,7 @@ where
 
     fn on_open(&mut self, cx: &mut Session<'_>, opened: &Opened) -> Result<(), Refuse> {
         let now = cx.timestamp();
+        let config = self.terms.limits(cx.config())?;
         let connection = Connection {
             mailbox: self.mailbox.clone(),
             session: cx.id(),
@@ -235,7 +255,7 @@ where
             now: AtomicU64::new(now.as_nanos()),
         };
         self.open = Some(Open {
-            peer: Peer::new(self.terms.config.clone(), self.side, now),
+            peer: Peer::new(config, self.side, now),
             connection: Arc::new(connection),
             handlers: Handlers::new(),
             by_call: Vec::new(),

@@ -61,7 +61,9 @@ impl Default for Services {
 }
 
 impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
-    /// Sets the limits of each connection.
+    /// Sets the limits of each connection. Frames are limited by the session's `Config::max_frame` and
+    /// `max_message` too; a session with less than 64 KiB is refused. Compressed bodies are not taken yet,
+    /// whatever the limits say.
     #[must_use]
     pub fn config(mut self, config: Arc<Config>) -> Self {
         self.terms.config = config;

@@ -189,6 +189,12 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.last_active()
     }
 
+    /// The limits of the session.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn config(&self) -> &Config {
+        self.session.config()
+    }
+
     /// A time of the core by the runtime's clock.
     #[cfg(feature = "rpc")]
     pub(crate) fn instant(&self, at: Timestamp) -> Instant {
