@@ -10,27 +10,24 @@ const SECOND: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(crate) struct Budget {
     tokens: u32,
-    burst: u32,
-    /// Nanoseconds for one token. `None`: time brings none.
-    period: Option<u64>,
     /// The time up to which tokens were added.
     filled: Timestamp,
 }
 
 impl Budget {
     pub(crate) fn new(config: &Config, now: Timestamp) -> Self {
-        let burst = config.reset_burst();
-        let period = SECOND.checked_div(config.reset_rate().into()).map(|period| period.max(1));
-        Budget { tokens: burst, burst, period, filled: now }
+        Budget { tokens: config.reset_burst(), filled: now }
     }
 
     /// Takes a token. Returns false if there is none.
-    pub(crate) fn take(&mut self, now: Timestamp) -> bool {
-        if let Some(period) = self.period {
+    pub(crate) fn take(&mut self, config: &Config, now: Timestamp) -> bool {
+        let burst = config.reset_burst();
+        // Nanoseconds for one token. A rate of 0 brings none.
+        if let Some(period) = SECOND.checked_div(config.reset_rate().into()).map(|period| period.max(1)) {
             let passed = now.as_nanos().saturating_sub(self.filled.as_nanos());
             let tokens = u32::try_from(passed / period).unwrap_or(u32::MAX);
-            self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
-            self.filled = if self.tokens == self.burst {
+            self.tokens = self.tokens.saturating_add(tokens).min(burst);
+            self.filled = if self.tokens == burst {
                 self.filled.max(now)
             } else {
                 Timestamp::from_nanos(self.filled.as_nanos() + u64::from(tokens) * period)
@@ -42,24 +39,26 @@ impl Budget {
     }
 
     /// Returns a token for a call that was answered.
-    pub(crate) fn refund(&mut self) {
-        self.tokens = self.tokens.saturating_add(1).min(self.burst);
+    pub(crate) fn refund(&mut self, config: &Config) {
+        self.tokens = self.tokens.saturating_add(1).min(config.reset_burst());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
-    fn budget(burst: u32, rate: u32) -> Budget {
+    fn budget(burst: u32, rate: u32) -> (Budget, Arc<Config>) {
         let config = Config::builder().resets(burst, rate).build().unwrap();
-        Budget::new(&config, Timestamp::ORIGIN)
+        (Budget::new(&config, Timestamp::ORIGIN), config)
     }
 
     /// The number of tokens that can be taken at `nanos`.
-    fn all(budget: &mut Budget, nanos: u64) -> u32 {
+    fn all((budget, config): &mut (Budget, Arc<Config>), nanos: u64) -> u32 {
         let mut taken = 0;
-        while budget.take(Timestamp::from_nanos(nanos)) {
+        while budget.take(config, Timestamp::from_nanos(nanos)) {
             taken += 1;
         }
         taken
@@ -79,9 +78,9 @@ mod tests {
     #[test]
     fn answers_bring_tokens_up_to_the_burst() {
         let mut budget = budget(2, 0);
-        budget.refund();
+        budget.0.refund(&budget.1);
         assert_eq!(all(&mut budget, SECOND), 2);
-        budget.refund();
+        budget.0.refund(&budget.1);
         assert_eq!(all(&mut budget, SECOND), 1);
     }
 }

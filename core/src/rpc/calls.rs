@@ -27,6 +27,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`Refused`] has the request and the reason, with [`Executed::No`].
+    #[inline(always)]
     pub fn call(
         &mut self,
         now: Timestamp,
@@ -151,6 +152,7 @@ impl Peer {
         self.slots.push(Ring::Events, slot);
     }
 
+    #[inline(always)]
     pub(super) fn take_answer(
         &mut self,
         kind: Kind,
@@ -170,6 +172,7 @@ impl Peer {
         Ok(())
     }
 
+    #[inline(always)]
     pub(super) fn request_frame(&mut self) -> Option<Frame> {
         while let Some(slot) = self.slots.first(Ring::Requests) {
             if !self.may_send_request(slot) {

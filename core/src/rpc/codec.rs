@@ -23,7 +23,7 @@ use crate::rpc::frame::CodecName;
 ///
 /// impl Codec for Numbers {
 ///     fn name(&self) -> CodecName {
-///         CodecName::Other("numbers".into())
+///         CodecName::new("numbers")
 ///     }
 /// }
 ///

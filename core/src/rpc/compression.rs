@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::deflate::{InflateError, PIECE, StreamCompressor, StreamInflater};
 use crate::hidden::HiddenBytes;
-use crate::rpc::frame::Body;
+use crate::rpc::frame::{Body, Coding};
 use crate::rpc::status::Code;
 
 /// The algorithm of a compressed body, in its first byte: DEFLATE (RFC 1951), one stream, which ends with the
@@ -34,8 +34,8 @@ const MIN_SIZE: usize = 1024;
 ///     }
 /// }
 ///
-/// assert!(compress(vec![b'x'; 1024]).compressed);
-/// assert!(!compress(vec![b'x'; 1023]).compressed);
+/// assert!(compress(vec![b'x'; 1024]).is_compressed());
+/// assert!(!compress(vec![b'x'; 1023]).is_compressed());
 /// ```
 pub struct Compressing {
     body: Bytes,
@@ -66,7 +66,7 @@ impl Compressing {
             return ControlFlow::Break(self.body.into());
         }
         if last {
-            return ControlFlow::Break(Body { bytes: self.out.freeze(), compressed: true });
+            return ControlFlow::Break(Body { bytes: self.out.freeze(), coding: Coding::Compressed });
         }
         ControlFlow::Continue(self)
     }
@@ -87,7 +87,7 @@ impl fmt::Debug for Compressing {
 /// use std::ops::ControlFlow;
 ///
 /// use bytes::Bytes;
-/// use getty_core::rpc::{Body, DecompressError, Decompressing};
+/// use getty_core::rpc::{Body, Coding, DecompressError, Decompressing};
 ///
 /// fn decompress(body: Body, limit: usize) -> Result<Bytes, DecompressError> {
 ///     let mut state = Decompressing::begin(body, limit)?;
@@ -99,7 +99,8 @@ impl fmt::Debug for Compressing {
 ///     }
 /// }
 ///
-/// let hello = Body { bytes: Bytes::from_static(b"\x01\xf3\x48\xcd\xc9\xc9\x07\x00"), compressed: true };
+/// let bytes = Bytes::from_static(b"\x01\xf3\x48\xcd\xc9\xc9\x07\x00");
+/// let hello = Body { bytes, coding: Coding::Compressed };
 /// assert_eq!(decompress(hello.clone(), 5)?, "Hello");
 /// assert_eq!(decompress(hello, 4), Err(DecompressError::TooLarge { limit: 4 }));
 /// # Ok::<(), DecompressError>(())
@@ -118,7 +119,7 @@ impl Decompressing {
     /// # Errors
     /// [`DecompressError::Algorithm`], [`DecompressError::Empty`].
     pub fn begin(body: Body, limit: usize) -> Result<ControlFlow<Bytes, Self>, DecompressError> {
-        if !body.compressed {
+        if !body.is_compressed() {
             return Ok(ControlFlow::Break(body.bytes));
         }
         match body.bytes.first() {

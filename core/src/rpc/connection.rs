@@ -102,12 +102,14 @@ impl Peer {
                     self.end_abandoned(slot);
                 }
                 Phase::New | Phase::Running => {
-                    self.slots.leave(self.slots.wire(slot));
+                    let wire = self.slots.at(slot).wire;
+                    self.slots.leave(wire);
                     self.cut_short(slot, status.clone(), Cancelled::Closed);
                     self.answer_gone(slot);
                 }
                 Phase::Answered { .. } => {
-                    self.slots.leave(self.slots.wire(slot));
+                    let wire = self.slots.at(slot).wire;
+                    self.slots.leave(wire);
                     self.answer_gone(slot);
                 }
                 Phase::Free | Phase::Ended | Phase::Held => {}

@@ -80,7 +80,10 @@ impl Hello {
 }
 
 /// The beginning of a call.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// What few requests have is in [`extra`](Self::extra), with methods to read and set it: a request is moved
+/// often, and small without it.
+#[derive(Clone)]
 pub struct Request {
     /// Service and method: `pkg.Service/Method`. At most [`Request::MAX_METHOD`] bytes.
     pub method: Text,
@@ -89,12 +92,6 @@ pub struct Request {
     /// The time left for the call when the frame was made. On the wire in microseconds, rounded up. `None`:
     /// no limit.
     pub timeout: Option<Duration>,
-    /// Metadata for the handler.
-    pub metadata: Metadata,
-    /// The trace that the call belongs to.
-    pub trace: Option<Box<Trace>>,
-    /// Failed attempts before this one.
-    pub attempt: u32,
     /// Items follow, until End.
     pub more: bool,
     /// The caller wants no result: the reply is empty and comes once the call is taken. Such a call has no
@@ -102,6 +99,19 @@ pub struct Request {
     pub one_way: bool,
     /// The request value.
     pub body: Body,
+    /// The parts that few requests have.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// The parts of a [`Request`] that few have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extra {
+    /// Metadata for the handler.
+    pub metadata: Metadata,
+    /// The trace that the call belongs to.
+    pub trace: Option<Trace>,
+    /// Failed attempts before this one.
+    pub attempt: u32,
 }
 
 impl Request {
@@ -114,15 +124,65 @@ impl Request {
             method: method.into(),
             codec,
             timeout: None,
-            metadata: Metadata::default(),
-            trace: None,
-            attempt: 0,
             more: false,
             one_way: false,
             body: body.into(),
+            extra: None,
         }
     }
+
+    /// Metadata for the handler.
+    pub fn metadata(&self) -> &Metadata {
+        &self.extra().metadata
+    }
+
+    /// Metadata for the handler, to be changed.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.extra.get_or_insert_default().metadata
+    }
+
+    /// The trace that the call belongs to.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.extra().trace.as_ref()
+    }
+
+    /// Sets the trace that the call belongs to.
+    pub fn set_trace(&mut self, trace: Option<Trace>) {
+        if trace.is_some() || self.extra.is_some() {
+            self.extra.get_or_insert_default().trace = trace;
+        }
+    }
+
+    /// Failed attempts before this one.
+    pub fn attempt(&self) -> u32 {
+        self.extra().attempt
+    }
+
+    /// Sets the number of failed attempts before this one.
+    pub fn set_attempt(&mut self, attempt: u32) {
+        if attempt != 0 || self.extra.is_some() {
+            self.extra.get_or_insert_default().attempt = attempt;
+        }
+    }
+
+    fn extra(&self) -> &Extra {
+        static NONE: Extra = Extra { metadata: Metadata::new(), trace: None, attempt: 0 };
+        self.extra.as_deref().unwrap_or(&NONE)
+    }
 }
+
+impl PartialEq for Request {
+    fn eq(&self, other: &Self) -> bool {
+        let facts = |request: &Self| (request.timeout, request.more, request.one_way);
+        self.method == other.method
+            && self.codec == other.codec
+            && facts(self) == facts(other)
+            && self.body == other.body
+            && self.extra() == other.extra()
+    }
+}
+
+impl Eq for Request {}
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,7 +190,7 @@ impl fmt::Debug for Request {
             .field("method", &self.method)
             .field("codec", &self.codec)
             .field("timeout", &self.timeout)
-            .field("attempt", &self.attempt)
+            .field("attempt", &self.attempt())
             .field("body", &self.body)
             .finish_non_exhaustive()
     }
@@ -151,24 +211,46 @@ pub struct Body {
     /// The bytes. If they are compressed, the first one is the algorithm.
     pub bytes: Bytes,
     /// Whether the bytes are compressed.
-    pub compressed: bool,
+    pub coding: Coding,
+}
+
+/// Whether a body is compressed.
+///
+/// As wide as a word, like the tag of [`CodecName`]: the enums around a body use the tag for themselves, and
+/// behind a narrow one the rest would be copied in odd pieces, which the processor has to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(usize)]
+pub enum Coding {
+    /// The bytes are the body.
+    #[default]
+    Plain,
+    /// The first byte is the algorithm, and the others are compressed.
+    Compressed,
+}
+
+impl Body {
+    /// Whether the bytes are compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.coding == Coding::Compressed
+    }
 }
 
 impl<B: Into<Bytes>> From<B> for Body {
     fn from(bytes: B) -> Self {
-        Body { bytes: bytes.into(), compressed: false }
+        Body { bytes: bytes.into(), coding: Coding::Plain }
     }
 }
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = HiddenBytes(self.bytes.len());
-        if self.compressed { f.debug_tuple("Compressed").field(&size).finish() } else { size.fmt(f) }
+        if self.is_compressed() { f.debug_tuple("Compressed").field(&size).finish() } else { size.fmt(f) }
     }
 }
 
 /// The name of a codec for bodies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[repr(usize)]
 #[non_exhaustive]
 pub enum CodecName {
     /// `json`
@@ -177,13 +259,25 @@ pub enum CodecName {
     Protobuf,
     /// `raw`: the bytes themselves.
     Raw,
-    /// Any other. At most 255 bytes.
-    Other(Text),
+    /// Any other, made with [`CodecName::new`]. At most 255 bytes. Boxed: few calls have one, and all are
+    /// moved often.
+    Other(Box<Text>),
 }
 
 impl CodecName {
     /// The length of the longest name in bytes.
     pub const MAX: usize = 255;
+
+    /// The codec of this name.
+    pub fn new(name: impl Into<Text>) -> Self {
+        let name = name.into();
+        match &name.as_bytes()[..] {
+            b"json" => CodecName::Json,
+            b"proto" => CodecName::Protobuf,
+            b"raw" => CodecName::Raw,
+            _ => CodecName::Other(Box::new(name)),
+        }
+    }
 
     /// The name on the wire.
     pub fn as_str(&self) -> &str {

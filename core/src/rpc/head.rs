@@ -10,8 +10,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use crate::codec::Text;
-use crate::rpc::frame::{Body, CodecName, FrameFault, GoAway, GoAwayCode, Hello, Reply, Request, Trace};
-use crate::rpc::metadata::Reading;
+use crate::rpc::frame::{
+    Body, CodecName, Extra, FrameFault, GoAway, GoAwayCode, Hello, Reply, Request, Trace,
+};
+use crate::rpc::metadata::{Metadata, Reading};
 use crate::rpc::protobuf::{Count, Fields, Output};
 use crate::rpc::status::{Code, Status};
 
@@ -94,22 +96,29 @@ pub(crate) fn read_request(head: Bytes, body: Body) -> Result<Request, FrameFaul
         b"json" => CodecName::Json,
         b"proto" => CodecName::Protobuf,
         b"raw" => CodecName::Raw,
-        _ => match Text::try_from(head.slice(codec)) {
-            Ok(name) => CodecName::Other(name),
-            Err(_) => return Err(FrameFault::Field(3)),
-        },
+        _ => CodecName::new(Text::try_from(head.slice(codec)).map_err(|_| FrameFault::Field(3))?),
     };
     if method.is_empty() {
         return Err(FrameFault::Missing(1));
     }
+    let has_extra = attempt != 0 || !parent.is_empty() || !metadata.is_empty();
+    let extra = has_extra.then(|| read_extra(&head, parent, state, metadata, attempt));
+    Ok(Request { method: slice(head, method), codec, timeout, more: false, one_way: false, body, extra })
+}
+
+#[inline(never)]
+fn read_extra(
+    head: &Bytes,
+    parent: Range<usize>,
+    state: Range<usize>,
+    metadata: Reading,
+    attempt: u32,
+) -> Box<Extra> {
     let trace = match head[parent].try_into() {
-        Ok(parent) => Some(Box::new(Trace { parent, state: Text::checked(head.slice(state)) })),
+        Ok(parent) => Some(Trace { parent, state: Text::checked(head.slice(state)) }),
         Err(_) => None,
     };
-    let metadata = metadata.finish(&head);
-    let (more, one_way) = (false, false);
-    let method = slice(head, method);
-    Ok(Request { method, codec, timeout, metadata, trace, attempt, more, one_way, body })
+    Box::new(Extra { metadata: metadata.finish(head), trace, attempt })
 }
 
 /// Checks what the type of the fields allows and the protocol does not.
@@ -129,13 +138,20 @@ pub(crate) fn write_request(request: &Request, out: &mut impl Output) {
         out.put_number(2, micros(timeout));
     }
     out.put_bytes(3, request.codec.as_str().as_bytes());
-    let trace = request.trace.as_deref();
-    if let Some(trace) = trace {
+    if let Some(extra) = &request.extra {
+        write_extra(extra, out);
+    }
+}
+
+#[inline(never)]
+fn write_extra(extra: &Extra, out: &mut impl Output) {
+    if let Some(trace) = &extra.trace {
         out.put_bytes(4, &trace.parent);
     }
-    request.metadata.write(out, 5);
-    out.put_nonzero(6, request.attempt);
-    if let Some(trace) = trace.filter(|trace| trace.state.as_bytes().len() <= Trace::MAX_STATE) {
+    extra.metadata.write(out, 5);
+    out.put_nonzero(6, extra.attempt);
+    if let Some(trace) = extra.trace.as_ref().filter(|trace| trace.state.as_bytes().len() <= Trace::MAX_STATE)
+    {
         out.put_bytes(7, trace.state.as_bytes());
     }
 }
@@ -143,6 +159,9 @@ pub(crate) fn write_request(request: &Request, out: &mut impl Output) {
 /// Reads the head of a reply, which has this body.
 #[inline(always)]
 pub(crate) fn read_reply(head: Bytes, body: Body) -> Result<Reply, FrameFault> {
+    if head.is_empty() {
+        return Ok(Reply { metadata: Metadata::new(), body });
+    }
     let mut metadata = Reading::default();
     let mut fields = Fields::new(&head);
     while let Some(field) = fields.next()? {

@@ -11,6 +11,7 @@ use crate::rpc::status::{Executed, Status};
 use crate::rpc::wire::Kind;
 
 impl Peer {
+    #[inline(always)]
     pub(super) fn take_request(&mut self, id: u32, request: Request) -> Result<(), PeerFault> {
         self.check_request(id)?;
         if self.slots.unanswered() >= self.config.max_calls() as usize {
@@ -48,7 +49,7 @@ impl Peer {
     /// The reason why a request is not taken.
     fn refuses(&self, request: &Request, bytes: usize) -> Option<Status> {
         let limit = self.config.max_pending_bytes();
-        let open = self.slots.unanswered().max(self.slots.handled);
+        let open = self.slots.unanswered().max(self.slots.handled as usize);
         if self.leaves {
             Some(Status::unavailable("the server goes away"))
         } else if request.timeout == Some(Duration::ZERO) {
@@ -86,16 +87,17 @@ impl Peer {
 
     /// Takes a token for useless work.
     pub(super) fn spend(&mut self) -> Result<(), PeerFault> {
-        if self.budget.take(self.now) { Ok(()) } else { Err(PeerFault::EnhanceYourCalm) }
+        if self.budget.take(&self.config, self.now) { Ok(()) } else { Err(PeerFault::EnhanceYourCalm) }
     }
 
     /// Answers a call of the peer, after the items that were accepted for it. Ignored if it is over.
+    #[inline(always)]
     pub fn respond(&mut self, id: CallId, answer: Result<Reply, Status>) {
         let Some(slot) = self.slots.slot(id) else { return };
         if self.slots.at(slot).phase != Phase::Running {
             return self.release(id);
         }
-        self.budget.refund();
+        self.budget.refund(&self.config);
         self.handler_ended(slot);
         self.answer(slot, answer, false);
     }
@@ -128,6 +130,7 @@ impl Peer {
     }
 
     /// Stores the answer to a call of the peer. `running`: its handler has not ended.
+    #[inline(always)]
     pub(super) fn answer(&mut self, slot: u32, answer: Result<Reply, Status>, running: bool) {
         // The handler of a one-way call has its time after the answer.
         if !running || self.slots.at(slot).due.cancelled.is_some() {

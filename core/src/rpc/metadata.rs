@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::codec::Sink;
 use crate::hidden::HiddenBytes;
 use crate::rpc::frame::FrameFault;
-use crate::rpc::protobuf::{Count, Field, Fields, Output, Staged};
+use crate::rpc::protobuf::{Count, Field, Fields, Output};
 
 /// Pairs of a key and a value beside the body of a request or an answer: who calls, why, for whom.
 ///
@@ -42,8 +42,8 @@ impl Metadata {
     pub const MAX_BYTES: usize = 8 * 1024;
 
     /// Makes metadata without pairs.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Metadata { pairs: Bytes::new() }
     }
 
     /// Adds a pair after the others. Values that the key already has stay.
@@ -64,10 +64,7 @@ impl Metadata {
             Ok(pairs) => pairs,
             Err(shared) => BytesMut::from(&shared[..]),
         };
-        let mut sink = Sink::new(&mut pairs);
-        let mut out = Staged::new(&mut sink);
-        put_pair(&mut out, 1, key, value);
-        out.flush();
+        put_pair(&mut Sink::new(&mut pairs), 1, key, value);
         self.pairs = pairs.freeze();
         Ok(())
     }
@@ -161,6 +158,11 @@ impl Reading {
             self.copied = Some(copied);
         }
         Ok(())
+    }
+
+    /// Whether no pair was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.size.pairs == 0
     }
 
     /// Returns the metadata of `head`, once all of it is read.

@@ -79,7 +79,8 @@ pub use config::{Config, ConfigBuilder};
 pub use event::{CallId, Cancelled, Event};
 pub use fault::PeerFault;
 pub use frame::{
-    Body, CodecName, Frame, FrameFault, GoAway, GoAwayCode, Hello, Invalid, Reply, Request, Trace,
+    Body, CodecName, Coding, Extra, Frame, FrameFault, GoAway, GoAwayCode, Hello, Invalid, Reply, Request,
+    Trace,
 };
 pub use halves::ItemError;
 pub use metadata::{Metadata, MetadataError};

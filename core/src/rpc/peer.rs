@@ -115,7 +115,7 @@ pub(super) struct Limits {
 #[derive(Debug, Default)]
 pub(super) struct Due {
     pub(super) hello: bool,
-    pub(super) ping: Option<u64>,
+    pub(super) ping: bool,
     pub(super) pong: Option<u64>,
     pub(super) go_away: Option<Box<GoAway>>,
     /// A frame that the session had no room for.
@@ -194,7 +194,7 @@ impl Peer {
         if self.is_leaving() {
             return 0;
         }
-        (self.theirs.calls as usize).saturating_sub(self.slots.sent + self.waiting)
+        (self.theirs.calls as usize).saturating_sub(self.slots.sent as usize + self.waiting)
     }
 
     /// Whether this side takes no further calls to send: one of the two goes away, or the connection has
@@ -207,12 +207,10 @@ impl Peer {
 
     /// Returns the next report, or `None` if there is none until something else happens.
     #[must_use]
+    #[inline(always)]
     pub fn poll_event(&mut self) -> Option<Event> {
-        if let Some(notice) = self.notices.pop_front() {
-            if self.notices.is_empty() {
-                self.notices = VecDeque::new();
-            }
-            return Some(notice);
+        if !self.notices.is_empty() {
+            return self.notice();
         }
         while let Some(slot) = self.slots.pop(Ring::Events) {
             let event = self.report(slot);
@@ -223,7 +221,17 @@ impl Peer {
         self.drained()
     }
 
+    #[inline(never)]
+    fn notice(&mut self) -> Option<Event> {
+        let notice = self.notices.pop_front();
+        if self.notices.is_empty() {
+            self.notices = VecDeque::new();
+        }
+        notice
+    }
+
     /// The next report about a call. If there may be another, the call gets in line again.
+    #[inline(always)]
     fn report(&mut self, slot: u32) -> Option<Event> {
         let id = self.slots.id(slot);
         let call = self.slots.at(slot);

@@ -171,10 +171,9 @@ impl Field {
     #[inline]
     pub(crate) fn text(&self, message: &[u8], max: usize) -> Result<Range<usize>, FrameFault> {
         let place = self.bytes(max)?;
-        match std::str::from_utf8(&message[place.clone()]) {
-            Ok(_) => Ok(place),
-            Err(_) => Err(self.invalid()),
-        }
+        let bytes = &message[place.clone()];
+        // Most are short and ASCII, which is cheaper to see.
+        if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() { Ok(place) } else { Err(self.invalid()) }
     }
 
     /// Whether `number` is among the values of this repeated field, of which each is a field of its own or
@@ -255,62 +254,81 @@ impl Output for Count {
     }
 }
 
-/// Collects small pieces, so that a small head is copied to the sink at once.
-pub(crate) struct Staged<'s, 'a> {
-    sink: &'s mut Sink<'a>,
-    stage: [u8; STAGE],
+/// A small message in memory, with room before it. What does not fit is only counted.
+pub(crate) struct Stage {
+    bytes: [u8; STAGE],
     len: usize,
 }
 
-/// A usual head fits.
-const STAGE: usize = 96;
-
-/// The length of the longest varint in bytes.
-const MAX_VARINT: usize = 10;
-
-impl<'s, 'a> Staged<'s, 'a> {
-    #[inline]
-    pub(crate) fn new(sink: &'s mut Sink<'a>) -> Self {
-        Staged { sink, stage: [0; STAGE], len: 0 }
+impl Stage {
+    /// Leaves room for `before` bytes.
+    #[inline(always)]
+    pub(crate) fn after(before: usize) -> Self {
+        Stage { bytes: [0; STAGE], len: before }
     }
 
-    /// Passes on what was collected.
-    #[inline]
-    pub(crate) fn flush(&mut self) {
-        self.sink.put_slice(&self.stage[..self.len]);
-        self.len = 0;
+    /// The length of the message, with the room before it.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The message after `before`, unless it did not fit.
+    #[inline(always)]
+    pub(crate) fn filled<const N: usize>(&mut self, before: &[u8; N]) -> Option<&[u8]> {
+        let bytes = self.bytes.get_mut(..self.len)?;
+        *bytes.first_chunk_mut()? = *before;
+        Some(bytes)
     }
 }
 
-impl Output for Staged<'_, '_> {
-    #[inline]
+impl Output for Stage {
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
-        match self.stage[self.len..].get_mut(..bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len += bytes.len();
-            }
-            None => {
-                self.flush();
-                self.sink.put_slice(bytes);
-            }
+        if let Some(room) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            room.copy_from_slice(bytes);
         }
+        self.len += bytes.len();
     }
 
-    #[inline]
-    fn put_varint(&mut self, mut value: u64) {
-        if STAGE - self.len < MAX_VARINT {
-            self.flush();
-        }
-        while value >= 0x80 {
-            self.stage[self.len] = value as u8 | 0x80;
+    #[inline(always)]
+    fn put_varint(&mut self, value: u64) {
+        if value < 0x80 {
+            if let Some(byte) = self.bytes.get_mut(self.len) {
+                *byte = value as u8;
+            }
             self.len += 1;
+        } else {
+            self.put_long(value);
+        }
+    }
+}
+
+impl Stage {
+    #[inline(never)]
+    fn put_long(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put(&[value as u8 | 0x80]);
             value >>= 7;
         }
-        self.stage[self.len] = value as u8;
-        self.len += 1;
+        self.put(&[value as u8]);
     }
 }
+
+impl Output for Sink<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.put_slice(bytes);
+    }
+
+    fn put_varint(&mut self, value: u64) {
+        let mut number = Stage::after(0);
+        number.put_varint(value);
+        self.put_slice(&number.bytes[..number.len]);
+    }
+}
+
+/// A usual head fits, with the header before it.
+const STAGE: usize = 96;
 
 #[cfg(test)]
 mod tests {
@@ -377,10 +395,7 @@ mod tests {
         for value in [1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
             let mut bytes = bytes::BytesMut::new();
             let mut count = Count::default();
-            let mut sink = Sink::new(&mut bytes);
-            let mut staged = Staged::new(&mut sink);
-            staged.put_number(536_870_911, value);
-            staged.flush();
+            Sink::new(&mut bytes).put_number(536_870_911, value);
             count.put_number(536_870_911, value);
             assert_eq!(count.0, bytes.len());
             let field = Fields::new(&bytes).next().unwrap().unwrap();
@@ -390,19 +405,19 @@ mod tests {
 
     /// The stage is filled to every length before a piece of every length.
     #[test]
-    fn what_does_not_fit_the_stage_comes_in_order() {
+    fn a_stage_has_what_fits_and_counts_what_does_not() {
+        let varint = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
         for first in 0..STAGE + 2 {
             for second in 0..STAGE + 2 {
                 let (first, second) = (vec![1; first], vec![2; second]);
-                let mut bytes = bytes::BytesMut::new();
-                let mut sink = Sink::new(&mut bytes);
-                let mut staged = Staged::new(&mut sink);
-                staged.put(&first);
-                staged.put_varint(u64::MAX);
-                staged.put(&second);
-                staged.flush();
-                let varint = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
-                assert_eq!(bytes, [&first[..], varint, &second].concat());
+                let mut stage = Stage::after(4);
+                stage.put(&first);
+                stage.put_varint(u64::MAX);
+                stage.put(&second);
+                let expected = [b"head", &first[..], varint, &second].concat();
+                assert_eq!(stage.len(), expected.len());
+                let fits = (expected.len() <= STAGE).then_some(&expected[..]);
+                assert_eq!(stage.filled(b"head"), fits);
             }
         }
     }

@@ -13,6 +13,7 @@ impl Peer {
     /// # Errors
     /// [`PeerFault`]: the peer broke a rule, and the connection can't go on. Send what
     /// [`poll_frame`](Self::poll_frame) has, and close the session.
+    #[inline(always)]
     pub fn handle_frame(&mut self, now: Timestamp, frame: Frame) -> Result<(), PeerFault> {
         self.advance(now);
         self.timers.heard = self.now;
@@ -34,6 +35,7 @@ impl Peer {
         }
     }
 
+    #[inline(always)]
     fn take_frame(&mut self, frame: Frame) -> Result<(), PeerFault> {
         match frame {
             Frame::Request(id, request) => self.take_request(id, request),

@@ -111,26 +111,37 @@ const RINGS: usize = 5;
 /// The calls of both sides.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
+    /// Made with the first call, and given up when there has been none for a while.
+    table: Option<Box<Table>>,
+    /// The generation of the call made last.
+    generation: u32,
+    /// Calls of this side that the peer has not answered.
+    pub(crate) sent: u32,
+    /// Those of them that this side has given up.
+    pub(crate) abandoned: u32,
+    /// Calls of the peer whose handler runs, or will.
+    pub(crate) handled: u32,
+}
+
+/// The memory of calls.
+#[derive(Debug, Default)]
+struct Table {
     slots: Vec<Call>,
     free: Vec<u32>,
     /// The slots of the peer's calls that are not answered, by id.
     by_id: HashMap<u32, u32, BuildHasherDefault<IdHasher>>,
-    /// Boxed, since it is not there while there are no calls.
-    rings: Option<Box<[VecDeque<u32>; RINGS]>>,
-    /// The generation of the call made last.
-    generation: u32,
-    /// Calls of this side that the peer has not answered.
-    pub(crate) sent: usize,
-    /// Those of them that this side has given up.
-    pub(crate) abandoned: usize,
-    /// Calls of the peer whose handler runs, or will.
-    pub(crate) handled: usize,
+    rings: [VecDeque<u32>; RINGS],
 }
 
 impl Slots {
     /// The number of calls, of both sides.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.table.as_ref().map_or(0, |table| table.slots.len() - table.free.len())
+    }
+
+    #[inline]
+    fn table(&mut self) -> &mut Table {
+        self.table.get_or_insert_default()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -139,41 +150,45 @@ impl Slots {
 
     /// Whether memory is held, for calls or for those to come.
     pub(crate) fn has_memory(&self) -> bool {
-        self.slots.capacity() > 0
+        self.table.is_some()
     }
 
     /// Gives up all memory. Only without calls.
     pub(crate) fn trim(&mut self) {
         if self.is_empty() {
-            *self = Slots { generation: self.generation, ..Slots::default() };
+            self.table = None;
         }
     }
 
     /// The number of the peer's calls without an answer.
     pub(crate) fn unanswered(&self) -> usize {
-        self.by_id.len()
+        self.table.as_ref().map_or(0, |table| table.by_id.len())
     }
 
     /// Whether the next slot is beyond those that have an id.
     pub(crate) fn is_full(&self) -> bool {
-        self.free.last().map_or(self.slots.len(), |&slot| slot as usize) >= MAX_SLOTS
+        let next = |table: &Table| table.free.last().map_or(table.slots.len(), |&slot| slot as usize);
+        self.table.as_deref().map_or(0, next) >= MAX_SLOTS
     }
 
     /// The number of slots that there are, used or not.
     pub(crate) fn count(&self) -> usize {
-        self.slots.len()
+        self.table.as_ref().map_or(0, |table| table.slots.len())
     }
 
     /// Makes a call.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, phase: Phase, content: Content) -> u32 {
         self.generation = self.generation.wrapping_add(1);
-        let Some(slot) = self.free.pop() else {
-            self.slots.push(Call::new(self.generation, phase, content));
-            return self.slots.len() as u32 - 1;
+        let generation = self.generation;
+        let table = self.table();
+        let Some(slot) = table.free.pop() else {
+            table.slots.push(Call::new(generation, phase, content));
+            return table.slots.len() as u32 - 1;
         };
         // Set field by field: a whole call would be copied.
-        let call = &mut self.slots[slot as usize];
-        call.generation = self.generation;
+        let call = &mut table.slots[slot as usize];
+        call.generation = generation;
         call.wire = 0;
         call.phase = phase;
         call.due = Due::default();
@@ -186,71 +201,70 @@ impl Slots {
 
     /// Enters the id of a call of the peer.
     pub(crate) fn enter(&mut self, id: u32, slot: u32) {
-        self.slots[slot as usize].wire = id;
-        self.by_id.insert(id, slot);
+        let table = self.table();
+        table.slots[slot as usize].wire = id;
+        table.by_id.insert(id, slot);
     }
 
     /// The slot of a call of the peer that has no answer.
     pub(crate) fn find(&self, id: u32) -> Option<u32> {
-        self.by_id.get(&id).copied()
+        self.table.as_ref()?.by_id.get(&id).copied()
     }
 
     /// Ends the use of a call's id by the peer.
     pub(crate) fn leave(&mut self, id: u32) {
-        self.by_id.remove(&id);
+        self.table().by_id.remove(&id);
     }
 
     /// Frees a slot.
     pub(crate) fn remove(&mut self, slot: u32) {
-        let call = &mut self.slots[slot as usize];
+        let table = self.table();
+        let call = &mut table.slots[slot as usize];
         call.phase = Phase::Free;
         call.content = Content::None;
         call.streams = None;
-        self.free.push(slot);
+        table.free.push(slot);
     }
 
-    /// The id on the wire of the call in a slot that exists.
-    pub(crate) fn wire(&self, slot: u32) -> u32 {
-        self.slots[slot as usize].wire
-    }
-
-    pub(crate) fn id(&self, slot: u32) -> CallId {
-        CallId { slot, generation: self.slots[slot as usize].generation }
+    /// The name of the call in a slot that exists.
+    pub(crate) fn id(&mut self, slot: u32) -> CallId {
+        CallId { slot, generation: self.at(slot).generation }
     }
 
     /// The slot of `id`, if that call is not over.
     pub(crate) fn slot(&self, id: CallId) -> Option<u32> {
-        let call = self.slots.get(id.slot as usize)?;
+        let call = self.get(id.slot)?;
         (call.generation == id.generation && call.phase != Phase::Free).then_some(id.slot)
     }
 
     pub(crate) fn get(&self, slot: u32) -> Option<&Call> {
-        self.slots.get(slot as usize)
+        self.table.as_ref()?.slots.get(slot as usize)
     }
 
     /// The call in a slot that exists.
     pub(crate) fn at(&mut self, slot: u32) -> &mut Call {
-        &mut self.slots[slot as usize]
+        &mut self.table().slots[slot as usize]
     }
 
     /// The call of this side in `slot`, if it has this id and was not answered.
     pub(crate) fn open(&mut self, slot: u32, id: u32) -> Option<&mut Call> {
-        let call = self.slots.get_mut(slot as usize)?;
+        let call = self.table.as_mut()?.slots.get_mut(slot as usize)?;
         (matches!(call.phase, Phase::Open | Phase::Abandoned) && call.wire == id).then_some(call)
     }
 
     /// Puts a slot at the end of a ring, unless it is there.
     pub(crate) fn push(&mut self, ring: Ring, slot: u32) {
-        let call = &mut self.slots[slot as usize];
+        let table = self.table();
+        let call = &mut table.slots[slot as usize];
         let bit = 1 << ring as u8;
         if call.queued & bit == 0 {
             call.queued |= bit;
-            self.rings.get_or_insert_default()[ring as usize].push_back(slot);
+            table.rings[ring as usize].push_back(slot);
         }
     }
 
     fn ring(&self, ring: Ring) -> Option<&VecDeque<u32>> {
-        self.rings.as_ref().map(|rings| &rings[ring as usize])
+        self.table.as_ref().map(|table| &table.rings[ring as usize])
     }
 
     /// The first slot of a ring.
@@ -265,8 +279,9 @@ impl Slots {
 
     /// Takes the first slot of a ring.
     pub(crate) fn pop(&mut self, ring: Ring) -> Option<u32> {
-        let slot = self.rings.as_mut()?[ring as usize].pop_front()?;
-        self.slots[slot as usize].queued &= !(1 << ring as u8);
+        let table = self.table.as_mut()?;
+        let slot = table.rings[ring as usize].pop_front()?;
+        table.slots[slot as usize].queued &= !(1 << ring as u8);
         Some(slot)
     }
 }

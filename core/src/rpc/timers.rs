@@ -124,8 +124,8 @@ impl Peer {
     /// Ends a call whose deadline has passed. The peer is not told: it ends the call itself.
     pub(super) fn expire(&mut self, slot: u32) {
         let late = Status::deadline_exceeded("the deadline has passed");
-        let wire = self.slots.wire(slot);
-        let phase = self.slots.at(slot).phase;
+        let call = self.slots.at(slot);
+        let (wire, phase) = (call.wire, call.phase);
         match phase {
             Phase::Waiting => {
                 self.take_back(slot);
@@ -191,7 +191,7 @@ impl Peer {
         timers.pings += 1;
         timers.pinged = Some(self.now);
         timers.heartbeat = Some(self.now + self.config.heartbeat_timeout());
-        self.due.ping = Some(timers.pings);
+        self.due.ping = true;
         Ok(())
     }
 

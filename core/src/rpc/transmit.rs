@@ -21,11 +21,8 @@ impl Peer {
             return false;
         }
         let due = &self.due;
-        let of_connection = due.hello
-            || due.go_away.is_some()
-            || due.ping.is_some()
-            || due.pong.is_some()
-            || due.again.is_some();
+        let of_connection =
+            due.hello || due.go_away.is_some() || due.ping || due.pong.is_some() || due.again.is_some();
         of_connection
             || matches!(self.phase, PeerPhase::Open | PeerPhase::Opening)
                 && (self.slots.has(Ring::Control)
@@ -43,7 +40,7 @@ impl Peer {
     /// known before its Hello.
     pub(super) fn may_send_request(&self, slot: u32) -> bool {
         let fits = || self.slots.get(slot).is_some_and(|call| call.bytes <= self.theirs.frame as usize);
-        self.slots.sent < self.theirs.calls as usize && (self.phase == PeerPhase::Open || fits())
+        self.slots.sent < self.theirs.calls && (self.phase == PeerPhase::Open || fits())
     }
 
     /// Returns the next frame to send: those of the connection, cancels and grants first, then answers, then
@@ -52,6 +49,7 @@ impl Peer {
     /// Call it only while the session is writable, so that a call that is given up is still here. Then
     /// report [`frame_sent`](Self::frame_sent) or [`frame_refused`](Self::frame_refused).
     #[must_use]
+    #[inline(always)]
     pub fn poll_frame(&mut self, now: Timestamp) -> Option<Frame> {
         self.advance(now);
         self.polled = None;
@@ -101,8 +99,8 @@ impl Peer {
         if let Some(number) = self.due.pong.take() {
             return Some(Frame::Pong(number));
         }
-        if let Some(number) = self.due.ping.take() {
-            return Some(Frame::Ping(number));
+        if std::mem::take(&mut self.due.ping) {
+            return Some(Frame::Ping(self.timers.pings));
         }
         let go_away = self.due.go_away.take()?;
         self.polled = Some(Polled { kind: Kind::GoAway, id: 0, slot: 0 });
@@ -127,6 +125,7 @@ impl Peer {
     }
 
     /// The answer to a call of the peer, which frees its id.
+    #[inline(always)]
     fn answer_frame(&mut self) -> Option<Frame> {
         while let Some(slot) = self.slots.pop(Ring::Answers) {
             let call = self.slots.at(slot);

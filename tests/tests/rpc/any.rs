@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use getty_core::codec::Text;
 use getty_core::rpc::{
-    Body, Code, CodecName, Executed, Frame, GoAway, GoAwayCode, Hello, Metadata, Reply, Request, Status,
-    Trace,
+    Body, Code, CodecName, Coding, Executed, Frame, GoAway, GoAwayCode, Hello, Metadata, Reply, Request,
+    Status, Trace,
 };
 use proptest::prelude::*;
 
@@ -31,7 +31,8 @@ fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
 }
 
 fn body() -> impl Strategy<Value = Body> {
-    (bytes(3000), any::<bool>()).prop_map(|(bytes, compressed)| Body { bytes, compressed })
+    let coding = prop_oneof![Just(Coding::Plain), Just(Coding::Compressed)];
+    (bytes(3000), coding).prop_map(|(bytes, coding)| Body { bytes, coding })
 }
 
 pub fn metadata() -> impl Strategy<Value = Metadata> {
@@ -51,13 +52,13 @@ fn time() -> impl Strategy<Value = Duration> {
     prop_oneof![Just(0), Just(1), 0..10_000_000_000u64, Just(u64::MAX)].prop_map(Duration::from_micros)
 }
 
-fn trace() -> impl Strategy<Value = Box<Trace>> {
-    (any::<[u8; 25]>(), text(200)).prop_map(|(parent, state)| Box::new(Trace { parent, state }))
+fn trace() -> impl Strategy<Value = Trace> {
+    (any::<[u8; 25]>(), text(200)).prop_map(|(parent, state)| Trace { parent, state })
 }
 
 fn codec() -> impl Strategy<Value = CodecName> {
     let known = vec![CodecName::Json, CodecName::Protobuf, CodecName::Raw];
-    prop_oneof![prop::sample::select(known), name(255).prop_map(CodecName::Other)]
+    prop_oneof![prop::sample::select(known), name(255).prop_map(CodecName::new)]
 }
 
 pub fn request() -> impl Strategy<Value = Request> {
@@ -66,8 +67,10 @@ pub fn request() -> impl Strategy<Value = Request> {
         |(head, attempt, more, one_way, body)| {
             let (method, codec, timeout, metadata, trace) = head;
             let mut request = Request::new(method, codec, body);
-            (request.timeout, request.metadata, request.trace) = (timeout, metadata, trace);
-            (request.attempt, request.more, request.one_way) = (attempt, more, one_way && !more);
+            (request.timeout, request.more, request.one_way) = (timeout, more, one_way && !more);
+            *request.metadata_mut() = metadata;
+            request.set_trace(trace);
+            request.set_attempt(attempt);
             request
         },
     )

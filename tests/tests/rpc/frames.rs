@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use getty_core::codec::{Encoder, Sink, Text};
 use getty_core::rpc::{
-    Body, Code, CodecName, EncodeFrameError, Executed, Frame, FrameFault, Frames, GoAway, GoAwayCode, Hello,
-    Origin, Reply, Request, Status,
+    Body, Code, CodecName, Coding, EncodeFrameError, Executed, Frame, FrameFault, Frames, GoAway, GoAwayCode,
+    Hello, Origin, Reply, Request, Status,
 };
 use proptest::prelude::*;
 use testkit::split::cut;
@@ -95,10 +95,10 @@ fn flags_have_their_bits() {
         set(&mut request);
         Frame::Request(2, request)
     };
-    let compressed = Body { bytes: "\x01x".into(), compressed: true };
+    let compressed = Body { bytes: "\x01x".into(), coding: Coding::Compressed };
     let not_executed = Status::unavailable("").with_executed(Executed::No);
     for (frame, flags) in [
-        (request(|request| request.body.compressed = true), 1),
+        (request(|request| request.body.coding = Coding::Compressed), 1),
         (request(|request| request.more = true), 2),
         (request(|request| request.one_way = true), 8),
         (Frame::Item(2, compressed.clone()), 1),
@@ -219,9 +219,9 @@ fn a_trace_state_that_is_too_long_is_not_sent() {
     let state = |length: usize| {
         let mut request = Request::new("m", CodecName::Raw, "");
         let state = "s".repeat(length).into();
-        request.trace = Some(Box::new(getty_core::rpc::Trace { parent: [1; 25], state }));
+        request.set_trace(Some(getty_core::rpc::Trace { parent: [1; 25], state }));
         let Frame::Request(_, request) = decode(&encode(&Frame::Request(3, request))) else { panic!() };
-        request.trace.unwrap().state
+        request.trace().unwrap().state.clone()
     };
     assert_eq!(state(4096).as_str().len(), 4096);
     assert_eq!(state(4097), Text::default());
@@ -235,7 +235,7 @@ fn what_the_peer_would_refuse_is_not_sent() {
     };
     let request =
         |method: &str, codec: CodecName| Frame::Request(2, Request::new(method.to_owned(), codec, "body"));
-    let other = |length: usize| CodecName::Other("c".repeat(length).into());
+    let other = |length: usize| CodecName::new("c".repeat(length));
     assert_eq!(fault(request("", CodecName::Raw)), FrameFault::Missing(1));
     assert_eq!(fault(request(&"m".repeat(1025), CodecName::Raw)), FrameFault::Field(1));
     assert_eq!(fault(request("m", other(0))), FrameFault::Missing(3));
@@ -283,10 +283,12 @@ fn the_largest_heads_fit() {
         metadata.insert(&"k".repeat(28), [0; 100]).unwrap();
     }
     let longest = Duration::from_micros(u64::MAX);
-    let mut request = Request::new("m".repeat(1024), CodecName::Other("c".repeat(255).into()), "");
-    (request.timeout, request.attempt, request.metadata) = (Some(longest), u32::MAX, metadata.clone());
+    let mut request = Request::new("m".repeat(1024), CodecName::new("c".repeat(255)), "");
+    request.timeout = Some(longest);
+    request.set_attempt(u32::MAX);
+    *request.metadata_mut() = metadata.clone();
     let state = "s".repeat(4096).into();
-    request.trace = Some(Box::new(getty_core::rpc::Trace { parent: [1; 25], state }));
+    request.set_trace(Some(getty_core::rpc::Trace { parent: [1; 25], state }));
     let status = Status::internal("t".repeat(4096)).with_metadata(metadata).with_retry_after(longest);
     for frame in [Frame::Request(2, request), Frame::Error(2, status)] {
         let bytes = encode(&frame);

@@ -145,10 +145,10 @@ fn request_head(request: &Request) -> RequestHead {
         method: request.method.to_string(),
         timeout_us: request.timeout.map(micros),
         codec: request.codec.to_string(),
-        traceparent: request.trace.as_ref().map_or(Vec::new(), |trace| trace.parent.into()),
-        metadata: pairs(&request.metadata),
-        attempt: request.attempt,
-        tracestate: request.trace.as_ref().map_or(String::new(), |trace| trace.state.to_string()),
+        traceparent: request.trace().map_or(Vec::new(), |trace| trace.parent.into()),
+        metadata: pairs(request.metadata()),
+        attempt: request.attempt(),
+        tracestate: request.trace().map_or(String::new(), |trace| trace.state.to_string()),
     }
 }
 
@@ -238,12 +238,12 @@ proptest! {
         seed: u64,
     ) {
         let mut earlier = earlier;
-        earlier.metadata = Metadata::new();
+        *earlier.metadata_mut() = Metadata::new();
         // Values that are not sent again would stay.
         request.timeout.is_none().then(|| earlier.timeout = None);
-        (request.attempt == 0).then(|| earlier.attempt = 0);
-        if request.trace.as_ref().is_none_or(|trace| trace.state.as_bytes().is_empty()) {
-            earlier.trace = None;
+        (request.attempt() == 0).then(|| earlier.set_attempt(0));
+        if request.trace().is_none_or(|trace| trace.state.as_bytes().is_empty()) {
+            earlier.set_trace(None);
         }
         let mut rng = testkit::Rng::new(seed);
         let mut head = fields(&request_head(&request).encode_to_vec());
@@ -273,7 +273,7 @@ proptest! {
         if let Frame::Request(_, request) = came {
             let theirs = RequestHead::decode(&head[..]).unwrap();
             prop_assert_eq!(&*theirs.method, request.method.as_str());
-            prop_assert_eq!(theirs.metadata, pairs(&request.metadata));
+            prop_assert_eq!(theirs.metadata, pairs(request.metadata()));
         }
     }
 }
@@ -372,10 +372,10 @@ fn a_trace_state_without_a_parent_is_ignored() {
         ..RequestHead::default()
     };
     let Frame::Request(_, request) = decode(&raw(1, 0, 2, &head.encode_to_vec(), b"")) else { panic!() };
-    assert_eq!(request.trace, None);
+    assert_eq!(request.trace(), None);
     let head = RequestHead { traceparent: vec![9; 25], ..head };
     let Frame::Request(_, request) = decode(&raw(1, 0, 2, &head.encode_to_vec(), b"")) else { panic!() };
-    assert_eq!(request.trace, Some(Box::new(Trace { parent: [9; 25], state: "a=b".into() })));
+    assert_eq!(request.trace(), Some(&Trace { parent: [9; 25], state: "a=b".into() }));
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn codecs_are_known_by_name() {
         ("json", CodecName::Json),
         ("proto", CodecName::Protobuf),
         ("raw", CodecName::Raw),
-        ("jsonl", CodecName::Other("jsonl".into())),
+        ("jsonl", CodecName::new("jsonl")),
     ] {
         let head = RequestHead { method: "m".into(), codec: name.into(), ..RequestHead::default() };
         let Frame::Request(_, request) = decode(&raw(1, 0, 2, &head.encode_to_vec(), b"")) else { panic!() };

@@ -191,7 +191,7 @@ impl<S> Calling<S> {
 
     /// Adds metadata. A key or value over the limits fails the call ([`Code::InvalidArgument`]).
     pub fn metadata(self, key: &str, value: impl AsRef<[u8]>) -> Self {
-        self.change(|request| request.metadata.insert(key, value).map_err(|error| error.to_string()))
+        self.change(|request| request.metadata_mut().insert(key, value).map_err(|error| error.to_string()))
     }
 
     /// Makes the call a part of `call`: it has no more time than is left of that one.

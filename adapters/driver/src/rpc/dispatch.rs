@@ -58,7 +58,7 @@ impl Inbound {
 
     /// The caller's metadata.
     pub fn metadata(&self) -> &Metadata {
-        &self.request.metadata
+        self.request.metadata()
     }
 
     /// The size of the request value in bytes.
@@ -74,7 +74,9 @@ impl Inbound {
     /// What the handler gets to see of the call, and the request value.
     pub(crate) fn into_call(self) -> (Call, Body) {
         let Inbound { request, id, connection, deadline, .. } = self;
-        let Request { method, metadata, attempt, body, .. } = request;
+        let attempt = request.attempt();
+        let metadata = request.metadata().clone();
+        let Request { method, body, .. } = request;
         (Call::new(connection, id, method, metadata, deadline, attempt), body)
     }
 

@@ -142,7 +142,7 @@ impl<T> fmt::Debug for Receiver<T> {
 
 /// The bytes of a body that is not compressed.
 pub(crate) fn plain(body: Body) -> Result<Bytes, Status> {
-    if body.compressed {
+    if body.is_compressed() {
         return Err(Status::new(Code::Unimplemented, "this side does not decompress bodies"));
     }
     Ok(body.bytes)

@@ -39,7 +39,7 @@ fn decompress_body(body: Body, limit: usize) -> Result<(Bytes, usize), Decompres
 }
 
 fn decompress(bytes: impl Into<Bytes>, limit: usize) -> Result<Bytes, DecompressError> {
-    decompress_body(Body { bytes: bytes.into(), compressed: true }, limit).map(|(bytes, _)| bytes)
+    decompress_body(Body { bytes: bytes.into(), coding: Coding::Compressed }, limit).map(|(bytes, _)| bytes)
 }
 
 /// What flate2 makes of it.
@@ -74,7 +74,7 @@ fn what_is_compressed_is_one_stream_that_flate2_reads_to_its_end() {
     for size in SIZES {
         for data in [vec![0; size], words(size)] {
             let (body, steps) = compress(&data);
-            assert!(body.compressed && body.bytes[0] == 1 && body.bytes.len() < data.len());
+            assert!(body.is_compressed() && body.bytes[0] == 1 && body.bytes.len() < data.len());
             assert_eq!(steps, size.div_ceil(64 * 1024), "{size}");
             let mut decoder = DeflateDecoder::new(&body.bytes[1..]);
             let mut out = Vec::new();
@@ -106,7 +106,7 @@ fn what_flate2_compresses_is_decompressed_whole_within_its_size() {
 fn small_bodies_and_those_that_do_not_shrink_stay_as_they_are() {
     for data in [vec![], vec![0; 1], vec![0; 1023], noise(1024), noise(100_000)] {
         let (body, _) = compress(&data);
-        assert!(!body.compressed && body.bytes == data);
+        assert!(!body.is_compressed() && body.bytes == data);
         let (bytes, steps) = decompress_body(body, 0).unwrap();
         assert!(bytes == data && steps == 0);
     }
@@ -144,7 +144,7 @@ fn a_bomb_ends_at_the_limit_after_bounded_steps() {
         assert_eq!((error, error.code()), (DecompressError::TooLarge { limit }, Code::ResourceExhausted));
         assert!(error.to_string().contains(&format!("limit of {limit} bytes")), "{error}");
     }
-    let (bytes, steps) = decompress_body(Body { bytes: bomb, compressed: true }, SIZE).unwrap();
+    let (bytes, steps) = decompress_body(Body { bytes: bomb, coding: Coding::Compressed }, SIZE).unwrap();
     assert!(bytes.len() == SIZE && steps >= SIZE / (80 * 1024), "{steps} steps");
 }
 
@@ -152,7 +152,7 @@ fn a_bomb_ends_at_the_limit_after_bounded_steps() {
 fn blocks_without_data_take_bounded_steps_too() {
     // Empty uncompressed blocks, none of them final; then a final one.
     let blocks = [&[DEFLATE][..], &b"\x00\x00\x00\xff\xff".repeat(20_000), b"\x03\x00"].concat();
-    let body = Body { bytes: blocks.into(), compressed: true };
+    let body = Body { bytes: blocks.into(), coding: Coding::Compressed };
     let (bytes, steps) = decompress_body(body, 0).unwrap();
     assert!(bytes.is_empty() && steps >= 100_000 / (16 * 1024), "{steps} steps");
 }

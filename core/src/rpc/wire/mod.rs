@@ -124,12 +124,9 @@ impl Encoder<Frame> for Frames {
     type Error = EncodeFrameError;
 
     fn encode(&mut self, frame: Frame, dst: &mut Sink<'_>) -> Result<(), EncodeFrameError> {
-        let header = v2::header(&frame)?;
-        if self.must_begin {
-            self.must_begin = false;
-            dst.put_slice(&PREFACE);
-        }
-        v2::write(&header, frame, dst);
+        let begin: &[u8] = if self.must_begin { &PREFACE } else { &[] };
+        v2::write(begin, frame, dst)?;
+        self.must_begin = false;
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use crate::codec::Sink;
-use crate::rpc::frame::{Body, Frame, FrameFault, Invalid, MAX_ID, MIN_ID};
+use crate::rpc::frame::{Body, Coding, Frame, FrameFault, Invalid, MAX_ID, MIN_ID};
 use crate::rpc::head;
-use crate::rpc::protobuf::{Count, Output, Staged};
+use crate::rpc::protobuf::{Count, Output, Stage};
 use crate::rpc::status::{Executed, Origin};
 use crate::rpc::wire::EncodeFrameError;
 
@@ -63,11 +63,13 @@ impl Kind {
         Kind::Calls,
     ];
 
+    #[inline]
     pub(crate) fn from_number(number: u8) -> Option<Kind> {
         Kind::ALL.get(usize::from(number)).copied()
     }
 
     /// The flags that frames of this kind may have, of those that matter.
+    #[inline]
     fn flags(self) -> u8 {
         match self {
             Kind::Request => COMPRESSED | MORE | ONE_WAY,
@@ -130,6 +132,7 @@ pub(super) fn read(header: &Header, bytes: Bytes) -> Frame {
         .unwrap_or_else(|fault| Frame::Invalid(Invalid { kind: header.kind, id: header.id, fault }))
 }
 
+#[inline(always)]
 fn read_valid(header: &Header, mut bytes: Bytes) -> Result<Frame, FrameFault> {
     let &Header { flags, id, .. } = header;
     let kind = Kind::from_number(header.kind).ok_or(FrameFault::Kind(header.kind))?;
@@ -139,11 +142,12 @@ fn read_valid(header: &Header, mut bytes: Bytes) -> Result<Frame, FrameFault> {
     if length > MAX_HEAD || length > bytes.len() {
         return Err(FrameFault::HeadLength { head: length, frame: bytes.len() });
     }
-    let head = bytes.split_to(length);
+    let head = if length == 0 { Bytes::new() } else { bytes.split_to(length) };
     if !bytes.is_empty() && !kind.has_body() {
         return Err(FrameFault::Body(bytes.len()));
     }
-    let body = |bytes| Body { bytes, compressed: flags & COMPRESSED != 0 };
+    let coding = if flags & COMPRESSED == 0 { Coding::Plain } else { Coding::Compressed };
+    let body = |bytes| Body { bytes, coding };
     Ok(match kind {
         Kind::Hello => Frame::Hello(head::read_hello(head)?),
         Kind::Request => {
@@ -191,18 +195,51 @@ pub(super) fn encoded_len(frame: &Frame) -> usize {
     HEADER + head.0 + body(frame).len()
 }
 
-/// The header of `frame`, which is not written if the receiver would refuse it.
-pub(super) fn header(frame: &Frame) -> Result<[u8; HEADER], EncodeFrameError> {
+/// Writes `frame`, with `begin` before it. Nothing is written if the receiver would refuse the frame.
+pub(super) fn write(begin: &[u8], frame: Frame, out: &mut Sink<'_>) -> Result<(), EncodeFrameError> {
+    let mut header = check(&frame)?;
+    let body_length = body(&frame).len();
+    // Most heads are short: they are written once, and counted by that.
+    let mut stage = Stage::after(HEADER);
+    put_head(&frame, &mut stage);
+    let head_length = stage.len() - HEADER;
+    header.length =
+        u32::try_from(head_length + body_length).map_err(|_| EncodeFrameError::TooLong(body_length))?;
+    // The limits of the fields keep every head below `MAX_HEAD`.
+    header.head = head_length as u16;
+    if !begin.is_empty() {
+        out.put_slice(begin);
+    }
+    match stage.filled(&header.bytes()) {
+        Some(bytes) => out.put_slice(bytes),
+        None => {
+            out.put_slice(&header.bytes());
+            put_head(&frame, out);
+        }
+    }
+    match frame {
+        Frame::Request(_, request) => out.put_bytes(request.body.bytes),
+        Frame::Reply(_, reply) => out.put_bytes(reply.body.bytes),
+        Frame::Error(_, status) => out.put_bytes(status.details().clone()),
+        Frame::Item(_, body) => out.put_bytes(body.bytes),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The header of `frame` without lengths, unless the receiver would refuse the frame.
+#[inline(always)]
+fn check(frame: &Frame) -> Result<Header, EncodeFrameError> {
     let (kind, flags, id) = match frame {
         Frame::Hello(_) => (Kind::Hello, 0, 0),
         Frame::Request(id, request) => {
-            let body = flag(COMPRESSED, request.body.compressed);
+            let body = flag(COMPRESSED, request.body.is_compressed());
             (Kind::Request, body | flag(MORE, request.more) | flag(ONE_WAY, request.one_way), *id)
         }
-        Frame::Reply(id, reply) => (Kind::Reply, flag(COMPRESSED, reply.body.compressed), *id),
+        Frame::Reply(id, reply) => (Kind::Reply, flag(COMPRESSED, reply.body.is_compressed()), *id),
         Frame::Error(id, status) => (Kind::Error, flag(NOT_EXECUTED, status.executed() == Executed::No), *id),
         Frame::Cancel(id) => (Kind::Cancel, 0, *id),
-        Frame::Item(id, body) => (Kind::Item, flag(COMPRESSED, body.compressed), *id),
+        Frame::Item(id, body) => (Kind::Item, flag(COMPRESSED, body.is_compressed()), *id),
         Frame::End(id) => (Kind::End, 0, *id),
         Frame::Window(id, _) => (Kind::Window, 0, *id),
         Frame::Ping(_) => (Kind::Ping, 0, 0),
@@ -218,28 +255,7 @@ pub(super) fn header(frame: &Frame) -> Result<[u8; HEADER], EncodeFrameError> {
         Frame::Request(_, request) => head::check_request(request)?,
         _ => {}
     }
-    let mut head = Count::default();
-    put_head(frame, &mut head);
-    let body = body(frame).len();
-    let length = u32::try_from(head.0 + body).map_err(|_| EncodeFrameError::TooLong(body))?;
-    // The limits of the fields keep every head below `MAX_HEAD`.
-    let head = head.0 as u16;
-    Ok(Header { length, kind: kind as u8, flags, head, id }.bytes())
-}
-
-/// Writes the frame that has this header.
-pub(super) fn write(header: &[u8; HEADER], frame: Frame, out: &mut Sink<'_>) {
-    let mut staged = Staged::new(out);
-    staged.put(header);
-    put_head(&frame, &mut staged);
-    staged.flush();
-    match frame {
-        Frame::Request(_, request) => out.put_bytes(request.body.bytes),
-        Frame::Reply(_, reply) => out.put_bytes(reply.body.bytes),
-        Frame::Error(_, status) => out.put_bytes(status.details().clone()),
-        Frame::Item(_, body) => out.put_bytes(body.bytes),
-        _ => {}
-    }
+    Ok(Header { length: 0, kind: kind as u8, flags, head: 0, id })
 }
 
 fn flag(flag: u8, set: bool) -> u8 {
