@@ -25,11 +25,8 @@
 //! # Ok::<(), getty_core::ConfigError>(())
 //! ```
 
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, VecDeque};
-use std::env;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -143,9 +140,7 @@ impl<C: Decoder + Encoder<C::Item>> Network<C> {
     /// # Panics
     /// If the variable is not a number.
     pub fn new(link: Link) -> Self {
-        let seed = env::var("GETTY_SEED").ok();
-        let seed = seed.map(|seed| seed.parse().expect("GETTY_SEED must be a number"));
-        Self::with_seed(link, seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()))
+        Self::with_seed(link, Rng::seed())
     }
 
     /// Makes a network that behaves the same each time. Prints the seed.

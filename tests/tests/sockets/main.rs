@@ -17,6 +17,7 @@ mod peers;
 mod peers_crowd;
 mod pool;
 mod rpc;
+mod rpc_cuts;
 mod rpc_faults;
 mod rpc_services;
 mod rpc_streams;

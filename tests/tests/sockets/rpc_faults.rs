@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::Duration;
-use std::{io, thread};
 
 use bytes::{BufMut, BytesMut};
 use getty_driver::Server;
@@ -21,9 +21,9 @@ use getty_driver::rpc::{
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
 use crate::on_every_runtime;
 use crate::rpc::{Running, connect, connected};
+use crate::rpc_cuts::{Cut, Cutter};
 
 on_every_runtime!(
-    every_call_ends_once_when_the_connection_is_cut,
     a_shutdown_under_calls_loses_none,
     bad_bodies_end_their_calls_alone,
     panics_end_their_calls_alone,
@@ -37,69 +37,6 @@ on_every_runtime!(
     metadata_of_answers_reaches_its_caller,
     waits_for_the_end_leave_nothing_behind,
 );
-
-/// Forwards connections and cuts each one after a number of bytes, in the middle of what it says.
-struct Cutter {
-    address: SocketAddr,
-    server: SocketAddr,
-    over: Arc<AtomicBool>,
-}
-
-impl Cutter {
-    /// `budget` has the bytes after which the next connection is cut.
-    fn to(server: SocketAddr, budget: Arc<AtomicU64>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let over = Arc::new(AtomicBool::new(false));
-        let is_over = over.clone();
-        thread::spawn(move || {
-            while let Ok((client, _)) = listener.accept() {
-                if is_over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let left = Arc::new(AtomicU64::new(budget.load(Ordering::SeqCst)));
-                let server = TcpStream::connect(server).unwrap();
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let left = left.clone();
-                    thread::spawn(move || forward(from, to, &left));
-                }
-            }
-        });
-        Cutter { address, server, over }
-    }
-}
-
-impl Drop for Cutter {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address); // wakes the accepting thread
-        let _ = self.server;
-    }
-}
-
-fn forward(mut from: TcpStream, mut to: TcpStream, left: &AtomicU64) {
-    let mut buffer = [0; 1500];
-    while let Ok(length @ 1..) = io::Read::read(&mut from, &mut buffer) {
-        let before =
-            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(length as u64)));
-        let length = length.min(before.unwrap() as usize);
-        if io::Write::write_all(&mut to, &buffer[..length]).is_err() || left.load(Ordering::SeqCst) == 0 {
-            break;
-        }
-    }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-}
-
-/// A sequence of numbers that look random.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 /// Executions of each call, by its name.
 type Executions = Arc<Mutex<HashMap<String, usize>>>;
@@ -122,7 +59,7 @@ macro_rules! counted {
     }};
 }
 
-async fn yield_once() {
+pub(crate) async fn yield_once() {
     let mut is_ready = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut is_ready, true) {
@@ -146,50 +83,6 @@ fn check(name: &str, result: &Result<String, Status>, executions: &HashMap<Strin
             Executed::Maybe => {}
         },
     }
-}
-
-/// `GETTY_RPC_CUTS` sets the number of connections; each has 100 calls.
-fn every_call_ends_once_when_the_connection_is_cut<R: TestRuntime>() {
-    let cuts = std::env::var("GETTY_RPC_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(20);
-    R::block_on(async {
-        let (executions, running) = (Executions::default(), Running::default());
-        let services = counted!(executions.clone(), running.clone());
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
-        let budget = Arc::new(AtomicU64::new(0));
-        let cutter = Cutter::to(server.local_addr(), budget.clone());
-        let mut random = Random(u64::from(std::process::id()));
-        let [mut answered, mut failed] = [0; 2];
-        for cut in 0..cuts {
-            let seed = random.0;
-            budget.store(1 + random.next(150_000), Ordering::SeqCst);
-            let (peer, caller) = rpc::peer(Services::new());
-            client::<R>().tcp(&cutter.address.to_string(), rpc::frames(), peer).await.unwrap();
-            let calls: Vec<_> = (0..100)
-                .map(|call| {
-                    let name = format!("{cut}-{call}");
-                    let body = format!("{name:<length$}", length = 20 + random.next(1500) as usize);
-                    (name, caller.call::<_, _, String>("t.T/Count", Raw, &body).into_future())
-                })
-                .collect();
-            let (names, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
-            let results = in_time::<R, _>(futures::future::join_all(calls)).await;
-            if results.iter().any(Result::is_err) {
-                in_time::<R, _>(caller.closed()).await;
-            }
-            drop(caller);
-            // The other end may still have what was sent.
-            until::<R>("the server has lost the connection", || server.sessions() == 0).await;
-            let executions = executions.lock().unwrap();
-            for (name, result) in names.iter().zip(&results) {
-                check(name, result, &executions);
-                *if result.is_ok() { &mut answered } else { &mut failed } += 1;
-            }
-            assert_eq!(running.count(), 0, "seed {seed}");
-        }
-        assert_eq!(answered + failed, cuts * 100);
-        assert!(cuts < 20 || (answered > 0 && failed > 0), "{answered} answered, {failed} failed");
-    });
 }
 
 fn a_shutdown_under_calls_loses_none<R: TestRuntime>() {
@@ -516,9 +409,10 @@ fn a_cut_drops_handlers<R: TestRuntime>() {
         );
         let server =
             server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
-        let cutter = Cutter::to(server.local_addr(), Arc::new(AtomicU64::new(3000)));
+        let cut = Cut { after: 3000, of_client: true, resets: false };
+        let cutter = Cutter::to(server.local_addr(), cut);
         let (peer, caller) = rpc::peer(Services::new());
-        client::<R>().tcp(&cutter.address.to_string(), rpc::frames(), peer).await.unwrap();
+        client::<R>().tcp(&cutter.address().to_string(), rpc::frames(), peer).await.unwrap();
         let mut streams = Vec::new();
         for _ in 0..10 {
             streams.push(caller.bidi_streaming::<_, String, String>("t.T/Wait", Raw).await.unwrap());
