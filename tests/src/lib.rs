@@ -56,6 +56,7 @@ pub mod pair;
 pub mod peers_script;
 mod rng;
 pub mod rpc;
+pub mod rpc_bytes;
 pub mod rpc_script;
 pub mod script;
 pub mod scripted;

@@ -1,0 +1,94 @@
+//! Frames of getty rpc 2 as bytes made by hand, for peers that share no code with the library.
+
+use std::io::{self, Read};
+
+/// The kind of a Reply.
+pub const REPLY: u8 = 2;
+/// The kind of an Error.
+pub const ERROR: u8 = 3;
+/// The kind of a GoAway.
+pub const GO_AWAY: u8 = 10;
+
+/// Makes a frame.
+pub fn frame(kind: u8, id: u32, head: &[u8], body: &[u8]) -> Vec<u8> {
+    let length = (head.len() + body.len()) as u32;
+    let mut frame = length.to_le_bytes().to_vec();
+    frame.extend([kind, 0]);
+    frame.extend((head.len() as u16).to_le_bytes());
+    frame.extend(id.to_le_bytes());
+    [&frame, head, body].concat()
+}
+
+/// What the side that connects says first: the preface, and a Hello with 256 calls, windows of 64 KiB and
+/// frames of 64 KiB.
+pub fn opening() -> Vec<u8> {
+    let mut bytes = b"\xfagty\x02\0\0\0".to_vec();
+    bytes.extend(frame(0, 0, b"\x08\x80\x02\x10\x80\x80\x04\x18\x80\x80\x04", b""));
+    bytes
+}
+
+/// Makes a request with the codec `raw`. `method` has at most 127 bytes.
+pub fn request(id: u32, method: &str, body: &[u8]) -> Vec<u8> {
+    let mut head = vec![0x0a, method.len() as u8];
+    head.extend(method.as_bytes());
+    head.extend(b"\x1a\x03raw");
+    frame(1, id, &head, body)
+}
+
+/// Makes a request whose head cannot be read: it names no method and no codec.
+pub fn broken_request(id: u32) -> Vec<u8> {
+    frame(1, id, b"", b"")
+}
+
+/// Makes the frame that gives the call `id` up.
+pub fn cancel(id: u32) -> Vec<u8> {
+    frame(4, id, b"", b"")
+}
+
+/// A frame that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The kind.
+    pub kind: u8,
+    /// The call, or 0.
+    pub id: u32,
+    /// The head.
+    pub head: Vec<u8>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Heard {
+    /// Reads the next frame.
+    ///
+    /// # Errors
+    /// Those of the stream, which may also have ended.
+    pub fn read(stream: &mut impl Read) -> io::Result<Self> {
+        let mut header = [0; 12];
+        stream.read_exact(&mut header)?;
+        let [a, b, c, d, kind, _, e, f, id @ ..] = header;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let mut head = vec![0; length];
+        stream.read_exact(&mut head)?;
+        let body = head.split_off(usize::from(u16::from_le_bytes([e, f])));
+        Ok(Heard { kind, id: u32::from_le_bytes(id), head, body })
+    }
+
+    /// Whether this is a GoAway because of too much useless work.
+    pub fn says_calm_down(&self) -> bool {
+        self.kind == GO_AWAY && self.head.starts_with(b"\x08\x02")
+    }
+}
+
+/// Reads what the side that accepted says first: its preface.
+///
+/// # Errors
+/// Those of the stream, or other bytes.
+pub fn read_preface(stream: &mut impl Read) -> io::Result<()> {
+    let mut preface = [0; 8];
+    stream.read_exact(&mut preface)?;
+    if preface.starts_with(b"\xfagty\x02") {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("no preface of getty rpc 2: {}", preface.escape_ascii())))
+}
