@@ -5,5 +5,7 @@ mod embedding;
 mod everywhere;
 #[cfg(unix)]
 mod fairness;
+#[cfg(unix)]
+mod greeter;
 #[cfg(target_os = "linux")]
 mod per_core;
