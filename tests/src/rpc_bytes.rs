@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+/// The kind of a Request.
+pub const REQUEST: u8 = 1;
 /// The kind of a Reply.
 pub const REPLY: u8 = 2;
 /// The kind of an Error.
@@ -9,40 +11,45 @@ pub const ERROR: u8 = 3;
 /// The kind of a GoAway.
 pub const GO_AWAY: u8 = 10;
 
+/// The flag of a request that a stream follows.
+pub const MORE: u8 = 2;
+
 /// Makes a frame.
-pub fn frame(kind: u8, id: u32, head: &[u8], body: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, id: u32, head: &[u8], body: &[u8]) -> Vec<u8> {
     let length = (head.len() + body.len()) as u32;
     let mut frame = length.to_le_bytes().to_vec();
-    frame.extend([kind, 0]);
+    frame.extend([kind, flags]);
     frame.extend((head.len() as u16).to_le_bytes());
     frame.extend(id.to_le_bytes());
     [&frame, head, body].concat()
 }
 
-/// What the side that connects says first: the preface, and a Hello with 256 calls, windows of 64 KiB and
-/// frames of 64 KiB.
+/// What each side says first: the preface, and a Hello with 2048 calls, windows of 64 KiB and frames of 64 KiB.
 pub fn opening() -> Vec<u8> {
     let mut bytes = b"\xfagty\x02\0\0\0".to_vec();
-    bytes.extend(frame(0, 0, b"\x08\x80\x02\x10\x80\x80\x04\x18\x80\x80\x04", b""));
+    bytes.extend(frame(0, 0, 0, b"\x08\x80\x10\x10\x80\x80\x04\x18\x80\x80\x04", b""));
     bytes
 }
 
-/// Makes a request with the codec `raw`. `method` has at most 127 bytes.
+/// Makes a request with the codec `raw`.
 pub fn request(id: u32, method: &str, body: &[u8]) -> Vec<u8> {
-    let mut head = vec![0x0a, method.len() as u8];
-    head.extend(method.as_bytes());
-    head.extend(b"\x1a\x03raw");
-    frame(1, id, &head, body)
+    frame(REQUEST, 0, id, &request_head(method, "raw"), body)
+}
+
+/// Makes the head of a request. `method` and `codec` have at most 127 bytes.
+pub fn request_head(method: &str, codec: &str) -> Vec<u8> {
+    let (method, codec) = (method.as_bytes(), codec.as_bytes());
+    [&[0x0a, method.len() as u8], method, &[0x1a, codec.len() as u8], codec].concat()
 }
 
 /// Makes a request whose head cannot be read: it names no method and no codec.
 pub fn broken_request(id: u32) -> Vec<u8> {
-    frame(1, id, b"", b"")
+    frame(REQUEST, 0, id, b"", b"")
 }
 
 /// Makes the frame that gives the call `id` up.
 pub fn cancel(id: u32) -> Vec<u8> {
-    frame(4, id, b"", b"")
+    frame(4, 0, id, b"", b"")
 }
 
 /// A frame that was read.

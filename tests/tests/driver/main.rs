@@ -19,6 +19,7 @@ mod peers;
 mod pool_addresses;
 mod pool_time;
 mod posting;
+mod rpc;
 mod send_until;
 mod server_time;
 mod spawned;

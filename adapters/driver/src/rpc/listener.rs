@@ -118,8 +118,10 @@ where
 }
 
 impl<F: Future<Output = Response>> Open<F> {
-    /// Closes the session because the peer broke a rule. What this side says to it goes first.
+    /// Closes the session because the peer broke a rule. What this side says to it goes first. The handlers
+    /// end at once: they have no turn any longer, and must not hold what they have while the session closes.
     fn fail(&mut self, cx: &mut Session<'_>, now: Timestamp, fault: PeerFault) {
+        self.stop_all();
         self.send(cx, now);
         cx.close(Close::fault(Arc::new(fault)));
     }
