@@ -109,7 +109,7 @@ pub fn render(counted: &[Entry]) -> String {
     let mut text = format!("# Written by: {RENEW}\n{MADE_WITH}{}\n", compiler());
     for entry in counted {
         let ([session, at, unit], value) = (entry.words(), entry.unit.show(entry.value));
-        text += &format!("{session:10}{at:12}{unit:14}{value:>8}\n");
+        text += &format!("{session:15}{at:12}{unit:14}{value:>8}\n");
     }
     text
 }

@@ -5,6 +5,9 @@
 //! this file; with `-- --renew` at its end it writes that file instead. Sessions echo in memory, on a clock
 //! that stands still, and are warm before anything is counted.
 //!
+//! RPC is counted at the end that serves and at the one that calls, where a turn is a call with its answer. A
+//! call beside 1000 silent streams may take at most 1.1 times the instructions of one alone.
+//!
 //! | count | of | may exceed the baseline by |
 //! |---|---|---|
 //! | instructions | a turn of 1 message, and each further message of a turn of 16 | 2 % |
@@ -32,6 +35,7 @@
 mod baseline;
 mod callgrind;
 mod peers;
+mod rpc;
 mod runtime;
 mod scenes;
 #[path = "../../tests/tls_common/mod.rs"]
@@ -44,6 +48,7 @@ use testkit::alloc::Counting;
 
 use crate::baseline::{Entry, RENEW, Unit};
 use crate::callgrind::Callgrind;
+use crate::rpc::{Codec, Load};
 use crate::scenes::{Carrier, Scene};
 
 #[global_allocator]
@@ -61,14 +66,34 @@ const MANY: Turn = (16, "turn-of-16");
 /// The name of what each further message adds to a turn.
 const FURTHER: &str = "further";
 
+const RAW: Load = Load { codec: Codec::Raw, streams: 0 };
+const PROTOBUF: Load = Load { codec: Codec::Protobuf, streams: 0 };
+const BESIDE_STREAMS: Load = Load { codec: Codec::Raw, streams: 1000 };
+
 /// Sessions: name, what carries them, bytes of a message, and turns.
-const SESSIONS: [(&str, Carrier, usize, &[Turn]); 5] = [
+const SESSIONS: [(&str, Carrier, usize, &[Turn]); 15] = [
     ("tcp", Carrier::Tcp, 16, &[ONE, MANY]),
     ("tcp-1k", Carrier::Tcp, 1024, &[ONE]),
     ("websocket", Carrier::WebSocket, 16, &[ONE, MANY]),
     ("tls", Carrier::Tls, 16, &[ONE, MANY]),
     ("udp", Carrier::Udp, 16, &[ONE, MANY]),
+    ("serve", Carrier::RpcServer(RAW), 16, &[ONE, MANY]),
+    ("serve-1k", Carrier::RpcServer(RAW), 1024, &[ONE]),
+    ("serve-proto", Carrier::RpcServer(PROTOBUF), 16, &[ONE, MANY]),
+    ("serve-proto-1k", Carrier::RpcServer(PROTOBUF), 1024, &[ONE]),
+    ("serve-streams", Carrier::RpcServer(BESIDE_STREAMS), 16, &[ONE]),
+    ("call", Carrier::RpcClient(RAW), 16, &[ONE, MANY]),
+    ("call-1k", Carrier::RpcClient(RAW), 1024, &[ONE]),
+    ("call-proto", Carrier::RpcClient(PROTOBUF), 16, &[ONE, MANY]),
+    ("call-proto-1k", Carrier::RpcClient(PROTOBUF), 1024, &[ONE]),
+    ("call-streams", Carrier::RpcClient(BESIDE_STREAMS), 16, &[ONE]),
 ];
+
+/// Sessions that do the same, without other streams and beside them.
+const ALONE_AND_BESIDE: [[&str; 2]; 2] = [["serve", "serve-streams"], ["call", "call-streams"]];
+
+/// The limit of the instructions of a call beside silent streams, as a multiple of one alone.
+const BESIDE_STREAMS_AT_MOST: f64 = 1.1;
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -90,16 +115,28 @@ fn compare() -> ExitCode {
     }
     let counted = count(callgrind.ok().as_ref());
     print(&counted);
-    let faults = match fs::read_to_string(baseline::PATH) {
+    let mut faults = match fs::read_to_string(baseline::PATH) {
         Ok(text) => baseline::compare(&text, &counted),
         Err(error) => vec![format!("{}: {error}; to make it: {RENEW}", baseline::PATH)],
     };
+    faults.extend(ALONE_AND_BESIDE.into_iter().filter_map(|names| beside_streams(&counted, names)));
     faults.iter().for_each(|fault| println!("{fault}"));
     if !faults.is_empty() {
         return ExitCode::FAILURE;
     }
     println!("what was counted holds the baseline");
     ExitCode::SUCCESS
+}
+
+/// Says what does not hold if a call beside open streams takes many more instructions than one alone.
+fn beside_streams(counted: &[Entry], names: [&str; 2]) -> Option<String> {
+    let instructions = |name| {
+        counted.iter().find(|entry| entry.is(name, ONE.1, Unit::Instructions)).map(|entry| entry.value)
+    };
+    let [alone, beside] = [instructions(names[0])?, instructions(names[1])?];
+    (beside > alone * BESIDE_STREAMS_AT_MOST).then(|| {
+        format!("{}: {beside:.0} instructions, more than {BESIDE_STREAMS_AT_MOST} times {alone:.0}", names[1])
+    })
 }
 
 fn renew() -> ExitCode {
@@ -161,13 +198,13 @@ fn print(counted: &[Entry]) {
         (MANY.1, Unit::Calls),
     ];
     let titles = ["instructions", "lines of code", "allocations/message", "calls/message"];
-    print!("\n{:10}", "");
+    print!("\n{:15}", "");
     titles.iter().for_each(|title| print!("{title:>24}"));
-    print!("\n{:10}", "");
+    print!("\n{:15}", "");
     columns.iter().for_each(|(at, _)| print!("{at:>12}"));
     println!();
     for (session, ..) in SESSIONS {
-        print!("{session:10}");
+        print!("{session:15}");
         for (at, unit) in columns {
             let entry = counted.iter().find(|entry| entry.is(session, at, unit));
             print!("{:>12}", entry.map_or("-".to_owned(), |entry| entry.unit.show(entry.value)));

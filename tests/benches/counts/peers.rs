@@ -34,6 +34,11 @@ impl Plain {
     pub fn new(depth: usize, sent: &[u8], reply: &[u8]) -> Self {
         Plain { sent: sent.repeat(depth), replies: reply.repeat(depth) }
     }
+
+    /// A peer whose messages differ from one another.
+    pub fn of(sent: Vec<u8>, replies: Vec<u8>) -> Self {
+        Plain { sent, replies }
+    }
 }
 
 impl Peer for Plain {

@@ -17,6 +17,7 @@ use testkit::alloc::measure;
 use testkit::websocket::peers::Frame;
 
 use crate::peers::{Peer, Plain, Secure, Upgrading};
+use crate::rpc::{Calls, Load};
 use crate::runtime::{Socket, Still, Stream, Wire};
 use crate::tls_common::{World, server};
 
@@ -33,6 +34,10 @@ pub enum Carrier {
     Tls,
     /// Each message of a turn is from a peer of its own.
     Udp,
+    /// RPC over TCP: each message is a request, and its echo the answer.
+    RpcServer(Load),
+    /// The other end: each message is a call. A turn has two parts, before and after the answers come.
+    RpcClient(Load),
 }
 
 /// A session in its steady state that echoes `depth` messages each turn.
@@ -40,11 +45,13 @@ pub struct Scene {
     task: Task,
     wire: Rc<RefCell<Wire>>,
     peer: Box<dyn Peer>,
+    /// What calls, if the session is the calling end.
+    calls: Option<Box<dyn Calls>>,
     /// Number of bytes or datagrams that a turn writes.
     written: usize,
 }
 
-type Task = Pin<Box<dyn Future<Output = Box<CloseReason>>>>;
+pub type Task = Pin<Box<dyn Future<Output = Box<CloseReason>>>>;
 
 /// What some turns used.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,6 +75,7 @@ impl Scene {
         let wire = Rc::<RefCell<Wire>>::default();
         let payload = vec![b'x'; size];
         let framed = [&(size as u32).to_be_bytes()[..], &payload].concat();
+        let mut calls = None;
         let lengths = || Framed::<LengthDelimited>::new(LengthDelimited::new());
         let (task, peer): (Task, Box<dyn Peer>) = match carrier {
             Carrier::Tcp => (stream(lengths(), &wire), Box::new(Plain::new(depth, &framed, &framed))),
@@ -89,14 +97,20 @@ impl Scene {
                 let task = PacketDriver::<Still, _, _, Bytes, _>::new(packets, socket, Echo);
                 (Box::pin(task), Box::new(Plain::new(depth, &payload, &payload)))
             }
+            Carrier::RpcServer(load) => load.served(size, depth, &wire),
+            Carrier::RpcClient(load) => {
+                let (task, callers, peer) = load.called(size, depth, &wire);
+                calls = Some(callers);
+                (task, peer)
+            }
         };
-        let mut scene = Scene { task, wire, peer, written: 0 };
+        let mut scene = Scene { task, wire, peer, calls, written: 0 };
         scene.warm_up();
         scene
     }
 
     fn warm_up(&mut self) {
-        let Scene { task, wire, peer, .. } = self;
+        let Scene { task, wire, peer, calls, .. } = self;
         wire.borrow_mut().keeps_output = true;
         let mut exchange = |input: &[u8]| {
             wire.borrow_mut().send(|to| to.extend_from_slice(input));
@@ -106,8 +120,16 @@ impl Scene {
         peer.open(&mut exchange);
         for _ in 0..WARM_UP {
             let mut input = Vec::new();
-            peer.send(&mut input);
-            peer.receive(&exchange(&input));
+            if let Some(calls) = calls {
+                calls.begin();
+                peer.receive(&exchange(b""));
+                peer.send(&mut input);
+                assert_eq!(exchange(&input), b"");
+                calls.end();
+            } else {
+                peer.send(&mut input);
+                peer.receive(&exchange(&input));
+            }
         }
         self.written = wire.borrow().written;
         // From here on, the number of bytes must do.
@@ -119,8 +141,16 @@ impl Scene {
         let before = self.wire.borrow().calls;
         let mut allocations = 0;
         for _ in 0..turns {
+            if let Some(calls) = &mut self.calls {
+                let (is_pending, usage) = measure(|| counted_turn_begins(&mut **calls, &mut self.task));
+                allocations += usage.allocations;
+                assert!(is_pending);
+            }
             self.wire.borrow_mut().send(|to| self.peer.send(to));
-            let (is_pending, usage) = measure(|| counted_turn(&mut self.task));
+            let (is_pending, usage) = measure(|| match &mut self.calls {
+                None => counted_turn(&mut self.task),
+                Some(calls) => counted_turn_ends(&mut **calls, &mut self.task),
+            });
             allocations += usage.allocations;
             let wire = self.wire.borrow();
             assert!(is_pending && !wire.is_unread && wire.written == self.written, "one turn echoes all");
@@ -138,13 +168,28 @@ where
     Box::pin(Driver::<Still, _, _, _>::new(session, Stream(wire.clone()), Echo))
 }
 
-/// The name of [`counted_turn`], for callgrind.
+/// The name of [`counted_turn`] and of the two parts of a turn that calls, for callgrind.
 pub const COUNTED_TURN: &str = "*counted_turn*";
 
 /// Takes a turn. Callgrind counts what is called from here, and nothing else.
 #[inline(never)]
 fn counted_turn(task: &mut Task) -> bool {
     poll(task)
+}
+
+/// Begins calls, and sends them.
+#[inline(never)]
+fn counted_turn_begins(calls: &mut dyn Calls, task: &mut Task) -> bool {
+    calls.begin();
+    poll(task)
+}
+
+/// Takes the answers to calls.
+#[inline(never)]
+fn counted_turn_ends(calls: &mut dyn Calls, task: &mut Task) -> bool {
+    let is_pending = poll(task);
+    calls.end();
+    is_pending
 }
 
 #[inline(always)]
