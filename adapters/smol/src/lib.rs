@@ -30,6 +30,8 @@
 #![forbid(unsafe_code)]
 
 mod drive;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 mod runtime;
 
 pub use getty_async_io::getty_driver::*;

@@ -47,6 +47,8 @@
 
 mod drive;
 mod listener;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 mod runtime;
 mod stream;
 mod timer;

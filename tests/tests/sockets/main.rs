@@ -19,6 +19,7 @@ mod pool;
 mod rpc;
 mod rpc_cuts;
 mod rpc_faults;
+mod rpc_memory;
 mod rpc_services;
 mod rpc_streams;
 mod rpc_types;

@@ -4,6 +4,8 @@ pub(crate) mod actor;
 pub(crate) mod connection;
 pub(crate) mod driver;
 mod engine;
+#[cfg(feature = "rpc")]
+pub(crate) mod joined;
 pub(crate) mod limits;
 pub(crate) mod members;
 pub(crate) mod observe;

@@ -38,7 +38,8 @@ impl<D: Dispatch> Next<'_, D> {
     }
 }
 
-/// The layers of [`Services`](super::Services): none, or a list and one more.
+/// The layers of [`Services`](super::Services): none, or a list and one more. A function that takes any
+/// services names it: `fn f(services: Services<impl Dispatch, impl Layers>)`.
 pub trait Layers {
     /// Answers a call: the layers one after the other, then `inner`.
     #[doc(hidden)]

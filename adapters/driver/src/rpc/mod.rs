@@ -64,6 +64,7 @@ mod layer;
 mod limit;
 mod listener;
 mod mailbox;
+mod memory;
 mod services;
 mod streams;
 
@@ -85,8 +86,9 @@ pub use caller::{
     Answer, BidiStreaming, CallError, Caller, Calling, ClientStreaming, OneWay, ServerStreaming, Unary,
 };
 pub use dispatch::{Dispatch, Inbound, Response};
-pub use layer::{Layer, Next};
+pub use layer::{Layer, Layers, Next};
 pub use limit::Limit;
+pub use memory::{in_memory, in_memory_with};
 pub use services::{Services, peer};
 pub use streams::{Receiver, Sender};
 

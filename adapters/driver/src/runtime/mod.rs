@@ -4,6 +4,8 @@ pub(crate) mod alarm;
 pub(crate) mod clock;
 pub(crate) mod futures;
 pub(crate) mod io;
+#[cfg(feature = "rpc")]
+pub(crate) mod pipe;
 #[cfg(feature = "websocket")]
 pub(crate) mod random;
 pub(crate) mod thread_memory;

@@ -1,0 +1,40 @@
+//! RPC in both directions: [`getty_async_io::getty_driver::rpc`], with its functions that need a runtime on
+//! smol.
+
+use std::future::Future;
+
+pub use getty_async_io::getty_driver::rpc::*;
+
+use crate::Smol;
+
+/// Makes a [`Caller`] of `services` without a socket, for tests of services, and the future that drives the
+/// connection. See [`getty_async_io::getty_driver::rpc::in_memory`].
+///
+/// ```
+/// use getty_smol::rpc::{self, Raw, Services, Status};
+///
+/// smol::block_on(async {
+///     let services = Services::new()
+///         .method("greet.Greeter/Hello", Raw, |_call, name: String| async move {
+///             Ok::<_, Status>(format!("Hello, {name}"))
+///         });
+///     let (caller, driving) = rpc::in_memory(services);
+///     smol::spawn(driving).detach();
+///     let greeting: String = caller.call("greet.Greeter/Hello", Raw, "Ann").await.unwrap();
+///     assert_eq!(greeting, "Hello, Ann");
+/// });
+/// ```
+pub fn in_memory(
+    services: Services<impl Dispatch + 'static, impl Layers + 'static>,
+) -> (Caller, impl Future<Output = ()>) {
+    getty_async_io::getty_driver::rpc::in_memory::<Smol>(services)
+}
+
+/// Makes a [`Caller`] of `services` that serves `own` itself, for tests of handlers that call back. See
+/// [`getty_async_io::getty_driver::rpc::in_memory_with`].
+pub fn in_memory_with(
+    services: Services<impl Dispatch + 'static, impl Layers + 'static>,
+    own: Services<impl Dispatch + 'static, impl Layers + 'static>,
+) -> (Caller, impl Future<Output = ()>) {
+    getty_async_io::getty_driver::rpc::in_memory_with::<Smol>(services, own)
+}
