@@ -23,6 +23,7 @@ mod rpc_memory;
 mod rpc_services;
 mod rpc_streams;
 mod rpc_types;
+mod rpc_who;
 mod server;
 #[cfg(unix)]
 mod streams;

@@ -43,7 +43,7 @@ on_every_runtime!(
     a_name_is_needed_for_the_certificate,
 );
 
-fn identity(signed: &Signed) -> Identity {
+pub fn identity(signed: &Signed) -> Identity {
     Identity::from_pem(signed.certificate.as_bytes(), signed.key.as_bytes()).unwrap()
 }
 

@@ -1,25 +1,34 @@
 //! [`Call`]: a call as its handler sees it.
 
+use std::any::Any;
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use getty_core::Timestamp;
 use getty_core::codec::Text;
-use getty_core::rpc::{CallId, Metadata};
+#[cfg(feature = "tls")]
+use getty_core::layer::tls::TlsFacts;
+use getty_core::rpc::{CallId, Frame, Metadata};
 
 use crate::rpc::caller::Caller;
+use crate::rpc::extensions::Extensions;
 use crate::rpc::mailbox::Mailbox;
 use crate::session::id::SessionId;
+use crate::session::shared::Shared;
 
 /// The connection of a call.
-#[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) session: SessionId,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) peer: Option<SocketAddr>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Box<TlsFacts>>,
+    /// What the session shares with others, its attributes among it. Set once there is any.
+    pub(crate) shared: OnceLock<Arc<Shared<Frame>>>,
     /// The time of the last turn, in nanoseconds.
     pub(crate) now: AtomicU64,
 }
@@ -27,6 +36,24 @@ pub(crate) struct Connection {
 impl Connection {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.now.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn attribute<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.shared.get()?.attribute()
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_deref()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("session", &self.session)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -39,6 +66,7 @@ pub struct Call {
     metadata: Metadata,
     deadline: Option<Timestamp>,
     attempt: u32,
+    extensions: Extensions,
 }
 
 impl Call {
@@ -49,8 +77,9 @@ impl Call {
         metadata: Metadata,
         deadline: Option<Timestamp>,
         attempt: u32,
+        extensions: Extensions,
     ) -> Self {
-        Call { connection, id, method, metadata, deadline, attempt }
+        Call { connection, id, method, metadata, deadline, attempt, extensions }
     }
 
     /// Service and method: `pkg.Service/Method`.
@@ -99,5 +128,26 @@ impl Call {
     /// The peer's address, if the transport has one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.connection.peer
+    }
+    /// The value of type `T` that a [layer](super::Layer) has set for this call with
+    /// [`Inbound::set_extension`](super::Inbound::set_extension): who calls, for example.
+    pub fn extension<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.extensions.get()
+    }
+
+    /// The attribute of type `T` of the session: set by [`Services::on_connect`](super::Services::on_connect)
+    /// through [`Opening::set_attribute`](super::Opening::set_attribute), or by a listener around that of the
+    /// services through [`Context::set_attribute`](crate::Context::set_attribute). None once the session has
+    /// ended.
+    pub fn attribute<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.connection.attribute()
+    }
+
+    /// The result of the TLS handshake: the client's certificates as far as
+    /// [`ClientCertificates`](crate::tls::ClientCertificates) has them verified, the name it asked for, the
+    /// application protocol. `None` without TLS, and behind a proxy that ends it.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.connection.tls()
     }
 }

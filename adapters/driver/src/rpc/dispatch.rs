@@ -1,13 +1,17 @@
 //! [`Dispatch`]: what answers the calls of a peer.
 
+use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use getty_core::Timestamp;
+#[cfg(feature = "tls")]
+use getty_core::layer::tls::TlsFacts;
 use getty_core::rpc::{Body, CallId, CodecName, Metadata, Reply, Request, Status};
 
 use crate::rpc::call::{Call, Connection};
+use crate::rpc::extensions::Extensions;
 use crate::rpc::mailbox::{Key, Mailbox};
 
 /// The answer to a call: the body of the result in the codec of the call, with metadata.
@@ -37,6 +41,7 @@ pub struct Inbound {
     pub(crate) deadline: Option<Timestamp>,
     /// The streams, if there are any yet.
     pub(crate) streams: Option<Key>,
+    pub(crate) extensions: Extensions,
 }
 
 impl Inbound {
@@ -71,13 +76,35 @@ impl Inbound {
         self.connection.peer
     }
 
+    /// Gives the call a value, for layers further in and for the handler, which read it with
+    /// [`extension`](Self::extension) and [`Call::extension`]. It hides an earlier one of the same type.
+    pub fn set_extension<T: Any + Send + Sync>(&mut self, value: T) {
+        self.extensions.set(value);
+    }
+
+    /// The value of type `T` that a layer further out has set for this call.
+    pub fn extension<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.extensions.get()
+    }
+
+    /// The attribute of type `T` of the session, as for [`Call::attribute`].
+    pub fn attribute<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.connection.attribute()
+    }
+
+    /// The result of the TLS handshake, as for [`Call::tls`].
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.connection.tls()
+    }
+
     /// What the handler gets to see of the call, and the request value.
     pub(crate) fn into_call(self) -> (Call, Body) {
-        let Inbound { request, id, connection, deadline, .. } = self;
+        let Inbound { request, id, connection, deadline, extensions, .. } = self;
         let attempt = request.attempt();
         let metadata = request.metadata().clone();
         let Request { method, body, .. } = request;
-        (Call::new(connection, id, method, metadata, deadline, attempt), body)
+        (Call::new(connection, id, method, metadata, deadline, attempt, extensions), body)
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {

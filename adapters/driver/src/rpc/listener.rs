@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,10 @@ use getty_core::{Close, CloseReason, Items, Opened, Progress, SendError, Seq, Ti
 use crate::rpc::call::Connection;
 use crate::rpc::caller::Caller;
 use crate::rpc::dispatch::{Inbound, Response};
+use crate::rpc::extensions::Extensions;
 use crate::rpc::handlers::Handlers;
 use crate::rpc::mailbox::{Desk, Mailbox, News};
+use crate::rpc::opening::Opening;
 use crate::session::context::Context;
 use crate::session::id::SessionId;
 use crate::session::listener::{Listener, Refuse};
@@ -58,7 +60,7 @@ impl Terms {
 const HEADER: usize = 12;
 
 /// Decides about a connection that opens.
-pub(crate) type OnConnect = dyn Fn(Caller, &Opened) -> Result<(), Refuse> + Send + Sync;
+pub(crate) type OnConnect = dyn Fn(Caller, &mut Opening<'_>) -> Result<(), Refuse> + Send + Sync;
 
 /// The listener of an RPC session: joins the machine, the mailbox and the handlers.
 pub(crate) struct RpcListener<M, F>
@@ -168,7 +170,9 @@ impl<F: Future<Output = Response>> Open<F> {
     fn start<M: Fn(Inbound) -> F>(&mut self, mailbox: &Mailbox, answer: &M, id: CallId, request: Request) {
         let streams = request.more.then(|| mailbox.open_stream(id, &mut self.desk));
         let deadline = self.peer.deadline(id);
-        let inbound = Inbound { request, id, connection: self.connection.clone(), deadline, streams };
+        let connection = self.connection.clone();
+        let extensions = Extensions::default();
+        let inbound = Inbound { request, id, connection, deadline, streams, extensions };
         let slot = self.handlers.start(id, answer(inbound));
         if self.by_call.len() <= id.slot() {
             self.by_call.resize(id.slot() + 1, None);
@@ -254,6 +258,9 @@ where
             session: cx.id(),
             local: cx.local_addr(),
             peer: cx.peer_addr(),
+            #[cfg(feature = "tls")]
+            tls: opened.tls.clone(),
+            shared: OnceLock::new(),
             now: AtomicU64::new(now.as_nanos()),
         };
         self.open = Some(Open {
@@ -270,7 +277,10 @@ where
             is_done: false,
         });
         match &self.terms.on_connect {
-            Some(decide) => decide(Caller::new(self.mailbox.clone()), opened),
+            Some(decide) => {
+                let (session, config) = cx.data();
+                decide(Caller::new(self.mailbox.clone()), &mut Opening { opened, session, config })
+            }
             None => Ok(()),
         }
     }
@@ -288,6 +298,9 @@ where
         let now = cx.timestamp();
         open.desk.now = now;
         open.connection.now.store(now.as_nanos(), Ordering::Relaxed);
+        if let Some(shared) = cx.shared() {
+            open.connection.shared.get_or_init(|| shared.clone());
+        }
         open.peer.handle_alive(cx.last_heard());
         if let Err(fault) = open.peer.handle_timeout(now) {
             open.fail(cx, now, fault);

@@ -45,11 +45,24 @@
 //! begun with the call (`Yes`), has not (`No`: repeat it without harm), or that nobody knows (`Maybe`: it was
 //! sent, and the connection ended or the time was over before an answer came). Each call ends exactly once.
 //!
+//! # Who calls
+//!
+//! By default, whoever reaches the address may call. [`Services::on_connect`] decides about a connection,
+//! once, and can give it [attributes](Opening::set_attribute). A [`Layer`] decides about each call, of every
+//! shape, and can give it [extensions](Inbound::set_extension). Handlers read both ([`Call::attribute`],
+//! [`Call::extension`]), and with the feature `tls` also `Call::tls`, which has the client's verified
+//! certificates. The example `who_calls` of getty-tokio makes one principal of certificates and bearer
+//! tokens.
+//!
 //! # Streams
 //!
 //! A stream has a credit in bytes for each direction, so that a slow reader slows its own sender, and no
 //! other call. [`Sender::send`] waits for it. Dropping a [`Sender`] ends its stream; dropping a caller's
 //! [`Receiver`] or [`Answer`] gives the call up.
+//!
+//! # Tests
+//!
+//! [`in_memory`] joins services and a [`Caller`] in one process, without a socket.
 //!
 //! # Limits
 //!
@@ -59,12 +72,14 @@
 mod call;
 mod caller;
 mod dispatch;
+mod extensions;
 mod handlers;
 mod layer;
 mod limit;
 mod listener;
 mod mailbox;
 mod memory;
+mod opening;
 mod services;
 mod streams;
 
@@ -89,6 +104,7 @@ pub use dispatch::{Dispatch, Inbound, Response};
 pub use layer::{Layer, Layers, Next};
 pub use limit::Limit;
 pub use memory::{in_memory, in_memory_with};
+pub use opening::Opening;
 pub use services::{Services, peer};
 pub use streams::{Receiver, Sender};
 

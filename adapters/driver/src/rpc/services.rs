@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use getty_core::Items;
 use getty_core::rpc::{Code, Codec, Config, Decode, Encode, Executed, Frame, Reply, Side, Status};
-use getty_core::{Items, Opened};
 
 use crate::rpc::call::Call;
 use crate::rpc::caller::Caller;
@@ -17,6 +17,7 @@ use crate::rpc::dispatch::{Dispatch, Inbound, Response};
 use crate::rpc::layer::{Layer, Layers};
 use crate::rpc::listener::{RpcListener, Terms};
 use crate::rpc::mailbox::Mailbox;
+use crate::rpc::opening::Opening;
 use crate::rpc::streams::{Receiver, Sender, encoded, plain};
 use crate::session::listener::{Listener, Refuse};
 
@@ -83,12 +84,33 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
         self
     }
 
-    /// Calls `decide` when a connection opens, with the way to call the other side. An error refuses the
-    /// connection.
+    /// Calls `decide` when a connection opens, with the way to call the other side, and the [`Opening`]. An
+    /// error refuses the connection.
+    ///
+    /// What is decided once for all calls of a connection becomes an attribute, which handlers and layers
+    /// read:
+    ///
+    /// ```
+    /// use getty_driver::rpc::{Call, Raw, Services, Status};
+    ///
+    /// struct Network(&'static str);
+    ///
+    /// let services = Services::new()
+    ///     .method("test.Where/Am", Raw, |call: Call, (): ()| async move {
+    ///         let network = call.attribute::<Network>().map_or("nowhere", |network| network.0);
+    ///         Ok::<_, Status>(network.to_owned())
+    ///     })
+    ///     .on_connect(|_peer, opening| {
+    ///         let Some(address) = opening.opened().peer else { return Err("who are you?".into()) };
+    ///         let is_near = address.ip().is_loopback();
+    ///         opening.set_attribute(Network(if is_near { "near" } else { "far" }));
+    ///         Ok(())
+    ///     });
+    /// ```
     #[must_use]
     pub fn on_connect<F>(mut self, decide: F) -> Self
     where
-        F: Fn(Caller, &Opened) -> Result<(), Refuse> + Send + Sync + 'static,
+        F: Fn(Caller, &mut Opening<'_>) -> Result<(), Refuse> + Send + Sync + 'static,
     {
         self.terms.on_connect = Some(Arc::new(decide));
         self

@@ -195,6 +195,18 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.config()
     }
 
+    /// What the session shares with handles, if there is anything.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn shared(&self) -> Option<&Arc<Shared<M::Out>>> {
+        self.side.shared.as_ref()
+    }
+
+    /// The driver's data about the session, and its limits.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn data(&mut self) -> (&mut SessionData<M::Out>, &Config) {
+        (self.side, self.session.config())
+    }
+
     /// A time of the core by the runtime's clock.
     #[cfg(feature = "rpc")]
     pub(crate) fn instant(&self, at: Timestamp) -> Instant {
