@@ -11,7 +11,7 @@ pub enum PeerFault {
     #[error("the peer's first frame is not Hello")]
     NoHello,
     /// No frame came within [`ConfigBuilder::hello_timeout`](super::ConfigBuilder::hello_timeout).
-    #[error("the peer's first frame did not come in time")]
+    #[error("the peer's first frame did not come in time (hello_timeout): check that it speaks getty rpc 2")]
     HelloTimeout,
     /// Hello came twice.
     #[error("the peer sent Hello twice")]
