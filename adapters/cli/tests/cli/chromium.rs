@@ -1,7 +1,12 @@
-//! A real browser against `getty serve`. Needs Chromium and its driver (Debian: chromium, chromium-driver).
+//! A real browser against `getty serve`, and against an RPC server. Needs Chromium and its driver (Debian:
+//! chromium, chromium-driver).
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use getty_tokio::core::websocket::{ServerOptions, WebSocket};
+use getty_tokio::rpc::{self, Services};
 use serde_json::{Value, json};
 
 use crate::certificates::Certificates;
@@ -12,14 +17,20 @@ use crate::webdriver::Browser;
 /// ones.
 const SIZES: [usize; 11] = [0, 1, 125, 126, 127, 128, 65_535, 65_536, 65_537, 300_000, 1 << 20];
 
-#[test]
-fn chromium_opens_the_page_and_talks() {
-    let Some(browser) = Browser::start() else {
+/// Starts the browser. Without one, the test is skipped.
+fn start() -> Option<Browser> {
+    let browser = Browser::start();
+    if browser.is_none() {
         assert!(std::env::var_os("GETTY_REQUIRE_CHROMIUM").is_none(), "no chromium or no chromedriver found");
         // Not by a macro: the output of macros is shown for failed tests only.
         let _ = writeln!(std::io::stderr(), "skipped: no chromium or no chromedriver found");
-        return;
-    };
+    }
+    browser
+}
+
+#[test]
+fn chromium_opens_the_page_and_talks() {
+    let Some(browser) = start() else { return };
     let mut server =
         Server::start_on("ws://127.0.0.1:0/echo", &["--deflate", "--subprotocol", "one", "--stats"]);
     let page = format!("http://{}/", server.authority());
@@ -132,4 +143,40 @@ fn pages_of_other_origins_are_refused(browser: &Browser, url: &str) {
         json!({ "url": url }),
     );
     assert_eq!(result, json!({ "wasClean": false, "code": 1006 }));
+}
+
+/// Serves RPC over WebSocket on a free port, and counts the connections that open.
+async fn serve_rpc(opened: Arc<AtomicUsize>) -> getty_tokio::Server {
+    let services = Services::new().on_connect(move |_peer, _opening| {
+        opened.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    let protocol = WebSocket::serving_of(rpc::packages, ServerOptions::new());
+    let server = getty_tokio::Server::builder();
+    server.tcp("127.0.0.1:0", protocol, move || services.listener()).await.unwrap()
+}
+
+/// The page of a server is its refusal of a plain request: its origin is what counts.
+#[test]
+fn a_page_calls_its_own_server_and_no_other() {
+    let Some(browser) = start() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let [opened, called] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+    let servers = [&opened, &called].map(|count| runtime.block_on(serve_rpc(count.clone())));
+    let [own, other] = servers.each_ref().map(getty_tokio::Server::local_addr);
+    browser.open(&format!("http://{own}/"));
+    let result = browser.run(
+        r#"
+        const open = (url) => new Promise((resolve) => {
+            const socket = new WebSocket(url, ["getty-rpc.2"]);
+            socket.onopen = () => resolve(["opened", socket.protocol]);
+            socket.onclose = ({ code }) => resolve(["closed", code]);
+        });
+        return { origin: location.origin, own: await open(arguments.own), other: await open(arguments.other) };
+        "#,
+        json!({ "own": format!("ws://{own}/"), "other": format!("ws://{other}/") }),
+    );
+    let expected = json!({ "origin": format!("http://{own}"), "own": ["opened", "getty-rpc.2"], "other": ["closed", 1006] });
+    assert_eq!(result, expected);
+    assert_eq!((opened.load(Ordering::SeqCst), called.load(Ordering::SeqCst)), (1, 0));
 }
