@@ -5,6 +5,9 @@ use std::future::Future;
 
 pub use getty_async_io::getty_driver::rpc::*;
 
+use getty_async_io::getty_driver::core::rpc::Frame;
+use getty_async_io::getty_driver::{Items, Listener, ListenerFactory};
+
 use crate::AsyncStd;
 
 /// Makes a [`Caller`] of `services` without a socket, for tests of services, and the future that drives the
@@ -37,4 +40,12 @@ pub fn in_memory_with(
     own: Services<impl Dispatch + 'static, impl Layers + 'static>,
 ) -> (Caller, impl Future<Output = ()>) {
     getty_async_io::getty_driver::rpc::in_memory_with::<AsyncStd>(services, own)
+}
+
+/// Makes this end of the connections of a pool, and a [`Caller`] for calls over all of them. See
+/// [`getty_async_io::getty_driver::rpc::peers`].
+pub fn peers(
+    services: Services<impl Dispatch + 'static, impl Layers + 'static>,
+) -> (impl ListenerFactory<Items<Frame>, Listener = impl Listener<Items<Frame>>>, Caller) {
+    getty_async_io::getty_driver::rpc::peers::<AsyncStd>(services)
 }

@@ -132,6 +132,8 @@ pub use endpoint::security::{Plaintext, Security};
 pub use endpoint::server::{Server, ServerBuilder, Shutdown};
 #[cfg(feature = "tls")]
 pub use endpoint::tls;
+#[cfg(feature = "rpc")]
+pub use endpoint::wait::{Wait, Waits};
 #[cfg(unix)]
 pub use runtime::UnixRuntime;
 pub use runtime::clock::now;

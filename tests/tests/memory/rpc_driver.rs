@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
+use getty_core::rpc::Frame;
 use getty_core::{Config, Session};
 use getty_driver::rpc::{self, Caller, Raw, Services, Status};
-use getty_driver::{Driver, Io};
+use getty_driver::{Driver, Io, Items, Listener, ListenerFactory};
 use testkit::alloc::measure;
 
 use crate::driver_common::fake::{self, Fake};
@@ -57,30 +58,49 @@ impl Io for Pipe {
     }
 }
 
-/// A client and a server that echoes, each with a poll that lets its task have a turn.
+/// A client and servers that echo, each with a poll that lets its task have a turn.
 struct World {
     caller: Caller,
-    turns: [Box<dyn FnMut()>; 2],
+    turns: Vec<Box<dyn FnMut()>>,
+}
+
+/// The ways of calls.
+#[derive(Clone, Copy)]
+enum Way {
+    One,
+    Pool,
+}
+
+/// A session with a server that echoes.
+fn session(listener: impl Listener<Items<Frame>> + 'static, wasteful: bool) -> [Box<dyn FnMut()>; 2] {
+    let services = Services::new().method("t.T/Echo", Raw, move |_call, text: bytes::Bytes| async move {
+        let text = if wasteful { bytes::Bytes::from(text.to_vec()) } else { text };
+        Ok::<_, Status>(text)
+    });
+    let [client, server] = pipes();
+    let session = || Session::new(rpc::frames(), Config::default().into(), fake_now());
+    let mut server = Task::new(Driver::<Fake, _, _, _>::new(session(), server, services.listener()));
+    let mut client = Task::new(Driver::<Fake, _, _, _>::new(session(), client, listener));
+    [
+        Box::new(move || assert!(client.poll().is_pending())),
+        Box::new(move || assert!(server.poll().is_pending())),
+    ]
 }
 
 impl World {
-    fn new(wasteful: bool) -> Self {
-        let services = Services::new().method("t.T/Echo", Raw, move |_call, text: bytes::Bytes| async move {
-            let text = if wasteful { bytes::Bytes::from(text.to_vec()) } else { text };
-            Ok::<_, Status>(text)
-        });
-        let [client, server] = pipes();
-        let session = || Session::new(rpc::frames(), Config::default().into(), fake_now());
-        let mut server = Task::new(Driver::<Fake, _, _, _>::new(session(), server, services.listener()));
-        let (peer, caller) = rpc::peer(Services::new());
-        let mut client = Task::new(Driver::<Fake, _, _, _>::new(session(), client, peer));
-        World {
-            caller,
-            turns: [
-                Box::new(move || assert!(client.poll().is_pending())),
-                Box::new(move || assert!(server.poll().is_pending())),
-            ],
-        }
+    fn new(way: Way, wasteful: bool) -> Self {
+        let (turns, caller) = match way {
+            Way::One => {
+                let (peer, caller) = rpc::peer(Services::new());
+                (Vec::from(session(peer, wasteful)), caller)
+            }
+            Way::Pool => {
+                let (peers, caller) = rpc::peers::<Fake>(Services::new());
+                let sessions = [(); 2].map(|()| session(peers.make(), wasteful));
+                (sessions.into_iter().flatten().collect(), caller)
+            }
+        };
+        World { caller, turns }
     }
 
     fn turn(&mut self) {
@@ -111,9 +131,9 @@ fn fake_now() -> getty_core::Timestamp {
 }
 
 /// Allocations for each call of 16 B, of both sides together.
-fn allocations(depth: usize, wasteful: bool) -> f64 {
+fn allocations(way: Way, depth: usize, wasteful: bool) -> f64 {
     const CALLS: usize = 10_000;
-    let mut world = World::new(wasteful);
+    let mut world = World::new(way, wasteful);
     world.turn();
     world.call(1000, depth);
     let timers = fake::timer_counts();
@@ -125,16 +145,18 @@ fn allocations(depth: usize, wasteful: bool) -> f64 {
 #[test]
 fn a_call_allocates_nothing_in_the_steady_state() {
     for depth in [1, 50] {
-        let each = allocations(depth, false);
-        assert!(each <= 0.1, "{each} allocations a call with {depth} at once");
+        for way in [Way::One, Way::Pool] {
+            let each = allocations(way, depth, false);
+            assert!(each <= 0.1, "{each} allocations a call with {depth} at once");
+        }
     }
-    assert!(allocations(1, true) >= 1.0, "the count notices an allocation");
+    assert!(allocations(Way::Pool, 1, true) >= 1.0, "the count notices an allocation");
 }
 
 #[test]
 fn the_memory_of_calls_is_given_up_when_there_are_none() {
     let busy_then_idle = || {
-        let mut world = World::new(false);
+        let mut world = World::new(Way::One, false);
         world.turn();
         let (world, usage) = measure(|| {
             world.call(1000, 50);

@@ -14,5 +14,7 @@ pub(crate) mod server;
 mod settings;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "rpc")]
+pub(crate) mod wait;
 #[cfg(feature = "websocket")]
 pub(crate) mod websocket;

@@ -11,8 +11,9 @@ use getty_core::layer::tls::TlsFacts;
 use getty_core::rpc::{Body, CallId, CodecName, Metadata, Reply, Request, Status};
 
 use crate::rpc::call::{Call, Connection};
+use crate::rpc::entry::Key;
 use crate::rpc::extensions::Extensions;
-use crate::rpc::mailbox::{Key, Mailbox};
+use crate::rpc::mailbox::Mailbox;
 
 /// The answer to a call: the body of the result in the codec of the call, with metadata.
 pub type Response = Result<Reply, Status>;

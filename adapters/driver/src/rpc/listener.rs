@@ -17,11 +17,13 @@ use getty_core::{Close, CloseReason, Items, Opened, Progress, SendError, Seq, Ti
 
 use crate::rpc::call::Connection;
 use crate::rpc::caller::Caller;
+use crate::rpc::desk::{Desk, News};
 use crate::rpc::dispatch::{Inbound, Response};
 use crate::rpc::extensions::Extensions;
 use crate::rpc::handlers::Handlers;
-use crate::rpc::mailbox::{Desk, Mailbox, News};
+use crate::rpc::mailbox::Mailbox;
 use crate::rpc::opening::Opening;
+use crate::rpc::team::{Seat, Source};
 use crate::session::context::Context;
 use crate::session::id::SessionId;
 use crate::session::listener::{Listener, Refuse};
@@ -73,6 +75,8 @@ where
     /// There is something to call here.
     serves: bool,
     mailbox: Arc<Mailbox>,
+    /// The team that the session joins when it opens.
+    source: Option<Arc<Source>>,
     /// Makes the future that answers a call.
     answer: M,
     /// Made when the session opens.
@@ -82,6 +86,8 @@ where
 /// What an open session has.
 struct Open<F> {
     peer: Peer,
+    /// The place in the team, until the session leaves.
+    seat: Option<Seat>,
     connection: Arc<Connection>,
     handlers: Handlers<F>,
     /// The handler of each call of the peer, by the slot of the call.
@@ -105,8 +111,15 @@ where
     M: Fn(Inbound) -> F,
     F: Future<Output = Response>,
 {
-    pub(crate) fn new(terms: Terms, side: Side, serves: bool, mailbox: Arc<Mailbox>, answer: M) -> Self {
-        RpcListener { terms, side, serves, mailbox, answer, open: None }
+    pub(crate) fn new(
+        terms: Terms,
+        side: Side,
+        serves: bool,
+        mailbox: Arc<Mailbox>,
+        source: Option<Arc<Source>>,
+        answer: M,
+    ) -> Self {
+        RpcListener { terms, side, serves, mailbox, source, answer, open: None }
     }
 
     fn end(&mut self, why: Status) {
@@ -147,6 +160,9 @@ impl<F: Future<Output = Response>> Open<F> {
 
     /// Takes the reports of the machine: starts handlers, and tells callers. Returns whether there were any.
     fn take_events<M: Fn(Inbound) -> F>(&mut self, mailbox: &Mailbox, answer: &M) -> bool {
+        if self.peer.is_leaving() {
+            self.seat = None; // before callers learn of calls that were refused for it
+        }
         let mut has_news = false;
         while let Some(event) = self.peer.poll_event() {
             has_news = true;
@@ -265,6 +281,7 @@ where
         };
         self.open = Some(Open {
             peer: Peer::new(config, self.side, now),
+            seat: None,
             connection: Arc::new(connection),
             handlers: Handlers::new(),
             by_call: Vec::new(),
@@ -276,13 +293,15 @@ where
             is_used: true,
             is_done: false,
         });
-        match &self.terms.on_connect {
-            Some(decide) => {
-                let (session, config) = cx.data();
-                decide(Caller::new(self.mailbox.clone()), &mut Opening { opened, session, config })
-            }
-            None => Ok(()),
+        if let Some(decide) = &self.terms.on_connect {
+            let (session, config) = cx.data();
+            decide(Caller::new(self.mailbox.clone()), &mut Opening { opened, session, config })?;
         }
+        if let (Some(source), Some(open)) = (&self.source, &mut self.open) {
+            self.mailbox.load.set(&open.peer);
+            open.seat = Some(Seat::take(source, &self.mailbox));
+        }
+        Ok(())
     }
 
     fn on_message(&mut self, cx: &mut Session<'_>, frame: Frame) {
@@ -336,6 +355,9 @@ where
         }
         if open.is_done {
             cx.close(Close::graceful());
+        }
+        if open.seat.is_some() {
+            self.mailbox.load.set(&open.peer);
         }
         if !open.peer.holds_memory() {
             open.trim(&self.mailbox);

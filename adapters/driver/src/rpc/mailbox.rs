@@ -1,135 +1,118 @@
 //! [`Mailbox`]: where callers, handlers and the task of an RPC session meet.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use getty_core::Timestamp;
-use getty_core::rpc::{
-    Body, CallId, Code, Executed, ItemError, Metadata, MetadataError, Peer, Reply, Request, Status,
-};
+use getty_core::rpc::{Body, CallId, Config, Executed, Metadata, MetadataError, Reply, Request, Status};
 use slab::Slab;
 
-/// Bytes of items that a stream holds before the machine takes them.
-const MAX_ITEMS: usize = 64 * 1024;
+use crate::rpc::entry::{Entry, ITEM_COST, Item, Key, MAX_ITEMS, gone, set, size};
+use crate::rpc::load::Load;
 
-/// The cost of an item beyond its bytes.
-const ITEM_COST: usize = 32;
-
-/// What callers and handlers want of the machine, and what it has for them. One lock for all of it, held for
+/// What callers and handlers want of the machine, and what it has for them. The methods of the task are with
+/// [`Desk`](super::desk::Desk). One lock for all of it, held for
 /// a few instructions at a time; no user code runs under it.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     /// Something was posted since the task last looked.
-    posted: AtomicBool,
+    pub(super) posted: AtomicBool,
     /// Handlers have set metadata for their answers.
-    has_metadata: AtomicBool,
+    pub(super) has_metadata: AtomicBool,
     /// [`State::opened`] is not empty.
-    has_opened: AtomicBool,
-    state: Mutex<State>,
+    pub(super) has_opened: AtomicBool,
+    /// The limits of calls that the task has not taken.
+    max_waiting: usize,
+    max_waiting_bytes: usize,
+    pub(super) load: Load,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    entries: Slab<Entry>,
-    generation: u32,
+pub(super) struct State {
+    pub(super) entries: Slab<Entry>,
+    pub(super) generation: u32,
     /// Entries that want something of the machine, each once. One may be gone since.
-    dirty: Vec<u32>,
+    pub(super) dirty: Vec<u32>,
     /// Streams of calls of the peer that the desk does not know yet.
-    opened: Vec<(CallId, Key)>,
+    pub(super) opened: Vec<(CallId, Key)>,
+    /// Calls that the task has not taken, and their bytes.
+    pub(super) waiting: usize,
+    pub(super) waiting_bytes: usize,
     /// The task to wake for them.
-    task: Option<Waker>,
+    pub(super) task: Option<Waker>,
     /// The connection has ended.
-    end: Option<Status>,
+    pub(super) end: Option<Status>,
     /// Waits for the end.
-    at_end: Slab<Waker>,
+    pub(super) at_end: Slab<Waker>,
     /// Callers that may still call.
-    callers: usize,
+    pub(super) callers: usize,
     /// Metadata for answers to calls of the peer. Few have any.
-    reply_metadata: Vec<(CallId, Metadata)>,
+    pub(super) reply_metadata: Vec<(CallId, Metadata)>,
 }
 
-/// The name of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
-    index: u32,
-    generation: u32,
-}
-
-/// A call of this side, or the streams of a call of the peer.
-#[derive(Debug, Default)]
-struct Entry {
-    generation: u32,
-    /// A call of the peer: its handler owns this entry. One of this side is its reader's.
-    is_theirs: bool,
-    /// The call in the machine.
-    id: Option<CallId>,
-    is_dirty: bool,
-    /// To call, and when it was posted if its time is limited.
-    request: Option<(Request, Option<Instant>)>,
-    /// To give up: nobody waits any longer.
-    dropped: bool,
-    /// Items to send.
-    items: VecDeque<Body>,
-    /// Their cost.
-    items_cost: usize,
-    /// The machine had no credit for the first item.
-    is_blocked: bool,
-    /// The stream of this side is to end after its items.
-    finish: bool,
-    /// Nothing more can be sent.
-    is_over: bool,
-    /// Cost of items that were taken, to be granted again.
-    consumed: usize,
-    received: VecDeque<Body>,
-    /// The stream of the other side has ended.
-    has_ended: bool,
-    result: Option<Result<Reply, Status>>,
-    /// The answer to a call of the peer, which waits for its items.
-    answer: Option<Result<Reply, Status>>,
-    /// The failure of a call of the peer that replaces its answer: an item could not be sent.
-    failure: Option<Status>,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-/// What [`Mailbox::poll_item`] has.
-pub(crate) enum Item {
-    Body(Body),
-    /// The stream of the other side has ended; its call goes on.
-    End,
-    /// The call is over.
-    Over(Result<Reply, Status>),
+/// A call that was not posted.
+#[derive(Debug)]
+pub(super) struct Unposted {
+    pub(super) request: Request,
+    pub(super) status: Status,
 }
 
 impl Mailbox {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
         Arc::new(Mailbox {
             posted: AtomicBool::new(false),
             has_metadata: AtomicBool::new(false),
             has_opened: AtomicBool::new(false),
+            max_waiting: config.max_waiting(),
+            max_waiting_bytes: config.max_waiting_bytes(),
+            load: Load::default(),
             state: Mutex::default(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // For callers and handlers.
-
-    /// Posts a call. Its time begins now.
-    pub(crate) fn call(&self, request: Request) -> Result<Key, Status> {
+    /// Posts a call. Its time begins now. Before the session is open nobody takes calls: as many may wait as
+    /// in an open session. With `keeps` the request can be [taken back](Self::take_back) if it is refused.
+    pub(super) fn call(&self, request: Request, keeps: bool) -> Result<Key, Box<Unposted>> {
         let posted = request.timeout.map(|_| Instant::now());
         let mut state = self.lock();
-        if let Some(end) = &state.end {
-            return Err(end.clone().with_executed(Executed::No));
+        if let Some(status) = self.refusal(&state) {
+            drop(state);
+            return Err(Box::new(Unposted { request, status }));
         }
-        let key = state.insert(Entry { request: Some((request, posted)), ..Entry::default() });
+        state.waiting += 1;
+        state.waiting_bytes += size(&request);
+        self.load.waiting.store(state.waiting, Ordering::Relaxed);
+        let request = Some((request, posted));
+        let key = state.insert(Entry { request, is_new: true, keeps, ..Entry::default() });
         self.wake_task(state, key);
         Ok(key)
+    }
+
+    fn refusal(&self, state: &State) -> Option<Status> {
+        let status = if let Some(end) = &state.end {
+            end.clone()
+        } else if state.waiting >= self.max_waiting || state.waiting_bytes > self.max_waiting_bytes {
+            Status::resource_exhausted("too many calls wait for the session (rpc::Config::max_waiting)")
+        } else {
+            return None;
+        };
+        Some(status.with_executed(Executed::No))
+    }
+
+    /// Takes the request of a call back that kept it and was refused, with the time that is left of it.
+    pub(super) fn take_back(&self, key: Key) -> Option<Request> {
+        let mut state = self.lock();
+        state.get(key)?.refusal()?;
+        let (request, posted) = state.entries.remove(key.index as usize).request?;
+        let passed = posted.map(|posted| posted.elapsed()).unwrap_or_default();
+        let timeout = request.timeout.map(|timeout| timeout.saturating_sub(passed));
+        Some(Request { timeout, ..request })
     }
 
     /// Posts the streams of a call of the peer.
@@ -149,10 +132,13 @@ impl Mailbox {
         key
     }
 
-    /// The answer to a call of this side. Frees the entry with it.
+    /// The answer to a call of this side. Frees the entry with it, unless the request may be taken back.
     pub(crate) fn poll_result(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<Reply, Status>> {
         let mut state = self.lock();
         let Some(entry) = state.get(key) else { return Poll::Ready(Err(gone())) };
+        if let Some(status) = entry.refusal() {
+            return Poll::Ready(Err(status.clone()));
+        }
         match entry.result.take() {
             Some(result) => {
                 state.entries.remove(key.index as usize);
@@ -178,9 +164,15 @@ impl Mailbox {
         let mut state = self.lock();
         let Some(entry) = state.get(key) else { return Poll::Ready(Item::Over(Err(gone()))) };
         if let Some(item) = entry.received.pop_front() {
+            if std::mem::take(&mut entry.keeps) {
+                entry.request = None;
+            }
             entry.consumed += item.bytes.len() + ITEM_COST;
             self.wake_task(state, key);
             return Poll::Ready(Item::Body(item));
+        }
+        if let Some(status) = entry.refusal() {
+            return Poll::Ready(Item::Over(Err(status.clone())));
         }
         if let Some(result) = entry.result.take() {
             if !entry.is_theirs {
@@ -238,9 +230,14 @@ impl Mailbox {
     pub(crate) fn drop_call(&self, key: Key) {
         let mut state = self.lock();
         let Some(entry) = state.get(key) else { return };
-        if !entry.is_theirs && (entry.result.is_some() || entry.request.is_some()) {
+        if !entry.is_theirs && (entry.result.is_some() || entry.is_new) {
             // It is over, or the machine has not seen it.
             let entry = state.entries.remove(key.index as usize);
+            if let Some((request, _)) = entry.request.as_ref().filter(|_| entry.is_new) {
+                state.waiting -= 1;
+                state.waiting_bytes -= size(request);
+                self.load.waiting.store(state.waiting, Ordering::Relaxed);
+            }
             if entry.is_dirty && state.dirty.last() == Some(&key.index) {
                 state.dirty.pop();
             }
@@ -356,380 +353,16 @@ impl Mailbox {
             }
         }
     }
-
-    // For the task.
-
-    /// Whether anything was posted.
-    pub(crate) fn was_posted(&self) -> bool {
-        self.posted.load(Ordering::Acquire)
-    }
-
-    /// Gives the machine what was posted since the last time, and returns the number of callers. `task` is
-    /// woken for what is posted after.
-    pub(crate) fn take_posted(
-        &self,
-        desk: &mut Desk,
-        peer: &mut Peer,
-        now: Timestamp,
-        task: &Waker,
-    ) -> usize {
-        let mut state = self.lock();
-        self.posted.store(false, Ordering::Release);
-        self.enter_opened(&mut state, desk);
-        if state.task.as_ref().is_none_or(|known| !known.will_wake(task)) {
-            state.task = Some(task.clone());
-        }
-        std::mem::swap(&mut state.dirty, &mut desk.dirty);
-        let dirty = std::mem::take(&mut desk.dirty);
-        for &index in &dirty {
-            state.serve(index, desk, peer, now);
-        }
-        desk.dirty = dirty;
-        desk.dirty.clear();
-        let callers = state.callers;
-        drop(state);
-        desk.wake();
-        callers
-    }
-
-    /// Sets the task to wake for what is posted.
-    pub(crate) fn set_task(&self, task: &Waker) {
-        let before = self.lock().task.replace(task.clone());
-        drop(before);
-    }
-
-    /// Lets posts wake nobody until [`take_posted`](Self::take_posted): the task is at work.
-    pub(crate) fn hold(&self) {
-        self.posted.store(true, Ordering::Release);
-    }
-
-    fn enter_opened(&self, state: &mut State, desk: &mut Desk) {
-        self.has_opened.store(false, Ordering::Release);
-        while let Some((id, key)) = state.opened.pop() {
-            if state.get(key).is_some() {
-                desk.enter(id, key);
-            }
-        }
-    }
-
-    /// The entry of a call of the peer, also if its handler has made it just now.
-    fn find(&self, desk: &mut Desk, id: CallId) -> Option<Key> {
-        if self.has_opened.load(Ordering::Acquire) {
-            self.enter_opened(&mut self.lock(), desk);
-        }
-        desk.find(id)
-    }
-
-    /// Gives up memory. Only without calls.
-    pub(crate) fn trim(&self) {
-        let mut state = self.lock();
-        state.reply_metadata = Vec::new();
-        if state.entries.is_empty() {
-            state.entries = Slab::new();
-            state.dirty = Vec::new();
-            state.opened = Vec::new();
-        }
-    }
-
-    /// Makes the entry of a call of the peer that sends a stream.
-    pub(crate) fn open_stream(&self, id: CallId, desk: &mut Desk) -> Key {
-        let mut state = self.lock();
-        let key = state.insert(Entry { is_theirs: true, id: Some(id), ..Entry::default() });
-        desk.enter(id, key);
-        key
-    }
-
-    /// Hands over what the machine reports about calls that have an entry.
-    pub(crate) fn deliver(&self, desk: &mut Desk, peer: &mut Peer, news: &mut Vec<(CallId, News)>) {
-        let mut state = self.lock();
-        for (id, news) in news.drain(..) {
-            let Some(key) = desk.find(id) else { continue };
-            let Some(entry) = state.get(key) else { continue };
-            match news {
-                News::Item(item) => {
-                    if entry.dropped {
-                        peer.consumed(id, item.bytes.len());
-                    } else {
-                        entry.received.push_back(item);
-                    }
-                    desk.wakers.extend(entry.reader.take());
-                }
-                News::End => {
-                    entry.has_ended = true;
-                    desk.wakers.extend(entry.reader.take());
-                }
-                News::Room => {
-                    entry.is_blocked = false;
-                    state.serve(key.index, desk, peer, desk.now);
-                }
-                News::Ended(result) => {
-                    entry.end(result);
-                    entry.wake(desk);
-                    desk.leave(id);
-                    if entry.dropped {
-                        state.entries.remove(key.index as usize);
-                    }
-                }
-            }
-        }
-        drop(state);
-        desk.wake();
-    }
-
-    /// Answers a call of the peer once its items are with the machine.
-    pub(crate) fn respond(
-        &self,
-        desk: &mut Desk,
-        peer: &mut Peer,
-        id: CallId,
-        answer: Result<Reply, Status>,
-    ) {
-        let Some(key) = self.find(desk, id) else { return peer.respond(id, answer) };
-        let mut state = self.lock();
-        match state.get(key) {
-            Some(entry) => {
-                entry.answer = Some(answer);
-                entry.finish = true;
-                state.serve(key.index, desk, peer, desk.now);
-            }
-            None => peer.respond(id, answer),
-        }
-        drop(state);
-        desk.wake();
-    }
-
-    /// The call of the peer is over: nothing can be sent or received any longer.
-    pub(crate) fn cancel(&self, desk: &mut Desk, id: CallId, why: Status) {
-        let Some(key) = self.find(desk, id) else { return };
-        let mut state = self.lock();
-        if let Some(entry) = state.get(key) {
-            entry.end(Err(why));
-            entry.wake(desk);
-        }
-        drop(state);
-        desk.wake();
-    }
-
-    /// The handler of a call of the peer has ended without an answer.
-    pub(crate) fn release(&self, desk: &mut Desk, id: CallId) {
-        let key = self.find(desk, id);
-        desk.leave(id);
-        if key.is_none() && !self.has_metadata.load(Ordering::Acquire) {
-            return;
-        }
-        let mut state = self.lock();
-        state.reply_metadata.retain(|(known, _)| *known != id);
-        if let Some(key) = key.filter(|key| state.get(*key).is_some()) {
-            state.entries.remove(key.index as usize);
-        }
-    }
-
-    /// Ends everything: the connection is over.
-    pub(crate) fn end(&self, desk: &mut Desk, why: Status) {
-        let mut state = self.lock();
-        state.task = None;
-        let State { entries, at_end, .. } = &mut *state;
-        entries.retain(|_, entry| {
-            if entry.result.is_none() {
-                // What the machine knows better was delivered before.
-                let executed = if entry.request.take().is_some() { Executed::No } else { Executed::Maybe };
-                entry.end(Err(why.clone().with_executed(executed)));
-            }
-            entry.wake(desk);
-            !entry.dropped && !entry.is_theirs
-        });
-        desk.wakers.extend(at_end.drain());
-        state.end = Some(why);
-        drop(state);
-        desk.wake();
-    }
 }
 
 impl State {
-    fn insert(&mut self, mut entry: Entry) -> Key {
+    pub(super) fn insert(&mut self, mut entry: Entry) -> Key {
         self.generation = self.generation.wrapping_add(1);
         entry.generation = self.generation;
         Key { index: self.entries.insert(entry) as u32, generation: self.generation }
     }
 
-    fn get(&mut self, key: Key) -> Option<&mut Entry> {
+    pub(super) fn get(&mut self, key: Key) -> Option<&mut Entry> {
         self.entries.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)
     }
-
-    /// Does for an entry what it wants of the machine.
-    fn serve(&mut self, index: u32, desk: &mut Desk, peer: &mut Peer, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(index as usize) else { return };
-        entry.is_dirty = false;
-        let key = Key { index, generation: entry.generation };
-        if entry.dropped && !entry.is_theirs {
-            if let Some(id) = entry.id {
-                peer.cancel(now, id);
-                desk.leave(id);
-            }
-            entry.wake(desk);
-            self.entries.remove(index as usize);
-            return;
-        }
-        if let Some((request, posted)) = entry.request.take() {
-            // The clock of the task may be a test's; the time that has passed since is the same.
-            let passed = posted.map(|posted| posted.elapsed()).unwrap_or_default();
-            let deadline = request.timeout.map(|timeout| now + timeout.saturating_sub(passed));
-            match peer.call(now, request, deadline) {
-                Ok(id) => {
-                    entry.id = Some(id);
-                    desk.enter(id, key);
-                }
-                Err(refused) => {
-                    entry.end(Err(refused.status));
-                    entry.wake(desk);
-                    return;
-                }
-            }
-        }
-        let Some(id) = entry.id else { return };
-        let consumed = std::mem::take(&mut entry.consumed);
-        if consumed > 0 {
-            peer.consumed(id, consumed - ITEM_COST);
-        }
-        while !entry.is_blocked {
-            let Some(item) = entry.items.pop_front() else { break };
-            let cost = item.bytes.len() + ITEM_COST;
-            match peer.send_item(id, item) {
-                Ok(()) => entry.items_cost -= cost,
-                Err(ItemError::Blocked(item)) => {
-                    entry.items.push_front(item);
-                    entry.is_blocked = true;
-                }
-                Err(error) => {
-                    entry.items.clear();
-                    entry.items_cost = 0;
-                    entry.is_over = true;
-                    if let ItemError::TooLarge { .. } = error {
-                        let status = Status::new(Code::ResourceExhausted, error.to_string());
-                        if entry.is_theirs {
-                            // It goes out when the handler ends, which may hold the limits until then.
-                            entry.failure = Some(status.clone());
-                            entry.end(Err(status));
-                        } else {
-                            peer.cancel(now, id);
-                            desk.leave(id);
-                            entry.end(Err(status.with_executed(Executed::Maybe)));
-                        }
-                    }
-                    entry.wake(desk);
-                }
-            }
-        }
-        if entry.items_cost < MAX_ITEMS {
-            desk.wakers.extend(entry.writer.take());
-        }
-        if !entry.items.is_empty() {
-            return;
-        }
-        if let Some(answer) = entry.answer.take() {
-            let answer = entry.failure.take().map_or(answer, Err);
-            entry.wake(desk);
-            desk.leave(id);
-            self.entries.remove(index as usize);
-            peer.respond(id, answer);
-        } else if entry.finish {
-            peer.finish(id);
-        }
-    }
-}
-
-impl Entry {
-    fn end(&mut self, result: Result<Reply, Status>) {
-        self.result = Some(result);
-        self.is_over = true;
-        self.items.clear();
-        self.items_cost = 0;
-    }
-
-    /// Wakes those who read and write its streams.
-    fn wake(&mut self, desk: &mut Desk) {
-        desk.wakers.extend(self.reader.take());
-        desk.wakers.extend(self.writer.take());
-    }
-
-    /// Drops the items that nobody will read, so that the other side can go on. Returns whether there were
-    /// any.
-    fn consume_received(&mut self) -> bool {
-        let cost: usize = self.received.drain(..).map(|item| item.bytes.len() + ITEM_COST).sum();
-        self.consumed += cost;
-        cost > 0
-    }
-}
-
-/// A report of the machine about a call that has an entry.
-#[derive(Debug)]
-pub(crate) enum News {
-    Item(Body),
-    End,
-    Room,
-    Ended(Result<Reply, Status>),
-}
-
-/// The task's side of a mailbox.
-#[derive(Debug)]
-pub(crate) struct Desk {
-    /// The entries of calls, by the slot of the call.
-    keys: Vec<Option<(CallId, Key)>>,
-    dirty: Vec<u32>,
-    /// Wakers to call once the lock is released.
-    wakers: Vec<Waker>,
-    pub(crate) now: Timestamp,
-}
-
-impl Desk {
-    pub(crate) fn new(now: Timestamp) -> Self {
-        Desk { keys: Vec::new(), dirty: Vec::new(), wakers: Vec::new(), now }
-    }
-
-    fn enter(&mut self, id: CallId, key: Key) {
-        let slot = id.slot();
-        if self.keys.len() <= slot {
-            self.keys.resize(slot + 1, None);
-        }
-        self.keys[slot] = Some((id, key));
-    }
-
-    fn leave(&mut self, id: CallId) {
-        if self.find(id).is_some() {
-            self.keys[id.slot()] = None;
-        }
-    }
-
-    fn find(&self, id: CallId) -> Option<Key> {
-        let (known, key) = (*self.keys.get(id.slot())?)?;
-        (known == id).then_some(key)
-    }
-
-    /// Wakes those for whom there is news. Not under the lock.
-    fn wake(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
-    }
-
-    /// Gives up memory. Only without calls. Returns whether there was any.
-    pub(crate) fn trim(&mut self) -> bool {
-        let has_memory = self.keys.capacity() > 0 || self.dirty.capacity() > 0;
-        if has_memory {
-            *self = Desk::new(self.now);
-        }
-        has_memory
-    }
-}
-
-fn gone() -> Status {
-    Status::new(Code::Cancelled, "the call was given up").with_executed(Executed::Maybe)
-}
-
-/// Sets a waker and returns the one before. Drop that without the lock: it may own a task, which may own
-/// callers and streams.
-#[must_use]
-fn set(place: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
-    if place.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
-        return place.replace(cx.waker().clone());
-    }
-    None
 }

@@ -64,24 +64,50 @@
 //!
 //! [`in_memory`] joins services and a [`Caller`] in one process, without a socket.
 //!
+//! # Pools
+//!
+//! [`peers`] makes this end of the connections of a [`Pool`](crate::Pool). Its [`Caller`] is of the same type
+//! as that of one connection: calls go to a session that is open, and what was not executed moves to another.
+//!
+//! # Layers
+//!
+//! A [`Layer`] is around all calls that a side serves ([`Services::layer`]), a [`CallLayer`] around all calls
+//! of a caller ([`Caller::layer`]). Either is one hook for all shapes of calls.
+//!
 //! # Limits
 //!
 //! [`Config`] has them, with defaults; SECURITY.md lists them. What is over a limit is refused as not
 //! executed.
 
+mod answer;
+mod boxed;
 mod call;
+mod call_layer;
 mod caller;
+mod calling;
+mod desk;
 mod dispatch;
+mod entry;
+mod error;
 mod extensions;
 mod handlers;
 mod layer;
+mod layered;
 mod limit;
 mod listener;
+mod load;
 mod mailbox;
 mod memory;
+mod moving;
 mod opening;
+mod outgoing;
+mod peers;
+mod posted;
+mod route;
 mod services;
+mod starting;
 mod streams;
+mod team;
 
 use getty_core::Framed;
 #[cfg(feature = "websocket")]
@@ -93,19 +119,23 @@ pub use getty_core::rpc::Json;
 pub use getty_core::rpc::Protobuf;
 pub use getty_core::rpc::{
     Code, Codec, CodecError, CodecName, Config, ConfigBuilder, Decode, Encode, Executed, Frames, Metadata,
-    MetadataError, Origin, Raw, Status,
+    MetadataError, Origin, Raw, Status, Trace,
 };
 
+pub use answer::Answer;
 pub use call::Call;
-pub use caller::{
-    Answer, BidiStreaming, CallError, Caller, Calling, ClientStreaming, OneWay, ServerStreaming, Unary,
-};
+pub use call_layer::{CallLayer, CallNext, CallShape, Outbound};
+pub use caller::Caller;
+pub use calling::{BidiStreaming, Calling, ClientStreaming, OneWay, ServerStreaming, Unary};
 pub use dispatch::{Dispatch, Inbound, Response};
+pub use error::CallError;
 pub use layer::{Layer, Layers, Next};
 pub use limit::Limit;
 pub use memory::{in_memory, in_memory_with};
 pub use opening::Opening;
+pub use peers::peers;
 pub use services::{Services, peer};
+pub use starting::Starting;
 pub use streams::{Receiver, Sender};
 
 /// Makes the protocol of an RPC session over a stream of bytes: `rpc::frames` is what servers take,

@@ -19,6 +19,7 @@ use crate::rpc::listener::{RpcListener, Terms};
 use crate::rpc::mailbox::Mailbox;
 use crate::rpc::opening::Opening;
 use crate::rpc::streams::{Receiver, Sender, encoded, plain};
+use crate::rpc::team::Source;
 use crate::session::listener::{Listener, Refuse};
 
 /// The services of a side: a list of methods, and layers around them.
@@ -225,18 +226,33 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
 
     /// Makes a listener for one session of a server.
     pub fn listener(&self) -> impl Listener<Items<Frame>> + use<D, L> {
-        self.end(Side::Accepting, Mailbox::new())
+        self.end(Side::Accepting, Mailbox::new(&self.terms.config))
     }
 
     /// Makes one end of a connection.
     pub(crate) fn end(&self, side: Side, mailbox: Arc<Mailbox>) -> impl Listener<Items<Frame>> + use<D, L> {
+        self.end_in(side, mailbox, None)
+    }
+
+    /// Makes one end of a connection, which may be one of a pool.
+    pub(super) fn end_in(
+        &self,
+        side: Side,
+        mailbox: Arc<Mailbox>,
+        source: Option<Arc<Source>>,
+    ) -> impl Listener<Items<Frame>> + use<D, L> {
         let served = Arc::new((self.dispatch.clone(), self.layers.clone()));
         // A server without methods says so to its clients, and stays.
         let serves = side == Side::Accepting || !self.methods.is_empty();
-        RpcListener::new(self.terms.clone(), side, serves, mailbox, move |inbound| {
+        RpcListener::new(self.terms.clone(), side, serves, mailbox, source, move |inbound| {
             let served = served.clone();
             async move { served.1.run(inbound, &served.0).await }
         })
+    }
+
+    /// The limits of each connection.
+    pub(super) fn limits(&self) -> &Arc<Config> {
+        &self.terms.config
     }
 }
 
@@ -247,7 +263,7 @@ where
     D: Dispatch + 'static,
     L: Layers + 'static,
 {
-    let mailbox = Mailbox::new();
+    let mailbox = Mailbox::new(&services.terms.config);
     let caller = Caller::new(mailbox.clone());
     (services.end(Side::Connecting, mailbox), caller)
 }

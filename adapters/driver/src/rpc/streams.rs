@@ -10,7 +10,10 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use getty_core::rpc::{Body, Code, CodecError, Decode, Encode, Executed, Status};
 
-use crate::rpc::mailbox::{Item, Key, Mailbox};
+use crate::rpc::entry::{Item, Key};
+use crate::rpc::mailbox::Mailbox;
+use crate::rpc::outgoing::Outgoing;
+use crate::rpc::posted::{Posted, Reads};
 
 type Encoding<T> = Box<dyn Fn(&T, &mut BytesMut) -> Result<(), CodecError> + Send + Sync>;
 type Decoding<T> = Box<dyn Fn(Bytes) -> Result<T, CodecError> + Send + Sync>;
@@ -23,7 +26,7 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    pub(crate) fn new<C: Encode<T>>(mailbox: Arc<Mailbox>, key: Key, codec: C) -> Self {
+    pub(super) fn new<C: Encode<T>>(mailbox: Arc<Mailbox>, key: Key, codec: C) -> Self {
         Sender { mailbox, key, encode: Box::new(move |item, dst| codec.encode(item, dst)) }
     }
 
@@ -62,16 +65,21 @@ impl<T> fmt::Debug for Sender<T> {
 ///
 /// It is a [`Stream`] of results too.
 pub struct Receiver<T> {
-    mailbox: Arc<Mailbox>,
-    key: Key,
+    call: Outgoing,
     decode: Decoding<T>,
     has_ended: bool,
 }
 
 impl<T> Receiver<T> {
-    pub(crate) fn new<C: Decode<T>>(mailbox: Arc<Mailbox>, key: Key, codec: C) -> Self {
+    /// For the handler of a call.
+    pub(super) fn new<C: Decode<T>>(mailbox: Arc<Mailbox>, key: Key, codec: C) -> Self {
+        Self::of(Outgoing::posted(Posted::new(mailbox, key), None), codec)
+    }
+
+    /// For the caller.
+    pub(super) fn of<C: Decode<T>>(call: Outgoing, codec: C) -> Self {
         let decode = Box::new(move |body| codec.decode(body));
-        Receiver { mailbox, key, decode, has_ended: false }
+        Receiver { call, decode, has_ended: false }
     }
 
     /// Receives the next item. `None`: the stream has ended well.
@@ -94,12 +102,12 @@ impl<T> Receiver<T> {
         if self.has_ended {
             return Poll::Ready(Ok(None));
         }
-        match ready!(self.mailbox.poll_item(self.key, cx)) {
+        match ready!(self.call.poll(Reads::Items, cx)) {
             Item::Body(body) => Poll::Ready(match self.decode(body) {
                 Ok(item) => Ok(Some(item)),
                 Err(status) => {
                     self.has_ended = true;
-                    self.mailbox.drop_call(self.key);
+                    self.call.give_up();
                     Err(status)
                 }
             }),
@@ -125,12 +133,6 @@ impl<T> Stream for Receiver<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_recv(cx).map(Result::transpose)
-    }
-}
-
-impl<T> Drop for Receiver<T> {
-    fn drop(&mut self) {
-        self.mailbox.drop_call(self.key);
     }
 }
 
