@@ -311,6 +311,41 @@ impl Trace {
     pub const MAX_STATE: usize = 4 * 1024;
     /// The length of [`Trace::parent`] in bytes.
     pub(crate) const PARENT: usize = 25;
+
+    /// A place without a `tracestate`: in the trace `trace_id`, below the span `parent_id`.
+    pub fn new(trace_id: u128, parent_id: u64, is_sampled: bool) -> Self {
+        let mut parent = [0; Trace::PARENT];
+        parent[..16].copy_from_slice(&trace_id.to_be_bytes());
+        parent[24] = is_sampled.into();
+        Trace { parent, state: Text::default() }.with_parent_id(parent_id)
+    }
+
+    /// Puts it below the span `parent_id` of the same trace.
+    #[must_use]
+    pub fn with_parent_id(mut self, parent_id: u64) -> Self {
+        self.parent[16..24].copy_from_slice(&parent_id.to_be_bytes());
+        self
+    }
+
+    /// The trace. Written as 32 hexadecimal digits: `{:032x}`.
+    pub fn trace_id(&self) -> u128 {
+        self.parent[..16].iter().fold(0, |id, &byte| id << 8 | u128::from(byte))
+    }
+
+    /// The span of the caller. Written as 16 hexadecimal digits: `{:016x}`.
+    pub fn parent_id(&self) -> u64 {
+        self.parent[16..24].iter().fold(0, |id, &byte| id << 8 | u64::from(byte))
+    }
+
+    /// Whether the caller may have recorded its span.
+    pub fn is_sampled(&self) -> bool {
+        self.parent[24] & 1 == 1
+    }
+
+    /// Whether neither id is zero. A trace that is not valid is as none: its receiver begins another.
+    pub fn is_valid(&self) -> bool {
+        self.trace_id() != 0 && self.parent_id() != 0
+    }
 }
 
 /// The reason why a side goes away.

@@ -70,6 +70,28 @@ impl Code {
         self as u32
     }
 
+    /// The name in small letters, as in labels of metrics: `deadline_exceeded`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::Cancelled => "cancelled",
+            Code::Unknown => "unknown",
+            Code::InvalidArgument => "invalid_argument",
+            Code::DeadlineExceeded => "deadline_exceeded",
+            Code::NotFound => "not_found",
+            Code::AlreadyExists => "already_exists",
+            Code::PermissionDenied => "permission_denied",
+            Code::ResourceExhausted => "resource_exhausted",
+            Code::FailedPrecondition => "failed_precondition",
+            Code::Aborted => "aborted",
+            Code::OutOfRange => "out_of_range",
+            Code::Unimplemented => "unimplemented",
+            Code::Internal => "internal",
+            Code::Unavailable => "unavailable",
+            Code::DataLoss => "data_loss",
+            Code::Unauthenticated => "unauthenticated",
+        }
+    }
+
     /// The code of a number; [`Unknown`](Code::Unknown) for those that are not in the list.
     pub fn from_number(number: u32) -> Code {
         let index = number.checked_sub(1).and_then(|index| usize::try_from(index).ok());

@@ -379,6 +379,22 @@ fn a_trace_state_without_a_parent_is_ignored() {
 }
 
 #[test]
+fn a_trace_has_ids() {
+    let trace = Trace::new(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 0xb7ad_6b71_6920_3331, true);
+    assert_eq!(format!("{:032x}", trace.trace_id()), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(format!("{:016x}", trace.parent_id()), "b7ad6b7169203331");
+    assert_eq!(trace.parent[..3], [0x0a, 0xf7, 0x65], "in the order of the text");
+    assert_eq!(trace.parent[16..], [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31, 1]);
+    assert!(trace.is_valid() && trace.is_sampled());
+    let below = trace.clone().with_parent_id(7);
+    assert_eq!((below.trace_id(), below.parent_id(), below.is_sampled()), (trace.trace_id(), 7, true));
+    assert!(!below.with_parent_id(0).is_valid() && !Trace::new(0, 1, true).is_valid());
+    assert!(!Trace::new(1, 1, false).is_sampled());
+    // Other flags mean nothing yet.
+    assert!(!Trace { parent: [2; 25], state: "a=b".into() }.is_sampled());
+}
+
+#[test]
 fn codecs_are_known_by_name() {
     for (name, codec) in [
         ("json", CodecName::Json),

@@ -49,13 +49,17 @@ impl<S> Calling<S> {
         })
     }
 
-    /// Makes the call a part of `call`: it has no more time than is left of that one. If that one is a
+    /// Makes the call a part of `call`: it has no more time than is left of that one, and belongs to the same
+    /// [trace](Call::trace). If that one is a
     /// repetition, this one says so too ([`Call::attempt`]), and is not repeated after a refusal by a limit,
     /// so that attempts do not multiply from service to service.
     pub fn within(self, call: &Call) -> Self {
         self.change(|request| {
             request.timeout = [request.timeout, call.remaining()].into_iter().flatten().min();
             request.set_attempt(request.attempt().max(call.attempt()));
+            if let Some(trace) = call.trace() {
+                request.set_trace(Some(trace.clone()));
+            }
             Ok(())
         })
     }

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use getty_core::Timestamp;
 #[cfg(feature = "tls")]
 use getty_core::layer::tls::TlsFacts;
-use getty_core::rpc::{Body, CallId, CodecName, Metadata, Reply, Request, Status};
+use getty_core::rpc::{Body, CallId, CodecName, Metadata, Reply, Request, Status, Trace};
 
-use crate::rpc::call::{Call, Connection};
+use crate::rpc::call::Call;
 use crate::rpc::entry::Key;
 use crate::rpc::extensions::Extensions;
 use crate::rpc::mailbox::Mailbox;
+use crate::rpc::names::Names;
+use crate::rpc::place::Seat;
 
 /// The answer to a call: the body of the result in the codec of the call, with metadata.
 pub type Response = Result<Reply, Status>;
@@ -21,7 +23,7 @@ pub type Response = Result<Reply, Status>;
 /// Answers the calls of a peer. [`Services`](super::Services) does; layers are around it.
 ///
 /// Its future runs in the task of the session, beside the other calls of the same connection. It is dropped
-/// when the call is cancelled or its deadline passes.
+/// when the call is cancelled or its deadline passes, unless the handler [runs on](Call::run_on).
 pub trait Dispatch {
     /// Answers a call.
     fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response>;
@@ -38,7 +40,7 @@ impl<D: Dispatch> Dispatch for Arc<D> {
 pub struct Inbound {
     pub(crate) request: Request,
     pub(crate) id: CallId,
-    pub(crate) connection: Arc<Connection>,
+    pub(crate) seat: Seat,
     pub(crate) deadline: Option<Timestamp>,
     /// The streams, if there are any yet.
     pub(crate) streams: Option<Key>,
@@ -53,8 +55,24 @@ impl Inbound {
 
     /// Whether the call is for the method `name`. Cheaper than [`method`](Self::method), which looks for
     /// valid UTF-8 again.
-    pub(crate) fn is_for(&self, name: &str) -> bool {
+    pub fn is_for(&self, name: &str) -> bool {
         self.request.method.as_bytes() == name.as_bytes()
+    }
+
+    /// The place of the method in a list.
+    pub(crate) fn position(&self, names: &Names) -> Option<usize> {
+        names.position(self.request.method.as_bytes())
+    }
+
+    /// Whether the method is served on this connection, by any of its services. A name that is not is the
+    /// caller's invention: it must not become a key of something that is kept, such as a label of metrics.
+    pub fn is_served(&self) -> bool {
+        self.position(&self.seat.connection().served).is_some()
+    }
+
+    /// The trace that the call is a part of, if its caller named one.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.request.trace()
     }
 
     /// The codec of the bodies of this call.
@@ -74,7 +92,7 @@ impl Inbound {
 
     /// Address of the caller, if the transport has one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.connection.peer
+        self.seat.connection().peer
     }
 
     /// Gives the call a value, for layers further in and for the handler, which read it with
@@ -90,31 +108,29 @@ impl Inbound {
 
     /// The attribute of type `T` of the session, as for [`Call::attribute`].
     pub fn attribute<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.connection.attribute()
+        self.seat.connection().attribute()
     }
 
     /// The result of the TLS handshake, as for [`Call::tls`].
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<&TlsFacts> {
-        self.connection.tls()
+        self.seat.connection().tls()
     }
 
     /// What the handler gets to see of the call, and the request value.
     pub(crate) fn into_call(self) -> (Call, Body) {
-        let Inbound { request, id, connection, deadline, extensions, .. } = self;
-        let attempt = request.attempt();
-        let metadata = request.metadata().clone();
-        let Request { method, body, .. } = request;
-        (Call::new(connection, id, method, metadata, deadline, attempt, extensions), body)
+        let Inbound { request, id, seat, deadline, extensions, .. } = self;
+        let Request { method, extra, body, .. } = request;
+        (Call::new(seat, id, method, extra, deadline, extensions), body)
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.connection.mailbox
+        &self.seat.connection().mailbox
     }
 
     /// The streams of this call, made with the first use.
     pub(crate) fn streams(&mut self) -> Key {
-        let mailbox = &self.connection.mailbox;
+        let mailbox = &self.seat.connection().mailbox;
         *self.streams.get_or_insert_with(|| mailbox.answer_stream(self.id))
     }
 }

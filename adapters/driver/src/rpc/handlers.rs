@@ -3,15 +3,18 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use getty_core::rpc::CallId;
+
+use crate::rpc::call::Connection;
+use crate::rpc::place::{Place, Ready, Seat};
 
 /// Futures in recycled slots, polled in the task of the session: a call allocates nothing once as many calls
 /// have been open before. Each slot has a waker of its own, and only woken ones are polled.
 pub(crate) struct Handlers<F> {
+    connection: Arc<Connection>,
     slots: Vec<Slot<F>>,
     free: Vec<u32>,
     ready: Arc<Ready>,
@@ -24,57 +27,17 @@ pub(crate) struct Handlers<F> {
 struct Slot<F> {
     future: Pin<Box<Option<F>>>,
     call: Option<CallId>,
-    state: Arc<SlotWaker>,
+    place: Arc<Place>,
     waker: Waker,
 }
 
-/// Woken slots, each once.
-#[derive(Default)]
-struct Ready(Mutex<Inbox>);
-
-#[derive(Default)]
-struct Inbox {
-    slots: Vec<u32>,
-    task: Option<Waker>,
-}
-
-struct SlotWaker {
-    slot: u32,
-    ready: Arc<Ready>,
-    is_woken: AtomicBool,
-}
-
-impl Wake for SlotWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.is_woken.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let mut inbox = self.ready.lock();
-        inbox.slots.push(self.slot);
-        let task = inbox.task.take();
-        drop(inbox);
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
-}
-
-impl Ready {
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The end of a handler: its output, or that it panicked.
+/// The end of a handler: its output, or that it has none, because it panicked or was dropped.
 pub(crate) type Ended<T> = Result<T, ()>;
 
 impl<F: Future> Handlers<F> {
-    pub(crate) fn new() -> Self {
-        Handlers { slots: Vec::new(), free: Vec::new(), ready: Arc::default(), task: None, due: Vec::new() }
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        let (slots, free, ready) = (Vec::new(), Vec::new(), Arc::default());
+        Handlers { connection, slots, free, ready, task: None, due: Vec::new() }
     }
 
     /// The number of handlers that have not ended.
@@ -82,33 +45,41 @@ impl<F: Future> Handlers<F> {
         self.slots.len() - self.free.len()
     }
 
-    /// Starts a handler, which is polled next.
-    pub(crate) fn start(&mut self, call: CallId, future: F) -> u32 {
+    /// Starts the handler that `make` makes for a call in its place. It is polled next.
+    pub(crate) fn start(&mut self, call: CallId, make: impl FnOnce(Seat) -> F) -> u32 {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
                 let slot = self.slots.len() as u32;
-                let state =
-                    Arc::new(SlotWaker { slot, ready: self.ready.clone(), is_woken: AtomicBool::new(false) });
-                let waker = Waker::from(state.clone());
-                self.slots.push(Slot { future: Box::pin(None), call: None, state, waker });
+                let place = Arc::new(Place::new(self.connection.clone(), slot, self.ready.clone()));
+                let waker = Waker::from(place.clone());
+                self.slots.push(Slot { future: Box::pin(None), call: None, place, waker });
                 slot
             }
         };
-        let place = &mut self.slots[slot as usize];
-        place.future.set(Some(future));
-        place.call = Some(call);
-        place.state.is_woken.store(true, Ordering::Release);
+        let Slot { future, call: known, place, .. } = &mut self.slots[slot as usize];
+        future.set(Some(make(place.take())));
+        *known = Some(call);
         self.due.push(slot);
         slot
     }
 
+    /// Drops the handler of a call that is given up, or `late`. Returns false if it runs on.
+    pub(crate) fn cancel(&mut self, slot: u32, late: bool) -> bool {
+        if self.slots[slot as usize].place.cancel(late) {
+            return false;
+        }
+        self.stop(slot);
+        true
+    }
+
     /// Drops the handler of a call.
     pub(crate) fn stop(&mut self, slot: u32) {
-        let place = &mut self.slots[slot as usize];
-        if place.call.take().is_some() {
+        let Slot { future, call, place, .. } = &mut self.slots[slot as usize];
+        if call.take().is_some() {
             // A handler that panics when it is dropped has ended all the same.
-            let _ = catch_unwind(AssertUnwindSafe(|| place.future.set(None)));
+            let _ = catch_unwind(AssertUnwindSafe(|| future.set(None)));
+            place.leave();
             self.free.push(slot);
         }
     }
@@ -143,12 +114,16 @@ impl<F: Future> Handlers<F> {
 
     /// Polls a handler. `Some`: it has ended, and its slot is free.
     pub(crate) fn poll(&mut self, slot: u32) -> Option<(CallId, Ended<F::Output>)> {
-        let place = &mut self.slots[slot as usize];
-        place.state.is_woken.store(false, Ordering::Release);
-        let call = place.call?;
+        let Slot { future, call, place, waker } = &mut self.slots[slot as usize];
+        place.is_polled();
+        let call = (*call)?;
+        if place.is_given_up() {
+            self.stop(slot);
+            return Some((call, Err(())));
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let mut cx = Context::from_waker(&place.waker);
-            place.future.as_mut().as_pin_mut().map(|future| future.poll(&mut cx))
+            let mut cx = Context::from_waker(waker);
+            future.as_mut().as_pin_mut().map(|future| future.poll(&mut cx))
         }));
         let ended = match polled {
             Ok(None | Some(Poll::Pending)) => return None,
@@ -162,7 +137,15 @@ impl<F: Future> Handlers<F> {
     /// Gives up the memory of free slots. Only without handlers.
     pub(crate) fn trim(&mut self) {
         if self.len() == 0 && !self.slots.is_empty() {
-            *self = Handlers::new();
+            *self = Handlers::new(self.connection.clone());
         }
+    }
+}
+
+impl<F> Drop for Handlers<F> {
+    /// Lets go of the task: calls and wakers may be kept for longer.
+    fn drop(&mut self) {
+        let task = self.ready.lock().task.take();
+        drop(task);
     }
 }

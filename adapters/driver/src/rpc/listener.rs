@@ -22,8 +22,9 @@ use crate::rpc::dispatch::{Inbound, Response};
 use crate::rpc::extensions::Extensions;
 use crate::rpc::handlers::Handlers;
 use crate::rpc::mailbox::Mailbox;
+use crate::rpc::names::Names;
 use crate::rpc::opening::Opening;
-use crate::rpc::team::{Seat, Source};
+use crate::rpc::team::{Membership, Source};
 use crate::session::context::Context;
 use crate::session::id::SessionId;
 use crate::session::listener::{Listener, Refuse};
@@ -74,6 +75,7 @@ where
     side: Side,
     /// There is something to call here.
     serves: bool,
+    methods: Arc<Names>,
     mailbox: Arc<Mailbox>,
     /// The team that the session joins when it opens.
     source: Option<Arc<Source>>,
@@ -87,7 +89,7 @@ where
 struct Open<F> {
     peer: Peer,
     /// The place in the team, until the session leaves.
-    seat: Option<Seat>,
+    membership: Option<Membership>,
     connection: Arc<Connection>,
     handlers: Handlers<F>,
     /// The handler of each call of the peer, by the slot of the call.
@@ -114,12 +116,14 @@ where
     pub(crate) fn new(
         terms: Terms,
         side: Side,
-        serves: bool,
+        methods: Arc<Names>,
         mailbox: Arc<Mailbox>,
         source: Option<Arc<Source>>,
         answer: M,
     ) -> Self {
-        RpcListener { terms, side, serves, mailbox, source, answer, open: None }
+        // A server without methods says so to its clients, and stays.
+        let serves = side == Side::Accepting || !methods.is_empty();
+        RpcListener { terms, side, serves, methods, mailbox, source, answer, open: None }
     }
 
     fn end(&mut self, why: Status) {
@@ -161,7 +165,7 @@ impl<F: Future<Output = Response>> Open<F> {
     /// Takes the reports of the machine: starts handlers, and tells callers. Returns whether there were any.
     fn take_events<M: Fn(Inbound) -> F>(&mut self, mailbox: &Mailbox, answer: &M) -> bool {
         if self.peer.is_leaving() {
-            self.seat = None; // before callers learn of calls that were refused for it
+            self.membership = None; // before callers learn of calls that were refused for it
         }
         let mut has_news = false;
         while let Some(event) = self.peer.poll_event() {
@@ -186,32 +190,34 @@ impl<F: Future<Output = Response>> Open<F> {
     fn start<M: Fn(Inbound) -> F>(&mut self, mailbox: &Mailbox, answer: &M, id: CallId, request: Request) {
         let streams = request.more.then(|| mailbox.open_stream(id, &mut self.desk));
         let deadline = self.peer.deadline(id);
-        let connection = self.connection.clone();
         let extensions = Extensions::default();
-        let inbound = Inbound { request, id, connection, deadline, streams, extensions };
-        let slot = self.handlers.start(id, answer(inbound));
+        let slot = self
+            .handlers
+            .start(id, |seat| answer(Inbound { request, id, seat, deadline, streams, extensions }));
         if self.by_call.len() <= id.slot() {
             self.by_call.resize(id.slot() + 1, None);
         }
         self.by_call[id.slot()] = Some((id, slot));
     }
 
+    /// A call of the peer is over before its handler has ended, which may run on.
     fn cancel(&mut self, mailbox: &Mailbox, id: CallId, why: Cancelled) {
-        let code = if why == Cancelled::Deadline { Code::DeadlineExceeded } else { Code::Cancelled };
+        let late = why == Cancelled::Deadline;
+        let code = if late { Code::DeadlineExceeded } else { Code::Cancelled };
         mailbox.cancel(&mut self.desk, id, Status::new(code, "the call is over"));
-        if let Some(slot) = self.handler(id) {
-            self.handlers.stop(slot);
+        let slot = self.by_call.get(id.slot()).copied().flatten().filter(|(known, _)| *known == id);
+        if slot.is_none_or(|(_, slot)| self.handlers.cancel(slot, late)) {
+            self.leave(id);
+            mailbox.release(&mut self.desk, id);
+            self.peer.release(id);
         }
-        mailbox.release(&mut self.desk, id);
-        self.peer.release(id);
     }
 
-    /// Takes the handler of a call from the table.
-    fn handler(&mut self, id: CallId) -> Option<u32> {
-        let place = self.by_call.get_mut(id.slot())?;
-        let (_, slot) = place.filter(|(known, _)| *known == id)?;
-        *place = None;
-        Some(slot)
+    /// Takes the handler of a call, which has ended, from the table.
+    fn leave(&mut self, id: CallId) {
+        if let Some(place) = self.by_call.get_mut(id.slot()) {
+            place.take_if(|(known, _)| *known == id);
+        }
     }
 
     /// Polls the handlers that were woken.
@@ -223,7 +229,8 @@ impl<F: Future<Output = Response>> Open<F> {
         let due = self.handlers.take_due();
         for &slot in &due {
             let Some((id, ended)) = self.handlers.poll(slot) else { continue };
-            self.handler(id);
+            self.leave(id);
+            // The call of a handler that ran on has its answer, and this one goes nowhere.
             let answer = ended.unwrap_or_else(|()| Err(Status::new(Code::Internal, "the handler panicked")));
             let answer = mailbox.with_reply_metadata(id, answer);
             mailbox.respond(&mut self.desk, &mut self.peer, id, answer);
@@ -274,16 +281,18 @@ where
             session: cx.id(),
             local: cx.local_addr(),
             peer: cx.peer_addr(),
+            served: self.methods.clone(),
             #[cfg(feature = "tls")]
             tls: opened.tls.clone(),
             shared: OnceLock::new(),
             now: AtomicU64::new(now.as_nanos()),
         };
+        let connection = Arc::new(connection);
         self.open = Some(Open {
             peer: Peer::new(config, self.side, now),
-            seat: None,
-            connection: Arc::new(connection),
-            handlers: Handlers::new(),
+            membership: None,
+            handlers: Handlers::new(connection.clone()),
+            connection,
             by_call: Vec::new(),
             desk: Desk::new(now),
             task: None,
@@ -299,7 +308,7 @@ where
         }
         if let (Some(source), Some(open)) = (&self.source, &mut self.open) {
             self.mailbox.load.set(&open.peer);
-            open.seat = Some(Seat::take(source, &self.mailbox));
+            open.membership = Some(Membership::take(source, &self.mailbox));
         }
         Ok(())
     }
@@ -356,7 +365,7 @@ where
         if open.is_done {
             cx.close(Close::graceful());
         }
-        if open.seat.is_some() {
+        if open.membership.is_some() {
             self.mailbox.load.set(&open.peer);
         }
         if !open.peer.holds_memory() {

@@ -35,8 +35,9 @@
 //!
 //! A handler is a future in the task of its session, polled beside the other calls of that connection: it
 //! needs no spawn and no lock, and it must not block. It is dropped at its next `.await` when the caller
-//! gives the call up, when the deadline has passed, and when the connection ends. The task is `Send` exactly
-//! if all handlers are. A function that returns `Services<impl Dispatch>` hides whether they are: make the
+//! gives the call up, when the deadline has passed, and when the connection ends. [`Call::run_on`] makes an
+//! exception of the first two, and [`Call::spawn`] does heavy work elsewhere. The task is `Send` exactly if
+//! all handlers are. A function that returns `Services<impl Dispatch>` hides whether they are: make the
 //! list where the endpoint is made.
 //!
 //! # Outcomes
@@ -80,6 +81,8 @@
 //! executed.
 
 mod answer;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod at_end;
 mod boxed;
 mod call;
 mod call_layer;
@@ -87,6 +90,7 @@ mod caller;
 mod calling;
 mod desk;
 mod dispatch;
+mod either;
 mod entry;
 mod error;
 mod extensions;
@@ -97,17 +101,25 @@ mod limit;
 mod listener;
 mod load;
 mod mailbox;
+#[cfg(feature = "metrics")]
+mod measured;
 mod memory;
 mod moving;
+mod names;
 mod opening;
 mod outgoing;
 mod peers;
+mod place;
 mod posted;
 mod route;
+mod service;
 mod services;
 mod starting;
 mod streams;
+mod task;
 mod team;
+#[cfg(feature = "tracing")]
+mod traced;
 
 use getty_core::Framed;
 #[cfg(feature = "websocket")]
@@ -131,12 +143,18 @@ pub use dispatch::{Dispatch, Inbound, Response};
 pub use error::CallError;
 pub use layer::{Layer, Layers, Next};
 pub use limit::Limit;
+#[cfg(feature = "metrics")]
+pub use measured::Measured;
 pub use memory::{in_memory, in_memory_with};
 pub use opening::Opening;
 pub use peers::peers;
+pub use service::Service;
 pub use services::{Services, peer};
 pub use starting::Starting;
 pub use streams::{Receiver, Sender};
+pub use task::{Spawned, Task};
+#[cfg(feature = "tracing")]
+pub use traced::Traced;
 
 /// Makes the protocol of an RPC session over a stream of bytes: `rpc::frames` is what servers take,
 /// `rpc::frames()` what clients take.

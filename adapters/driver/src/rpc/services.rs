@@ -3,9 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use getty_core::Items;
@@ -14,15 +12,18 @@ use getty_core::rpc::{Code, Codec, Config, Decode, Encode, Executed, Frame, Repl
 use crate::rpc::call::Call;
 use crate::rpc::caller::Caller;
 use crate::rpc::dispatch::{Dispatch, Inbound, Response};
+use crate::rpc::either::Either;
 use crate::rpc::layer::{Layer, Layers};
 use crate::rpc::listener::{RpcListener, Terms};
 use crate::rpc::mailbox::Mailbox;
+use crate::rpc::names::Names;
 use crate::rpc::opening::Opening;
+use crate::rpc::service::{Added, Nothing, Service};
 use crate::rpc::streams::{Receiver, Sender, encoded, plain};
 use crate::rpc::team::Source;
 use crate::session::listener::{Listener, Refuse};
 
-/// The services of a side: a list of methods, and layers around them.
+/// The services of a side: a list of methods and services, and layers around them.
 ///
 /// ```
 /// use getty_driver::rpc::{Raw, Services, Status};
@@ -31,14 +32,31 @@ use crate::session::listener::{Listener, Refuse};
 ///     .method("test.Echo/Echo", Raw, |_call, text: String| async move { Ok::<_, Status>(text) });
 /// ```
 ///
+/// A list is a [`Service`] too, so that parts of a program can make lists of their own:
+///
+/// ```
+/// use getty_driver::rpc::{Limit, Raw, Services, Status};
+///
+/// # let has_admin = true;
+/// let admin = Services::new()
+///     .method("admin.Admin/Build", Raw, |_call, (): ()| async { Ok::<_, Status>("42".to_owned()) })
+///     .layer(Limit::new(1)); // of the calls to this part
+/// let services = Services::new()
+///     .method("test.Echo/Echo", Raw, |_call, text: String| async move { Ok::<_, Status>(text) })
+///     .add(has_admin.then_some(admin))
+///     .layer(Limit::new(1000)); // of all calls
+/// ```
+///
 /// Cheap to share: [`listener`](Self::listener) makes a listener for one session after the other.
 /// Each method is a part of the list's type: a crate that adds more than 32 of them may need
 /// `#![recursion_limit = "256"]`.
 pub struct Services<D = Nothing, L = ()> {
     dispatch: Arc<D>,
     layers: Arc<L>,
-    methods: Vec<Arc<str>>,
+    methods: Arc<Names>,
     terms: Terms,
+    /// The setting of connections that was made last.
+    set: Option<&'static str>,
 }
 
 /// [`Services`] with one more method.
@@ -50,8 +68,9 @@ impl Services {
         Services {
             dispatch: Arc::new(Nothing(())),
             layers: Arc::new(()),
-            methods: Vec::new(),
+            methods: Arc::default(),
             terms: Terms::default(),
+            set: None,
         }
     }
 }
@@ -69,6 +88,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     #[must_use]
     pub fn config(mut self, config: Arc<Config>) -> Self {
         self.terms.config = config;
+        self.set = Some("config");
         self
     }
 
@@ -82,6 +102,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     pub fn deadlines(mut self, min: Duration, max: Duration, default: Duration) -> Self {
         let config = self.terms.config.to_builder().deadlines(min, max, default).build();
         self.terms.config = config.unwrap_or_else(|error| panic!("{error}"));
+        self.set = Some("deadlines");
         self
     }
 
@@ -114,6 +135,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
         F: Fn(Caller, &mut Opening<'_>) -> Result<(), Refuse> + Send + Sync + 'static,
     {
         self.terms.on_connect = Some(Arc::new(decide));
+        self.set = Some("on_connect");
         self
     }
 
@@ -122,6 +144,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.terms.max_age = Some(age);
+        self.set = Some("max_age");
         self
     }
 
@@ -208,20 +231,38 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     }
 
     fn with<C, H, S>(mut self, name: &str, codec: C, handler: H) -> With<D, L, C, H, S> {
-        assert!(
-            !self.methods.iter().any(|known| **known == *name),
-            "the method {name} is in the list twice: a name can be served once"
-        );
         let name: Arc<str> = name.into();
-        self.methods.push(name.clone());
-        let method = Method { rest: self.dispatch, name, codec, handler, shape: PhantomData };
-        Services { dispatch: Arc::new(method), layers: self.layers, methods: self.methods, terms: self.terms }
+        Arc::make_mut(&mut self.methods).insert(name.clone());
+        self.map(|rest| Method { rest, name, codec, handler, shape: PhantomData })
     }
 
-    /// Puts a layer around all methods, whenever they are added. The layer added first sees a call first.
+    /// Adds a service with all its methods: what a macro has made of a trait, another list, or an `Option` of
+    /// one. `None` adds nothing.
+    ///
+    /// The layers of a list that is added are around its own methods, and within those of this list.
+    ///
+    /// # Panics
+    /// Panics if there is a method of one of its names already. Panics if it is a list with settings of
+    /// connections ([`config`](Self::config), [`deadlines`](Self::deadlines),
+    /// [`on_connect`](Self::on_connect), [`max_age`](Self::max_age)): those belong to the outermost list.
+    #[expect(clippy::should_implement_trait, reason = "nobody takes a list for a number")]
+    pub fn add<S: Service>(mut self, service: S) -> Services<Added<D, S>, L> {
+        let methods = Arc::make_mut(&mut self.methods);
+        service.methods().into_iter().for_each(|name| methods.insert(name));
+        self.map(|rest| Added { rest, service })
+    }
+
+    /// Changes what answers calls.
+    fn map<N>(self, change: impl FnOnce(Arc<D>) -> N) -> Services<N, L> {
+        let Services { dispatch, layers, methods, terms, set } = self;
+        Services { dispatch: Arc::new(change(dispatch)), layers, methods, terms, set }
+    }
+
+    /// Puts a layer around all methods and services, whenever they are added. The layer added first sees a
+    /// call first.
     pub fn layer<N: Layer>(self, layer: N) -> Services<D, (Arc<L>, N)> {
-        let Services { dispatch, layers, methods, terms } = self;
-        Services { dispatch, layers: Arc::new((layers, layer)), methods, terms }
+        let Services { dispatch, layers, methods, terms, set } = self;
+        Services { dispatch, layers: Arc::new((layers, layer)), methods, terms, set }
     }
 
     /// Makes a listener for one session of a server.
@@ -242,9 +283,8 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
         source: Option<Arc<Source>>,
     ) -> impl Listener<Items<Frame>> + use<D, L> {
         let served = Arc::new((self.dispatch.clone(), self.layers.clone()));
-        // A server without methods says so to its clients, and stays.
-        let serves = side == Side::Accepting || !self.methods.is_empty();
-        RpcListener::new(self.terms.clone(), side, serves, mailbox, source, move |inbound| {
+        let methods = self.methods.clone();
+        RpcListener::new(self.terms.clone(), side, methods, mailbox, source, move |inbound| {
             let served = served.clone();
             async move { served.1.run(inbound, &served.0).await }
         })
@@ -274,14 +314,22 @@ impl<D, L> fmt::Debug for Services<D, L> {
     }
 }
 
-/// The end of a list: no method.
-#[derive(Debug)]
-pub struct Nothing(());
+impl<D: Dispatch, L: Layers> Dispatch for Services<D, L> {
+    fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response> {
+        self.layers.run(inbound, &self.dispatch)
+    }
+}
 
-impl Dispatch for Nothing {
-    async fn dispatch(&self, inbound: Inbound) -> Response {
-        let text = format!("no method {} is served here", inbound.method());
-        Err(Status::new(Code::Unimplemented, text).with_executed(Executed::No))
+impl<D: Dispatch + 'static, L: Layers + 'static> Service for Services<D, L> {
+    fn methods(&self) -> Vec<Arc<str>> {
+        if let Some(set) = self.set {
+            panic!("`{set}` is set in a list that is added to another: set it in the outermost one");
+        }
+        self.methods.iter().cloned().collect()
+    }
+
+    fn has(&self, inbound: &Inbound) -> bool {
+        inbound.position(&self.methods).is_some()
     }
 }
 
@@ -436,24 +484,4 @@ fn check_codec<C: Codec>(inbound: &Inbound, codec: &C) -> Result<(), Status> {
 
 fn end<C: Encode<A>, A>(codec: &C, answer: &A) -> Response {
     Ok(Reply { body: encoded(|dst| codec.encode(answer, dst))?.into(), ..Reply::default() })
-}
-
-pin_project_lite::pin_project! {
-    /// One of two futures, in the room of the larger one.
-    #[project = EitherProj]
-    enum Either<L, R> {
-        Left { #[pin] future: L },
-        Right { #[pin] future: R },
-    }
-}
-
-impl<L: Future, R: Future<Output = L::Output>> Future for Either<L, R> {
-    type Output = L::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<L::Output> {
-        match self.project() {
-            EitherProj::Left { future } => future.poll(cx),
-            EitherProj::Right { future } => future.poll(cx),
-        }
-    }
 }

@@ -210,20 +210,20 @@ impl Drop for Source {
 }
 
 /// The place of an open session in its team.
-pub(crate) struct Seat {
+pub(crate) struct Membership {
     source: Arc<Source>,
     mailbox: Arc<Mailbox>,
 }
 
-impl Seat {
+impl Membership {
     /// Joins the team, until the result is dropped.
     pub(crate) fn take(source: &Arc<Source>, mailbox: &Arc<Mailbox>) -> Self {
         source.0.join(mailbox);
-        Seat { source: source.clone(), mailbox: mailbox.clone() }
+        Membership { source: source.clone(), mailbox: mailbox.clone() }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Membership {
     fn drop(&mut self) {
         self.source.0.leave(&self.mailbox);
     }

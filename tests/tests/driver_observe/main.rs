@@ -1,6 +1,8 @@
 //! Reports of sessions through `tracing` and `metrics`.
 
+#[path = "../driver_common/mod.rs"]
 mod driver_common;
+mod rpc;
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
