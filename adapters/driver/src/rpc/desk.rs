@@ -5,9 +5,8 @@ use std::task::Waker;
 
 use getty_core::Timestamp;
 use getty_core::rpc::{Body, CallId, Code, Executed, ItemError, Peer, Reply, Status};
-use slab::Slab;
 
-use crate::rpc::entry::{Entry, ITEM_COST, Key, MAX_ITEMS, size};
+use crate::rpc::entry::{ITEM_COST, Key, MAX_ITEMS, size};
 use crate::rpc::mailbox::{Mailbox, State};
 
 /// A report of the machine about a call that has an entry.
@@ -120,7 +119,7 @@ impl Mailbox {
     fn enter_opened(&self, state: &mut State, desk: &mut Desk) {
         self.has_opened.store(false, Ordering::Release);
         while let Some((id, key)) = state.opened.pop() {
-            if state.get(key).is_some() {
+            if state.entries.get(key).is_some() {
                 desk.enter(id, key);
             }
         }
@@ -139,7 +138,7 @@ impl Mailbox {
         let mut state = self.lock();
         state.reply_metadata = Vec::new();
         if state.entries.is_empty() {
-            state.entries = Slab::new();
+            state.entries.trim();
             state.dirty = Vec::new();
             state.opened = Vec::new();
         }
@@ -148,7 +147,8 @@ impl Mailbox {
     /// Makes the entry of a call of the peer that sends a stream.
     pub(crate) fn open_stream(&self, id: CallId, desk: &mut Desk) -> Key {
         let mut state = self.lock();
-        let key = state.insert(Entry { is_theirs: true, id: Some(id), ..Entry::default() });
+        let (key, entry) = state.entries.insert();
+        (entry.is_theirs, entry.id) = (true, Some(id));
         desk.enter(id, key);
         key
     }
@@ -158,13 +158,13 @@ impl Mailbox {
         let mut state = self.lock();
         for (id, news) in news.drain(..) {
             let Some(key) = desk.find(id) else { continue };
-            let Some(entry) = state.get(key) else { continue };
+            let Some(entry) = state.entries.get(key) else { continue };
             match news {
                 News::Item(item) => {
                     if entry.dropped {
                         peer.consumed(id, item.bytes.len());
                     } else {
-                        entry.received.push_back(item);
+                        entry.streams().received.push_back(item);
                     }
                     desk.wakers.extend(entry.reader.take());
                 }
@@ -173,7 +173,7 @@ impl Mailbox {
                     desk.wakers.extend(entry.reader.take());
                 }
                 News::Room => {
-                    entry.is_blocked = false;
+                    entry.streams().is_blocked = false;
                     state.serve(key.index, desk, peer, desk.now);
                 }
                 News::Ended(result) => {
@@ -181,7 +181,7 @@ impl Mailbox {
                     entry.wake(desk);
                     desk.leave(id);
                     if entry.dropped {
-                        state.entries.remove(key.index as usize);
+                        desk.wakers.extend(state.entries.remove(key).into_iter().flatten());
                     }
                 }
             }
@@ -200,9 +200,9 @@ impl Mailbox {
     ) {
         let Some(key) = self.find(desk, id) else { return peer.respond(id, answer) };
         let mut state = self.lock();
-        match state.get(key) {
+        match state.entries.get(key) {
             Some(entry) => {
-                entry.answer = Some(answer);
+                entry.streams().answer = Some(answer);
                 entry.finish = true;
                 state.serve(key.index, desk, peer, desk.now);
             }
@@ -216,7 +216,7 @@ impl Mailbox {
     pub(crate) fn cancel(&self, desk: &mut Desk, id: CallId, why: Status) {
         let Some(key) = self.find(desk, id) else { return };
         let mut state = self.lock();
-        if let Some(entry) = state.get(key) {
+        if let Some(entry) = state.entries.get(key) {
             entry.end(Err(why));
             entry.wake(desk);
         }
@@ -233,9 +233,9 @@ impl Mailbox {
         }
         let mut state = self.lock();
         state.reply_metadata.retain(|(known, _)| *known != id);
-        if let Some(key) = key.filter(|key| state.get(*key).is_some()) {
-            state.entries.remove(key.index as usize);
-        }
+        let wakers = key.map(|key| state.entries.remove(key));
+        drop(state);
+        drop(wakers);
     }
 
     /// Ends everything: the connection is over.
@@ -243,15 +243,18 @@ impl Mailbox {
         let mut state = self.lock();
         state.task = None;
         let State { entries, at_end, .. } = &mut *state;
-        entries.retain(|_, entry| {
+        for key in entries.keys() {
+            let Some(entry) = entries.get(key) else { continue };
             if entry.result.is_none() {
                 // What the machine knows better was delivered before.
                 let executed = if entry.is_new { Executed::No } else { Executed::Maybe };
                 entry.end(Err(why.clone().with_executed(executed)));
             }
             entry.wake(desk);
-            !entry.dropped && !entry.is_theirs
-        });
+            if entry.dropped || entry.is_theirs {
+                desk.wakers.extend(entries.remove(key).into_iter().flatten());
+            }
+        }
         desk.wakers.extend(at_end.drain());
         state.end = Some(why);
         drop(state);
@@ -262,16 +265,15 @@ impl Mailbox {
 impl State {
     /// Does for an entry what it wants of the machine.
     fn serve(&mut self, index: u32, desk: &mut Desk, peer: &mut Peer, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(index as usize) else { return };
+        let Some((key, entry)) = self.entries.at(index) else { return };
         entry.is_dirty = false;
-        let key = Key { index, generation: entry.generation };
         if entry.dropped && !entry.is_theirs {
             if let Some(id) = entry.id {
                 peer.cancel(now, id);
                 desk.leave(id);
             }
             entry.wake(desk);
-            self.entries.remove(index as usize);
+            desk.wakers.extend(self.entries.remove(key).into_iter().flatten());
             return;
         }
         let request = match std::mem::take(&mut entry.is_new) {
@@ -298,28 +300,33 @@ impl State {
             }
         }
         let Some(id) = entry.id else { return };
-        let consumed = std::mem::take(&mut entry.consumed);
+        let Some(streams) = &mut entry.streams else {
+            if entry.finish {
+                peer.finish(id);
+            }
+            return;
+        };
+        let consumed = std::mem::take(&mut streams.consumed);
         if consumed > 0 {
             peer.consumed(id, consumed - ITEM_COST);
         }
-        while !entry.is_blocked {
-            let Some(item) = entry.items.pop_front() else { break };
+        while let Some(streams) = entry.streams.as_mut().filter(|streams| !streams.is_blocked) {
+            let Some(item) = streams.items.pop_front() else { break };
             let cost = item.bytes.len() + ITEM_COST;
             match peer.send_item(id, item) {
-                Ok(()) => entry.items_cost -= cost,
+                Ok(()) => streams.items_cost -= cost,
                 Err(ItemError::Blocked(item)) => {
-                    entry.items.push_front(item);
-                    entry.is_blocked = true;
+                    streams.items.push_front(item);
+                    streams.is_blocked = true;
                 }
                 Err(error) => {
-                    entry.items.clear();
-                    entry.items_cost = 0;
+                    entry.drop_items();
                     entry.is_over = true;
                     if let ItemError::TooLarge { .. } = error {
                         let status = Status::new(Code::ResourceExhausted, error.to_string());
                         if entry.is_theirs {
                             // It goes out when the handler ends, which may hold the limits until then.
-                            entry.failure = Some(status.clone());
+                            entry.streams().failure = Some(status.clone());
                             entry.end(Err(status));
                         } else {
                             peer.cancel(now, id);
@@ -331,17 +338,17 @@ impl State {
                 }
             }
         }
-        if entry.items_cost < MAX_ITEMS {
-            desk.wakers.extend(entry.writer.take());
+        let streams = entry.streams();
+        if streams.items_cost < MAX_ITEMS {
+            desk.wakers.extend(streams.writer.take());
         }
-        if !entry.items.is_empty() {
+        if !streams.items.is_empty() {
             return;
         }
-        if let Some(answer) = entry.answer.take() {
-            let answer = entry.failure.take().map_or(answer, Err);
-            entry.wake(desk);
+        if let Some(answer) = streams.answer.take() {
+            let answer = streams.failure.take().map_or(answer, Err);
             desk.leave(id);
-            self.entries.remove(index as usize);
+            desk.wakers.extend(self.entries.remove(key).into_iter().flatten());
             peer.respond(id, answer);
         } else if entry.finish {
             peer.finish(id);

@@ -24,43 +24,118 @@ pub(crate) struct Key {
 /// A call of this side, or the streams of a call of the peer.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) generation: u32,
+    /// 0: free.
+    generation: u32,
     /// A call of the peer: its handler owns this entry. One of this side is its reader's.
     pub(super) is_theirs: bool,
-    /// The call in the machine.
-    pub(super) id: Option<CallId>,
     pub(super) is_dirty: bool,
-    /// The request, and when it was posted if its time is limited. Until the task has taken it, or, if it is
-    /// kept, until the other side has begun with it.
-    pub(super) request: Option<(Request, Option<Instant>)>,
     /// The task has not taken the request.
     pub(super) is_new: bool,
     /// The request is kept, to be posted again elsewhere if it is not executed.
     pub(super) keeps: bool,
     /// To give up: nobody waits any longer.
     pub(super) dropped: bool,
+    /// The stream of this side is to end after its items.
+    pub(super) finish: bool,
+    /// Nothing more can be sent.
+    pub(super) is_over: bool,
+    /// The stream of the other side has ended.
+    pub(super) has_ended: bool,
+    /// The call in the machine.
+    pub(super) id: Option<CallId>,
+    /// The request, and when it was posted if its time is limited. Until the task has taken it, or, if it is
+    /// kept, until the other side has begun with it.
+    pub(super) request: Option<(Request, Option<Instant>)>,
+    pub(super) result: Option<Result<Reply, Status>>,
+    pub(super) reader: Option<Waker>,
+    /// Made with the first item. Boxed, since most calls have none.
+    pub(super) streams: Option<Box<Streams>>,
+}
+
+/// The streams of a call.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
     /// Items to send.
     pub(super) items: VecDeque<Body>,
     /// Their cost.
     pub(super) items_cost: usize,
     /// The machine had no credit for the first item.
     pub(super) is_blocked: bool,
-    /// The stream of this side is to end after its items.
-    pub(super) finish: bool,
-    /// Nothing more can be sent.
-    pub(super) is_over: bool,
     /// Cost of items that were taken, to be granted again.
     pub(super) consumed: usize,
     pub(super) received: VecDeque<Body>,
-    /// The stream of the other side has ended.
-    pub(super) has_ended: bool,
-    pub(super) result: Option<Result<Reply, Status>>,
+    pub(super) writer: Option<Waker>,
     /// The answer to a call of the peer, which waits for its items.
     pub(super) answer: Option<Result<Reply, Status>>,
     /// The failure of a call of the peer that replaces its answer: an item could not be sent.
     pub(super) failure: Option<Status>,
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
+}
+
+/// Entries in slots that are used again. They are set and reset where they are, since moving one costs as much
+/// as posting a call does otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    slots: Vec<Entry>,
+    free: Vec<u32>,
+    /// The generation of the entry made last.
+    generation: u32,
+}
+
+impl Entries {
+    pub(super) fn insert(&mut self) -> (Key, &mut Entry) {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Entry::default());
+            self.slots.len() as u32 - 1
+        });
+        let entry = &mut self.slots[index as usize];
+        entry.generation = self.generation;
+        (Key { index, generation: self.generation }, entry)
+    }
+
+    pub(super) fn get(&mut self, key: Key) -> Option<&mut Entry> {
+        self.slots.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)
+    }
+
+    /// The entry in a slot, if there is one, and its name.
+    pub(super) fn at(&mut self, index: u32) -> Option<(Key, &mut Entry)> {
+        let entry = self.slots.get_mut(index as usize).filter(|entry| entry.generation != 0)?;
+        Some((Key { index, generation: entry.generation }, entry))
+    }
+
+    /// Frees an entry. The wakers that it had are to be dropped without the lock.
+    #[must_use = "wakers are dropped without the lock"]
+    pub(super) fn remove(&mut self, key: Key) -> [Option<Waker>; 2] {
+        let Some(entry) = self.get(key) else { return [None, None] };
+        let Entry { generation, is_theirs, is_dirty, is_new, keeps, dropped, finish, .. } = entry;
+        *generation = 0;
+        (*is_theirs, *is_dirty, *is_new, *keeps, *dropped, *finish) =
+            (false, false, false, false, false, false);
+        (entry.is_over, entry.has_ended) = (false, false);
+        entry.id = None;
+        entry.request = None;
+        entry.result = None;
+        let writer = entry.streams.take().and_then(|streams| streams.writer);
+        let wakers = [entry.reader.take(), writer];
+        self.free.push(key.index);
+        wakers
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+
+    /// Gives up the memory of free slots. Only without entries.
+    pub(super) fn trim(&mut self) {
+        (self.slots, self.free) = (Vec::new(), Vec::new());
+    }
+
+    /// The names of all entries.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> + use<> {
+        let key = |(index, entry): (usize, &Entry)| Key { index: index as u32, generation: entry.generation };
+        let keys: Vec<_> = self.slots.iter().enumerate().map(key).collect();
+        keys.into_iter().filter(|key| key.generation != 0)
+    }
 }
 
 /// What [`Mailbox::poll_item`] has.
@@ -76,8 +151,19 @@ impl Entry {
     pub(super) fn end(&mut self, result: Result<Reply, Status>) {
         self.result = Some(result);
         self.is_over = true;
-        self.items.clear();
-        self.items_cost = 0;
+        self.drop_items();
+    }
+
+    /// Drops the items that were to be sent.
+    pub(super) fn drop_items(&mut self) {
+        if let Some(streams) = &mut self.streams {
+            streams.items.clear();
+            streams.items_cost = 0;
+        }
+    }
+
+    pub(super) fn streams(&mut self) -> &mut Streams {
+        self.streams.get_or_insert_default()
     }
 
     /// The failure of a call that can be posted again.
@@ -89,14 +175,17 @@ impl Entry {
     /// Wakes those who read and write its streams.
     pub(super) fn wake(&mut self, desk: &mut Desk) {
         desk.wakers.extend(self.reader.take());
-        desk.wakers.extend(self.writer.take());
+        if let Some(streams) = &mut self.streams {
+            desk.wakers.extend(streams.writer.take());
+        }
     }
 
     /// Drops the items that nobody will read, so that the other side can go on. Returns whether there were
     /// any.
     pub(super) fn consume_received(&mut self) -> bool {
-        let cost: usize = self.received.drain(..).map(|item| item.bytes.len() + ITEM_COST).sum();
-        self.consumed += cost;
+        let Some(streams) = &mut self.streams else { return false };
+        let cost: usize = streams.received.drain(..).map(|item| item.bytes.len() + ITEM_COST).sum();
+        streams.consumed += cost;
         cost > 0
     }
 }

@@ -31,10 +31,10 @@ pub trait Layer: 'static {
 #[derive(Debug)]
 pub struct Next<'a, D>(&'a D);
 
-impl<D: Dispatch> Next<'_, D> {
+impl<'a, D: Dispatch> Next<'a, D> {
     /// Answers the call.
-    pub async fn run(self, inbound: Inbound) -> Response {
-        self.0.dispatch(inbound).await
+    pub fn run(self, inbound: Inbound) -> impl Future<Output = Response> + use<'a, D> {
+        self.0.dispatch(inbound)
     }
 }
 
@@ -47,8 +47,8 @@ pub trait Layers {
 }
 
 impl Layers for () {
-    async fn run<D: Dispatch>(&self, inbound: Inbound, inner: &D) -> Response {
-        inner.dispatch(inbound).await
+    fn run<D: Dispatch>(&self, inbound: Inbound, inner: &D) -> impl Future<Output = Response> {
+        inner.dispatch(inbound)
     }
 }
 
@@ -65,7 +65,7 @@ struct Around<'a, L, D> {
 }
 
 impl<L: Layer, D: Dispatch> Dispatch for Around<'_, L, D> {
-    async fn dispatch(&self, inbound: Inbound) -> Response {
-        self.layer.dispatch(inbound, Next(self.inner)).await
+    fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response> {
+        self.layer.dispatch(inbound, Next(self.inner))
     }
 }

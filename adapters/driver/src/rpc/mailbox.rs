@@ -8,7 +8,7 @@ use std::time::Instant;
 use getty_core::rpc::{Body, CallId, Config, Executed, Metadata, MetadataError, Reply, Request, Status};
 use slab::Slab;
 
-use crate::rpc::entry::{Entry, ITEM_COST, Item, Key, MAX_ITEMS, gone, set, size};
+use crate::rpc::entry::{Entries, ITEM_COST, Item, Key, MAX_ITEMS, gone, set, size};
 use crate::rpc::load::Load;
 
 /// What callers and handlers want of the machine, and what it has for them. The methods of the task are with
@@ -31,8 +31,7 @@ pub(crate) struct Mailbox {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) entries: Slab<Entry>,
-    pub(super) generation: u32,
+    pub(super) entries: Entries,
     /// Entries that want something of the machine, each once. One may be gone since.
     pub(super) dirty: Vec<u32>,
     /// Streams of calls of the peer that the desk does not know yet.
@@ -88,8 +87,9 @@ impl Mailbox {
         state.waiting += 1;
         state.waiting_bytes += size(&request);
         self.load.waiting.store(state.waiting, Ordering::Relaxed);
-        let request = Some((request, posted));
-        let key = state.insert(Entry { request, is_new: true, keeps, ..Entry::default() });
+        let (key, entry) = state.entries.insert();
+        entry.request = Some((request, posted));
+        (entry.is_new, entry.keeps) = (true, keeps);
         self.wake_task(state, key);
         Ok(key)
     }
@@ -108,8 +108,12 @@ impl Mailbox {
     /// Takes the request of a call back that kept it and was refused, with the time that is left of it.
     pub(super) fn take_back(&self, key: Key) -> Option<Request> {
         let mut state = self.lock();
-        state.get(key)?.refusal()?;
-        let (request, posted) = state.entries.remove(key.index as usize).request?;
+        let entry = state.entries.get(key)?;
+        entry.refusal()?;
+        let (request, posted) = entry.request.take()?;
+        let wakers = state.entries.remove(key);
+        drop(state);
+        drop(wakers);
         let passed = posted.map(|posted| posted.elapsed()).unwrap_or_default();
         let timeout = request.timeout.map(|timeout| timeout.saturating_sub(passed));
         Some(Request { timeout, ..request })
@@ -119,13 +123,9 @@ impl Mailbox {
     pub(crate) fn answer_stream(&self, id: CallId) -> Key {
         let mut state = self.lock();
         let is_over = state.end.is_some();
-        let key = state.insert(Entry {
-            is_theirs: true,
-            id: Some(id),
-            is_over,
-            has_ended: true,
-            ..Entry::default()
-        });
+        let (key, entry) = state.entries.insert();
+        entry.id = Some(id);
+        (entry.is_theirs, entry.is_over, entry.has_ended) = (true, is_over, true);
         state.opened.push((id, key));
         self.has_opened.store(true, Ordering::Release);
         self.wake_task(state, key);
@@ -135,13 +135,15 @@ impl Mailbox {
     /// The answer to a call of this side. Frees the entry with it, unless the request may be taken back.
     pub(crate) fn poll_result(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<Reply, Status>> {
         let mut state = self.lock();
-        let Some(entry) = state.get(key) else { return Poll::Ready(Err(gone())) };
+        let Some(entry) = state.entries.get(key) else { return Poll::Ready(Err(gone())) };
         if let Some(status) = entry.refusal() {
             return Poll::Ready(Err(status.clone()));
         }
         match entry.result.take() {
             Some(result) => {
-                state.entries.remove(key.index as usize);
+                let wakers = state.entries.remove(key);
+                drop(state);
+                drop(wakers);
                 Poll::Ready(result)
             }
             None => {
@@ -162,12 +164,12 @@ impl Mailbox {
     /// The next item of the other side.
     pub(crate) fn poll_item(&self, key: Key, cx: &mut Context<'_>) -> Poll<Item> {
         let mut state = self.lock();
-        let Some(entry) = state.get(key) else { return Poll::Ready(Item::Over(Err(gone()))) };
-        if let Some(item) = entry.received.pop_front() {
+        let Some(entry) = state.entries.get(key) else { return Poll::Ready(Item::Over(Err(gone()))) };
+        if let Some(item) = entry.streams.as_mut().and_then(|streams| streams.received.pop_front()) {
             if std::mem::take(&mut entry.keeps) {
                 entry.request = None;
             }
-            entry.consumed += item.bytes.len() + ITEM_COST;
+            entry.streams().consumed += item.bytes.len() + ITEM_COST;
             self.wake_task(state, key);
             return Poll::Ready(Item::Body(item));
         }
@@ -176,7 +178,9 @@ impl Mailbox {
         }
         if let Some(result) = entry.result.take() {
             if !entry.is_theirs {
-                state.entries.remove(key.index as usize);
+                let wakers = state.entries.remove(key);
+                drop(state);
+                drop(wakers);
             }
             return Poll::Ready(Item::Over(result));
         }
@@ -200,18 +204,19 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ()>> {
         let mut state = self.lock();
-        let Some(entry) = state.get(key).filter(|entry| !entry.is_over && !entry.finish) else {
+        let Some(entry) = state.entries.get(key).filter(|entry| !entry.is_over && !entry.finish) else {
             return Poll::Ready(Err(()));
         };
-        if entry.items_cost >= MAX_ITEMS {
-            let before = set(&mut entry.writer, cx);
+        let streams = entry.streams();
+        if streams.items_cost >= MAX_ITEMS {
+            let before = set(&mut streams.writer, cx);
             drop(state);
             drop(before);
             return Poll::Pending;
         }
         if let Some(item) = item.take() {
-            entry.items_cost += item.bytes.len() + ITEM_COST;
-            entry.items.push_back(item);
+            streams.items_cost += item.bytes.len() + ITEM_COST;
+            streams.items.push_back(item);
         }
         self.wake_task(state, key);
         Poll::Ready(Ok(()))
@@ -220,7 +225,7 @@ impl Mailbox {
     /// Ends the stream of this side.
     pub(crate) fn finish(&self, key: Key) {
         let mut state = self.lock();
-        if let Some(entry) = state.get(key) {
+        if let Some(entry) = state.entries.get(key) {
             entry.finish = true;
             self.wake_task(state, key);
         }
@@ -229,20 +234,23 @@ impl Mailbox {
     /// Gives a call of this side up, or does not want the items of a call of the peer any longer.
     pub(crate) fn drop_call(&self, key: Key) {
         let mut state = self.lock();
-        let Some(entry) = state.get(key) else { return };
+        let Some(entry) = state.entries.get(key) else { return };
         if !entry.is_theirs && (entry.result.is_some() || entry.is_new) {
             // It is over, or the machine has not seen it.
-            let entry = state.entries.remove(key.index as usize);
-            if let Some((request, _)) = entry.request.as_ref().filter(|_| entry.is_new) {
+            let request = entry.request.take().filter(|_| entry.is_new);
+            let is_dirty = entry.is_dirty;
+            let [reader, writer] = state.entries.remove(key);
+            if let Some((request, _)) = &request {
                 state.waiting -= 1;
                 state.waiting_bytes -= size(request);
                 self.load.waiting.store(state.waiting, Ordering::Relaxed);
             }
-            if entry.is_dirty && state.dirty.last() == Some(&key.index) {
+            if is_dirty && state.dirty.last() == Some(&key.index) {
                 state.dirty.pop();
             }
             drop(state);
-            entry.writer.into_iter().for_each(Waker::wake);
+            drop((request, reader));
+            writer.into_iter().for_each(Waker::wake);
         } else {
             entry.dropped = true;
             if entry.is_theirs {
@@ -336,7 +344,7 @@ impl Mailbox {
 
     /// Marks an entry and wakes the task, unless it has been woken already.
     fn wake_task(&self, mut state: MutexGuard<'_, State>, key: Key) {
-        if let Some(entry) = state.entries.get_mut(key.index as usize) {
+        if let Some(entry) = state.entries.get(key) {
             if !std::mem::replace(&mut entry.is_dirty, true) {
                 state.dirty.push(key.index);
             }
@@ -352,17 +360,5 @@ impl Mailbox {
                 task.wake();
             }
         }
-    }
-}
-
-impl State {
-    pub(super) fn insert(&mut self, mut entry: Entry) -> Key {
-        self.generation = self.generation.wrapping_add(1);
-        entry.generation = self.generation;
-        Key { index: self.entries.insert(entry) as u32, generation: self.generation }
-    }
-
-    pub(super) fn get(&mut self, key: Key) -> Option<&mut Entry> {
-        self.entries.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)
     }
 }
