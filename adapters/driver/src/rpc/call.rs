@@ -217,6 +217,7 @@ impl Call {
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.connection().peer
     }
+
     /// The value of type `T` that a [layer](super::Layer) has set for this call with
     /// [`Inbound::set_extension`](super::Inbound::set_extension): who calls, for example.
     pub fn extension<T: Any + Send + Sync>(&self) -> Option<&T> {
@@ -225,7 +226,7 @@ impl Call {
 
     /// The attribute of type `T` of the session: set by [`Services::on_connect`](super::Services::on_connect)
     /// through [`Opening::set_attribute`](super::Opening::set_attribute), or by a listener around that of the
-    /// services through [`Context::set_attribute`](crate::Context::set_attribute). None once the session has
+    /// services through [`Context::set_attribute`](crate::Context::set_attribute). `None` once the session has
     /// ended.
     pub fn attribute<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.connection().attribute()

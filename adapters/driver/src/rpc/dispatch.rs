@@ -96,7 +96,8 @@ impl Inbound {
     }
 
     /// Gives the call a value, for layers further in and for the handler, which read it with
-    /// [`extension`](Self::extension) and [`Call::extension`]. It hides an earlier one of the same type.
+    /// [`extension`](Self::extension) and [`Call::extension`]. It hides an earlier one of the same type. Each
+    /// costs an allocation.
     pub fn set_extension<T: Any + Send + Sync>(&mut self, value: T) {
         self.extensions.set(value);
     }
