@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 #[expect(dead_code, reason = "its `main` is for the command line")]
-#[path = "../../examples/fairness.rs"]
+#[path = "../../examples/fairness/main.rs"]
 mod example;
 
 use example::Options;

@@ -6,7 +6,9 @@
 //! ```
 //!
 //! Starts `getty serve` on one processor for each runtime, and the clients on another one (Linux, by
-//! `taskset`): an innocent one, which sends 16 bytes and waits for their echo, and the others. Prints the
+//! `taskset`): an innocent one, which sends 16 bytes and waits for their echo, and the others. They speak
+//! WebSocket; for the kinds that begin with `rpc-`, this program is the server, and all speak RPC (if there are
+//! no other kinds, any word may take the place of the path). Prints the
 //! 99th percentile of the innocent client's waits without the others and beside each kind of them, as the
 //! median of several runs, its longest wait, and how much the others sent.
 //!
@@ -22,6 +24,8 @@
 //! | `kinds` | kinds of other clients, separated by commas: the names in `KINDS` | all of them |
 //!
 //! A wrong option ends the program with exit code 2 before anything is measured.
+
+mod rpc;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -47,18 +51,28 @@ enum Kind {
     Busy,
     /// Close, go on sending, and connect again once the server has cut the connection.
     AfterClose,
+    /// Send these bytes of RPC, with or without reading what comes back, and connect again once the server has
+    /// cut the connection.
+    Rpc(fn() -> Vec<u8>, Reads),
 }
+
+/// Whether a client reads what comes back.
+type Reads = bool;
 
 impl Kind {
     /// The bytes to send again and again, at least 64 KiB of them.
     fn flood(self) -> Vec<u8> {
-        let Kind::Flood(bytes) = self else { return Vec::new() };
+        let (Kind::Flood(bytes) | Kind::Rpc(bytes, _)) = self else { return Vec::new() };
         let bytes = bytes();
         bytes.repeat((1 << 16) / bytes.len() + 1)
     }
+
+    fn is_rpc(self) -> bool {
+        matches!(self, Kind::Rpc(..))
+    }
 }
 
-const KINDS: [(&str, Kind); 12] = [
+const KINDS: [(&str, Kind); 14] = [
     ("pings", Kind::Flood(|| Frame::ping([]).masked(KEY).bytes())),
     ("pongs", Kind::Flood(|| Frame::pong([]).masked(KEY).bytes())),
     ("fragments", Kind::Flood(fragments)),
@@ -71,6 +85,8 @@ const KINDS: [(&str, Kind); 12] = [
     ("deflate-blocks", Kind::Flood(blocks)),
     ("after-close", Kind::AfterClose),
     ("busy", Kind::Busy),
+    ("rpc-cancels", Kind::Rpc(rpc::cancels, true)),
+    ("rpc-broken", Kind::Rpc(rpc::broken, false)),
 ];
 
 fn fragments() -> Vec<u8> {
@@ -144,6 +160,7 @@ fn other(
     let extensions = match kind {
         Kind::Flood(_) => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
         Kind::Busy | Kind::AfterClose => "",
+        Kind::Rpc(_, reads) => return rpc::flood(address, flood, reads, stop, sent),
     };
     let mut stream = connect(address, extensions)?;
     match kind {
@@ -177,23 +194,38 @@ fn other(
                 stream = connect(address, extensions)?;
             }
         }
+        Kind::Rpc(..) => unreachable!("it has returned"),
     }
     Ok(())
 }
 
-/// Runs the innocent client for `time`, one message at least. Returns the 99th percentile of its waits, and
-/// the longest.
-fn innocent(address: SocketAddr, time: Duration) -> io::Result<(Duration, Duration)> {
+/// Sends a message, and waits for its echo.
+type Exchange = Box<dyn FnMut() -> io::Result<()>>;
+
+/// Connects the innocent client.
+fn connect_innocent(address: SocketAddr, is_rpc: bool) -> io::Result<Exchange> {
+    if is_rpc {
+        return Ok(Box::new(rpc::innocent(address)?));
+    }
     let mut stream = connect(address, "")?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let frame = Frame::text("0123456789abcdef").masked(KEY).bytes();
     let mut echo = [0; 18];
+    Ok(Box::new(move || {
+        stream.write_all(&frame)?;
+        stream.read_exact(&mut echo)
+    }))
+}
+
+/// Runs the innocent client for `time`, one message at least. Returns the 99th percentile of its waits, and
+/// the longest.
+fn innocent(address: SocketAddr, is_rpc: bool, time: Duration) -> io::Result<(Duration, Duration)> {
+    let mut exchange = connect_innocent(address, is_rpc)?;
     let mut waits = Vec::new();
     let start = Instant::now();
     while waits.is_empty() || start.elapsed() < time {
         let begin = Instant::now();
-        stream.write_all(&frame)?;
-        stream.read_exact(&mut echo)?;
+        exchange()?;
         waits.push(begin.elapsed());
         thread::sleep(Duration::from_millis(2));
     }
@@ -221,24 +253,31 @@ fn run(
         }
         thread::sleep(Duration::from_millis(200)); // the flood is measured once it is under way
         let (begin, before) = (Instant::now(), sent.load(Ordering::Relaxed));
-        let waits = innocent(address, time);
+        let waits = innocent(address, kind.is_rpc(), time);
         let rate = (sent.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
         waits.map(|(p99, most)| (p99, most, rate))
     })
 }
 
-/// Starts a server on the first processor. Returns its address too.
-fn serve(getty: &OsStr, runtime: &str, threads: u16) -> io::Result<(Child, SocketAddr)> {
+/// Makes the command that serves WebSocket.
+fn websocket_server(getty: &OsStr, runtime: &str, threads: u16) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", "0"]).arg(getty).args(["serve", "--runtime", runtime, "--deflate"]);
     if threads > 0 {
         command.args(["--threads", &threads.to_string()]);
     }
-    let mut server = command.arg("ws://127.0.0.1:0/").stdout(Stdio::piped()).spawn()?;
+    command.arg("ws://127.0.0.1:0/");
+    command
+}
+
+/// Starts a server. Returns its address too.
+fn start(mut command: Command) -> io::Result<(Child, SocketAddr)> {
+    let mut server = command.stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
     BufReader::new(server.stdout.take().expect("standard output is piped")).read_line(&mut line)?;
-    let address = line.trim().trim_start_matches("listening ws://").trim_end_matches('/').parse();
+    let address = line.trim().trim_start_matches("listening ").trim_start_matches("ws://");
+    let address = address.trim_end_matches('/').parse();
     Ok((server, address.map_err(|_| io::Error::other(format!("no address: {line}")))?))
 }
 
@@ -310,6 +349,11 @@ fn main() -> io::Result<()> {
         fail("the path of the program getty is missing: it comes before the options");
     };
     let options: Vec<_> = options.iter().map(|option| option.to_string_lossy()).collect();
+    if getty == rpc::SERVE {
+        let [runtime, threads] = &options[..] else { fail("expected a runtime and a number of threads") };
+        rpc::serve(runtime, threads.parse().unwrap_or_else(|_| fail("expected a number of threads")));
+        return Ok(());
+    }
     let options = Options::parse(options.iter().map(|option| &**option));
     let Options { runs, time, runtimes, threads, others, kinds } =
         options.unwrap_or_else(|problem| fail(&problem));
@@ -321,29 +365,39 @@ fn main() -> io::Result<()> {
     }
     println!("runtime,threads,kind,others,quiet_p99_ms,p99_ms,longest_ms,others_mb_s");
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let selected: Vec<_> =
+        KINDS.into_iter().filter(|(name, _)| kinds.iter().any(|kind| kind == name)).collect();
     for runtime in runtimes {
         for &threads in &threads {
-            let (mut server, address) = serve(getty, &runtime, threads)?;
-            let quiet = median((0..runs).map(|_| Ok(innocent(address, time)?.0)))?;
-            for (name, kind) in KINDS {
-                if !kinds.iter().any(|kind| kind == name) {
+            for is_rpc in [false, true] {
+                let kinds: Vec<_> = selected.iter().filter(|(_, kind)| kind.is_rpc() == is_rpc).collect();
+                if kinds.is_empty() {
                     continue;
                 }
-                let flood = kind.flood();
-                for &others in &others {
-                    let results = (0..runs).map(|_| run(address, kind, &flood, others, time));
-                    let results: Vec<_> = results.collect::<io::Result<_>>()?;
-                    let p99 = median(results.iter().map(|(p99, ..)| Ok(*p99)))?;
-                    let most = results.iter().map(|(_, most, _)| *most).max().unwrap_or_default();
-                    let mut rates: Vec<f64> = results.iter().map(|(.., rate)| rate / 1e6).collect();
-                    rates.sort_by(f64::total_cmp);
-                    let (quiet, p99, most) = (ms(quiet), ms(p99), ms(most));
-                    let rate = rates[rates.len() / 2];
-                    println!("{runtime},{threads},{name},{others},{quiet:.2},{p99:.2},{most:.1},{rate:.1}");
+                let (mut server, address) = start(match is_rpc {
+                    true => rpc::server(&runtime, threads)?,
+                    false => websocket_server(getty, &runtime, threads),
+                })?;
+                let quiet = median((0..runs).map(|_| Ok(innocent(address, is_rpc, time)?.0)))?;
+                for (name, kind) in kinds {
+                    let flood = kind.flood();
+                    for &others in &others {
+                        let results = (0..runs).map(|_| run(address, *kind, &flood, others, time));
+                        let results: Vec<_> = results.collect::<io::Result<_>>()?;
+                        let p99 = median(results.iter().map(|(p99, ..)| Ok(*p99)))?;
+                        let most = results.iter().map(|(_, most, _)| *most).max().unwrap_or_default();
+                        let mut rates: Vec<f64> = results.iter().map(|(.., rate)| rate / 1e6).collect();
+                        rates.sort_by(f64::total_cmp);
+                        let (quiet, p99, most) = (ms(quiet), ms(p99), ms(most));
+                        let rate = rates[rates.len() / 2];
+                        println!(
+                            "{runtime},{threads},{name},{others},{quiet:.2},{p99:.2},{most:.1},{rate:.1}"
+                        );
+                    }
                 }
+                server.kill()?;
+                server.wait()?;
             }
-            server.kill()?;
-            server.wait()?;
         }
     }
     Ok(())
