@@ -8,8 +8,8 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
 use bytes::{BufMut, BytesMut};
 use getty_driver::Server;
@@ -17,6 +17,8 @@ use getty_driver::rpc::{
     self, Code, Codec, CodecError, CodecName, Config, Dispatch, Encode, Executed, Inbound, Json, Layer, Next,
     Protobuf, Raw, Receiver, Response, Sender, Services, Status,
 };
+use socket2::SockRef;
+use testkit::rpc_bytes::opening;
 
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
 use crate::on_every_runtime;
@@ -36,6 +38,7 @@ on_every_runtime!(
     callers_on_other_threads,
     metadata_of_answers_reaches_its_caller,
     waits_for_the_end_leave_nothing_behind,
+    calls_to_a_server_that_reads_nothing_end_at_their_deadline,
 );
 
 /// Executions of each call, by its name.
@@ -633,5 +636,33 @@ fn waits_for_the_end_leave_nothing_behind<R: TestRuntime>() {
         }
         assert_eq!(Arc::strong_count(&sleeper), 1);
         assert_eq!(caller.call::<_, _, String>("t.T/Echo", Raw, "on").await.unwrap(), "on");
+    }));
+}
+
+/// containerd/ttrpc-rust#317: the time of a call counts from the call, whether it waits for its place, for the
+/// socket or for the answer.
+fn calls_to_a_server_that_reads_nothing_end_at_their_deadline<R: TestRuntime>() {
+    R::block_on(in_time::<R, _>(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+        let (peer, caller) = rpc::peer(Services::new());
+        client::<R>().tcp(&listener.local_addr().unwrap().to_string(), rpc::frames(), peer).await.unwrap();
+        let (mut silent, _) = listener.accept().unwrap();
+        io::Write::write_all(&mut silent, &opening()).unwrap();
+        let body = "x".repeat(40_000);
+        let limit = Duration::from_millis(100);
+        let start = R::now();
+        let call = || caller.call::<_, _, String>("t.T/Echo", Raw, &body).timeout(limit).into_future();
+        let calls: Vec<_> = (0..300).map(|_| call()).collect();
+        let mut not_sent = 0;
+        for end in futures::future::join_all(calls).await {
+            let status = end.unwrap_err();
+            assert_eq!(status.code(), Code::DeadlineExceeded);
+            assert_ne!(status.executed(), Executed::Yes);
+            not_sent += usize::from(status.executed() == Executed::No);
+        }
+        assert!(R::now() >= start + limit, "a call ends early");
+        assert!((1..300).contains(&not_sent), "{not_sent} calls were not sent");
+        assert!(!caller.is_closed());
     }));
 }
