@@ -24,7 +24,7 @@ pub fn frame(kind: u8, flags: u8, id: u32, head: &[u8], body: &[u8]) -> Vec<u8> 
     [&frame, head, body].concat()
 }
 
-/// What each side says first: the preface, and a Hello with 2048 calls, windows of 64 KiB and frames of 64 KiB.
+/// What each side says first: the preface, and a Hello with 2048 calls, and windows and frames of 64 KiB.
 pub fn opening() -> Vec<u8> {
     let mut bytes = b"\xfagty\x02\0\0\0".to_vec();
     bytes.extend(frame(0, 0, 0, b"\x08\x80\x10\x10\x80\x80\x04\x18\x80\x80\x04", b""));

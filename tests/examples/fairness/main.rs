@@ -7,10 +7,11 @@
 //!
 //! Starts `getty serve` on one processor for each runtime, and the clients on another one (Linux, by
 //! `taskset`): an innocent one, which sends 16 bytes and waits for their echo, and the others. They speak
-//! WebSocket; for the kinds that begin with `rpc-`, this program is the server, and all speak RPC (if there are
-//! no other kinds, any word may take the place of the path). Prints the
-//! 99th percentile of the innocent client's waits without the others and beside each kind of them, as the
-//! median of several runs, its longest wait, and how much the others sent.
+//! WebSocket; for the kinds that begin with `rpc-`, this program is the server, and all speak RPC. (If there
+//! are no other kinds, any word may take the place of the path.)
+//!
+//! Prints the 99th percentile of the innocent client's waits without the others and beside each kind of them,
+//! as the median of several runs, its longest wait, and how much the others sent.
 //!
 //! Options follow as `name=value`:
 //!
@@ -51,8 +52,8 @@ enum Kind {
     Busy,
     /// Close, go on sending, and connect again once the server has cut the connection.
     AfterClose,
-    /// Send these bytes of RPC, with or without reading what comes back, and connect again once the server has
-    /// cut the connection.
+    /// Send these bytes of RPC, with or without reading what comes back, and connect again once the server
+    /// has cut the connection.
     Rpc(fn() -> Vec<u8>, Reads),
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Cutter {
 /// The place and the manner of a cut.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut {
-    /// The connection is cut once so many bytes have gone in one direction.
+    /// The bytes that go in one direction before the connection is cut.
     pub(crate) after: usize,
     /// That direction: what the side says that connected, or the other one.
     pub(crate) of_client: bool,

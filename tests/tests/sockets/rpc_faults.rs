@@ -639,8 +639,8 @@ fn waits_for_the_end_leave_nothing_behind<R: TestRuntime>() {
     }));
 }
 
-/// containerd/ttrpc-rust#317: the time of a call counts from the call, whether it waits for its place, for the
-/// socket or for the answer.
+/// containerd/ttrpc-rust#317: the time of a call counts from the call, whether it waits for its place, for
+/// the socket or for the answer.
 fn calls_to_a_server_that_reads_nothing_end_at_their_deadline<R: TestRuntime>() {
     R::block_on(in_time::<R, _>(async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
