@@ -40,6 +40,12 @@
 //! all handlers are. A function that returns `Services<impl Dispatch>` hides whether they are: make the
 //! list where the endpoint is made.
 //!
+//! # Layers
+//!
+//! A [`Layer`] is around every call of every shape: [`Limit`], or the user's own. `Traced` (feature
+//! `tracing`) makes a span of each call, and `Measured` (feature `metrics`) counts and times them.
+//! [`Services::add`] puts lists with layers of their own into one.
+//!
 //! # Outcomes
 //!
 //! A failure is a [`Status`]: a [`Code`], a text, and [`executed`](Status::executed): whether a handler has

@@ -42,6 +42,8 @@ use crate::rpc::layer::{Layer, Next};
 pub struct Traced {
     /// Random, so that ids repeat in no other layer or process.
     seed: u64,
+    /// The upper half of the traces that begin here. Random too; samplers look at the lower half.
+    traces: u64,
     count: AtomicU64,
 }
 
@@ -49,7 +51,8 @@ impl Traced {
     /// Makes the layer, with ids of its own.
     pub fn new() -> Self {
         // Its keys are the system's random bytes.
-        Traced { seed: RandomState::new().hash_one(0), count: AtomicU64::new(0) }
+        let random = RandomState::new();
+        Traced { seed: random.hash_one(0), traces: random.hash_one(1), count: AtomicU64::new(0) }
     }
 
     /// Makes an id, which is not zero.
@@ -66,7 +69,7 @@ impl Traced {
     fn below(&self, caller: Option<&Trace>, span_id: u64) -> Trace {
         match caller {
             Some(caller) => caller.clone().with_parent_id(span_id),
-            None => Trace::new(u128::from(self.id()) << 64 | u128::from(self.id()), span_id, true),
+            None => Trace::new(u128::from(self.traces) << 64 | u128::from(self.id()), span_id, true),
         }
     }
 }
