@@ -154,20 +154,22 @@ fn work_is_dropped_with_its_output<R: TestRuntime>() {
         let working = Running::default();
         let work = endless(&working);
         let services = Services::new().method("t.T/Work", Raw, move |call: Call, (): ()| {
-            let work = work();
+            let (work, working) = (work(), working.clone());
             async move {
-                let mut output = pin!(call.spawn(&Threads, work));
-                poll_fn(|cx| {
-                    assert!(output.as_mut().poll(cx).is_pending());
-                    Poll::Ready(())
-                })
-                .await;
+                {
+                    let mut output = pin!(call.spawn(&Threads, work));
+                    poll_fn(|cx| {
+                        assert!(output.as_mut().poll(cx).is_pending());
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
+                until::<R>("the work is dropped", || working.count() == 0).await;
                 Ok::<_, Status>(())
             }
         });
         let (_server, caller) = connected!(R, services);
         caller.call::<_, _, ()>("t.T/Work", Raw, &()).await.unwrap();
-        until::<R>("the work is dropped", || working.count() == 0).await;
     }));
 }
 
