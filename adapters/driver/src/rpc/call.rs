@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     /// What this side serves.
     pub(crate) served: Arc<Names>,
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Box<TlsFacts>>,
+    pub(crate) tls: Option<Arc<TlsFacts>>,
     /// What the session shares with others, its attributes among it. Set once there is any.
     pub(crate) shared: OnceLock<Arc<Shared<Frame>>>,
     /// The time of the last turn, in nanoseconds.

@@ -57,15 +57,6 @@ impl Desk {
     fn wake(&mut self) {
         self.wakers.drain(..).for_each(Waker::wake);
     }
-
-    /// Gives up memory. Only without calls. Returns whether there was any.
-    pub(crate) fn trim(&mut self) -> bool {
-        let has_memory = self.keys.capacity() > 0 || self.dirty.capacity() > 0;
-        if has_memory {
-            *self = Desk::new(self.now);
-        }
-        has_memory
-    }
 }
 
 /// For the task.

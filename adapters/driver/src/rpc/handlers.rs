@@ -133,13 +133,6 @@ impl<F: Future> Handlers<F> {
         self.stop(slot);
         Some((call, ended))
     }
-
-    /// Gives up the memory of free slots. Only without handlers.
-    pub(crate) fn trim(&mut self) {
-        if self.len() == 0 && !self.slots.is_empty() {
-            *self = Handlers::new(self.connection.clone());
-        }
-    }
 }
 
 impl<F> Drop for Handlers<F> {

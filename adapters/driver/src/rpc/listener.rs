@@ -1,39 +1,29 @@
 //! [`RpcListener`]: the listener of an RPC session.
 
 use std::future::Future;
-use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task;
 use std::time::{Duration, Instant};
 
-use getty_core::rpc::{
-    CallId, Cancelled, Code, Config, Event, Executed, Frame, GoAwayCode, Peer, PeerFault, Request, Side,
-    Status,
-};
+use getty_core::rpc::{Code, Config, Executed, Frame, GoAwayCode, Peer, Side, Status};
 #[cfg(feature = "websocket")]
 use getty_core::websocket::{Accept, Request as Handshake, Verdict};
-use getty_core::{Close, CloseReason, Items, Opened, Progress, SendError, Seq, Timestamp};
+use getty_core::{Close, CloseReason, Items, Opened, Progress, SendError, Timestamp};
 
-use crate::rpc::call::Connection;
 use crate::rpc::caller::Caller;
-use crate::rpc::desk::{Desk, News};
+use crate::rpc::desk::Desk;
 use crate::rpc::dispatch::{Inbound, Response};
-use crate::rpc::extensions::Extensions;
-use crate::rpc::handlers::Handlers;
 use crate::rpc::mailbox::Mailbox;
 use crate::rpc::names::Names;
+use crate::rpc::open::{Open, Session};
 use crate::rpc::opening::Opening;
 use crate::rpc::team::{Membership, Source};
-use crate::session::context::Context;
 use crate::session::id::SessionId;
 use crate::session::listener::{Listener, Refuse};
 
 /// The WebSocket sub-protocol that announces RPC.
 #[cfg(feature = "websocket")]
 const PROTOCOL: &str = "getty-rpc.2";
-
-type Session<'a> = Context<'a, Items<Frame>>;
 
 /// What holds for each connection of a side.
 #[derive(Clone, Default)]
@@ -71,7 +61,7 @@ where
     M: Fn(Inbound) -> F,
     F: Future<Output = Response>,
 {
-    terms: Terms,
+    terms: Arc<Terms>,
     side: Side,
     /// There is something to call here.
     serves: bool,
@@ -85,36 +75,13 @@ where
     open: Option<Open<F>>,
 }
 
-/// What an open session has.
-struct Open<F> {
-    peer: Peer,
-    /// The place in the team, until the session leaves.
-    membership: Option<Membership>,
-    connection: Arc<Connection>,
-    handlers: Handlers<F>,
-    /// The handler of each call of the peer, by the slot of the call.
-    by_call: Vec<Option<(CallId, u32)>>,
-    desk: Desk,
-    /// The waker that the mailbox has.
-    task: Option<task::Waker>,
-    news: Vec<(CallId, News)>,
-    /// When this side goes away because of its age.
-    leaves_at: Option<Timestamp>,
-    /// The frame that the session has accepted last.
-    accepted: Option<Seq>,
-    /// This side serves, or has callers.
-    is_used: bool,
-    /// The session is to be closed once its queue is written.
-    is_done: bool,
-}
-
 impl<M, F> RpcListener<M, F>
 where
     M: Fn(Inbound) -> F,
     F: Future<Output = Response>,
 {
     pub(crate) fn new(
-        terms: Terms,
+        terms: Arc<Terms>,
         side: Side,
         methods: Arc<Names>,
         mailbox: Arc<Mailbox>,
@@ -127,130 +94,13 @@ where
     }
 
     fn end(&mut self, why: Status) {
-        if let Some(open) = &mut self.open {
-            open.stop_all();
-            self.mailbox.end(&mut open.desk, why);
-        } else {
-            self.mailbox.end(&mut Desk::new(Timestamp::ORIGIN), why.with_executed(Executed::No));
-        }
-    }
-}
-
-impl<F: Future<Output = Response>> Open<F> {
-    /// Closes the session because the peer broke a rule. What this side says to it goes first. The handlers
-    /// end at once: they have no turn any longer, and must not hold what they have while the session closes.
-    fn fail(&mut self, cx: &mut Session<'_>, now: Timestamp, fault: PeerFault) {
-        self.stop_all();
-        self.send(cx, now);
-        cx.close(Close::fault(Arc::new(fault)));
-    }
-
-    /// Sends what the machine has while there is room.
-    fn send(&mut self, cx: &mut Session<'_>, now: Timestamp) {
-        while cx.is_writable() {
-            let Some(frame) = self.peer.poll_frame(now) else { return };
-            match cx.send(frame) {
-                Ok(accepted) => {
-                    self.accepted = Some(accepted.seq);
-                    self.peer.frame_sent(accepted);
-                }
-                Err(error) => self.peer.frame_refused(error),
+        match &mut self.open {
+            Some(Open { calls: Some(calls), .. }) => {
+                calls.stop_all();
+                self.mailbox.end(&mut calls.desk, why);
             }
-        }
-        if self.peer.wants_write() {
-            cx.notify_flushed();
-        }
-    }
-
-    /// Takes the reports of the machine: starts handlers, and tells callers. Returns whether there were any.
-    fn take_events<M: Fn(Inbound) -> F>(&mut self, mailbox: &Mailbox, answer: &M) -> bool {
-        if self.peer.is_leaving() {
-            self.membership = None; // before callers learn of calls that were refused for it
-        }
-        let mut has_news = false;
-        while let Some(event) = self.peer.poll_event() {
-            has_news = true;
-            match event {
-                Event::Request(id, request) => self.start(mailbox, answer, id, request),
-                Event::Ended(id, result) => self.news.push((id, News::Ended(result))),
-                Event::Item(id, item) => self.news.push((id, News::Item(item))),
-                Event::End(id) => self.news.push((id, News::End)),
-                Event::Room(id) => self.news.push((id, News::Room)),
-                Event::Cancelled(id, why) => self.cancel(mailbox, id, why),
-                Event::Drained => self.is_done = true,
-                _ => {}
-            }
-        }
-        if !self.news.is_empty() {
-            mailbox.deliver(&mut self.desk, &mut self.peer, &mut self.news);
-        }
-        has_news
-    }
-
-    fn start<M: Fn(Inbound) -> F>(&mut self, mailbox: &Mailbox, answer: &M, id: CallId, request: Request) {
-        let streams = request.more.then(|| mailbox.open_stream(id, &mut self.desk));
-        let deadline = self.peer.deadline(id);
-        let extensions = Extensions::default();
-        let slot = self
-            .handlers
-            .start(id, |seat| answer(Inbound { request, id, seat, deadline, streams, extensions }));
-        if self.by_call.len() <= id.slot() {
-            self.by_call.resize(id.slot() + 1, None);
-        }
-        self.by_call[id.slot()] = Some((id, slot));
-    }
-
-    /// A call of the peer is over before its handler has ended, which may run on.
-    fn cancel(&mut self, mailbox: &Mailbox, id: CallId, why: Cancelled) {
-        let late = why == Cancelled::Deadline;
-        let code = if late { Code::DeadlineExceeded } else { Code::Cancelled };
-        mailbox.cancel(&mut self.desk, id, Status::new(code, "the call is over"));
-        let slot = self.by_call.get(id.slot()).copied().flatten().filter(|(known, _)| *known == id);
-        if slot.is_none_or(|(_, slot)| self.handlers.cancel(slot, late)) {
-            self.leave(id);
-            mailbox.release(&mut self.desk, id);
-            self.peer.release(id);
-        }
-    }
-
-    /// Takes the handler of a call, which has ended, from the table.
-    fn leave(&mut self, id: CallId) {
-        if let Some(place) = self.by_call.get_mut(id.slot()) {
-            place.take_if(|(known, _)| *known == id);
-        }
-    }
-
-    /// Polls the handlers that were woken.
-    fn run(&mut self, mailbox: &Mailbox, task: &task::Waker) {
-        if !self.handlers.collect(task) {
-            return;
-        }
-        mailbox.hold();
-        let due = self.handlers.take_due();
-        for &slot in &due {
-            let Some((id, ended)) = self.handlers.poll(slot) else { continue };
-            self.leave(id);
-            // The call of a handler that ran on has its answer, and this one goes nowhere.
-            let answer = ended.unwrap_or_else(|()| Err(Status::new(Code::Internal, "the handler panicked")));
-            let answer = mailbox.with_reply_metadata(id, answer);
-            mailbox.respond(&mut self.desk, &mut self.peer, id, answer);
-        }
-        self.handlers.put_back(due);
-    }
-
-    /// Gives up the memory of calls. Only without calls.
-    fn trim(&mut self, mailbox: &Mailbox) {
-        self.handlers.trim();
-        if self.desk.trim() {
-            mailbox.trim();
-        }
-        self.by_call = Vec::new();
-        self.news = Vec::new();
-    }
-
-    fn stop_all(&mut self) {
-        for place in mem::take(&mut self.by_call).into_iter().flatten() {
-            self.handlers.stop(place.1);
+            Some(_) => self.mailbox.end(&mut Desk::new(Timestamp::ORIGIN), why),
+            None => self.mailbox.end(&mut Desk::new(Timestamp::ORIGIN), why.with_executed(Executed::No)),
         }
     }
 }
@@ -276,27 +126,13 @@ where
     fn on_open(&mut self, cx: &mut Session<'_>, opened: &Opened) -> Result<(), Refuse> {
         let now = cx.timestamp();
         let config = self.terms.limits(cx.config())?;
-        let connection = Connection {
-            mailbox: self.mailbox.clone(),
-            session: cx.id(),
-            local: cx.local_addr(),
-            peer: cx.peer_addr(),
-            served: self.methods.clone(),
-            #[cfg(feature = "tls")]
-            tls: opened.tls.clone(),
-            shared: OnceLock::new(),
-            now: AtomicU64::new(now.as_nanos()),
-        };
-        let connection = Arc::new(connection);
         self.open = Some(Open {
             peer: Peer::new(config, self.side, now),
             membership: None,
-            handlers: Handlers::new(connection.clone()),
-            connection,
-            by_call: Vec::new(),
-            desk: Desk::new(now),
+            #[cfg(feature = "tls")]
+            tls: opened.tls.as_deref().cloned().map(Arc::new),
+            calls: None,
             task: None,
-            news: Vec::new(),
             leaves_at: self.terms.max_age.map(|age| now + spread(age, cx.id())),
             accepted: None,
             is_used: true,
@@ -324,11 +160,7 @@ where
     fn on_turn(&mut self, cx: &mut Session<'_>, task: &mut task::Context<'_>) -> Option<Instant> {
         let open = self.open.as_mut()?;
         let now = cx.timestamp();
-        open.desk.now = now;
-        open.connection.now.store(now.as_nanos(), Ordering::Relaxed);
-        if let Some(shared) = cx.shared() {
-            open.connection.shared.get_or_init(|| shared.clone());
-        }
+        open.begin_turn(cx, now, &self.mailbox, &self.methods);
         open.peer.handle_alive(cx.last_heard());
         if let Err(fault) = open.peer.handle_timeout(now) {
             open.fail(cx, now, fault);
@@ -341,7 +173,7 @@ where
         open.take_events(&self.mailbox, &self.answer);
         open.run(&self.mailbox, task.waker());
         if self.mailbox.was_posted() {
-            let callers = self.mailbox.take_posted(&mut open.desk, &mut open.peer, now, task.waker());
+            let callers = open.take_posted(now, &self.mailbox, task.waker());
             open.is_used = callers > 0 || self.serves;
             open.take_events(&self.mailbox, &self.answer);
         }
@@ -409,7 +241,7 @@ where
             // What the session had was perhaps sent.
             let mut progress = Progress::default();
             progress.unknown = open.accepted;
-            open.peer.handle_closed(open.desk.now, &CloseReason::Local { flushed: false }, &progress);
+            open.peer.handle_closed(Timestamp::ORIGIN, &CloseReason::Local { flushed: false }, &progress);
             open.take_events(&self.mailbox, &self.answer);
         }
         self.end(Status::new(Code::Unavailable, "the session was dropped"));

@@ -31,55 +31,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # Handlers
+//! # Guide
 //!
-//! A handler is a future in the task of its session, polled beside the other calls of that connection: it
-//! needs no spawn and no lock, and it must not block. It is dropped at its next `.await` when the caller
-//! gives the call up, when the deadline has passed, and when the connection ends. [`Call::run_on`] makes an
-//! exception of the first two, and [`Call::spawn`] does heavy work elsewhere. The task is `Send` exactly if
-//! all handlers are. A function that returns `Services<impl Dispatch>` hides whether they are: make the
-//! list where the endpoint is made.
+//! * [`guide::serving`]: methods, handlers, layers, who calls, and the end.
+//! * [`guide::calling`]: options, streams, failures, pools, and tests.
 //!
-//! # Layers
-//!
-//! A [`Layer`] is around every call of every shape: [`Limit`], or the user's own. `Traced` (feature
-//! `tracing`) makes a span of each call, and `Measured` (feature `metrics`) counts and times them.
-//! [`Services::add`] puts lists with layers of their own into one.
-//!
-//! # Outcomes
-//!
-//! A failure is a [`Status`]: a [`Code`], a text, and [`executed`](Status::executed): whether a handler has
-//! begun with the call (`Yes`), has not (`No`: repeat it without harm), or that nobody knows (`Maybe`: it was
-//! sent, and the connection ended or the time was over before an answer came). Each call ends exactly once.
-//!
-//! # Who calls
-//!
-//! By default, whoever reaches the address may call. [`Services::on_connect`] decides about a connection,
-//! once, and can give it [attributes](Opening::set_attribute). A [`Layer`] decides about each call, of every
-//! shape, and can give it [extensions](Inbound::set_extension). Handlers read both ([`Call::attribute`],
-//! [`Call::extension`]), and with the feature `tls` also `Call::tls`, which has the client's verified
-//! certificates. The example `who_calls` of getty-tokio makes one principal of certificates and bearer
-//! tokens.
-//!
-//! # Streams
-//!
-//! A stream has a credit in bytes for each direction, so that a slow reader slows its own sender, and no
-//! other call. [`Sender::send`] waits for it. Dropping a [`Sender`] ends its stream; dropping a caller's
-//! [`Receiver`] or [`Answer`] gives the call up.
-//!
-//! # Tests
-//!
-//! [`in_memory`] joins services and a [`Caller`] in one process, without a socket.
-//!
-//! # Pools
-//!
-//! [`peers`] makes this end of the connections of a [`Pool`](crate::Pool). Its [`Caller`] is of the same type
-//! as that of one connection: calls go to a session that is open, and what was not executed moves to another.
-//!
-//! # Layers
-//!
-//! A [`Layer`] is around all calls that a side serves ([`Services::layer`]), a [`CallLayer`] around all calls
-//! of a caller ([`Caller::layer`]). Either is one hook for all shapes of calls.
+//! The task of a session is `Send` exactly if all its handlers are. A function that returns
+//! `Services<impl Dispatch>` hides whether they are: make the list where the endpoint is made.
 //!
 //! # Limits
 //!
@@ -94,12 +52,14 @@ mod call;
 mod call_layer;
 mod caller;
 mod calling;
+mod calls;
 mod desk;
 mod dispatch;
 mod either;
 mod entry;
 mod error;
 mod extensions;
+pub mod guide;
 mod handlers;
 mod layer;
 mod layered;
@@ -112,6 +72,7 @@ mod measured;
 mod memory;
 mod moving;
 mod names;
+mod open;
 mod opening;
 mod outgoing;
 mod peers;

@@ -54,7 +54,7 @@ pub struct Services<D = Nothing, L = ()> {
     dispatch: Arc<D>,
     layers: Arc<L>,
     methods: Arc<Names>,
-    terms: Terms,
+    terms: Arc<Terms>,
     /// The setting of connections that was made last.
     set: Option<&'static str>,
 }
@@ -69,7 +69,7 @@ impl Services {
             dispatch: Arc::new(Nothing(())),
             layers: Arc::new(()),
             methods: Arc::default(),
-            terms: Terms::default(),
+            terms: Arc::default(),
             set: None,
         }
     }
@@ -87,7 +87,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     /// whatever the limits say.
     #[must_use]
     pub fn config(mut self, config: Arc<Config>) -> Self {
-        self.terms.config = config;
+        self.terms_mut().config = config;
         self.set = Some("config");
         self
     }
@@ -101,7 +101,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     #[must_use]
     pub fn deadlines(mut self, min: Duration, max: Duration, default: Duration) -> Self {
         let config = self.terms.config.to_builder().deadlines(min, max, default).build();
-        self.terms.config = config.unwrap_or_else(|error| panic!("{error}"));
+        self.terms_mut().config = config.unwrap_or_else(|error| panic!("{error}"));
         self.set = Some("deadlines");
         self
     }
@@ -134,7 +134,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     where
         F: Fn(Caller, &mut Opening<'_>) -> Result<(), Refuse> + Send + Sync + 'static,
     {
-        self.terms.on_connect = Some(Arc::new(decide));
+        self.terms_mut().on_connect = Some(Arc::new(decide));
         self.set = Some("on_connect");
         self
     }
@@ -143,7 +143,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     /// for servers behind a balancer. Calls under way finish. By default connections live for any time.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
-        self.terms.max_age = Some(age);
+        self.terms_mut().max_age = Some(age);
         self.set = Some("max_age");
         self
     }
@@ -263,6 +263,10 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     pub fn layer<N: Layer>(self, layer: N) -> Services<D, (Arc<L>, N)> {
         let Services { dispatch, layers, methods, terms, set } = self;
         Services { dispatch, layers: Arc::new((layers, layer)), methods, terms, set }
+    }
+
+    fn terms_mut(&mut self) -> &mut Terms {
+        Arc::make_mut(&mut self.terms)
     }
 
     /// Makes a listener for one session of a server.
