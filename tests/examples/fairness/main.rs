@@ -11,7 +11,9 @@
 //! are no other kinds, any word may take the place of the path.)
 //!
 //! Prints the 99th percentile of the innocent client's waits without the others and beside each kind of them,
-//! as the median of several runs, its longest wait, and how much the others sent.
+//! as the median of several runs, its longest wait, and how much the others sent. The last column is the 99th
+//! percentile of the server's CPU time during a wait: on a machine that does nothing else it is most of the
+//! wait, and on another one it is what the wait would be.
 //!
 //! Options follow as `name=value`:
 //!
@@ -218,30 +220,54 @@ fn connect_innocent(address: SocketAddr, is_rpc: bool) -> io::Result<Exchange> {
     }))
 }
 
-/// Runs the innocent client for `time`, one message at least. Returns the 99th percentile of its waits, and
-/// the longest.
-fn innocent(address: SocketAddr, is_rpc: bool, time: Duration) -> io::Result<(Duration, Duration)> {
+/// The innocent client's waits.
+#[derive(Clone, Copy)]
+struct Waits {
+    /// The 99th percentile.
+    p99: Duration,
+    longest: Duration,
+    /// The 99th percentile of the server's CPU time during a wait.
+    server_p99: Duration,
+}
+
+/// Runs the innocent client of the server `process` for `time`, one message at least.
+fn innocent(process: u32, address: SocketAddr, is_rpc: bool, time: Duration) -> io::Result<Waits> {
     let mut exchange = connect_innocent(address, is_rpc)?;
-    let mut waits = Vec::new();
+    let (mut waits, mut server) = (Vec::new(), Vec::new());
     let start = Instant::now();
     while waits.is_empty() || start.elapsed() < time {
-        let begin = Instant::now();
+        let (before, begin) = (cpu_time(process)?, Instant::now());
         exchange()?;
         waits.push(begin.elapsed());
+        server.push(cpu_time(process)?.saturating_sub(before));
         thread::sleep(Duration::from_millis(2));
     }
     waits.sort();
-    Ok((waits[waits.len() * 99 / 100], waits[waits.len() - 1]))
+    server.sort();
+    let p99 = waits.len() * 99 / 100;
+    Ok(Waits { p99: waits[p99], longest: waits[waits.len() - 1], server_p99: server[p99] })
+}
+
+/// The CPU time that all threads of a process have used.
+fn cpu_time(process: u32) -> io::Result<Duration> {
+    let mut nanos = 0;
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        // The thread may have ended meanwhile.
+        let text = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        nanos += text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// Does one run. Returns the innocent client's waits, and how many bytes the others sent in a second.
 fn run(
+    process: u32,
     address: SocketAddr,
     kind: Kind,
     flood: &[u8],
     others: u16,
     time: Duration,
-) -> io::Result<(Duration, Duration, f64)> {
+) -> io::Result<(Waits, f64)> {
     let stop = AtomicBool::new(false);
     let sent = Arc::new(AtomicU64::new(0));
     thread::scope(|scope| {
@@ -254,10 +280,10 @@ fn run(
         }
         thread::sleep(Duration::from_millis(200)); // the flood is measured once it is under way
         let (begin, before) = (Instant::now(), sent.load(Ordering::Relaxed));
-        let waits = innocent(address, kind.is_rpc(), time);
+        let waits = innocent(process, address, kind.is_rpc(), time);
         let rate = (sent.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
-        waits.map(|(p99, most)| (p99, most, rate))
+        waits.map(|waits| (waits, rate))
     })
 }
 
@@ -364,7 +390,7 @@ fn main() -> io::Result<()> {
             Command::new("taskset").args(["-c", "1"]).arg(this).args(&args).env("GETTY_PINNED", "1").exec();
         return Err(error);
     }
-    println!("runtime,threads,kind,others,quiet_p99_ms,p99_ms,longest_ms,others_mb_s");
+    println!("runtime,threads,kind,others,quiet_p99_ms,p99_ms,longest_ms,others_mb_s,server_p99_ms");
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let selected: Vec<_> =
         KINDS.into_iter().filter(|(name, _)| kinds.iter().any(|kind| kind == name)).collect();
@@ -379,20 +405,23 @@ fn main() -> io::Result<()> {
                     true => rpc::server(&runtime, threads)?,
                     false => websocket_server(getty, &runtime, threads),
                 })?;
-                let quiet = median((0..runs).map(|_| Ok(innocent(address, is_rpc, time)?.0)))?;
+                let quiet = median((0..runs).map(|_| Ok(innocent(server.id(), address, is_rpc, time)?.p99)))?;
                 for (name, kind) in kinds {
                     let flood = kind.flood();
                     for &others in &others {
-                        let results = (0..runs).map(|_| run(address, *kind, &flood, others, time));
+                        let results =
+                            (0..runs).map(|_| run(server.id(), address, *kind, &flood, others, time));
                         let results: Vec<_> = results.collect::<io::Result<_>>()?;
-                        let p99 = median(results.iter().map(|(p99, ..)| Ok(*p99)))?;
-                        let most = results.iter().map(|(_, most, _)| *most).max().unwrap_or_default();
-                        let mut rates: Vec<f64> = results.iter().map(|(.., rate)| rate / 1e6).collect();
+                        let p99 = median(results.iter().map(|(waits, _)| Ok(waits.p99)))?;
+                        let cpu = median(results.iter().map(|(waits, _)| Ok(waits.server_p99)))?;
+                        let most = results.iter().map(|(waits, _)| waits.longest).max().unwrap_or_default();
+                        let mut rates: Vec<f64> = results.iter().map(|(_, rate)| rate / 1e6).collect();
                         rates.sort_by(f64::total_cmp);
-                        let (quiet, p99, most) = (ms(quiet), ms(p99), ms(most));
+                        let (quiet, p99, most, cpu) = (ms(quiet), ms(p99), ms(most), ms(cpu));
                         let rate = rates[rates.len() / 2];
                         println!(
-                            "{runtime},{threads},{name},{others},{quiet:.2},{p99:.2},{most:.1},{rate:.1}"
+                            "{runtime},{threads},{name},{others},{quiet:.2},{p99:.2},{most:.1},{rate:.1},\
+                             {cpu:.2}"
                         );
                     }
                 }
