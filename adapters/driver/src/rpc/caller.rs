@@ -63,7 +63,8 @@ impl Caller {
     }
 
     /// Puts a layer around all calls of this caller and its later clones, inside the layers that it has: the
-    /// layer added first sees a call first. Each layer allocates once a call; a caller without any does not.
+    /// layer added first sees a call first. With layers a call allocates, for each of them and for the whole;
+    /// a caller without any does not.
     #[must_use]
     pub fn layer(mut self, layer: impl CallLayer) -> Self {
         self.layers = Some(CallLayers::with(self.layers.as_ref(), layer));
@@ -88,7 +89,8 @@ impl Caller {
         self.calling(request, Unary { codec, answer: PhantomData })
     }
 
-    /// Calls `method` with one value, for a stream of items. Await the result to get the [`Receiver`].
+    /// Calls `method` with one value, for a stream of items. Await the result to get the
+    /// [`Receiver`](super::Receiver).
     pub fn server_streaming<C, Q, T>(
         &self,
         method: impl Into<Text>,
@@ -103,8 +105,8 @@ impl Caller {
         self.calling(request, ServerStreaming { codec, item: PhantomData })
     }
 
-    /// Calls `method` with a stream of items, for one answer. Await the result to get the [`Sender`] and the
-    /// [`Answer`].
+    /// Calls `method` with a stream of items, for one answer. Await the result to get the
+    /// [`Sender`](super::Sender) and the [`Answer`](super::Answer).
     pub fn client_streaming<C, T, A>(
         &self,
         method: impl Into<Text>,
@@ -117,8 +119,8 @@ impl Caller {
         self.calling(request, ClientStreaming { codec, types: PhantomData })
     }
 
-    /// Calls `method` with a stream of items, for another one. Await the result to get the [`Sender`] and the
-    /// [`Receiver`].
+    /// Calls `method` with a stream of items, for another one. Await the result to get the
+    /// [`Sender`](super::Sender) and the [`Receiver`](super::Receiver).
     pub fn bidi_streaming<C, T, U>(
         &self,
         method: impl Into<Text>,

@@ -10,10 +10,10 @@ use crate::rpc::answer::{Answer, Taken};
 use crate::rpc::call::Call;
 use crate::rpc::call_layer::{CallLayers, CallShape, Outbound};
 use crate::rpc::layered::Layered;
+use crate::rpc::opening_call::{Opened, OpeningCall, Streaming};
 use crate::rpc::outgoing::Outgoing;
 use crate::rpc::posted::Reads;
 use crate::rpc::route::Route;
-use crate::rpc::starting::{Opened, Starting, Streaming};
 use crate::rpc::streams::{Receiver, Sender};
 
 /// A call that has not begun: options, then `await`.
@@ -85,11 +85,11 @@ impl<S> Calling<S> {
     }
 
     /// Begins a call with streams.
-    fn open(self) -> Starting<S>
+    fn open(self) -> OpeningCall<S>
     where
         S: Streaming,
     {
-        Starting::new(self.route, self.layers, self.request, self.shape)
+        OpeningCall::new(self.route, self.layers, self.request, self.shape)
     }
 }
 
@@ -132,7 +132,7 @@ pub struct ServerStreaming<C, T> {
 
 impl<C: Decode<T>, T> IntoFuture for Calling<ServerStreaming<C, T>> {
     type Output = Result<Receiver<T>, Status>;
-    type IntoFuture = Starting<ServerStreaming<C, T>>;
+    type IntoFuture = OpeningCall<ServerStreaming<C, T>>;
 
     fn into_future(self) -> Self::IntoFuture {
         self.open()
@@ -158,7 +158,7 @@ pub struct ClientStreaming<C, T, A> {
 
 impl<C: Encode<T> + Decode<A>, T, A> IntoFuture for Calling<ClientStreaming<C, T, A>> {
     type Output = Result<(Sender<T>, Answer<C, A>), Status>;
-    type IntoFuture = Starting<ClientStreaming<C, T, A>>;
+    type IntoFuture = OpeningCall<ClientStreaming<C, T, A>>;
 
     fn into_future(self) -> Self::IntoFuture {
         self.open()
@@ -186,7 +186,7 @@ pub struct BidiStreaming<C, T, U> {
 
 impl<C: Encode<T> + Decode<U>, T, U> IntoFuture for Calling<BidiStreaming<C, T, U>> {
     type Output = Result<(Sender<T>, Receiver<U>), Status>;
-    type IntoFuture = Starting<BidiStreaming<C, T, U>>;
+    type IntoFuture = OpeningCall<BidiStreaming<C, T, U>>;
 
     fn into_future(self) -> Self::IntoFuture {
         self.open()

@@ -7,7 +7,7 @@ use getty_core::Timestamp;
 use getty_core::rpc::{Body, CallId, Code, Executed, ItemError, Peer, Reply, Status};
 
 use crate::rpc::entry::{ITEM_COST, Key, MAX_ITEMS, size};
-use crate::rpc::mailbox::{Mailbox, State};
+use crate::rpc::mailbox::{Mailbox, Posts, State};
 
 /// A report of the machine about a call that has an entry.
 #[derive(Debug)]
@@ -81,15 +81,16 @@ impl Mailbox {
         if state.task.as_ref().is_none_or(|known| !known.will_wake(task)) {
             state.task = Some(task.clone());
         }
-        std::mem::swap(&mut state.dirty, &mut desk.dirty);
+        let posts = state.posts();
+        std::mem::swap(&mut posts.dirty, &mut desk.dirty);
         let dirty = std::mem::take(&mut desk.dirty);
         for &index in &dirty {
-            state.serve(index, desk, peer, now);
+            posts.serve(index, desk, peer, now);
         }
         desk.dirty = dirty;
         desk.dirty.clear();
         self.load.set(peer); // before: rather count a call twice for a moment than not at all
-        self.load.waiting.store(state.waiting, Ordering::Relaxed);
+        self.load.waiting.store(posts.waiting, Ordering::Relaxed);
         let callers = state.callers;
         drop(state);
         desk.wake();
@@ -109,8 +110,8 @@ impl Mailbox {
 
     fn enter_opened(&self, state: &mut State, desk: &mut Desk) {
         self.has_opened.store(false, Ordering::Release);
-        while let Some((id, key)) = state.opened.pop() {
-            if state.entries.get(key).is_some() {
+        while let Some((id, key)) = state.posts().opened.pop() {
+            if state.get(key).is_some() {
                 desk.enter(id, key);
             }
         }
@@ -126,19 +127,13 @@ impl Mailbox {
 
     /// Gives up memory. Only without calls.
     pub(crate) fn trim(&self) {
-        let mut state = self.lock();
-        state.reply_metadata = Vec::new();
-        if state.entries.is_empty() {
-            state.entries.trim();
-            state.dirty = Vec::new();
-            state.opened = Vec::new();
-        }
+        self.lock().trim();
     }
 
     /// Makes the entry of a call of the peer that sends a stream.
     pub(crate) fn open_stream(&self, id: CallId, desk: &mut Desk) -> Key {
         let mut state = self.lock();
-        let (key, entry) = state.entries.insert();
+        let (key, entry) = state.insert();
         (entry.is_theirs, entry.id) = (true, Some(id));
         desk.enter(id, key);
         key
@@ -149,7 +144,7 @@ impl Mailbox {
         let mut state = self.lock();
         for (id, news) in news.drain(..) {
             let Some(key) = desk.find(id) else { continue };
-            let Some(entry) = state.entries.get(key) else { continue };
+            let Some(entry) = state.get(key) else { continue };
             match news {
                 News::Item(item) => {
                     if entry.dropped {
@@ -165,14 +160,14 @@ impl Mailbox {
                 }
                 News::Room => {
                     entry.streams().is_blocked = false;
-                    state.serve(key.index, desk, peer, desk.now);
+                    state.posts().serve(key.index, desk, peer, desk.now);
                 }
                 News::Ended(result) => {
                     entry.end(result);
                     entry.wake(desk);
                     desk.leave(id);
                     if entry.dropped {
-                        desk.wakers.extend(state.entries.remove(key).into_iter().flatten());
+                        desk.wakers.extend(state.remove(key).into_iter().flatten());
                     }
                 }
             }
@@ -191,11 +186,11 @@ impl Mailbox {
     ) {
         let Some(key) = self.find(desk, id) else { return peer.respond(id, answer) };
         let mut state = self.lock();
-        match state.entries.get(key) {
+        match state.get(key) {
             Some(entry) => {
                 entry.streams().answer = Some(answer);
                 entry.finish = true;
-                state.serve(key.index, desk, peer, desk.now);
+                state.posts().serve(key.index, desk, peer, desk.now);
             }
             None => peer.respond(id, answer),
         }
@@ -207,7 +202,7 @@ impl Mailbox {
     pub(crate) fn cancel(&self, desk: &mut Desk, id: CallId, why: Status) {
         let Some(key) = self.find(desk, id) else { return };
         let mut state = self.lock();
-        if let Some(entry) = state.entries.get(key) {
+        if let Some(entry) = state.get(key) {
             entry.end(Err(why));
             entry.wake(desk);
         }
@@ -223,8 +218,8 @@ impl Mailbox {
             return;
         }
         let mut state = self.lock();
-        state.reply_metadata.retain(|(known, _)| *known != id);
-        let wakers = key.map(|key| state.entries.remove(key));
+        state.posts().reply_metadata.retain(|(known, _)| *known != id);
+        let wakers = key.map(|key| state.remove(key));
         drop(state);
         drop(wakers);
     }
@@ -233,7 +228,8 @@ impl Mailbox {
     pub(crate) fn end(&self, desk: &mut Desk, why: Status) {
         let mut state = self.lock();
         state.task = None;
-        let State { entries, at_end, .. } = &mut *state;
+        let at_end = state.at_end.take();
+        let entries = &mut state.posts().entries;
         for key in entries.keys() {
             let Some(entry) = entries.get(key) else { continue };
             if entry.result.is_none() {
@@ -246,14 +242,15 @@ impl Mailbox {
                 desk.wakers.extend(entries.remove(key).into_iter().flatten());
             }
         }
-        desk.wakers.extend(at_end.drain());
-        state.end = Some(why);
+        desk.wakers.extend(at_end.into_iter().flat_map(|at_end| at_end.into_iter().map(|(_, waker)| waker)));
+        state.trim();
+        state.end = Some(Box::new(why));
         drop(state);
         desk.wake();
     }
 }
 
-impl State {
+impl Posts {
     /// Does for an entry what it wants of the machine.
     fn serve(&mut self, index: u32, desk: &mut Desk, peer: &mut Peer, now: Timestamp) {
         let Some((key, entry)) = self.entries.at(index) else { return };

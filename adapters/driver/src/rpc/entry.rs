@@ -77,20 +77,18 @@ pub(super) struct Streams {
 pub(super) struct Entries {
     slots: Vec<Entry>,
     free: Vec<u32>,
-    /// The generation of the entry made last.
-    generation: u32,
 }
 
 impl Entries {
-    pub(super) fn insert(&mut self) -> (Key, &mut Entry) {
-        self.generation = self.generation.wrapping_add(1).max(1);
+    /// Makes the entry of a generation, which is not 0.
+    pub(super) fn insert(&mut self, generation: u32) -> (Key, &mut Entry) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Entry::default());
             self.slots.len() as u32 - 1
         });
         let entry = &mut self.slots[index as usize];
-        entry.generation = self.generation;
-        (Key { index, generation: self.generation }, entry)
+        entry.generation = generation;
+        (Key { index, generation }, entry)
     }
 
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Entry> {
@@ -123,11 +121,6 @@ impl Entries {
 
     pub(super) fn is_empty(&self) -> bool {
         self.slots.len() == self.free.len()
-    }
-
-    /// Gives up the memory of free slots. Only without entries.
-    pub(super) fn trim(&mut self) {
-        (self.slots, self.free) = (Vec::new(), Vec::new());
     }
 
     /// The names of all entries.

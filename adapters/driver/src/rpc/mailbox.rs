@@ -8,7 +8,7 @@ use std::time::Instant;
 use getty_core::rpc::{Body, CallId, Config, Executed, Metadata, MetadataError, Reply, Request, Status};
 use slab::Slab;
 
-use crate::rpc::entry::{Entries, ITEM_COST, Item, Key, MAX_ITEMS, gone, set, size};
+use crate::rpc::entry::{Entries, Entry, ITEM_COST, Item, Key, MAX_ITEMS, gone, set, size};
 use crate::rpc::load::Load;
 
 /// What callers and handlers want of the machine, and what it has for them. The methods of the task are with
@@ -22,15 +22,31 @@ pub(crate) struct Mailbox {
     pub(super) has_metadata: AtomicBool,
     /// [`State::opened`] is not empty.
     pub(super) has_opened: AtomicBool,
-    /// The limits of calls that the task has not taken.
-    max_waiting: usize,
-    max_waiting_bytes: usize,
+    /// Has the limits of calls that the task has not taken.
+    config: Arc<Config>,
     pub(super) load: Load,
     pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// Made with the first post, and given up when there has been no call for a while.
+    posts: Option<Box<Posts>>,
+    /// The generation of the entry made last.
+    generation: u32,
+    /// The task to wake for them.
+    pub(super) task: Option<Waker>,
+    /// The connection has ended.
+    pub(super) end: Option<Box<Status>>,
+    /// Waits for the end.
+    pub(super) at_end: Option<Box<Slab<Waker>>>,
+    /// Callers that may still call.
+    pub(super) callers: usize,
+}
+
+/// What was posted.
+#[derive(Debug, Default)]
+pub(super) struct Posts {
     pub(super) entries: Entries,
     /// Entries that want something of the machine, each once. One may be gone since.
     pub(super) dirty: Vec<u32>,
@@ -39,16 +55,37 @@ pub(super) struct State {
     /// Calls that the task has not taken, and their bytes.
     pub(super) waiting: usize,
     pub(super) waiting_bytes: usize,
-    /// The task to wake for them.
-    pub(super) task: Option<Waker>,
-    /// The connection has ended.
-    pub(super) end: Option<Status>,
-    /// Waits for the end.
-    pub(super) at_end: Slab<Waker>,
-    /// Callers that may still call.
-    pub(super) callers: usize,
     /// Metadata for answers to calls of the peer. Few have any.
     pub(super) reply_metadata: Vec<(CallId, Metadata)>,
+}
+
+impl State {
+    pub(super) fn posts(&mut self) -> &mut Posts {
+        self.posts.get_or_insert_default()
+    }
+
+    /// Makes an entry.
+    pub(super) fn insert(&mut self) -> (Key, &mut Entry) {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.posts.get_or_insert_default().entries.insert(self.generation)
+    }
+
+    pub(super) fn get(&mut self, key: Key) -> Option<&mut Entry> {
+        self.posts.as_mut()?.entries.get(key)
+    }
+
+    /// Removes an entry. The wakers that it had are to be dropped without the lock.
+    #[must_use = "wakers are dropped without the lock"]
+    pub(super) fn remove(&mut self, key: Key) -> [Option<Waker>; 2] {
+        self.posts().entries.remove(key)
+    }
+
+    /// Gives up the memory of posts, unless there are any.
+    pub(super) fn trim(&mut self) {
+        if self.posts.as_ref().is_some_and(|posts| posts.entries.is_empty()) {
+            self.posts = None;
+        }
+    }
 }
 
 /// A call that was not posted.
@@ -59,13 +96,12 @@ pub(super) struct Unposted {
 }
 
 impl Mailbox {
-    pub(crate) fn new(config: &Config) -> Arc<Self> {
+    pub(crate) fn new(config: &Arc<Config>) -> Arc<Self> {
         Arc::new(Mailbox {
             posted: AtomicBool::new(false),
             has_metadata: AtomicBool::new(false),
             has_opened: AtomicBool::new(false),
-            max_waiting: config.max_waiting(),
-            max_waiting_bytes: config.max_waiting_bytes(),
+            config: config.clone(),
             load: Load::default(),
             state: Mutex::default(),
         })
@@ -80,24 +116,26 @@ impl Mailbox {
     pub(super) fn call(&self, request: Request, keeps: bool) -> Result<Key, Box<Unposted>> {
         let posted = request.timeout.map(|_| Instant::now());
         let mut state = self.lock();
-        if let Some(status) = self.refusal(&state) {
+        if let Some(status) = self.refusal(&mut state) {
             drop(state);
             return Err(Box::new(Unposted { request, status }));
         }
-        state.waiting += 1;
-        state.waiting_bytes += size(&request);
-        self.load.waiting.store(state.waiting, Ordering::Relaxed);
-        let (key, entry) = state.entries.insert();
+        let posts = state.posts();
+        posts.waiting += 1;
+        posts.waiting_bytes += size(&request);
+        self.load.waiting.store(posts.waiting, Ordering::Relaxed);
+        let (key, entry) = state.insert();
         entry.request = Some((request, posted));
         (entry.is_new, entry.keeps) = (true, keeps);
         self.wake_task(state, key);
         Ok(key)
     }
 
-    fn refusal(&self, state: &State) -> Option<Status> {
+    fn refusal(&self, state: &mut State) -> Option<Status> {
+        let (max, max_bytes) = (self.config.max_waiting(), self.config.max_waiting_bytes());
         let status = if let Some(end) = &state.end {
-            end.clone()
-        } else if state.waiting >= self.max_waiting || state.waiting_bytes > self.max_waiting_bytes {
+            Status::clone(end)
+        } else if state.posts().waiting >= max || state.posts().waiting_bytes > max_bytes {
             Status::resource_exhausted("too many calls wait for the session (rpc::Config::max_waiting)")
         } else {
             return None;
@@ -108,10 +146,10 @@ impl Mailbox {
     /// Takes the request of a call back that kept it and was refused, with the time that is left of it.
     pub(super) fn take_back(&self, key: Key) -> Option<Request> {
         let mut state = self.lock();
-        let entry = state.entries.get(key)?;
+        let entry = state.get(key)?;
         entry.refusal()?;
         let (request, posted) = entry.request.take()?;
-        let wakers = state.entries.remove(key);
+        let wakers = state.remove(key);
         drop(state);
         drop(wakers);
         let passed = posted.map(|posted| posted.elapsed()).unwrap_or_default();
@@ -123,10 +161,10 @@ impl Mailbox {
     pub(crate) fn answer_stream(&self, id: CallId) -> Key {
         let mut state = self.lock();
         let is_over = state.end.is_some();
-        let (key, entry) = state.entries.insert();
+        let (key, entry) = state.insert();
         entry.id = Some(id);
         (entry.is_theirs, entry.is_over, entry.has_ended) = (true, is_over, true);
-        state.opened.push((id, key));
+        state.posts().opened.push((id, key));
         self.has_opened.store(true, Ordering::Release);
         self.wake_task(state, key);
         key
@@ -135,13 +173,13 @@ impl Mailbox {
     /// The answer to a call of this side. Frees the entry with it, unless the request may be taken back.
     pub(crate) fn poll_result(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<Reply, Status>> {
         let mut state = self.lock();
-        let Some(entry) = state.entries.get(key) else { return Poll::Ready(Err(gone())) };
+        let Some(entry) = state.get(key) else { return Poll::Ready(Err(gone())) };
         if let Some(status) = entry.refusal() {
             return Poll::Ready(Err(status.clone()));
         }
         match entry.result.take() {
             Some(result) => {
-                let wakers = state.entries.remove(key);
+                let wakers = state.remove(key);
                 drop(state);
                 drop(wakers);
                 Poll::Ready(result)
@@ -164,7 +202,7 @@ impl Mailbox {
     /// The next item of the other side.
     pub(crate) fn poll_item(&self, key: Key, cx: &mut Context<'_>) -> Poll<Item> {
         let mut state = self.lock();
-        let Some(entry) = state.entries.get(key) else { return Poll::Ready(Item::Over(Err(gone()))) };
+        let Some(entry) = state.get(key) else { return Poll::Ready(Item::Over(Err(gone()))) };
         if let Some(item) = entry.streams.as_mut().and_then(|streams| streams.received.pop_front()) {
             if std::mem::take(&mut entry.keeps) {
                 entry.request = None;
@@ -178,7 +216,7 @@ impl Mailbox {
         }
         if let Some(result) = entry.result.take() {
             if !entry.is_theirs {
-                let wakers = state.entries.remove(key);
+                let wakers = state.remove(key);
                 drop(state);
                 drop(wakers);
             }
@@ -204,7 +242,7 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ()>> {
         let mut state = self.lock();
-        let Some(entry) = state.entries.get(key).filter(|entry| !entry.is_over && !entry.finish) else {
+        let Some(entry) = state.get(key).filter(|entry| !entry.is_over && !entry.finish) else {
             return Poll::Ready(Err(()));
         };
         let streams = entry.streams();
@@ -225,7 +263,7 @@ impl Mailbox {
     /// Ends the stream of this side.
     pub(crate) fn finish(&self, key: Key) {
         let mut state = self.lock();
-        if let Some(entry) = state.entries.get(key) {
+        if let Some(entry) = state.get(key) {
             entry.finish = true;
             self.wake_task(state, key);
         }
@@ -234,19 +272,20 @@ impl Mailbox {
     /// Gives a call of this side up, or does not want the items of a call of the peer any longer.
     pub(crate) fn drop_call(&self, key: Key) {
         let mut state = self.lock();
-        let Some(entry) = state.entries.get(key) else { return };
+        let Some(entry) = state.get(key) else { return };
         if !entry.is_theirs && (entry.result.is_some() || entry.is_new) {
             // It is over, or the machine has not seen it.
             let request = entry.request.take().filter(|_| entry.is_new);
             let is_dirty = entry.is_dirty;
-            let [reader, writer] = state.entries.remove(key);
+            let [reader, writer] = state.remove(key);
             if let Some((request, _)) = &request {
-                state.waiting -= 1;
-                state.waiting_bytes -= size(request);
-                self.load.waiting.store(state.waiting, Ordering::Relaxed);
+                let posts = state.posts();
+                posts.waiting -= 1;
+                posts.waiting_bytes -= size(request);
+                self.load.waiting.store(posts.waiting, Ordering::Relaxed);
             }
-            if is_dirty && state.dirty.last() == Some(&key.index) {
-                state.dirty.pop();
+            if is_dirty && state.posts().dirty.last() == Some(&key.index) {
+                state.posts().dirty.pop();
             }
             drop(state);
             drop((request, reader));
@@ -268,7 +307,7 @@ impl Mailbox {
         value: &[u8],
     ) -> Result<(), MetadataError> {
         let mut state = self.lock();
-        let all = &mut state.reply_metadata;
+        let all = &mut state.posts().reply_metadata;
         let place = all.iter().position(|(known, _)| *known == id).unwrap_or_else(|| {
             all.push((id, Metadata::new()));
             all.len() - 1
@@ -288,7 +327,7 @@ impl Mailbox {
             return answer;
         }
         let mut state = self.lock();
-        let all = &mut state.reply_metadata;
+        let all = &mut state.posts().reply_metadata;
         let Some(place) = all.iter().position(|(known, _)| *known == id) else { return answer };
         let (_, metadata) = all.swap_remove(place);
         self.has_metadata.store(!all.is_empty(), Ordering::Release);
@@ -317,13 +356,16 @@ impl Mailbox {
     pub(crate) fn poll_end(&self, place: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<Status> {
         let mut state = self.lock();
         if let Some(end) = &state.end {
-            return Poll::Ready(end.clone());
+            return Poll::Ready(Status::clone(end));
         }
         let waker = cx.waker().clone();
         let before = match *place {
-            Some(place) => state.at_end.get_mut(place).map(|known| std::mem::replace(known, waker)),
+            Some(place) => {
+                let known = state.at_end.as_mut().and_then(|at_end| at_end.get_mut(place));
+                known.map(|known| std::mem::replace(known, waker))
+            }
             None => {
-                *place = Some(state.at_end.insert(waker));
+                *place = Some(state.at_end.get_or_insert_default().insert(waker));
                 None
             }
         };
@@ -334,7 +376,12 @@ impl Mailbox {
 
     /// Waits no longer.
     pub(crate) fn leave_end(&self, place: usize) {
-        let waker = self.lock().at_end.try_remove(place);
+        let mut state = self.lock();
+        let waker = state.at_end.as_mut().and_then(|at_end| at_end.try_remove(place));
+        if state.at_end.as_ref().is_some_and(|at_end| at_end.is_empty()) {
+            state.at_end = None;
+        }
+        drop(state);
         drop(waker);
     }
 
@@ -344,9 +391,9 @@ impl Mailbox {
 
     /// Marks an entry and wakes the task, unless it has been woken already.
     fn wake_task(&self, mut state: MutexGuard<'_, State>, key: Key) {
-        if let Some(entry) = state.entries.get(key) {
+        if let Some(entry) = state.get(key) {
             if !std::mem::replace(&mut entry.is_dirty, true) {
-                state.dirty.push(key.index);
+                state.posts().dirty.push(key.index);
             }
         }
         self.wake(state);

@@ -13,7 +13,7 @@ use crate::rpc::mailbox::Mailbox;
 use crate::rpc::posted::{Posted, Reads};
 use crate::rpc::team::{Choice, Team};
 
-/// The most sessions to which a call moves.
+/// The number of times that a call moves, at most.
 const MAX_MOVES: usize = 3;
 
 /// The way to the sessions of a pool.

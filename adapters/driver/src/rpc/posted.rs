@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use getty_core::rpc::{Config, Request};
+use getty_core::rpc::Request;
 
 use crate::rpc::entry::{Item, Key};
 use crate::rpc::mailbox::Mailbox;
@@ -28,7 +28,7 @@ pub(crate) struct Streams {
 impl Streams {
     /// Streams of a call that is over.
     pub(super) fn over() -> Self {
-        Streams { mailbox: Mailbox::new(&Config::default()), key: Key::default() }
+        Streams { mailbox: Mailbox::new(&Arc::default()), key: Key::default() }
     }
 
     /// The next item, or the end.

@@ -1,4 +1,4 @@
-//! [`Starting`]: a call with streams that opens.
+//! [`OpeningCall`]: a call with streams that opens.
 
 use std::fmt;
 use std::future::Future;
@@ -45,7 +45,7 @@ impl Opened {
 
 /// The future of a call with streams: ready once the call is posted.
 #[must_use = "a call begins when it is awaited"]
-pub struct Starting<S> {
+pub struct OpeningCall<S> {
     state: State,
     shape: Option<S>,
 }
@@ -59,7 +59,7 @@ enum State {
     Over,
 }
 
-impl<S: Streaming> Starting<S> {
+impl<S: Streaming> OpeningCall<S> {
     pub(super) fn new(
         route: Route,
         layers: Option<CallLayers>,
@@ -74,7 +74,7 @@ impl<S: Streaming> Starting<S> {
             (Ok(request), None) => Self::post(route, request),
             (Err(status), _) => State::Ready(Err(status)),
         };
-        Starting { state, shape: Some(shape) }
+        OpeningCall { state, shape: Some(shape) }
     }
 
     fn post(route: Route, request: Request) -> State {
@@ -92,9 +92,9 @@ impl<S: Streaming> Starting<S> {
 }
 
 // The shape is never pinned.
-impl<S> Unpin for Starting<S> {}
+impl<S> Unpin for OpeningCall<S> {}
 
-impl<S: Streaming> Future for Starting<S> {
+impl<S: Streaming> Future for OpeningCall<S> {
     type Output = Result<S::Handles, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -126,8 +126,8 @@ impl<S: Streaming> Future for Starting<S> {
     }
 }
 
-impl<S> fmt::Debug for Starting<S> {
+impl<S> fmt::Debug for OpeningCall<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Starting").finish_non_exhaustive()
+        f.debug_struct("OpeningCall").finish_non_exhaustive()
     }
 }
