@@ -62,7 +62,7 @@ impl Peer {
         let limit = self.theirs.frame as usize;
         if self.is_leaving() {
             Some(Status::unavailable("the connection takes no further calls"))
-        } else if self.waiting >= self.config.max_waiting()
+        } else if self.waiting as usize >= self.config.max_waiting()
             || self.waiting_bytes > self.config.max_waiting_bytes()
             || self.slots.is_full()
         {

@@ -166,7 +166,7 @@ impl Peer {
         for slot in 0..self.slots.count() as u32 {
             self.grant(slot, more);
         }
-        self.notices.push_back(Event::Hello(hello));
+        self.notices.get_or_insert_default().push(Event::Hello(hello));
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl Peer {
         if std::mem::replace(&mut self.peer_leaves, true) {
             return;
         }
-        self.notices.push_back(Event::GoAway(go_away));
+        self.notices.get_or_insert_default().push(Event::GoAway(go_away));
         self.refuse_waiting(&Status::unavailable("the peer goes away"));
         self.leave(GoAwayCode::Shutdown, "acknowledged".into());
     }
@@ -186,10 +186,7 @@ impl Peer {
         }
         if let Some(pinged) = timers.pinged.take() {
             let rtt = Event::Rtt(self.now.saturating_duration_since(pinged));
-            match self.notices.iter_mut().find(|notice| matches!(notice, Event::Rtt(_))) {
-                Some(notice) => *notice = rtt,
-                None => self.notices.push_back(rtt),
-            }
+            self.notices.get_or_insert_default().push(rtt);
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct Peer {
     pub(super) budget: Budget,
     pub(super) due: Due,
     /// Events of the connection.
-    pub(super) notices: VecDeque<Event>,
+    pub(super) notices: Option<Box<Notices>>,
     pub(super) phase: PeerPhase,
     /// Go-away frames: sent by this side (or about to be), and by the peer.
     pub(super) leaves: bool,
@@ -53,7 +53,7 @@ pub struct Peer {
     pub(super) drained: bool,
     /// Bytes of requests of this side that were not sent.
     pub(super) waiting_bytes: usize,
-    pub(super) waiting: usize,
+    pub(super) waiting: u32,
     /// Bytes of the peer: unanswered requests, and items that were not consumed.
     pub(super) pending_bytes: usize,
     /// Bytes of answers that were not sent.
@@ -88,6 +88,21 @@ impl Side {
     /// The id of the call of this side in `slot`.
     pub(super) fn id(self, slot: u32) -> u32 {
         (FIRST_ID + slot * 2) | self.bit()
+    }
+}
+
+/// Events of the connection, in order.
+#[derive(Debug, Default)]
+pub(super) struct Notices(VecDeque<Event>);
+
+impl Notices {
+    /// Adds an event, in the place of an earlier one of its kind that was not reported.
+    pub(super) fn push(&mut self, event: Event) {
+        let kind = std::mem::discriminant(&event);
+        match self.0.iter_mut().find(|known| std::mem::discriminant(*known) == kind) {
+            Some(known) => *known = event,
+            None => self.0.push_back(event),
+        }
     }
 }
 
@@ -147,7 +162,7 @@ impl Peer {
             slots: Slots::default(),
             theirs,
             due: Due { hello: side == Side::Connecting, ..Due::default() },
-            notices: VecDeque::new(),
+            notices: None,
             phase: PeerPhase::Opening,
             leaves: false,
             peer_leaves: false,
@@ -194,7 +209,7 @@ impl Peer {
         if self.is_leaving() {
             return 0;
         }
-        (self.theirs.calls as usize).saturating_sub(self.slots.sent as usize + self.waiting)
+        (self.theirs.calls as usize).saturating_sub((self.slots.sent + self.waiting) as usize)
     }
 
     /// Whether this side takes no further calls to send: one of the two goes away, or the connection has
@@ -209,7 +224,7 @@ impl Peer {
     #[must_use]
     #[inline(always)]
     pub fn poll_event(&mut self) -> Option<Event> {
-        if !self.notices.is_empty() {
+        if self.notices.is_some() {
             return self.notice();
         }
         while let Some(slot) = self.slots.pop(Ring::Events) {
@@ -223,9 +238,10 @@ impl Peer {
 
     #[inline(never)]
     fn notice(&mut self) -> Option<Event> {
-        let notice = self.notices.pop_front();
-        if self.notices.is_empty() {
-            self.notices = VecDeque::new();
+        let notices = self.notices.as_mut()?;
+        let notice = notices.0.pop_front();
+        if notices.0.is_empty() {
+            self.notices = None;
         }
         notice
     }

@@ -60,7 +60,8 @@ impl Io for Pipe {
 
 /// A client and servers that echo, each with a poll that lets its task have a turn.
 struct World {
-    caller: Caller,
+    /// None where the sessions are silent.
+    caller: Option<Caller>,
     turns: Vec<Box<dyn FnMut()>>,
 }
 
@@ -77,10 +78,18 @@ fn session(listener: impl Listener<Items<Frame>> + 'static, wasteful: bool) -> [
         let text = if wasteful { bytes::Bytes::from(text.to_vec()) } else { text };
         Ok::<_, Status>(text)
     });
-    let [client, server] = pipes();
+    ends(listener, services.listener())
+}
+
+/// The tasks of a client and a server.
+fn ends(
+    client: impl Listener<Items<Frame>> + 'static,
+    server: impl Listener<Items<Frame>> + 'static,
+) -> [Box<dyn FnMut()>; 2] {
+    let [near, far] = pipes();
     let session = || Session::new(rpc::frames(), Config::default().into(), fake_now());
-    let mut server = Task::new(Driver::<Fake, _, _, _>::new(session(), server, services.listener()));
-    let mut client = Task::new(Driver::<Fake, _, _, _>::new(session(), client, listener));
+    let mut server = Task::new(Driver::<Fake, _, _, _>::new(session(), far, server));
+    let mut client = Task::new(Driver::<Fake, _, _, _>::new(session(), near, client));
     [
         Box::new(move || assert!(client.poll().is_pending())),
         Box::new(move || assert!(server.poll().is_pending())),
@@ -100,7 +109,7 @@ impl World {
                 (sessions.into_iter().flatten().collect(), caller)
             }
         };
-        World { caller, turns }
+        World { caller: Some(caller), turns }
     }
 
     fn turn(&mut self) {
@@ -111,10 +120,11 @@ impl World {
     fn call(&mut self, count: usize, depth: usize) {
         const TEXT: &[u8] = b"sixteen bytes...";
         let mut cx = Context::from_waker(Waker::noop());
+        let caller = self.caller.clone().expect("a caller");
         let mut calls = Vec::with_capacity(depth);
         for _ in 0..count / depth {
             for _ in 0..depth {
-                calls.push(self.caller.call::<_, _, bytes::Bytes>("t.T/Echo", Raw, TEXT).into_future());
+                calls.push(caller.call::<_, _, bytes::Bytes>("t.T/Echo", Raw, TEXT).into_future());
             }
             self.turn();
             self.turn();
@@ -172,4 +182,45 @@ fn the_memory_of_calls_is_given_up_when_there_are_none() {
     busy_then_idle(); // what is made once in a process is not counted
     let usage = busy_then_idle();
     assert!(usage.peak > 10_000 && usage.live.abs() <= 64, "{usage:?}");
+}
+
+/// Takes no messages.
+struct Silent;
+
+impl Listener<Items<Frame>> for Silent {
+    fn on_message(&mut self, _: &mut getty_driver::Context<'_, Items<Frame>>, _: Frame) {}
+}
+
+/// What each end of a connection takes beyond its session, where it has had 1000 calls and then none for 5
+/// seconds.
+#[test]
+fn an_idle_connection_holds_little_beyond_its_session() {
+    const CONNECTIONS: usize = 8;
+    // Made once for all connections.
+    let services = Services::new()
+        .method("t.T/Echo", Raw, |_call, text: bytes::Bytes| async move { Ok::<_, Status>(text) });
+    let own = Services::new();
+    let idle = |connect: &dyn Fn() -> World| {
+        let (worlds, usage) = measure(|| {
+            let mut worlds: Vec<World> = (0..CONNECTIONS).map(|_| connect()).collect();
+            worlds.iter_mut().for_each(World::turn);
+            worlds.iter_mut().filter(|world| world.caller.is_some()).for_each(|world| world.call(1000, 50));
+            for _ in 0..5 {
+                fake::advance(Duration::from_secs(1));
+                worlds.iter_mut().for_each(World::turn);
+            }
+            worlds
+        });
+        drop(worlds);
+        usage.live / (2 * CONNECTIONS as i64)
+    };
+    let silent = || World { caller: None, turns: ends(Silent, Silent).into() };
+    let rpc = || {
+        let (peer, caller) = rpc::peer(own.clone());
+        World { caller: Some(caller), turns: ends(peer, services.listener()).into() }
+    };
+    let [silent, rpc]: [&dyn Fn() -> World; 2] = [&silent, &rpc];
+    idle(rpc); // what is made once in a process is not counted
+    let (silent, rpc) = (idle(silent), idle(rpc));
+    assert!(rpc - silent <= 512, "{} bytes beyond {silent}", rpc - silent);
 }

@@ -5,8 +5,8 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use getty_core::Timestamp;
 use getty_core::rpc::{CallId, Cancelled, Code, Event, Peer, Request, Status};
+use getty_core::{Seq, Timestamp};
 
 use crate::rpc::call::Connection;
 use crate::rpc::desk::{Desk, News};
@@ -23,6 +23,10 @@ pub(super) struct Calls<F> {
     by_call: Vec<Option<(CallId, u32)>>,
     pub(super) desk: Desk,
     news: Vec<(CallId, News)>,
+    /// The waker that the mailbox has.
+    pub(super) task: Option<Waker>,
+    /// The frame that the session has accepted last.
+    pub(super) accepted: Option<Seq>,
 }
 
 /// The reports that were taken.
@@ -41,6 +45,8 @@ impl<F: Future<Output = Response>> Calls<F> {
             by_call: Vec::new(),
             desk: Desk::new(Timestamp::ORIGIN),
             news: Vec::new(),
+            task: None,
+            accepted: None,
         }
     }
 

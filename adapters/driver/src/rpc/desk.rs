@@ -90,7 +90,7 @@ impl Mailbox {
         desk.dirty = dirty;
         desk.dirty.clear();
         self.load.set(peer); // before: rather count a call twice for a moment than not at all
-        self.load.waiting.store(posts.waiting, Ordering::Relaxed);
+        self.load.set_waiting(posts.waiting);
         let callers = state.callers;
         drop(state);
         desk.wake();

@@ -132,9 +132,7 @@ where
             #[cfg(feature = "tls")]
             tls: opened.tls.as_deref().cloned().map(Arc::new),
             calls: None,
-            task: None,
             leaves_at: self.terms.max_age.map(|age| now + spread(age, cx.id())),
-            accepted: None,
             is_used: true,
             is_done: false,
         });
@@ -160,15 +158,11 @@ where
     fn on_turn(&mut self, cx: &mut Session<'_>, task: &mut task::Context<'_>) -> Option<Instant> {
         let open = self.open.as_mut()?;
         let now = cx.timestamp();
-        open.begin_turn(cx, now, &self.mailbox, &self.methods);
+        open.begin_turn(cx, task.waker(), now, &self.mailbox, &self.methods);
         open.peer.handle_alive(cx.last_heard());
         if let Err(fault) = open.peer.handle_timeout(now) {
             open.fail(cx, now, fault);
             return None;
-        }
-        if open.task.as_ref().is_none_or(|known| !known.will_wake(task.waker())) {
-            open.task = Some(task.waker().clone());
-            self.mailbox.set_task(task.waker());
         }
         open.take_events(&self.mailbox, &self.answer);
         open.run(&self.mailbox, task.waker());
@@ -240,7 +234,7 @@ where
         if let Some(open) = &mut self.open {
             // What the session had was perhaps sent.
             let mut progress = Progress::default();
-            progress.unknown = open.accepted;
+            progress.unknown = open.calls.as_ref().and_then(|calls| calls.accepted);
             open.peer.handle_closed(Timestamp::ORIGIN, &CloseReason::Local { flushed: false }, &progress);
             open.take_events(&self.mailbox, &self.answer);
         }

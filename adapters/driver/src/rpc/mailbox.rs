@@ -123,7 +123,7 @@ impl Mailbox {
         let posts = state.posts();
         posts.waiting += 1;
         posts.waiting_bytes += size(&request);
-        self.load.waiting.store(posts.waiting, Ordering::Relaxed);
+        self.load.set_waiting(posts.waiting);
         let (key, entry) = state.insert();
         entry.request = Some((request, posted));
         (entry.is_new, entry.keeps) = (true, keeps);
@@ -282,7 +282,7 @@ impl Mailbox {
                 let posts = state.posts();
                 posts.waiting -= 1;
                 posts.waiting_bytes -= size(request);
-                self.load.waiting.store(posts.waiting, Ordering::Relaxed);
+                self.load.set_waiting(posts.waiting);
             }
             if is_dirty && state.posts().dirty.last() == Some(&key.index) {
                 state.posts().dirty.pop();

@@ -8,7 +8,7 @@ use std::task::Waker;
 #[cfg(feature = "tls")]
 use getty_core::layer::tls::TlsFacts;
 use getty_core::rpc::{Frame, Peer, PeerFault};
-use getty_core::{Close, Items, Seq, Timestamp};
+use getty_core::{Close, Items, Timestamp};
 
 use crate::rpc::call::Connection;
 use crate::rpc::calls::Calls;
@@ -29,12 +29,8 @@ pub(super) struct Open<F> {
     pub(super) tls: Option<Arc<TlsFacts>>,
     /// Made for a turn, and kept while there are calls.
     pub(super) calls: Option<Box<Calls<F>>>,
-    /// The waker that the mailbox has.
-    pub(super) task: Option<Waker>,
     /// When this side goes away because of its age.
     pub(super) leaves_at: Option<Timestamp>,
-    /// The frame that the session has accepted last.
-    pub(super) accepted: Option<Seq>,
     /// This side serves, or has callers.
     pub(super) is_used: bool,
     /// The session is to be closed once its queue is written.
@@ -42,10 +38,11 @@ pub(super) struct Open<F> {
 }
 
 impl<F: Future<Output = Response>> Open<F> {
-    /// Begins a turn, with the memory of calls.
+    /// Begins a turn of `task`, with the memory of calls.
     pub(super) fn begin_turn(
         &mut self,
         cx: &Session<'_>,
+        task: &Waker,
         now: Timestamp,
         mailbox: &Arc<Mailbox>,
         served: &Arc<Names>,
@@ -63,6 +60,10 @@ impl<F: Future<Output = Response>> Open<F> {
                 now: AtomicU64::new(now.as_nanos()),
             }))
         });
+        if calls.task.as_ref().is_none_or(|known| !known.will_wake(task)) {
+            calls.task = Some(task.clone());
+            mailbox.set_task(task);
+        }
         calls.desk.now = now;
         calls.connection.now.store(now.as_nanos(), Ordering::Relaxed);
         if let Some(shared) = cx.shared() {
@@ -86,7 +87,9 @@ impl<F: Future<Output = Response>> Open<F> {
             let Some(frame) = self.peer.poll_frame(now) else { return };
             match cx.send(frame) {
                 Ok(accepted) => {
-                    self.accepted = Some(accepted.seq);
+                    if let Some(calls) = &mut self.calls {
+                        calls.accepted = Some(accepted.seq);
+                    }
                     self.peer.frame_sent(accepted);
                 }
                 Err(error) => self.peer.frame_refused(error),

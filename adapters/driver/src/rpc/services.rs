@@ -51,12 +51,18 @@ use crate::session::listener::{Listener, Refuse};
 /// Each method is a part of the list's type: a crate that adds more than 32 of them may need
 /// `#![recursion_limit = "256"]`.
 pub struct Services<D = Nothing, L = ()> {
-    dispatch: Arc<D>,
-    layers: Arc<L>,
+    /// One reference for each connection.
+    served: Arc<Served<D, L>>,
     methods: Arc<Names>,
     terms: Arc<Terms>,
     /// The setting of connections that was made last.
     set: Option<&'static str>,
+}
+
+/// A list of methods, and the layers around it.
+struct Served<D, L> {
+    dispatch: Arc<D>,
+    layers: Arc<L>,
 }
 
 /// [`Services`] with one more method.
@@ -66,8 +72,7 @@ impl Services {
     /// Makes an empty list, with the default limits.
     pub fn new() -> Self {
         Services {
-            dispatch: Arc::new(Nothing(())),
-            layers: Arc::new(()),
+            served: Arc::new(Served { dispatch: Arc::new(Nothing(())), layers: Arc::new(()) }),
             methods: Arc::default(),
             terms: Arc::default(),
             set: None,
@@ -254,15 +259,19 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
 
     /// Changes what answers calls.
     fn map<N>(self, change: impl FnOnce(Arc<D>) -> N) -> Services<N, L> {
-        let Services { dispatch, layers, methods, terms, set } = self;
-        Services { dispatch: Arc::new(change(dispatch)), layers, methods, terms, set }
+        let Services { served, methods, terms, set } = self;
+        let dispatch = Arc::new(change(served.dispatch.clone()));
+        let served = Arc::new(Served { dispatch, layers: served.layers.clone() });
+        Services { served, methods, terms, set }
     }
 
     /// Puts a layer around all methods and services, whenever they are added. The layer added first sees a
     /// call first.
     pub fn layer<N: Layer>(self, layer: N) -> Services<D, (Arc<L>, N)> {
-        let Services { dispatch, layers, methods, terms, set } = self;
-        Services { dispatch, layers: Arc::new((layers, layer)), methods, terms, set }
+        let Services { served, methods, terms, set } = self;
+        let layers = Arc::new((served.layers.clone(), layer));
+        let served = Arc::new(Served { dispatch: served.dispatch.clone(), layers });
+        Services { served, methods, terms, set }
     }
 
     fn terms_mut(&mut self) -> &mut Terms {
@@ -286,11 +295,11 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
         mailbox: Arc<Mailbox>,
         source: Option<Arc<Source>>,
     ) -> impl Listener<Items<Frame>> + use<D, L> {
-        let served = Arc::new((self.dispatch.clone(), self.layers.clone()));
+        let served = self.served.clone();
         let methods = self.methods.clone();
         RpcListener::new(self.terms.clone(), side, methods, mailbox, source, move |inbound| {
             let served = served.clone();
-            async move { served.1.run(inbound, &served.0).await }
+            async move { served.layers.run(inbound, &served.dispatch).await }
         })
     }
 
@@ -312,6 +321,13 @@ where
     (services.end(Side::Connecting, mailbox), caller)
 }
 
+impl<D, L> Clone for Services<D, L> {
+    fn clone(&self) -> Self {
+        let Services { served, methods, terms, set } = self;
+        Services { served: served.clone(), methods: methods.clone(), terms: terms.clone(), set: *set }
+    }
+}
+
 impl<D, L> fmt::Debug for Services<D, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Services").field("methods", &self.methods).finish_non_exhaustive()
@@ -320,7 +336,7 @@ impl<D, L> fmt::Debug for Services<D, L> {
 
 impl<D: Dispatch, L: Layers> Dispatch for Services<D, L> {
     fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response> {
-        self.layers.run(inbound, &self.dispatch)
+        self.served.layers.run(inbound, &self.served.dispatch)
     }
 }
 
