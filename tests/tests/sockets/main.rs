@@ -4,6 +4,8 @@
 mod driver_common;
 #[path = "../tls_common/mod.rs"]
 mod tls_common;
+#[path = "../tls_common/ends.rs"]
+mod tls_ends;
 
 mod client;
 mod faults;
@@ -16,21 +18,6 @@ mod own_turn;
 mod peers;
 mod peers_crowd;
 mod pool;
-mod rpc;
-mod rpc_calling;
-mod rpc_cuts;
-mod rpc_faults;
-mod rpc_first_bytes;
-mod rpc_lists;
-mod rpc_memory;
-mod rpc_pages;
-mod rpc_pool;
-mod rpc_run_on;
-mod rpc_services;
-mod rpc_spawn;
-mod rpc_streams;
-mod rpc_types;
-mod rpc_who;
 mod server;
 #[cfg(unix)]
 mod streams;

@@ -22,6 +22,7 @@ use crate::driver_common::socket::Socket;
 use crate::driver_common::*;
 use crate::on_every_runtime;
 use crate::tls_common::{Authority, Signed, World};
+use crate::tls_ends::{client_tls, identity, server_tls};
 
 on_every_runtime!(
     messages_go_both_ways_and_the_close_is_clean,
@@ -42,20 +43,6 @@ on_every_runtime!(
     a_shutdown_says_close_notify,
     a_name_is_needed_for_the_certificate,
 );
-
-pub fn identity(signed: &Signed) -> Identity {
-    Identity::from_pem(signed.certificate.as_bytes(), signed.key.as_bytes()).unwrap()
-}
-
-pub fn server_tls(world: &World) -> ServerTls {
-    ServerTls::new(identity(&world.server)).unwrap()
-}
-
-/// A client that trusts the world's authority. The servers of these tests have addresses, but a certificate
-/// for `localhost`.
-pub fn client_tls(world: &World) -> ClientTls {
-    ClientTls::builder().roots_pem(world.authority.pem()).server_name("localhost").build().unwrap()
-}
 
 /// An echo server, and the log of its listeners.
 async fn echo<R: TestRuntime>(tls: ServerTls) -> (Server<R>, Log) {

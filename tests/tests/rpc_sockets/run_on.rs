@@ -10,9 +10,9 @@ use getty_driver::rpc::{
     Call, Caller, Code, Config, Executed, Limit, Origin, Raw, Receiver, Services, Status,
 };
 
+use crate::basics::{Running, connected};
 use crate::driver_common::runtimes::{TestRuntime, in_time, sleep, until};
 use crate::on_every_runtime;
-use crate::rpc::{Running, connected};
 
 on_every_runtime!(
     a_handler_runs_on_after_a_cancel,

@@ -15,9 +15,9 @@ use getty_driver::rpc::{
 };
 use getty_driver::{Pool, PoolOptions, Server};
 
+use crate::basics::Running;
 use crate::driver_common::runtimes::{TestRuntime, client, server, sleep, until};
 use crate::on_every_runtime;
-use crate::rpc::Running;
 
 on_every_runtime!(
     calls_go_to_all_sessions,

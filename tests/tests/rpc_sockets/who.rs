@@ -17,8 +17,8 @@ use getty_driver::{Context, Listener, Refuse, Server};
 
 use crate::driver_common::runtimes::{TestRuntime, client, server, until};
 use crate::on_every_runtime;
-use crate::tls::{client_tls, identity};
 use crate::tls_common::{Signed, World};
+use crate::tls_ends::{client_tls, identity};
 
 #[expect(dead_code, reason = "its `main` is for the command line")]
 #[path = "../../../adapters/tokio/examples/who_calls.rs"]
@@ -276,7 +276,7 @@ fn attributes_are_those_of_the_session<R: TestRuntime>() {
         let server = server::<R>().tcp("127.0.0.1:0", rpc::frames, listeners).await.unwrap();
         let mut callers = Vec::new();
         for number in 0..2 {
-            let caller = crate::rpc::connect::<R>(&server).await;
+            let caller = crate::basics::connect::<R>(&server).await;
             let known: String = caller.call("t.T/Which", Raw, &()).await.unwrap();
             assert_eq!(known, format!("(Some(Number({number})), Some(Tag), None)"));
             callers.push(caller);

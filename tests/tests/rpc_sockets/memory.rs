@@ -10,9 +10,9 @@ use futures::future::{join, join_all, select};
 use getty_driver::rpc::{self, Call, Code, Executed, Raw, Receiver, Sender, Services, Status};
 use getty_tokio::Tokio;
 
+use crate::basics::Running;
 use crate::driver_common::runtimes::{TestRuntime, until};
 use crate::on_every_runtime;
-use crate::rpc::Running;
 
 on_every_runtime!(
     all_four_shapes_in_memory,

@@ -10,9 +10,9 @@ use getty_driver::rpc::{
     Service, Services, Status,
 };
 
+use crate::basics::connected;
 use crate::driver_common::runtimes::{TestRuntime, in_time};
 use crate::on_every_runtime;
-use crate::rpc::connected;
 
 on_every_runtime!(
     services_of_every_kind_are_added,

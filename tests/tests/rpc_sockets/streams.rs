@@ -8,9 +8,9 @@ use std::task::Poll;
 
 use getty_driver::rpc::{self, Call, Code, Config, Executed, Raw, Receiver, Sender, Services, Status};
 
+use crate::basics::{Running, connected};
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
 use crate::on_every_runtime;
-use crate::rpc::{Running, connected};
 
 on_every_runtime!(
     items_of_one_turn_come_before_the_answer,

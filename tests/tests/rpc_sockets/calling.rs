@@ -14,9 +14,9 @@ use getty_driver::rpc::{
     Receiver, Response, Sender, Services, Status, Trace,
 };
 
+use crate::basics::{Running, connected};
 use crate::driver_common::runtimes::{TestRuntime, client, server, sleep, until};
 use crate::on_every_runtime;
-use crate::rpc::{Running, connected};
 
 on_every_runtime!(
     the_calls_that_wait_for_the_session_are_limited,

@@ -20,10 +20,10 @@ use getty_driver::rpc::{
 use socket2::SockRef;
 use testkit::rpc_bytes::opening;
 
+use crate::basics::{Running, connect, connected};
+use crate::cuts::{Cut, Cutter};
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
 use crate::on_every_runtime;
-use crate::rpc::{Running, connect, connected};
-use crate::rpc_cuts::{Cut, Cutter};
 
 on_every_runtime!(
     a_shutdown_under_calls_loses_none,

@@ -15,8 +15,8 @@ use getty_driver::{Context, Listener, Refuse};
 
 use crate::driver_common::runtimes::{TestRuntime, blocking, client, server, until};
 use crate::on_every_runtime;
-use crate::tls::{client_tls, server_tls};
 use crate::tls_common::World;
+use crate::tls_ends::{client_tls, server_tls};
 
 on_every_runtime!(
     a_server_says_what_its_client_speaks,

@@ -9,9 +9,9 @@ use std::time::Duration;
 use getty_driver::Spawn;
 use getty_driver::rpc::{Call, Caller, Code, Executed, Limit, Raw, Services, Status};
 
+use crate::basics::{Running, connected};
 use crate::driver_common::runtimes::{Own, TestRuntime, in_time, sleep, until};
 use crate::on_every_runtime;
-use crate::rpc::{Running, connected};
 
 on_every_runtime!(
     work_runs_elsewhere,

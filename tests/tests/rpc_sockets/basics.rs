@@ -11,8 +11,8 @@ use getty_driver::rpc::{self, Call, Caller, Code, Executed, Raw, Receiver, Sende
 
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, sleep, until};
 use crate::on_every_runtime;
-use crate::tls::{client_tls, server_tls};
 use crate::tls_common::World;
+use crate::tls_ends::{client_tls, server_tls};
 
 on_every_runtime!(
     all_four_shapes,
@@ -37,7 +37,7 @@ macro_rules! connected {
             .tcp("127.0.0.1:0", getty_driver::rpc::frames, move || services.listener())
             .await
             .unwrap();
-        let caller = $crate::rpc::connect::<$runtime>(&server).await;
+        let caller = $crate::basics::connect::<$runtime>(&server).await;
         (server, caller)
     }};
 }

@@ -13,10 +13,10 @@ use getty_driver::rpc::{self, Call, Caller, Code, Executed, Raw, Receiver, Sende
 use socket2::SockRef;
 use testkit::Rng;
 
+use crate::basics::{Guard, Running};
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
+use crate::faults::yield_once;
 use crate::on_every_runtime;
-use crate::rpc::{Guard, Running};
-use crate::rpc_faults::yield_once;
 
 on_every_runtime!(each_of_10_000_calls_is_accounted_for);
 

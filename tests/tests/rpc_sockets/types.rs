@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use getty_driver::rpc::{self, Caller, Raw, Receiver, Sender, Services, Status};
 
+use crate::basics::{Running, connected};
 use crate::driver_common::runtimes::{TestRuntime, in_time, until};
 use crate::driver_common::secs;
 use crate::on_every_runtime;
-use crate::rpc::{Running, connected};
 
 on_every_runtime!(handles_live_in_spawned_tasks, many_methods);
 

@@ -1,0 +1,24 @@
+//! RPC over real sockets, on every runtime.
+
+#[path = "../driver_common/mod.rs"]
+mod driver_common;
+#[path = "../tls_common/mod.rs"]
+mod tls_common;
+#[path = "../tls_common/ends.rs"]
+mod tls_ends;
+
+mod basics;
+mod calling;
+mod cuts;
+mod faults;
+mod first_bytes;
+mod lists;
+mod memory;
+mod pages;
+mod pool;
+mod run_on;
+mod services;
+mod spawn;
+mod streams;
+mod types;
+mod who;
