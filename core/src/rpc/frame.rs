@@ -133,7 +133,7 @@ impl Request {
 
     /// Metadata for the handler.
     pub fn metadata(&self) -> &Metadata {
-        &self.extra().metadata
+        &self.rest().metadata
     }
 
     /// Metadata for the handler, to be changed.
@@ -143,7 +143,7 @@ impl Request {
 
     /// The trace that the call belongs to.
     pub fn trace(&self) -> Option<&Trace> {
-        self.extra().trace.as_ref()
+        self.rest().trace.as_ref()
     }
 
     /// Sets the trace that the call belongs to.
@@ -155,7 +155,7 @@ impl Request {
 
     /// Failed attempts before this one.
     pub fn attempt(&self) -> u32 {
-        self.extra().attempt
+        self.rest().attempt
     }
 
     /// Sets the number of failed attempts before this one.
@@ -165,7 +165,7 @@ impl Request {
         }
     }
 
-    fn extra(&self) -> &Extra {
+    fn rest(&self) -> &Extra {
         static NONE: Extra = Extra { metadata: Metadata::new(), trace: None, attempt: 0 };
         self.extra.as_deref().unwrap_or(&NONE)
     }
@@ -178,7 +178,7 @@ impl PartialEq for Request {
             && self.codec == other.codec
             && facts(self) == facts(other)
             && self.body == other.body
-            && self.extra() == other.extra()
+            && self.rest() == other.rest()
     }
 }
 

@@ -69,7 +69,7 @@ impl Trip {
     /// Posts the call, and moves it until it is answered or has a first item.
     pub(super) async fn run(mut self, reads: Reads) -> FirstWord {
         loop {
-            let posted = self.post_once(false).await?;
+            let mut posted = self.post_once(false).await?;
             match poll_fn(|cx| posted.poll(reads, cx)).await {
                 Item::Over(Err(status)) => self.note_refusal(posted.mailbox.clone(), status)?,
                 item => return Ok((posted, item)),

@@ -53,6 +53,15 @@ impl Posted {
         self.0.clone()
     }
 
+    /// The next item, or the end.
+    pub(super) fn poll(&mut self, reads: Reads, cx: &mut Context<'_>) -> Poll<Item> {
+        let item = self.0.poll(reads, cx);
+        if let (Reads::Answer, Poll::Ready(Item::Over(Ok(_)))) = (reads, &item) {
+            self.0.key = Key::default(); // its entry is gone: there is nothing to give up
+        }
+        item
+    }
+
     /// Takes the request back, after a call that kept it was refused.
     pub(super) fn take_back(&self) -> Option<Request> {
         self.mailbox.take_back(self.key)
@@ -69,6 +78,8 @@ impl Deref for Posted {
 
 impl Drop for Posted {
     fn drop(&mut self) {
-        self.mailbox.drop_call(self.key);
+        if self.key != Key::default() {
+            self.mailbox.drop_call(self.key);
+        }
     }
 }
