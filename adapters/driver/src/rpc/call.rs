@@ -226,8 +226,8 @@ impl Call {
 
     /// The attribute of type `T` of the session: set by [`Services::on_connect`](super::Services::on_connect)
     /// through [`Opening::set_attribute`](super::Opening::set_attribute), or by a listener around that of the
-    /// services through [`Context::set_attribute`](crate::Context::set_attribute). `None` once the session has
-    /// ended.
+    /// services through [`Context::set_attribute`](crate::Context::set_attribute). `None` once the session
+    /// has ended.
     pub fn attribute<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.connection().attribute()
     }

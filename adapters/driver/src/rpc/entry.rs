@@ -71,8 +71,8 @@ pub(super) struct Streams {
     pub(super) failure: Option<Status>,
 }
 
-/// Entries in slots that are used again. They are set and reset where they are, since moving one costs as much
-/// as posting a call does otherwise.
+/// Entries in slots that are used again. They are set and reset where they are, since moving one costs as
+/// much as posting a call does otherwise.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     slots: Vec<Entry>,
