@@ -11,9 +11,10 @@ use slab::Slab;
 use crate::rpc::entry::{Entries, Entry, ITEM_COST, Item, Key, MAX_ITEMS, gone, set, size};
 use crate::rpc::load::Load;
 
-/// What callers and handlers want of the machine, and what it has for them. The methods of the task are with
-/// [`Desk`](super::desk::Desk). One lock for all of it, held for
-/// a few instructions at a time; no user code runs under it.
+/// What callers and handlers want of the machine, and what it has for them. The methods of the task are
+/// beside its [`Desk`](super::desk::Desk).
+///
+/// One lock for all of it, held for a few instructions at a time; no user code runs under it.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     /// Something was posted since the task last looked.
