@@ -12,7 +12,7 @@ use crate::rpc::call::Connection;
 use crate::rpc::desk::{Desk, News};
 use crate::rpc::dispatch::{Inbound, Response};
 use crate::rpc::extensions::Extensions;
-use crate::rpc::handlers::Handlers;
+use crate::rpc::handlers::{Ended, Handlers, Started};
 use crate::rpc::mailbox::Mailbox;
 
 /// The calls of an open session, and the handlers of those of the peer.
@@ -88,13 +88,27 @@ impl<F: Future<Output = Response>> Calls<F> {
         let streams = request.more.then(|| mailbox.open_stream(id, &mut self.desk));
         let deadline = peer.deadline(id);
         let extensions = Extensions::default();
-        let slot = self
+        mailbox.hold();
+        let started = self
             .handlers
             .start(id, |seat| answer(Inbound { request, id, seat, deadline, streams, extensions }));
-        if self.by_call.len() <= id.slot() {
-            self.by_call.resize(id.slot() + 1, None);
+        match started {
+            Started::Ended(ended) => self.respond(peer, mailbox, id, ended),
+            Started::Runs(slot) => {
+                if self.by_call.len() <= id.slot() {
+                    self.by_call.resize(id.slot() + 1, None);
+                }
+                self.by_call[id.slot()] = Some((id, slot));
+            }
         }
-        self.by_call[id.slot()] = Some((id, slot));
+    }
+
+    /// Answers a call whose handler has ended.
+    fn respond(&mut self, peer: &mut Peer, mailbox: &Mailbox, id: CallId, ended: Ended<Response>) {
+        // The call of a handler that ran on has its answer, and this one goes nowhere.
+        let answer = ended.unwrap_or_else(|()| Err(Status::new(Code::Internal, "the handler panicked")));
+        let answer = mailbox.with_reply_metadata(id, answer);
+        mailbox.respond(&mut self.desk, peer, id, answer);
     }
 
     /// A call of the peer is over before its handler has ended, which may run on.
@@ -127,10 +141,7 @@ impl<F: Future<Output = Response>> Calls<F> {
         for &slot in &due {
             let Some((id, ended)) = self.handlers.poll(slot) else { continue };
             self.leave(id);
-            // The call of a handler that ran on has its answer, and this one goes nowhere.
-            let answer = ended.unwrap_or_else(|()| Err(Status::new(Code::Internal, "the handler panicked")));
-            let answer = mailbox.with_reply_metadata(id, answer);
-            mailbox.respond(&mut self.desk, peer, id, answer);
+            self.respond(peer, mailbox, id, ended);
         }
         self.handlers.put_back(due);
     }

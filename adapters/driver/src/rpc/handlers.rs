@@ -31,6 +31,13 @@ struct Slot<F> {
     waker: Waker,
 }
 
+/// A handler after its first poll.
+pub(crate) enum Started<T> {
+    /// It waits, in this slot.
+    Runs(u32),
+    Ended(Ended<T>),
+}
+
 /// The end of a handler: its output, or that it has none, because it panicked or was dropped.
 pub(crate) type Ended<T> = Result<T, ()>;
 
@@ -45,8 +52,10 @@ impl<F: Future> Handlers<F> {
         self.slots.len() - self.free.len()
     }
 
-    /// Starts the handler that `make` makes for a call in its place. It is polled next.
-    pub(crate) fn start(&mut self, call: CallId, make: impl FnOnce(Seat) -> F) -> u32 {
+    /// Starts the handler that `make` makes for a call in its place, and polls it: most end with that, and
+    /// the next call has the same slot then, whose memory is at hand.
+    #[inline(always)]
+    pub(crate) fn start(&mut self, call: CallId, make: impl FnOnce(Seat) -> F) -> Started<F::Output> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -60,8 +69,10 @@ impl<F: Future> Handlers<F> {
         let Slot { future, call: known, place, .. } = &mut self.slots[slot as usize];
         future.set(Some(make(place.take())));
         *known = Some(call);
-        self.due.push(slot);
-        slot
+        match self.poll(slot) {
+            Some((_, ended)) => Started::Ended(ended),
+            None => Started::Runs(slot),
+        }
     }
 
     /// Drops the handler of a call that is given up, or `late`. Returns false if it runs on.

@@ -52,9 +52,8 @@ impl Place {
 
     // For the task.
 
-    /// The next call takes this place. Its handler is polled without being woken.
+    /// The next call takes this place.
     pub(crate) fn take(self: &Arc<Self>) -> Seat {
-        self.is_woken.store(true, Ordering::Release);
         Seat { number: number(self.state.load(Ordering::Relaxed)), place: self.clone() }
     }
 
