@@ -104,8 +104,8 @@ async fn send(handle: Handle<Bytes>, number: u64, account: Arc<Mutex<Account>>) 
 /// grows up to a limit of its own when many sessions connect at once, and keeps its threads.
 fn threads() -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
-    // A thread that has just ended has no name.
-    let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    // A thread may end before it is looked at.
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| !name.starts_with("blocking-")).count()
 }
 
@@ -148,9 +148,9 @@ fn accounted_for<R: TestRuntime>() {
         while account.lock().unwrap().flushed.is_empty() {
             load(&pool, &mut next, Duration::from_millis(100), &account).await; // on a busy machine
         }
-        assert_eq!(threads(), threads_before, "threads on {}", R::NAME);
-        let (before, after) = (descriptors_before, descriptors().unwrap());
-        assert!(after <= before + 5, "descriptors on {}: {before} before, {after} now", R::NAME);
+        // A thread for blocking calls takes its name a moment after it has begun, so one may be counted.
+        until::<R>("no more threads", || threads() <= threads_before).await;
+        until::<R>("no more descriptors", || descriptors().unwrap() <= descriptors_before + 5).await;
         let closed = pool.close(Duration::from_secs(10)).await;
         assert_eq!(closed.aborted, 0);
         drop(receiver);

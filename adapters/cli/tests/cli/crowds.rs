@@ -209,13 +209,11 @@ fn threads_that_share_nothing_share_a_port() {
     for runtime in ["tokio", "smol"] {
         let args = ["--per-core", "--threads", "3", "--grace", "10", "--runtime", runtime];
         let server = Server::start(&args);
-        let tasks = format!("/proc/{}/task", server.running.child.id());
-        let names = std::fs::read_dir(tasks).unwrap().map(|task| {
-            std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap().trim().to_owned()
-        });
-        assert_eq!(names.filter(|name| name.starts_with("core ")).count(), 3, "{runtime}");
+        let cores = || server.running.threads_named("core ");
+        wait_until("each of the three threads has its name", || cores() == 3);
         let mut streams: Vec<_> = (0..60).map(|_| server.connect()).collect();
         assert!(streams.iter_mut().all(is_served));
+        assert_eq!(cores(), 3, "{runtime}");
         server.running.signal(Signal::TERM);
         for mut stream in streams {
             assert_eq!(rest(&mut stream), b"", "a clean end");

@@ -90,6 +90,17 @@ pub fn longer_and_longer<T>(seconds: f64, measure: impl Fn(f64) -> T, is_enough:
     if is_enough(&longer) { longer } else { measure(40.0 * seconds) }
 }
 
+/// Waits for something outside of this process. `what` says what.
+#[cfg(target_os = "linux")]
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < DEADLINE, "not so: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// The program while it runs. Killed when this is dropped.
 pub struct Running {
     pub child: Child,
@@ -171,6 +182,15 @@ impl Running {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Number of threads whose names begin with `start`. A thread takes its name a moment after it has begun.
+    #[cfg(target_os = "linux")]
+    pub fn threads_named(&self, start: &str) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        // A thread may end before it is looked at.
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.starts_with(start)).count()
     }
 }
 
