@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use getty_driver::{
 
 use super::recorder::Recorder;
 use super::{Plain, secs};
+
+/// Any task. Futures are boxed so that executors are compiled once, and not for each future of the tests.
+type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A runtime that tests run on.
 pub trait TestRuntime:
@@ -40,7 +43,8 @@ pub trait TestRuntime:
 
     /// Runs `future`, and panics if it takes too long.
     fn block_on<F: Future>(future: F) -> F::Output {
-        Self::run(in_time::<Self, F>(future))
+        let future: Pin<Box<dyn Future<Output = F::Output> + '_>> = Box::pin(future);
+        Self::run(in_time::<Self, _>(future))
     }
 }
 
@@ -57,7 +61,7 @@ impl TestRuntime for getty_tokio::Tokio {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        getty_tokio::Spawner.spawn(future);
+        getty_tokio::Spawner.spawn(Box::pin(future) as Task<F::Output>);
     }
 }
 
@@ -73,7 +77,7 @@ impl TestRuntime for getty_smol::Smol {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        getty_smol::Spawner.spawn(future);
+        getty_smol::Spawner.spawn(Box::pin(future) as Task<F::Output>);
     }
 }
 
@@ -89,7 +93,7 @@ impl TestRuntime for getty_async_std::AsyncStd {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        getty_async_std::Spawner.spawn(future);
+        getty_async_std::Spawner.spawn(Box::pin(future) as Task<F::Output>);
     }
 }
 
@@ -156,6 +160,20 @@ macro_rules! on_every_runtime {
             $(#[test]
             fn $test() {
                 super::$test::<getty_async_std::AsyncStd>();
+            })*
+        }
+    };
+}
+
+/// Makes a test of each function on tokio alone: for what does not touch the runtime. What concerns timers,
+/// tasks, sockets, or the drop of futures is for [`on_every_runtime`].
+#[macro_export]
+macro_rules! on_one_runtime {
+    ($($test:ident),* $(,)?) => {
+        mod on_one_runtime {
+            $(#[test]
+            fn $test() {
+                super::$test::<getty_tokio::Tokio>();
             })*
         }
     };

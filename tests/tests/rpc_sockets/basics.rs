@@ -10,17 +10,16 @@ use getty_driver::Server;
 use getty_driver::rpc::{self, Call, Caller, Code, Executed, Raw, Receiver, Sender, Services, Status};
 
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, sleep, until};
-use crate::on_every_runtime;
+use crate::erased::{erased, erased_each};
 use crate::tls_common::World;
 use crate::tls_ends::{client_tls, server_tls};
+use crate::{on_every_runtime, on_one_runtime};
 
 on_every_runtime!(
     all_four_shapes,
     a_server_calls_its_client,
     a_deadline_ends_a_call_on_both_sides,
     a_dropped_call_drops_its_handler,
-    a_panic_ends_its_call_alone,
-    what_is_not_served_is_said,
     calls_end_when_the_server_goes,
     the_last_caller_ends_the_connection,
     many_calls_at_once,
@@ -29,12 +28,18 @@ on_every_runtime!(
     over_a_unix_socket,
 );
 
+on_one_runtime!(a_panic_ends_its_call_alone, what_is_not_served_is_said);
+
 /// Serves `services` and connects to them.
 macro_rules! connected {
     ($runtime:ty, $services:expr) => {{
         let services = $services;
         let server: getty_driver::Server<$runtime> = $crate::driver_common::runtimes::server::<$runtime>()
-            .tcp("127.0.0.1:0", getty_driver::rpc::frames, move || services.listener())
+            .tcp(
+                "127.0.0.1:0",
+                getty_driver::rpc::frames,
+                $crate::erased::erased_each(move || services.listener()),
+            )
             .await
             .unwrap();
         let caller = $crate::basics::connect::<$runtime>(&server).await;
@@ -114,11 +119,14 @@ fn a_server_calls_its_client<R: TestRuntime>() {
             let answer: String = call.peer().call("t.T/Name", Raw, "who").within(&call).await?;
             Ok::<_, Status>(format!("{answer} asked"))
         });
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let own = Services::new()
             .method("t.T/Name", Raw, |_call, _: String| async { Ok::<_, Status>("Ann".to_owned()) });
         let (peer, caller) = rpc::peer(own);
+        let peer = erased(peer);
         client::<R>().tcp(&server.local_addr().to_string(), rpc::frames(), peer).await.unwrap();
         let answer: String = caller.call("t.T/Ask", Raw, &()).await.unwrap();
         assert_eq!(answer, "Ann asked");
@@ -298,7 +306,10 @@ fn over_websocket<R: TestRuntime>() {
     R::block_on(in_time::<R, _>(async {
         let services = echo!();
         let protocol = WebSocket::serving_of(rpc::packages, ServerOptions::new());
-        let server = server::<R>().tcp("127.0.0.1:0", protocol, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", protocol, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         for offers in [false, true] {
             let mut request = ClientRequest::new(&format!("ws://{}/", server.local_addr())).unwrap();
             if offers {
@@ -317,7 +328,8 @@ fn over_tls<R: TestRuntime>() {
         let services = echo!();
         let world = World::new();
         let server = server::<R>().tls(server_tls(&world));
-        let server = server.tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server =
+            server.tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener())).await.unwrap();
         let (peer, caller) = rpc::peer(Services::new());
         let address = server.local_addr().to_string();
         client::<R>().tls(client_tls(&world)).tcp(&address, rpc::frames(), peer).await.unwrap();
@@ -329,7 +341,8 @@ fn over_a_unix_socket<R: TestRuntime + getty_driver::UnixRuntime>() {
     R::block_on(in_time::<R, _>(async {
         let services = echo!();
         let path = std::env::temp_dir().join(format!("getty-rpc-{}-{}", R::NAME, std::process::id()));
-        let server = server::<R>().unix(&path, rpc::frames, move || services.listener()).unwrap();
+        let server =
+            server::<R>().unix(&path, rpc::frames, erased_each(move || services.listener())).unwrap();
         let (peer, caller) = rpc::peer(Services::new());
         client::<R>().unix(&path, rpc::frames(), peer).await.unwrap();
         converse(caller).await;

@@ -16,17 +16,17 @@ use getty_driver::rpc::{
 
 use crate::basics::{Running, connected};
 use crate::driver_common::runtimes::{TestRuntime, client, server, sleep, until};
-use crate::on_every_runtime;
+use crate::erased::erased_each;
+use crate::{on_every_runtime, on_one_runtime};
 
-on_every_runtime!(
+on_every_runtime!(a_layer_waits_before_the_call, a_layer_gives_calls_up, layers_are_dropped_with_their_call);
+
+on_one_runtime!(
     the_calls_that_wait_for_the_session_are_limited,
     layers_are_around_calls_of_all_shapes,
     a_layer_refuses_calls_of_all_shapes,
     a_layer_answers_itself,
     a_layer_changes_the_end,
-    a_layer_waits_before_the_call,
-    a_layer_gives_calls_up,
-    layers_are_dropped_with_their_call,
     a_layer_sets_what_goes_with_a_call,
 );
 
@@ -46,8 +46,10 @@ fn assert_is_refused(end: Result<String, Status>) {
 fn the_calls_that_wait_for_the_session_are_limited<R: TestRuntime>() {
     R::block_on(Box::pin(async {
         let services = echo!();
-        let server: Server<R> =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server: Server<R> = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         // The default number of calls, and bytes: one call more may begin while there are not too many.
         let few_bytes = Config::builder().max_waiting_bytes(10_000).build().unwrap();
         for (config, size, limit) in [(Config::builder().build().unwrap(), 10, 1024), (few_bytes, 3000, 4)] {

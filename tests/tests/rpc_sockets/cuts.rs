@@ -15,6 +15,7 @@ use testkit::Rng;
 
 use crate::basics::{Guard, Running};
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
+use crate::erased::{erased, erased_each};
 use crate::faults::yield_once;
 use crate::on_every_runtime;
 
@@ -373,12 +374,15 @@ fn each_of_10_000_calls_is_accounted_for<R: TestRuntime>() {
             R::spawn(theirs.group(caller));
             Ok(())
         });
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let cutter = Cutter::to(server.local_addr(), cut());
         while calls.next.load(Ordering::SeqCst) < number {
             cutter.set(cut());
             let (peer, caller) = rpc::peer(services!(ledger));
+            let peer = erased(peer);
             client::<R>().tcp(&cutter.address().to_string(), rpc::frames(), peer).await.unwrap();
             in_time::<R, _>(calls.group(caller.clone())).await;
             cutter.cut(); // it may have been meant for later

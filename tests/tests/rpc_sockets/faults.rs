@@ -23,22 +23,26 @@ use testkit::rpc_bytes::opening;
 use crate::basics::{Running, connect, connected};
 use crate::cuts::{Cut, Cutter};
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
-use crate::on_every_runtime;
+use crate::erased::erased_each;
+use crate::{on_every_runtime, on_one_runtime};
 
 on_every_runtime!(
     a_shutdown_under_calls_loses_none,
-    bad_bodies_end_their_calls_alone,
-    panics_end_their_calls_alone,
-    a_layer_refuses_all_shapes,
     a_cut_drops_handlers,
     calls_before_the_session_is_open,
     calls_that_never_find_a_session,
-    a_request_too_large_for_the_server,
-    a_server_without_methods_stays,
     callers_on_other_threads,
-    metadata_of_answers_reaches_its_caller,
     waits_for_the_end_leave_nothing_behind,
     calls_to_a_server_that_reads_nothing_end_at_their_deadline,
+);
+
+on_one_runtime!(
+    bad_bodies_end_their_calls_alone,
+    panics_end_their_calls_alone,
+    a_layer_refuses_all_shapes,
+    a_request_too_large_for_the_server,
+    a_server_without_methods_stays,
+    metadata_of_answers_reaches_its_caller,
 );
 
 /// Executions of each call, by its name.
@@ -410,8 +414,10 @@ fn a_cut_drops_handlers<R: TestRuntime>() {
                 }
             },
         );
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let cut = Cut { after: 3000, of_client: true, resets: false };
         let cutter = Cutter::to(server.local_addr(), cut);
         let (peer, caller) = rpc::peer(Services::new());
@@ -444,8 +450,10 @@ macro_rules! echo {
 fn calls_before_the_session_is_open<R: TestRuntime>() {
     R::block_on(in_time::<R, _>(async {
         let services = echo!();
-        let server: Server<R> =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server: Server<R> = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let (peer, caller) = rpc::peer(Services::new());
         let text = "early".to_owned();
         let call = || caller.call::<_, _, String>("t.T/Echo", Raw, &text);
@@ -499,8 +507,10 @@ fn a_request_too_large_for_the_server<R: TestRuntime>() {
     R::block_on(in_time::<R, _>(async {
         let config = Config::builder().max_frame(64 * 1024).build().unwrap();
         let services = echo!().config(config);
-        let server: Server<R> =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server: Server<R> = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let (peer, caller) = rpc::peer(Services::new());
         let big = "x".repeat(100_000);
         // Before the limits of the server are known, and after.

@@ -14,16 +14,17 @@ use getty_driver::rpc::{self, Caller, Code, Config, Executed, Raw, Services, Sta
 use getty_driver::{Context, Listener, Refuse};
 
 use crate::driver_common::runtimes::{TestRuntime, blocking, client, server, until};
-use crate::on_every_runtime;
+use crate::erased::erased_each;
 use crate::tls_common::World;
 use crate::tls_ends::{client_tls, server_tls};
+use crate::{on_every_runtime, on_one_runtime};
 
-on_every_runtime!(
+on_every_runtime!(a_silent_client_is_timed_out, a_silent_server_is_timed_out);
+
+on_one_runtime!(
     a_server_says_what_its_client_speaks,
     a_client_says_what_its_server_speaks,
     only_one_side_speaks_tls,
-    a_silent_client_is_timed_out,
-    a_silent_server_is_timed_out,
     a_server_that_hangs_up_is_no_answer,
     calls_within_http_are_not_looked_at,
 );
@@ -77,7 +78,7 @@ macro_rules! counting {
             count.fetch_add(1, Ordering::SeqCst);
             async { Ok::<_, Status>(()) }
         });
-        let listeners = move || Ends(services.listener(), log.clone());
+        let listeners = erased_each(move || Ends(services.listener(), log.clone()));
         let server = server::<$runtime>().tcp("127.0.0.1:0", rpc::frames, listeners).await.unwrap();
         (server, ends, calls)
     }};
@@ -162,7 +163,8 @@ fn only_one_side_speaks_tls<R: TestRuntime>() {
         let world = World::new();
         let services = Services::new();
         let builder = server::<R>().tls(server_tls(&world));
-        let secure = builder.tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let secure =
+            builder.tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener())).await.unwrap();
         let caller = connect::<R>(secure.local_addr(), Arc::default()).await;
         assert_fails(&caller, "the peer speaks TLS").await;
 

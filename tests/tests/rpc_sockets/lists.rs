@@ -12,9 +12,9 @@ use getty_driver::rpc::{
 
 use crate::basics::connected;
 use crate::driver_common::runtimes::{TestRuntime, in_time};
-use crate::on_every_runtime;
+use crate::on_one_runtime;
 
-on_every_runtime!(
+on_one_runtime!(
     services_of_every_kind_are_added,
     an_outer_layer_covers_everything,
     a_layer_of_a_list_covers_what_is_its_own,

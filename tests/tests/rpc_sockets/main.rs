@@ -1,4 +1,4 @@
-//! RPC over real sockets, on every runtime.
+//! RPC over real sockets: what touches the runtime, on every runtime; the rest on one.
 
 #[path = "../driver_common/mod.rs"]
 mod driver_common;
@@ -10,6 +10,7 @@ mod tls_ends;
 mod basics;
 mod calling;
 mod cuts;
+mod erased;
 mod faults;
 mod first_bytes;
 mod lists;

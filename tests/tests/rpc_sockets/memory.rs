@@ -12,18 +12,17 @@ use getty_tokio::Tokio;
 
 use crate::basics::Running;
 use crate::driver_common::runtimes::{TestRuntime, until};
-use crate::on_every_runtime;
+use crate::{on_every_runtime, on_one_runtime};
 
 on_every_runtime!(
     all_four_shapes_in_memory,
-    a_handler_calls_back,
-    on_connect_may_refuse,
     deadlines_panics_and_dropped_calls,
     a_connection_that_is_old_goes_away,
-    it_ends_with_the_last_caller,
     calls_end_when_it_is_dropped,
     a_full_pipe_stops_neither_side,
 );
+
+on_one_runtime!(a_handler_calls_back, on_connect_may_refuse, it_ends_with_the_last_caller);
 
 fn all_four_shapes_in_memory<R: TestRuntime>() {
     R::block_on(async {

@@ -10,9 +10,10 @@ use getty_core::websocket::{ServerOptions, WebSocket};
 use getty_driver::rpc::{self, Raw, Services, Status};
 
 use crate::driver_common::runtimes::{TestRuntime, blocking, server, until};
-use crate::on_every_runtime;
+use crate::erased::erased_each;
+use crate::on_one_runtime;
 
-on_every_runtime!(a_foreign_page_is_refused, the_protocol_is_announced_if_it_was_offered);
+on_one_runtime!(a_foreign_page_is_refused, the_protocol_is_announced_if_it_was_offered);
 
 /// The head of the answer to a handshake with these headers.
 async fn handshake(address: SocketAddr, headers: String) -> String {
@@ -46,8 +47,10 @@ macro_rules! serving {
                 Ok(())
             });
         let protocol = WebSocket::serving_of(rpc::packages, ServerOptions::new());
-        let server =
-            server::<$runtime>().tcp("127.0.0.1:0", protocol, move || services.listener()).await.unwrap();
+        let server = server::<$runtime>()
+            .tcp("127.0.0.1:0", protocol, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         (server, opened)
     }};
 }

@@ -17,23 +17,27 @@ use getty_driver::{Pool, PoolOptions, Server};
 
 use crate::basics::Running;
 use crate::driver_common::runtimes::{TestRuntime, client, server, sleep, until};
-use crate::on_every_runtime;
+use crate::erased::erased_each;
+use crate::{on_every_runtime, on_one_runtime};
 
 on_every_runtime!(
     calls_go_to_all_sessions,
-    calls_avoid_a_session_that_is_busy,
     a_session_that_is_cut_loses_only_what_was_sent,
     a_shutdown_of_one_server_fails_no_call,
     calls_wait_for_the_first_session,
     waiting_calls_have_an_end,
-    waiting_calls_are_limited,
     the_end_of_a_pool_ends_waiting_calls,
+    the_last_caller_ends_the_sessions,
+);
+
+on_one_runtime!(
+    calls_avoid_a_session_that_is_busy,
+    waiting_calls_are_limited,
     a_call_moves_once_after_a_refusal_by_a_limit,
     streams_move_before_their_first_item,
     calls_that_send_a_stream_stay,
     a_repeated_call_is_not_repeated_downstream,
     a_layer_sees_a_call_that_moves_once,
-    the_last_caller_ends_the_sessions,
 );
 
 const MS: Duration = Duration::from_millis(1);
@@ -54,7 +58,7 @@ async fn serve<R: TestRuntime, L>(listener: impl Fn() -> L + Send + 'static) -> 
 where
     L: getty_driver::Listener<getty_core::Items<Frame>> + Send,
 {
-    server::<R>().tcp("127.0.0.1:0", rpc::frames, listener).await.unwrap()
+    server::<R>().tcp("127.0.0.1:0", rpc::frames, erased_each(listener)).await.unwrap()
 }
 
 /// Waits until a pool has all its sessions.

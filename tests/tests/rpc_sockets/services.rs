@@ -7,13 +7,14 @@ use std::time::Duration;
 use getty_driver::rpc::{self, Caller, Code, Executed, Limit, Raw, Services, Status};
 
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
-use crate::on_every_runtime;
+use crate::erased::erased_each;
+use crate::{on_every_runtime, on_one_runtime};
 
-on_every_runtime!(
+on_every_runtime!(an_old_connection_goes_away, a_server_limits_the_time_of_calls);
+
+on_one_runtime!(
     a_connection_can_be_refused,
-    an_old_connection_goes_away,
     calls_over_a_limit_are_refused,
-    a_server_limits_the_time_of_calls,
     a_session_takes_what_its_hello_says,
 );
 
@@ -38,8 +39,10 @@ fn a_connection_can_be_refused<R: TestRuntime>() {
         let services = services!().on_connect(move |_peer, _opened| {
             if connections.fetch_add(1, Ordering::SeqCst) == 0 { Ok(()) } else { Err("one is enough".into()) }
         });
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let first = connect::<R>(server.local_addr()).await;
         assert_eq!(first.call::<_, _, String>("t.T/Echo", Raw, "on").await.unwrap(), "on");
         let second = connect::<R>(server.local_addr()).await;
@@ -53,8 +56,10 @@ fn a_connection_can_be_refused<R: TestRuntime>() {
 fn an_old_connection_goes_away<R: TestRuntime>() {
     R::block_on(in_time::<R, _>(async {
         let services = services!().max_age(Duration::from_millis(50));
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let caller = connect::<R>(server.local_addr()).await;
         caller.closed().await;
         let status = caller.call::<_, _, String>("t.T/Echo", Raw, "on").await.unwrap_err();
@@ -66,8 +71,10 @@ fn an_old_connection_goes_away<R: TestRuntime>() {
 fn calls_over_a_limit_are_refused<R: TestRuntime>() {
     R::block_on(in_time::<R, _>(async {
         let services = services!().layer(Limit::new(2)).layer(Limit::new(1).of("t.T/Wait"));
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         // On two connections: the limit is the server's.
         let [one, other] = [connect::<R>(server.local_addr()).await, connect::<R>(server.local_addr()).await];
         let waiting = one.call::<_, _, ()>("t.T/Wait", Raw, &()).into_future();
@@ -93,8 +100,10 @@ fn a_server_limits_the_time_of_calls<R: TestRuntime>() {
     R::block_on(in_time::<R, _>(async {
         let [min, default, max] = [1, 20, 40].map(Duration::from_millis);
         let services = services!().deadlines(min, max, default);
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let caller = connect::<R>(server.local_addr()).await;
         for timeout in [None, Some(Duration::from_secs(86_400))] {
             let mut call = caller.call::<_, _, ()>("t.T/Wait", Raw, &());
@@ -113,7 +122,8 @@ fn a_session_takes_what_its_hello_says<R: TestRuntime>() {
         let config = getty_core::Config::builder().max_frame(128 * 1024).build().unwrap();
         let services = services!();
         let server = server::<R>().config(config);
-        let server = server.tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server =
+            server.tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener())).await.unwrap();
         let caller = connect::<R>(server.local_addr()).await;
         assert_eq!(caller.call::<_, _, String>("t.T/Echo", Raw, "on").await.unwrap(), "on");
         let large = "x".repeat(128 * 1024);

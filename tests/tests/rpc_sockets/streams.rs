@@ -10,22 +10,26 @@ use getty_driver::rpc::{self, Call, Code, Config, Executed, Raw, Receiver, Sende
 
 use crate::basics::{Running, connected};
 use crate::driver_common::runtimes::{TestRuntime, client, in_time, server, until};
-use crate::on_every_runtime;
+use crate::erased::{erased, erased_each};
+use crate::{on_every_runtime, on_one_runtime};
 
 on_every_runtime!(
+    a_sender_learns_that_its_call_was_given_up,
+    a_slow_reader_stops_its_writer_alone,
+    both_directions_at_once,
+    halves_are_dropped_in_any_order,
+);
+
+on_one_runtime!(
     items_of_one_turn_come_before_the_answer,
     an_item_too_large_ends_the_call_of_its_sender,
     an_item_too_large_ends_the_call_of_its_handler,
-    a_sender_learns_that_its_call_was_given_up,
     a_handler_that_stops_reading_does_not_stop_its_caller,
     a_half_that_outlives_its_handler_ends,
     windows_of_any_size_go_together,
-    a_slow_reader_stops_its_writer_alone,
     half_duplex,
     nobody_waits_for_the_first_word,
     streams_beyond_the_limit_wait_for_others,
-    both_directions_at_once,
-    halves_are_dropped_in_any_order,
 );
 
 const ITEM: usize = 1000;
@@ -190,10 +194,13 @@ fn a_handler_that_stops_reading_does_not_stop_its_caller<R: TestRuntime>() {
                 }
             },
         );
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let own = Services::new().method("t.T/Echo", Raw, |_, text: String| async { Ok::<_, Status>(text) });
         let (peer, caller) = rpc::peer(own);
+        let peer = erased(peer);
         client::<R>().tcp(&server.local_addr().to_string(), rpc::frames(), peer).await.unwrap();
         let (sender, answer) = caller.client_streaming::<_, _, ()>("t.T/First", Raw).await.unwrap();
         let sending = send_to_the_end(sender, sent);
@@ -373,9 +380,12 @@ fn both_directions_at_once<R: TestRuntime>() {
             futures::future::try_join_all(calls).await?;
             Ok::<_, Status>(())
         });
-        let server =
-            server::<R>().tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server = server::<R>()
+            .tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener()))
+            .await
+            .unwrap();
         let (peer, caller) = rpc::peer(echo!());
+        let peer = erased(peer);
         client::<R>().tcp(&server.local_addr().to_string(), rpc::frames(), peer).await.unwrap();
         let back = caller.call::<_, _, ()>("t.T/Back", Raw, &()).into_future();
         let calls = (0..300).map(|_| async {

@@ -8,9 +8,11 @@ use getty_driver::rpc::{self, Caller, Raw, Receiver, Sender, Services, Status};
 use crate::basics::{Running, connected};
 use crate::driver_common::runtimes::{TestRuntime, in_time, until};
 use crate::driver_common::secs;
-use crate::on_every_runtime;
+use crate::{on_every_runtime, on_one_runtime};
 
-on_every_runtime!(handles_live_in_spawned_tasks, many_methods);
+on_every_runtime!(handles_live_in_spawned_tasks);
+
+on_one_runtime!(many_methods);
 
 #[test]
 fn a_service_may_be_local() {

@@ -16,7 +16,8 @@ use getty_driver::tls::{ClientCertificates, ClientTls, ServerTls};
 use getty_driver::{Context, Listener, Refuse, Server};
 
 use crate::driver_common::runtimes::{TestRuntime, client, server, until};
-use crate::on_every_runtime;
+use crate::erased::{erased, erased_each};
+use crate::on_one_runtime;
 use crate::tls_common::{Signed, World};
 use crate::tls_ends::{client_tls, identity};
 
@@ -26,7 +27,7 @@ mod example;
 
 use example::{Authenticate, Principal, read_certificate};
 
-on_every_runtime!(
+on_one_runtime!(
     only_who_is_known_is_served,
     a_handler_knows_the_certificates_of_both_sides,
     attributes_are_those_of_the_session,
@@ -132,7 +133,8 @@ fn only_who_is_known_is_served<R: TestRuntime>() {
         let world = World::new();
         let billing = world.authority.sign(&["billing.internal"]);
         let server = server::<R>().tls(lenient(&world));
-        let server = server.tcp("127.0.0.1:0", rpc::frames, move || services.listener()).await.unwrap();
+        let server =
+            server.tcp("127.0.0.1:0", rpc::frames, erased_each(move || services.listener())).await.unwrap();
         let nobody = connect(&server, client_tls(&world)).await;
         let certified = connect(&server, with_certificate(&world, &billing)).await;
         let cases = [
@@ -195,8 +197,10 @@ fn a_handler_knows_the_certificates_of_both_sides<R: TestRuntime>() {
         let world = World::new();
         let theirs = services();
         let server = server::<R>().tls(lenient(&world));
-        let server = server.tcp("127.0.0.1:0", rpc::frames, move || theirs.listener()).await.unwrap();
+        let server =
+            server.tcp("127.0.0.1:0", rpc::frames, erased_each(move || theirs.listener())).await.unwrap();
         let (peer, caller) = rpc::peer(services());
+        let peer = erased(peer);
         let tls = with_certificate(&world, &world.client);
         let address = server.local_addr().to_string();
         client::<R>().tls(tls).tcp(&address, rpc::frames(), peer).await.unwrap();
@@ -272,7 +276,7 @@ fn attributes_are_those_of_the_session<R: TestRuntime>() {
                 assert_eq!(opening.attribute::<Number>().unwrap().0, number);
                 Ok(())
             });
-        let listeners = move || Tagged(services.listener());
+        let listeners = erased_each(move || Tagged(services.listener()));
         let server = server::<R>().tcp("127.0.0.1:0", rpc::frames, listeners).await.unwrap();
         let mut callers = Vec::new();
         for number in 0..2 {

@@ -173,6 +173,71 @@ pub trait Listener<M: Messages>: 'static {
     fn on_close(&mut self, cx: &mut Context<'_, M>, reason: &CloseReason) {}
 }
 
+/// A listener that is chosen at run time, such as `Box<dyn Listener<M> + Send>`. Endpoints with different
+/// listeners then share their compiled code.
+impl<M: Messages, L: Listener<M> + ?Sized> Listener<M> for Box<L> {
+    #[cfg(feature = "websocket")]
+    fn on_request(&mut self, cx: &mut Context<'_, M>, request: &Request) -> Verdict {
+        (**self).on_request(cx, request)
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_, M>, opened: &Opened) -> Result<(), Refuse> {
+        (**self).on_open(cx, opened)
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, M>, message: M::In) {
+        (**self).on_message(cx, message);
+    }
+
+    fn on_messages(&mut self, cx: &mut Context<'_, M>) {
+        (**self).on_messages(cx);
+    }
+
+    fn on_cron(&mut self, cx: &mut Context<'_, M>) {
+        (**self).on_cron(cx);
+    }
+
+    fn on_idle(&mut self, cx: &mut Context<'_, M>, idle: Idle) {
+        (**self).on_idle(cx, idle);
+    }
+
+    fn on_pong(&mut self, cx: &mut Context<'_, M>, rtt: Duration) {
+        (**self).on_pong(cx, rtt);
+    }
+
+    fn on_writable(&mut self, cx: &mut Context<'_, M>) {
+        (**self).on_writable(cx);
+    }
+
+    fn on_flushed(&mut self, cx: &mut Context<'_, M>, seq: Seq) {
+        (**self).on_flushed(cx, seq);
+    }
+
+    fn on_send_error(&mut self, cx: &mut Context<'_, M>, error: SendError<M::Out>) {
+        (**self).on_send_error(cx, error);
+    }
+
+    fn on_dropped(&mut self, cx: &mut Context<'_, M>, dropped: &Dropped) {
+        (**self).on_dropped(cx, dropped);
+    }
+
+    fn on_eof(&mut self, cx: &mut Context<'_, M>) {
+        (**self).on_eof(cx);
+    }
+
+    fn on_shutdown(&mut self, cx: &mut Context<'_, M>) {
+        (**self).on_shutdown(cx);
+    }
+
+    fn on_turn(&mut self, cx: &mut Context<'_, M>, task: &mut task::Context<'_>) -> Option<Instant> {
+        (**self).on_turn(cx, task)
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_, M>, reason: &CloseReason) {
+        (**self).on_close(cx, reason);
+    }
+}
+
 /// A graceful close for an endpoint that is shutting down.
 pub(crate) fn going_away() -> Close {
     #[cfg(feature = "websocket")]
