@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use getty_driver::rpc::{
-    self, Call, Caller, Code, Dispatch, Inbound, Layer, Measured, Next, Raw, Receiver, Response, Sender,
-    Services, Status, Traced,
+    self, Call, CallLayer, CallNext, Caller, Code, Dispatch, Inbound, Layer, Measured, Next, Outbound, Raw,
+    Receiver, Response, Sender, Services, Status, Trace, Traced,
 };
 use getty_tokio::{Client, Server};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -179,7 +179,8 @@ async fn call_to_other_ends(caller: &Caller) -> [(&'static str, &'static str); 5
     caller.call::<_, _, ()>("t.T/Fail", Raw, &()).await.unwrap_err();
     caller.call::<_, _, ()>("t.T/Nothing", Raw, &()).await.unwrap_err();
     caller.call::<_, _, ()>("t.T/Panic", Raw, &()).await.unwrap_err();
-    let wait = caller.call::<_, _, ()>("t.T/Wait", Raw, &()).into_future();
+    let mut wait = Box::pin(caller.call::<_, _, ()>("t.T/Wait", Raw, &()).into_future());
+    assert!(futures::poll!(&mut wait).is_pending());
     drop(caller.call::<_, _, ()>("t.T/Fail", Raw, &()).await); // what is called after it is answered after it
     drop(wait);
     // The server's deadline, since the caller would give up at its own.
@@ -198,6 +199,12 @@ struct Refuse;
 
 impl Layer for Refuse {
     async fn dispatch<D: Dispatch>(&self, _: Inbound, _: Next<'_, D>) -> Response {
+        Err(Status::permission_denied("nobody may"))
+    }
+}
+
+impl CallLayer for Refuse {
+    async fn call(&self, _: Outbound, _: CallNext<'_>) -> Response {
         Err(Status::permission_denied("nobody may"))
     }
 }
@@ -312,6 +319,115 @@ fn where_no_span_is_wanted_no_trace_begins() {
             .layer(Traced::new());
         let (_server, caller) = connected!(services);
         assert_eq!(caller.call::<_, _, String>("t.T/Has", Raw, &()).await.unwrap(), "false");
+        let traced = caller.layer(Traced::new());
+        assert_eq!(traced.call::<_, _, String>("t.T/Has", Raw, &()).await.unwrap(), "false");
+    });
+}
+
+/// Speaks before each call.
+struct Speak;
+
+impl CallLayer for Speak {
+    async fn call(&self, outbound: Outbound, next: CallNext<'_>) -> Response {
+        speak(outbound.method()).await;
+        next.run(outbound).await
+    }
+}
+
+/// Spans of one side.
+fn of_side<'a>(spans: &'a [Fields], side: &str) -> Vec<&'a Fields> {
+    spans.iter().filter(|span| span["side"] == side).collect()
+}
+
+#[test]
+fn a_call_has_a_span_on_each_side() {
+    let spans = Spans::default();
+    let _subscribed = tracing::subscriber::set_default(spans.clone());
+    on_one_thread(async {
+        let (_server, caller) = connected!(shapes!().layer(Traced::new()));
+        let caller = caller.layer(Traced::new()).layer(Speak);
+        assert_eq!(call_all_shapes(&caller).await, [None; 4]);
+        let spans = spans.take();
+        let (calls, handlers) = (of_side(&spans, "client"), of_side(&spans, "server"));
+        assert_eq!((calls.len(), handlers.len()), (4, 4));
+        for (call, handler) in calls.iter().zip(handlers) {
+            assert_eq!(call["method"], handler["method"]);
+            assert_eq!(call["message"], call["method"], "inner layers are polled in the span");
+            assert_eq!(call["code"], "ok");
+            assert!(!call.contains_key("parent_id") && !call.contains_key("peer"), "{call:?}");
+            assert_eq!((&handler["trace_id"], &handler["parent_id"]), (&call["trace_id"], &call["span_id"]));
+            assert_ne!(handler["span_id"], call["span_id"]);
+        }
+    });
+}
+
+#[test]
+fn the_span_of_a_call_says_how_it_ended() {
+    let spans = Spans::default();
+    let _subscribed = tracing::subscriber::set_default(spans.clone());
+    on_one_thread(async {
+        let services = shapes!().deadlines(Duration::ZERO, Duration::MAX, DEADLINE).layer(Traced::new());
+        let (_server, caller) = connected!(services);
+        let traced = caller.layer(Traced::new());
+        let ends = || {
+            let spans = spans.take();
+            let ends = of_side(&spans, "client")
+                .into_iter()
+                .map(|span| (span["method"].clone(), span["code"].clone()));
+            ends.collect::<Vec<_>>()
+        };
+        let expected = call_to_other_ends(&traced).await;
+        let all = ends();
+        for (method, code) in expected {
+            assert!(all.contains(&(method.to_owned(), code.to_owned())), "{method}: {code} in {all:?}");
+        }
+        assert_eq!(all.len(), expected.len() + 1);
+
+        let is_one = |method: &str, code: &str| assert_eq!(ends(), [(method.to_owned(), code.to_owned())]);
+        traced.call::<_, _, ()>("t.T/Wait", Raw, &()).timeout(Duration::from_millis(1)).await.unwrap_err();
+        is_one("t.T/Wait", "deadline_exceeded"); // its own deadline
+        let mut unread: Receiver<String> = traced.server_streaming("t.T/Down", Raw, "on").await.unwrap();
+        unread.recv().await.unwrap().unwrap();
+        drop(unread);
+        is_one("t.T/Down", "cancelled"); // its end was not read
+        traced.layer(Refuse).call::<_, _, ()>("t.T/Echo", Raw, &()).await.unwrap_err();
+        is_one("t.T/Echo", "permission_denied"); // by a layer further in
+    });
+}
+
+/// A call within a handler, back to the side that called it.
+#[test]
+fn spans_of_calls_and_handlers_are_a_chain() {
+    let spans = Spans::default();
+    let _subscribed = tracing::subscriber::set_default(spans.clone());
+    on_one_thread(async {
+        let begin = |call: Call, (): ()| async move {
+            let peer = call.peer().layer(Traced::new());
+            let sampled: String = peer.call("t.T/Back", Raw, &()).within(&call).await?;
+            Ok::<_, Status>(sampled)
+        };
+        let back = |call: Call, (): ()| async move {
+            Ok::<_, Status>(call.trace().unwrap().is_sampled().to_string())
+        };
+        let services = Services::new().method("t.T/Begin", Raw, begin).layer(Traced::new());
+        let own = Services::new().method("t.T/Back", Raw, back).layer(Traced::new());
+        let (_server, caller) = connected!(services, own);
+        let call = caller.layer(Traced::new()).call::<_, _, String>("t.T/Begin", Raw, &());
+        let is_sampled = call.trace(Trace::new(0xABC, 0xDEF, false)).await.unwrap();
+        assert_eq!(is_sampled, "false", "that is for the beginning of the trace to decide");
+        let mut around = format!("{:016x}", 0xDEF);
+        let chain = spans.take();
+        assert_eq!(chain.len(), 4);
+        for (span, end) in chain.iter().zip([
+            ("client", "t.T/Begin"),
+            ("server", "t.T/Begin"),
+            ("client", "t.T/Back"),
+            ("server", "t.T/Back"),
+        ]) {
+            assert_eq!((span["side"].as_str(), span["method"].as_str()), end);
+            assert_eq!((&span["trace_id"], &span["parent_id"]), (&format!("{:032x}", 0xABC), &around));
+            around.clone_from(&span["span_id"]);
+        }
     });
 }
 
@@ -349,15 +465,15 @@ fn calls_of_every_shape_are_counted_and_timed() {
         for _ in 0..2 {
             assert_eq!(call_all_shapes(&caller).await, [None; 4]);
         }
-        let mut all = vec![("getty_rpc_calls".to_owned(), 0.0)];
+        let mut all = vec![("getty_rpc_calls{side=server}".to_owned(), 0.0)];
         for method in ["t.T/Echo", "t.T/Down", "t.T/Up", "t.T/Talk"] {
-            all.push((format!("getty_rpc_call_seconds{{method={method}}}"), 2.0));
-            all.push((format!("getty_rpc_calls_total{{method={method}}}{{code=ok}}"), 2.0));
+            all.push((format!("getty_rpc_call_seconds{{side=server}}{{method={method}}}"), 2.0));
+            all.push((format!("getty_rpc_calls_total{{side=server}}{{method={method}}}{{code=ok}}"), 2.0));
         }
         assert_eq!(counted(&snapshotter), all.into_iter().collect());
         let _wait = caller.call::<_, _, ()>("t.T/Wait", Raw, &()).into_future();
         caller.call::<_, _, String>("t.T/Echo", Raw, "on").await.unwrap();
-        assert_eq!(counted(&snapshotter)["getty_rpc_calls"], 1.0, "one handler runs");
+        assert_eq!(counted(&snapshotter)["getty_rpc_calls{side=server}"], 1.0, "one handler runs");
     });
 }
 
@@ -370,16 +486,16 @@ fn every_end_is_counted_with_its_code() {
         assert_eq!(
             counted(&snapshotter),
             expected(&[
-                ("getty_rpc_calls", 0.0),
-                ("getty_rpc_call_seconds{method=t.T/Fail}", 2.0),
-                ("getty_rpc_call_seconds{method=t.T/Panic}", 1.0),
-                ("getty_rpc_call_seconds{method=t.T/Wait}", 2.0),
-                ("getty_rpc_call_seconds{method=other}", 1.0),
-                ("getty_rpc_calls_total{method=t.T/Fail}{code=not_found}", 2.0),
-                ("getty_rpc_calls_total{method=t.T/Panic}{code=internal}", 1.0),
-                ("getty_rpc_calls_total{method=t.T/Wait}{code=cancelled}", 1.0),
-                ("getty_rpc_calls_total{method=t.T/Wait}{code=deadline_exceeded}", 1.0),
-                ("getty_rpc_calls_total{method=other}{code=unimplemented}", 1.0),
+                ("getty_rpc_calls{side=server}", 0.0),
+                ("getty_rpc_call_seconds{side=server}{method=t.T/Fail}", 2.0),
+                ("getty_rpc_call_seconds{side=server}{method=t.T/Panic}", 1.0),
+                ("getty_rpc_call_seconds{side=server}{method=t.T/Wait}", 2.0),
+                ("getty_rpc_call_seconds{side=server}{method=other}", 1.0),
+                ("getty_rpc_calls_total{side=server}{method=t.T/Fail}{code=not_found}", 2.0),
+                ("getty_rpc_calls_total{side=server}{method=t.T/Panic}{code=internal}", 1.0),
+                ("getty_rpc_calls_total{side=server}{method=t.T/Wait}{code=cancelled}", 1.0),
+                ("getty_rpc_calls_total{side=server}{method=t.T/Wait}{code=deadline_exceeded}", 1.0),
+                ("getty_rpc_calls_total{side=server}{method=other}{code=unimplemented}", 1.0),
             ])
         );
     });
@@ -390,8 +506,9 @@ fn what_a_layer_below_refuses_is_counted_and_what_one_above_refuses_is_not() {
     measured(|snapshotter| async move {
         let (_server, caller) = connected!(shapes!().layer(Measured::new()).layer(Refuse));
         assert_eq!(call_all_shapes(&caller).await, [Some(Code::PermissionDenied); 4]);
-        let refused =
-            |method: &str| format!("getty_rpc_calls_total{{method={method}}}{{code=permission_denied}}");
+        let refused = |method: &str| {
+            format!("getty_rpc_calls_total{{side=server}}{{method={method}}}{{code=permission_denied}}")
+        };
         let counted = counted(&snapshotter);
         for method in ["t.T/Echo", "t.T/Down", "t.T/Up", "t.T/Talk"] {
             assert_eq!(counted[&refused(method)], 1.0);
@@ -422,14 +539,80 @@ fn names_that_callers_invent_make_no_labels() {
         assert_eq!(
             counted(&snapshotter),
             expected(&[
-                ("getty_rpc_calls", 0.0),
-                ("getty_rpc_call_seconds{method=t.T/Echo}", 1.0),
-                ("getty_rpc_call_seconds{method=in.In/Echo}", 2.0), // by two layers
-                ("getty_rpc_call_seconds{method=other}", 2000.0),
-                ("getty_rpc_calls_total{method=t.T/Echo}{code=ok}", 1.0),
-                ("getty_rpc_calls_total{method=in.In/Echo}{code=ok}", 2.0),
-                ("getty_rpc_calls_total{method=other}{code=unimplemented}", 2000.0),
+                ("getty_rpc_calls{side=server}", 0.0),
+                ("getty_rpc_call_seconds{side=server}{method=t.T/Echo}", 1.0),
+                ("getty_rpc_call_seconds{side=server}{method=in.In/Echo}", 2.0), // by two layers
+                ("getty_rpc_call_seconds{side=server}{method=other}", 2000.0),
+                ("getty_rpc_calls_total{side=server}{method=t.T/Echo}{code=ok}", 1.0),
+                ("getty_rpc_calls_total{side=server}{method=in.In/Echo}{code=ok}", 2.0),
+                ("getty_rpc_calls_total{side=server}{method=other}{code=unimplemented}", 2000.0),
             ])
         );
+    });
+}
+
+#[test]
+fn calls_of_every_shape_are_counted_and_timed_by_their_caller() {
+    measured(|snapshotter| async move {
+        let (_server, caller) = connected!(shapes!());
+        let caller = caller.layer(Measured::new());
+        for _ in 0..2 {
+            assert_eq!(call_all_shapes(&caller).await, [None; 4]);
+        }
+        let mut all = vec![("getty_rpc_calls{side=client}".to_owned(), 0.0)];
+        for method in ["t.T/Echo", "t.T/Down", "t.T/Up", "t.T/Talk"] {
+            all.push((format!("getty_rpc_call_seconds{{side=client}}{{method={method}}}"), 2.0));
+            all.push((format!("getty_rpc_calls_total{{side=client}}{{method={method}}}{{code=ok}}"), 2.0));
+        }
+        assert_eq!(counted(&snapshotter), all.into_iter().collect());
+        let mut wait = Box::pin(caller.call::<_, _, ()>("t.T/Wait", Raw, &()).into_future());
+        assert!(futures::poll!(&mut wait).is_pending());
+        assert_eq!(counted(&snapshotter)["getty_rpc_calls{side=client}"], 1.0, "one call is under way");
+    });
+}
+
+#[test]
+fn every_end_is_counted_with_its_code_by_its_caller() {
+    measured(|snapshotter| async move {
+        let (_server, caller) = connected!(shapes!().deadlines(Duration::ZERO, Duration::MAX, DEADLINE));
+        let measured = caller.layer(Measured::new());
+        call_to_other_ends(&measured).await;
+        measured.layer(Refuse).call::<_, _, ()>("t.T/Echo", Raw, &()).await.unwrap_err();
+        assert_eq!(
+            counted(&snapshotter),
+            expected(&[
+                ("getty_rpc_calls{side=client}", 0.0),
+                ("getty_rpc_call_seconds{side=client}{method=t.T/Echo}", 1.0),
+                ("getty_rpc_call_seconds{side=client}{method=t.T/Fail}", 2.0),
+                ("getty_rpc_call_seconds{side=client}{method=t.T/Nothing}", 1.0),
+                ("getty_rpc_call_seconds{side=client}{method=t.T/Panic}", 1.0),
+                ("getty_rpc_call_seconds{side=client}{method=t.T/Wait}", 2.0),
+                ("getty_rpc_calls_total{side=client}{method=t.T/Echo}{code=permission_denied}", 1.0),
+                ("getty_rpc_calls_total{side=client}{method=t.T/Fail}{code=not_found}", 2.0),
+                ("getty_rpc_calls_total{side=client}{method=t.T/Nothing}{code=unimplemented}", 1.0),
+                ("getty_rpc_calls_total{side=client}{method=t.T/Panic}{code=internal}", 1.0),
+                ("getty_rpc_calls_total{side=client}{method=t.T/Wait}{code=cancelled}", 1.0),
+                ("getty_rpc_calls_total{side=client}{method=t.T/Wait}{code=deadline_exceeded}", 1.0),
+            ])
+        );
+    });
+}
+
+#[test]
+fn a_caller_that_makes_names_up_makes_few_labels() {
+    measured(|snapshotter| async move {
+        let (_server, caller) = connected!(Services::new());
+        let caller = caller.layer(Measured::new()).layer(Refuse);
+        for _ in 0..2 {
+            for number in 0..1000 {
+                caller.call::<_, _, ()>(format!("t.T/Echo{number}"), Raw, &()).await.unwrap_err();
+            }
+        }
+        let mut counted = counted(&snapshotter);
+        counted.retain(|name, _| name.starts_with("getty_rpc_calls_total"));
+        let other = "getty_rpc_calls_total{side=client}{method=other}{code=permission_denied}";
+        assert_eq!(counted.remove(other), Some(2.0 * (1000.0 - 256.0)));
+        assert_eq!(counted.len(), 256);
+        assert!(counted.values().all(|&calls| calls == 2.0), "a name keeps its label");
     });
 }

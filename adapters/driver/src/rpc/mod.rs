@@ -70,6 +70,8 @@ mod mailbox;
 #[cfg(feature = "metrics")]
 mod measured;
 mod memory;
+#[cfg(feature = "metrics")]
+mod method_metrics;
 mod moving;
 mod names;
 mod open;
