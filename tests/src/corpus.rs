@@ -2,7 +2,7 @@
 //!
 //! `cargo fuzz` works in `fuzz/corpus/TARGET`, a folder with a file per input, which git ignores. The inputs
 //! to keep are packed in one file per target, `fuzz/packed/TARGET`: a [`LengthDelimited`] frame for each
-//! input, sorted, none twice. So the same inputs always give the same file. The program `corpus` of this
+//! input, sorted, none twice. So the same inputs always give the same file. The example `corpus` of this
 //! crate packs and unpacks.
 
 use std::collections::BTreeSet;
