@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use getty_core::rpc::{Config, Event, Frame, Frames, Peer, PeerFault, Side};
+use getty_core::rpc::{Coders, Config, Event, Frame, Frames, Peer, PeerFault, Side};
 use getty_core::{Close, CloseReason, Event as SessionEvent, Framed, IoFailure, Session, Timestamp};
 
 use crate::clock::Clock;
@@ -24,6 +24,7 @@ pub struct End {
     pub always_read: bool,
     /// Reads nothing, as if its program had stopped.
     pub stalled: bool,
+    coders: Coders,
 }
 
 impl End {
@@ -35,6 +36,7 @@ impl End {
             closed: None,
             always_read: true,
             stalled: false,
+            coders: Coders::default(),
         }
     }
 
@@ -91,11 +93,13 @@ impl End {
         if let Err(fault) = self.peer.handle_timeout(now) {
             self.fail(now, fault);
         }
+        let worked = self.peer.has_work();
+        self.peer.work(0, &mut self.coders);
         let sent = self.send(now);
         if self.session.is_open() {
             self.always_read &= self.session.wants_read();
         }
-        received || sent
+        received || worked || sent
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use getty_core::rpc::{
-    Body, CallId, Cancelled, Code, CodecName, Config, Event, Executed, Frame, FrameFault, GoAway, GoAwayCode,
-    Hello, Invalid, ItemError, PeerFault, Reply, Request, Status,
+    Body, CallId, Cancelled, Code, CodecName, Coding, Config, Event, Executed, Frame, FrameFault, GoAway,
+    GoAwayCode, Hello, Invalid, ItemError, PeerFault, Reply, Request, Status,
 };
 use getty_core::{Close, Timestamp};
 
@@ -110,6 +110,7 @@ impl Run {
             .max_item(100_000)
             .max_frame(if setup & 32 > 0 { 8 << 20 } else { 64 * 1024 })
             .resets(5000, 10)
+            .deflate(setup & 32 == 0)
             .heartbeat(heartbeat);
         if setup & 64 > 0 {
             let ms = Duration::from_millis;
@@ -225,7 +226,7 @@ impl Run {
         let request = Request {
             one_way: kind == 2,
             more: kind == 3,
-            ..Request::new("a/b", CodecName::Raw, body.freeze())
+            ..Request::new("a/b", CodecName::Raw, coded(number, body.freeze()))
         };
         let more = request.more;
         let deadline = match script.byte() {
@@ -254,7 +255,9 @@ impl Run {
     fn respond(&mut self, at: usize, nth: usize, answer: Result<usize, usize>) {
         let Some(handler) = self.take_handler(at, nth) else { return };
         let answer = match answer {
-            Ok(size) => Ok(Reply { body: Bytes::from(vec![1; size]).into(), ..Reply::default() }),
+            Ok(size) => {
+                Ok(Reply { body: coded(handler.number, Bytes::from(vec![1; size])), ..Reply::default() })
+            }
             Err(code) => {
                 let details = Bytes::from(vec![2; code * 400]);
                 Err(Status::aborted("e".repeat(code * 100)).with_details(details))
@@ -275,7 +278,8 @@ impl Run {
         let mut body = BytesMut::new();
         body.put_u32(record.sent[usize::from(!own)]);
         body.put_bytes(3, size);
-        match self.link.ends[at].peer.send_item(id, Body::from(body.freeze())) {
+        let item = coded(record.sent[usize::from(!own)], body.freeze());
+        match self.link.ends[at].peer.send_item(id, item) {
             Ok(()) => {
                 assert!(!own || record.more && !record.finished);
                 record.sent[usize::from(!own)] += 1;
@@ -495,6 +499,7 @@ impl Run {
                 assert_eq!(app.own.len(), 0, "calls without an end");
                 assert_eq!(app.handlers.len(), 0, "handlers without an end");
                 assert_eq!((end.peer.open_calls(), end.peer.wants_write()), (0, false));
+                assert!(!end.peer.has_work(), "work without a call");
                 let drains = end.peer.is_leaving();
                 assert_eq!(app.drained, drains, "the go-away does not end");
             }
@@ -522,6 +527,12 @@ impl Run {
     }
 }
 
+/// A body that is compressed where its number is odd.
+fn coded(number: u32, bytes: Bytes) -> Body {
+    let body = Body::from(bytes);
+    if number % 2 == 1 { body.compressible() } else { body }
+}
+
 /// The number in a body.
 fn number(body: &Body) -> u32 {
     body.bytes.first_chunk().map_or(FORGED, |bytes| u32::from_be_bytes(*bytes))
@@ -534,7 +545,14 @@ fn forge(script: &mut Script<'_>) -> Frame {
         254 => 131_074,
         n => n as u32 % 24,
     };
-    let body = |size| Body::from(Bytes::from(vec![0xff; size]));
+    let body = |size: usize| {
+        if id % 8 != 6 {
+            return Body::from(Bytes::from(vec![0xff; size]));
+        }
+        // Nothing, what is not DEFLATE, and an algorithm that is not known.
+        let bytes: [&'static [u8]; 3] = [b"\x01\x03\x00", b"\x01\xff\x00", b"\x02\x03\x00"];
+        Body { bytes: bytes[size % 3].into(), coding: Coding::Compressed }
+    };
     let request = |script: &mut Script<'_>, size| {
         let flags = script.byte();
         let timeout = (flags & 4 > 0).then(|| Duration::from_millis(script.byte() as u64));

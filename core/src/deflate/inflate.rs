@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use flate2::Decompress;
 
 use super::zlib::{InflateError, Output};
-use super::{LEAST_WORK, PIECE_OF_INPUT, TAIL};
+use super::{EMPTY_BYTE, LEAST_WORK, PIECE_OF_INPUT, TAIL};
 
 /// The number of final blocks that any message may have. Each further one takes [`FINAL_BLOCK_BYTES`] bytes
 /// of compressed data. The decompressor is reset after each final block, and one fits into two bytes: a flood
@@ -12,10 +12,6 @@ use super::{LEAST_WORK, PIECE_OF_INPUT, TAIL};
 /// final blocks, or larger ones.
 const FREE_FINAL_BLOCKS: u64 = 16;
 const FINAL_BLOCK_BYTES: u64 = 32;
-
-/// The weight of a byte of compressed data that adds nothing to the output, in decompressed bytes. Blocks
-/// without data take up to 70 ns per byte.
-const EMPTY_BYTE: u64 = 16;
 
 /// The receiving direction: decompresses messages, or their fragments, one after another.
 ///

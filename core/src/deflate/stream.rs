@@ -18,6 +18,11 @@ impl StreamCompressor {
         StreamCompressor(Compress::new(Compression::new(LEVEL), false))
     }
 
+    /// Makes it ready for another stream.
+    pub(crate) fn reset(&mut self) {
+        self.0.reset();
+    }
+
     /// Appends the next `piece`, of which `last` marks the last, to `out` in compressed form.
     pub(crate) fn compress(&mut self, piece: &[u8], last: bool, out: &mut BytesMut) {
         let flush = if last { FlushCompress::Finish } else { FlushCompress::None };
@@ -34,12 +39,17 @@ impl StreamInflater {
         StreamInflater(Decompress::new(false))
     }
 
+    /// Makes it ready for another stream, also after an error.
+    pub(crate) fn reset(&mut self) {
+        self.0.reset(false);
+    }
+
     /// Decompresses from `data`, which goes on with the stream, and appends the result to `out`. Returns the
     /// number of bytes taken, and whether they end the stream: they are not all if there are many or if they
     /// decompress to much. It is to be called again until the stream ends or there is no more data.
     ///
     /// `out` grows to at most `limit` bytes, with a capacity of at most one byte more if it has to grow.
-    /// After an error, neither `out` nor the inflater can be used.
+    /// After an error, `out` can't be used, and the inflater only after [`reset`](Self::reset).
     pub(crate) fn inflate(
         &mut self,
         data: &[u8],

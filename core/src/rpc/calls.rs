@@ -2,7 +2,7 @@
 
 use crate::rpc::event::CallId;
 use crate::rpc::fault::PeerFault;
-use crate::rpc::frame::{Frame, Reply, Request};
+use crate::rpc::frame::{Coding, Frame, Reply, Request};
 use crate::rpc::head::check_request;
 use crate::rpc::peer::{Peer, PeerPhase, Polled, too_large};
 use crate::rpc::slots::{Content, Phase, Ring};
@@ -188,6 +188,12 @@ impl Peer {
             if call.deadline.is_some_and(|deadline| deadline <= self.now) {
                 self.clear_deadline(slot);
                 self.expire(slot);
+                continue;
+            }
+            if bytes <= frame_limit
+                && matches!(&call.content, Content::Request(it) if it.body.coding == Coding::Compressible)
+                && self.compress_first(slot)
+            {
                 continue;
             }
             self.take_back(slot);

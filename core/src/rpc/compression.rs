@@ -1,11 +1,12 @@
-//! [`Compressing`] and [`Decompressing`]: bodies that are compressed on the wire.
+//! [`Compressing`] and [`Decompressing`]: a body on its way to its form on the wire, and back.
 
 use std::fmt;
-use std::ops::ControlFlow;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::deflate::{InflateError, PIECE, StreamCompressor, StreamInflater};
+use crate::deflate::{
+    COMPRESSING, EMPTY_BYTE, InflateError, LEAST_WORK, PIECE, StreamCompressor, StreamInflater,
+};
 use crate::hidden::HiddenBytes;
 use crate::rpc::frame::{Body, Coding};
 use crate::rpc::status::Code;
@@ -14,30 +15,28 @@ use crate::rpc::status::Code;
 /// body.
 const DEFLATE: u8 = 1;
 
-/// The smallest body that is compressed, in bytes.
-const MIN_SIZE: usize = 1024;
+/// A compressor and a decompressor, of about 300 KiB together, for one body after the other. Both are made
+/// with their first use.
+///
+/// A program has one for each thread, and lends it to [`Peer::work`](super::Peer::work): connections hold
+/// nothing of it between two bodies. A body that takes several turns keeps what it uses until it is done.
+#[derive(Default)]
+pub struct Coders {
+    compressor: Option<StreamCompressor>,
+    inflater: Option<StreamInflater>,
+}
+
+impl fmt::Debug for Coders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coders")
+            .field("compressor", &self.compressor.is_some())
+            .field("inflater", &self.inflater.is_some())
+            .finish()
+    }
+}
 
 /// A body that is being compressed, a piece at a time: compressing 1 MiB takes up to 50 ms.
-///
-/// ```
-/// use std::ops::ControlFlow;
-///
-/// use getty_core::rpc::{Body, Compressing};
-///
-/// fn compress(body: Vec<u8>) -> Body {
-///     let mut state = Compressing::begin(body.into());
-///     loop {
-///         match state {
-///             ControlFlow::Continue(compressing) => state = compressing.step(), // or in the next turn
-///             ControlFlow::Break(body) => return body,
-///         }
-///     }
-/// }
-///
-/// assert!(compress(vec![b'x'; 1024]).is_compressed());
-/// assert!(!compress(vec![b'x'; 1023]).is_compressed());
-/// ```
-pub struct Compressing {
+pub(super) struct Compressing {
     body: Bytes,
     taken: usize,
     stream: StreamCompressor,
@@ -45,30 +44,38 @@ pub struct Compressing {
 }
 
 impl Compressing {
-    /// Begins to compress a body with DEFLATE. One of less than 1 KiB stays as it is.
-    pub fn begin(body: Bytes) -> ControlFlow<Body, Self> {
-        if body.len() < MIN_SIZE {
-            return ControlFlow::Break(body.into());
-        }
+    /// Begins to compress a body with DEFLATE.
+    pub(super) fn begin(body: Bytes, coders: &mut Coders) -> Self {
         let out = BytesMut::from(&[DEFLATE][..]);
-        ControlFlow::Continue(Compressing { body, taken: 0, stream: StreamCompressor::new(), out })
+        let stream = coders.compressor.take().unwrap_or_else(StreamCompressor::new);
+        Compressing { body, taken: 0, stream, out }
     }
 
-    /// Compresses the next piece, of 64 KiB at most. The body comes out as it was if it does not get smaller.
-    #[must_use = "a body that is not finished goes on with the next call"]
-    pub fn step(mut self) -> ControlFlow<Body, Self> {
+    /// Compresses the next piece, of 64 KiB at most. Returns the work, as [`Work::bytes`](crate::Work::bytes)
+    /// counts it, and the body once it is done: as it was if it does not get smaller.
+    pub(super) fn step(&mut self) -> (u64, Option<Body>) {
         let left = &self.body[self.taken..];
         let piece = &left[..left.len().min(PIECE)];
         let last = piece.len() == left.len();
         self.stream.compress(piece, last, &mut self.out);
         self.taken += piece.len();
+        let work = COMPRESSING * (piece.len() as u64).max(LEAST_WORK / 4);
         if self.out.len() >= self.body.len() {
-            return ControlFlow::Break(self.body.into());
+            return (work, Some(self.body.clone().into()));
         }
-        if last {
-            return ControlFlow::Break(Body { bytes: self.out.freeze(), coding: Coding::Compressed });
-        }
-        ControlFlow::Continue(self)
+        let bytes = last.then(|| std::mem::take(&mut self.out).freeze());
+        (work, bytes.map(|bytes| Body { bytes, coding: Coding::Compressed }))
+    }
+
+    /// Whether this is what `body` becomes.
+    pub(super) fn is_of(&self, body: &Body) -> bool {
+        is_same(&self.body, &body.bytes)
+    }
+
+    /// Ends, done or not, and gives the compressor back.
+    pub(super) fn end(mut self, coders: &mut Coders) {
+        self.stream.reset();
+        coders.compressor = Some(self.stream);
     }
 }
 
@@ -82,30 +89,7 @@ impl fmt::Debug for Compressing {
 }
 
 /// A body that is being decompressed, a piece at a time, within a limit.
-///
-/// ```
-/// use std::ops::ControlFlow;
-///
-/// use bytes::Bytes;
-/// use getty_core::rpc::{Body, Coding, DecompressError, Decompressing};
-///
-/// fn decompress(body: Body, limit: usize) -> Result<Bytes, DecompressError> {
-///     let mut state = Decompressing::begin(body, limit)?;
-///     loop {
-///         match state {
-///             ControlFlow::Continue(decompressing) => state = decompressing.step()?, // or in the next turn
-///             ControlFlow::Break(bytes) => return Ok(bytes),
-///         }
-///     }
-/// }
-///
-/// let bytes = Bytes::from_static(b"\x01\xf3\x48\xcd\xc9\xc9\x07\x00");
-/// let hello = Body { bytes, coding: Coding::Compressed };
-/// assert_eq!(decompress(hello.clone(), 5)?, "Hello");
-/// assert_eq!(decompress(hello, 4), Err(DecompressError::TooLarge { limit: 4 }));
-/// # Ok::<(), DecompressError>(())
-/// ```
-pub struct Decompressing {
+pub(super) struct Decompressing {
     data: Bytes,
     taken: usize,
     stream: StreamInflater,
@@ -114,46 +98,62 @@ pub struct Decompressing {
 }
 
 impl Decompressing {
-    /// Begins to decompress a body to at most `limit` bytes. One that is not compressed comes out as it is.
+    /// Begins to decompress the bytes of a compressed body to at most `limit` bytes.
     ///
     /// # Errors
     /// [`DecompressError::Algorithm`], [`DecompressError::Empty`].
-    pub fn begin(body: Body, limit: usize) -> Result<ControlFlow<Bytes, Self>, DecompressError> {
-        if !body.is_compressed() {
-            return Ok(ControlFlow::Break(body.bytes));
-        }
-        match body.bytes.first() {
+    pub(super) fn begin(data: Bytes, limit: usize, coders: &mut Coders) -> Result<Self, DecompressError> {
+        match data.first() {
             Some(&DEFLATE) => {
-                let (stream, out) = (StreamInflater::new(), BytesMut::new());
-                Ok(ControlFlow::Continue(Decompressing { data: body.bytes, taken: 1, stream, out, limit }))
+                let stream = coders.inflater.take().unwrap_or_else(StreamInflater::new);
+                Ok(Decompressing { data, taken: 1, stream, out: BytesMut::new(), limit })
             }
             Some(&algorithm) => Err(DecompressError::Algorithm(algorithm)),
             None => Err(DecompressError::Empty),
         }
     }
 
-    /// Decompresses the next piece: up to 16 KiB of the body, or as much of it as makes about 64 KiB.
+    /// Decompresses the next piece: up to 16 KiB of the body, or as much of it as makes about 64 KiB. Returns
+    /// the work, as [`Work::bytes`](crate::Work::bytes) counts it, and the body once it is done.
     ///
     /// The buffer grows with what comes out, to at most the double of it and 16 KiB, and never beyond the
     /// limit and one byte.
     ///
     /// # Errors
     /// [`DecompressError::TooLarge`], [`DecompressError::Corrupt`].
-    pub fn step(mut self) -> Result<ControlFlow<Bytes, Self>, DecompressError> {
+    pub(super) fn step(&mut self) -> (u64, Result<Option<Bytes>, DecompressError>) {
+        let before = self.out.len();
         let left = &self.data[self.taken..];
-        let (taken, ended) = self.stream.inflate(left, &mut self.out, self.limit)?;
+        let (taken, ended) = match self.stream.inflate(left, &mut self.out, self.limit) {
+            Ok(inflated) => inflated,
+            Err(error) => return (PIECE as u64, Err(error.into())),
+        };
         self.taken += taken;
-        match (ended, self.taken == self.data.len()) {
-            (true, true) => Ok(ControlFlow::Break(self.out.freeze())),
-            (false, false) => Ok(ControlFlow::Continue(self)),
+        let made = (self.out.len() - before) as u64;
+        let work = (made + EMPTY_BYTE * (taken as u64).saturating_sub(made)).max(LEAST_WORK);
+        let result = match (ended, self.taken == self.data.len()) {
+            (true, true) => Ok(Some(std::mem::take(&mut self.out).freeze())),
+            (false, false) => Ok(None),
             // It breaks off, or goes on after its end.
             _ => Err(DecompressError::Corrupt),
-        }
+        };
+        (work, result)
     }
 
-    /// The bytes that have come out so far.
-    pub fn decompressed(&self) -> usize {
+    /// The bytes that have come out so far and are still here.
+    pub(super) fn decompressed(&self) -> usize {
         self.out.len()
+    }
+
+    /// Whether this is what `body` becomes.
+    pub(super) fn is_of(&self, body: &Body) -> bool {
+        is_same(&self.data, &body.bytes)
+    }
+
+    /// Ends, done or not, and gives the decompressor back.
+    pub(super) fn end(mut self, coders: &mut Coders) {
+        self.stream.reset();
+        coders.inflater = Some(self.stream);
     }
 }
 
@@ -168,10 +168,14 @@ impl fmt::Debug for Decompressing {
     }
 }
 
-/// A body that can't be decompressed. Its call fails; the others go on.
+/// Whether two are the same bytes in memory.
+fn is_same(a: &Bytes, b: &Bytes) -> bool {
+    std::ptr::eq(&a[..], &b[..])
+}
+
+/// The reason why a body can't be decompressed. Its call fails; the others go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecompressError {
+pub(super) enum DecompressError {
     /// The algorithm is not known.
     #[error("a body is compressed with algorithm {0}: only 1 is known, DEFLATE")]
     Algorithm(u8),
@@ -194,7 +198,7 @@ pub enum DecompressError {
 impl DecompressError {
     /// The code with which the call fails: Unimplemented for an algorithm, ResourceExhausted for the limit,
     /// Internal for what no peer sends that keeps to the rules.
-    pub fn code(&self) -> Code {
+    pub(super) fn code(&self) -> Code {
         match self {
             DecompressError::Algorithm(_) => Code::Unimplemented,
             DecompressError::TooLarge { .. } => Code::ResourceExhausted,

@@ -32,6 +32,7 @@ impl Peer {
 
     /// Ends the calls of this side that were not sent.
     fn refuse_waiting(&mut self, status: &Status) {
+        self.requeue_requests();
         while let Some(slot) = self.slots.pop(Ring::Requests) {
             if self.slots.at(slot).phase == Phase::Waiting {
                 self.take_back(slot);
@@ -115,6 +116,7 @@ impl Peer {
                 Phase::Free | Phase::Ended | Phase::Held => {}
             }
         }
+        self.drop_bodies(&status);
     }
 
     /// The answer has come to a call that this side has given up.

@@ -214,7 +214,7 @@ pub struct Body {
     pub coding: Coding,
 }
 
-/// Whether a body is compressed.
+/// Whether a body is compressed, or may be.
 ///
 /// As wide as a word, like the tag of [`CodecName`]: the enums around a body use the tag for themselves, and
 /// behind a narrow one the rest would be copied in odd pieces, which the processor has to wait for.
@@ -224,11 +224,30 @@ pub enum Coding {
     /// The bytes are the body.
     #[default]
     Plain,
+    /// The bytes are the body, which is compressed when it is sent: if the peer takes that, and if it has at
+    /// least [`Body::MIN_COMPRESSED`] bytes and gets smaller. Without the feature `deflate` it never is. Only
+    /// sent, never received.
+    Compressible,
     /// The first byte is the algorithm, and the others are compressed.
     Compressed,
 }
 
 impl Body {
+    /// The size of the smallest body that is compressed, in bytes.
+    pub const MIN_COMPRESSED: usize = 1024;
+
+    /// Lets the body be compressed when it is sent, unless it is already.
+    ///
+    /// The length of a compressed body tells something about a secret in it to those who see the traffic and
+    /// can choose another part of the same body.
+    #[must_use]
+    pub fn compressible(mut self) -> Self {
+        if self.coding == Coding::Plain {
+            self.coding = Coding::Compressible;
+        }
+        self
+    }
+
     /// Whether the bytes are compressed.
     pub fn is_compressed(&self) -> bool {
         self.coding == Coding::Compressed

@@ -95,7 +95,12 @@ impl Peer {
         let call = self.slots.at(slot);
         let is_open = matches!(call.phase, Phase::Open | Phase::Running);
         let Some(streams) = &mut call.streams else { return };
+        let waits = streams.is_swollen(window);
         self.pending_bytes -= streams.consume(bytes);
+        if waits && !streams.is_swollen(window) {
+            self.slots.push(Ring::Events, slot);
+        }
+        let Some(streams) = &self.slots.at(slot).streams else { return };
         if is_open && streams.is_grant_due(window) {
             self.slots.push(Ring::Control, slot);
         }

@@ -41,6 +41,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bodies;
 mod budget;
 mod calls;
 mod codec;
@@ -67,6 +68,8 @@ mod timers;
 mod transmit;
 mod wire;
 
+#[cfg(not(feature = "deflate"))]
+pub use bodies::Coders;
 pub use calls::Refused;
 #[cfg(feature = "json")]
 pub use codec::Json;
@@ -74,7 +77,7 @@ pub use codec::Json;
 pub use codec::Protobuf;
 pub use codec::{Codec, CodecError, Decode, Encode, Raw};
 #[cfg(feature = "deflate")]
-pub use compression::{Compressing, DecompressError, Decompressing};
+pub use compression::Coders;
 pub use config::{Config, ConfigBuilder};
 pub use event::{CallId, Cancelled, Event};
 pub use fault::PeerFault;

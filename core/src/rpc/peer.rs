@@ -7,7 +7,7 @@ use crate::rpc::budget::Budget;
 use crate::rpc::config::Config;
 use crate::rpc::event::{CallId, Event};
 use crate::rpc::fault::PeerFault;
-use crate::rpc::frame::{Frame, GoAway, Hello, Reply};
+use crate::rpc::frame::{Body, Frame, GoAway, Hello, Reply};
 use crate::rpc::slots::{Content, MAX_SLOTS, Phase, Ring, Slots};
 use crate::rpc::status::Status;
 use crate::rpc::timers::Timers;
@@ -25,10 +25,12 @@ use crate::time::Timestamp;
 ///    items. Poll once everything that was received has been handed in, so that a call that is cancelled in
 ///    the same breath never begins.
 /// 3. Commands: [`call`](Self::call), [`respond`](Self::respond), [`send_item`](Self::send_item) and so on.
-/// 4. While the session is writable, [`poll_frame`](Self::poll_frame) has the next frame to send. Report the
+/// 4. Bodies may be compressed on the wire (feature `deflate`). While `has_work` says so, `work` decompresses
+///    and compresses them a piece at a time: reports and frames come of it.
+/// 5. While the session is writable, [`poll_frame`](Self::poll_frame) has the next frame to send. Report the
 ///    outcome with [`frame_sent`](Self::frame_sent) or [`frame_refused`](Self::frame_refused). Never stop
 ///    reading because frames wait: the limits of [`Config`] bound what the peer can cause.
-/// 5. Wait for the transport or until [`poll_timeout`](Self::poll_timeout).
+/// 6. Wait for the transport or until [`poll_timeout`](Self::poll_timeout).
 ///
 /// When the session has ended, [`handle_closed`](Self::handle_closed) ends all calls. The chapter
 /// [`embedding`](super::embedding) explains such a loop.
@@ -258,6 +260,11 @@ impl Peer {
             if self.phase != PeerPhase::Open {
                 return None; // its answer could not be sent
             }
+            if matches!(&call.content, Content::Request(request) if request.body.is_compressed())
+                && self.config.deflate()
+            {
+                return self.decompress_first(slot);
+            }
             let Content::Request(request) = std::mem::take(&mut call.content) else { return None };
             call.phase = Phase::Running;
             if call.streams.is_some() {
@@ -272,6 +279,9 @@ impl Peer {
             return Some(Event::Cancelled(id, why));
         }
         if let Some(streams) = &mut call.streams {
+            if streams.received.front().is_some_and(Body::is_compressed) && self.config.deflate() {
+                return self.decompress_first(slot);
+            }
             if let Some(item) = streams.received.pop_front() {
                 self.slots.push(Ring::Events, slot);
                 return Some(Event::Item(id, item));
@@ -287,6 +297,12 @@ impl Peer {
             return Some(Event::Room(id));
         }
         match (call.phase, std::mem::take(&mut call.content)) {
+            (Phase::Ended, Content::Answer(Ok(reply)))
+                if reply.body.is_compressed() && self.config.deflate() =>
+            {
+                call.content = Content::Answer(Ok(reply));
+                self.decompress_first(slot)
+            }
             (Phase::Ended, Content::Answer(result)) => {
                 self.remove(slot);
                 Some(Event::Ended(id, result))

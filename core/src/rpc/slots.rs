@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
+#[cfg(feature = "deflate")]
+use crate::rpc::bodies::Bodies;
 use crate::rpc::event::{CallId, Cancelled};
 use crate::rpc::frame::{Reply, Request};
 use crate::rpc::status::Status;
@@ -104,9 +106,13 @@ pub(crate) enum Ring {
     Answers,
     Requests,
     Items,
+    /// The next body of the peer is to be decompressed.
+    Inflate,
+    /// The next body to send is to be compressed.
+    Deflate,
 }
 
-const RINGS: usize = 5;
+const RINGS: usize = 7;
 
 /// The calls of both sides.
 #[derive(Debug, Default)]
@@ -131,6 +137,9 @@ struct Table {
     /// The slots of the peer's calls that are not answered, by id.
     by_id: HashMap<u32, u32, BuildHasherDefault<IdHasher>>,
     rings: [VecDeque<u32>; RINGS],
+    /// Bodies that are compressed or decompressed, or wait for that.
+    #[cfg(feature = "deflate")]
+    bodies: Option<Box<Bodies>>,
 }
 
 impl Slots {
@@ -153,8 +162,25 @@ impl Slots {
         self.table.is_some()
     }
 
-    /// Gives up all memory. Only without calls.
+    /// The bodies that are compressed or decompressed, or wait for that.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn bodies(&mut self) -> &mut Option<Box<Bodies>> {
+        &mut self.table().bodies
+    }
+
+    /// Whether there are such bodies.
+    #[cfg(feature = "deflate")]
+    #[inline]
+    pub(crate) fn has_bodies(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| table.bodies.is_some())
+    }
+
+    /// Gives up all memory. Only without calls, and once the work for them has ended.
     pub(crate) fn trim(&mut self) {
+        #[cfg(feature = "deflate")]
+        if self.has_bodies() {
+            return;
+        }
         if self.is_empty() {
             self.table = None;
         }

@@ -40,6 +40,9 @@ pub(crate) struct Streams {
     pub(crate) held: usize,
     /// Cost of consumed items that was not granted anew.
     consumed: usize,
+    /// Bytes by which items that were decompressed are longer than they were on the wire, as far as no
+    /// consumed item has made up for them. They are not granted.
+    swollen: usize,
     /// The peer sends no further items.
     pub(crate) has_ended: bool,
     /// The end of the peer's half is to be reported.
@@ -69,6 +72,7 @@ impl Streams {
             received: VecDeque::new(),
             held: 0,
             consumed: 0,
+            swollen: 0,
             has_ended: false,
             reports_end: false,
         }
@@ -142,8 +146,32 @@ impl Streams {
     pub(crate) fn consume(&mut self, bytes: usize) -> usize {
         let cost = cost(bytes).min(self.held);
         self.held -= cost;
-        self.consumed += cost;
+        let swollen = self.swollen.min(cost);
+        self.swollen -= swollen;
+        self.consumed += cost - swollen;
         cost
+    }
+
+    /// Counts that an item was decompressed. It is held with its full length, while it cost what was on the
+    /// wire.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn swell(&mut self, wire: usize, full: usize) {
+        self.held = self.held - wire + full;
+        self.swollen += full.saturating_sub(wire);
+        self.consumed += wire.saturating_sub(full);
+    }
+
+    /// Whether the items that were decompressed hold so much beyond their credit that others wait until some
+    /// are consumed.
+    pub(crate) fn is_swollen(&self, window: u32) -> bool {
+        self.swollen >= window as usize
+    }
+
+    /// Counts that the first item to send is shorter by `bytes`: it costs less.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        self.credit += bytes as i64;
+        self.queued -= bytes;
     }
 
     /// Whether to grant what was consumed.

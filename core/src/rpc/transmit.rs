@@ -2,7 +2,7 @@
 
 use crate::codec::Text;
 use crate::error::SendError;
-use crate::rpc::frame::{Frame, Hello};
+use crate::rpc::frame::{Coding, Frame, Hello};
 use crate::rpc::peer::{Peer, PeerPhase, Polled, Side};
 use crate::rpc::slots::{Content, Phase, Ring};
 use crate::rpc::status::{Executed, Status};
@@ -132,6 +132,12 @@ impl Peer {
             if !matches!(call.phase, Phase::Answered { .. }) {
                 continue;
             }
+            if matches!(&call.content, Content::Answer(Ok(reply)) if reply.body.coding == Coding::Compressible)
+                && self.compress_first(slot)
+            {
+                continue;
+            }
+            let call = self.slots.at(slot);
             let Content::Answer(answer) = std::mem::take(&mut call.content) else { continue };
             let wire = call.wire;
             self.slots.leave(wire);
@@ -159,6 +165,11 @@ impl Peer {
                 continue;
             }
             let is_answered = matches!(call.phase, Phase::Answered { .. });
+            let first = call.streams.as_ref().and_then(|streams| streams.sending.front());
+            if first.is_some_and(|item| item.coding == Coding::Compressible) && self.compress_first(slot) {
+                continue;
+            }
+            let call = self.slots.at(slot);
             let Some(streams) = &mut call.streams else { continue };
             if let Some(item) = streams.next_item() {
                 let goes_on = !streams.sending.is_empty() || streams.end_due;

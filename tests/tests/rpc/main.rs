@@ -1,6 +1,7 @@
 //! RPC without a transport: frames as bytes, and two peers in virtual time.
 
 mod any;
+mod bodies;
 mod bytes;
 mod calls;
 mod cuts;

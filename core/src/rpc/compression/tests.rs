@@ -8,34 +8,39 @@ use super::*;
 
 /// Compresses a body, and returns the number of steps too.
 fn compress(body: &[u8]) -> (Body, usize) {
-    let (mut state, mut steps) = (Compressing::begin(Bytes::copy_from_slice(body)), 0);
-    loop {
-        match state {
-            ControlFlow::Continue(compressing) => (state, steps) = (compressing.step(), steps + 1),
-            ControlFlow::Break(body) => return (body, steps),
+    let mut coders = Coders::default();
+    let mut compressing = Compressing::begin(Bytes::copy_from_slice(body), &mut coders);
+    for steps in 1.. {
+        let (work, done) = compressing.step();
+        assert!(work >= 64 * 1024);
+        if let Some(body) = done {
+            compressing.end(&mut coders);
+            return (body, steps);
         }
     }
+    unreachable!()
 }
 
 /// Decompresses a body, looking at the memory that it takes, and returns the number of steps too.
 fn decompress_body(body: Body, limit: usize) -> Result<(Bytes, usize), DecompressError> {
-    let (mut state, mut steps) = (Decompressing::begin(body, limit)?, 0);
-    loop {
-        match state {
-            ControlFlow::Continue(decompressing) => {
-                let (before, taken) = (decompressing.decompressed(), decompressing.taken);
-                state = decompressing.step()?;
-                steps += 1;
-                if let ControlFlow::Continue(Decompressing { out, taken: now, .. }) = &state {
-                    assert!(out.len() - before <= 80 * 1024 && now - taken <= 16 * 1024, "{state:?}");
-                    assert!(*now > taken, "each step takes something");
-                    let most = (2 * out.len() + 16 * 1024).min(limit.saturating_add(1)) + 64;
-                    assert!(out.capacity() <= most, "{} bytes reserved: {state:?}", out.capacity());
-                }
-            }
-            ControlFlow::Break(bytes) => return Ok((bytes, steps)),
+    assert!(body.is_compressed());
+    let mut state = Decompressing::begin(body.bytes, limit, &mut Coders::default())?;
+    for steps in 1.. {
+        let (before, taken) = (state.out.len(), state.taken);
+        let (work, step) = state.step();
+        assert!(work >= 16 * 1024);
+        if let Some(bytes) = step? {
+            assert!(bytes.len() - before <= work as usize);
+            return Ok((bytes, steps));
         }
+        let Decompressing { out, taken: now, .. } = &state;
+        assert!(out.len() - before <= 80 * 1024 && now - taken <= 16 * 1024, "{state:?}");
+        assert!(out.len() - before <= work as usize, "{state:?}");
+        assert!(*now > taken, "each step takes something");
+        let most = (2 * out.len() + 16 * 1024).min(limit.saturating_add(1)) + 64;
+        assert!(out.capacity() <= most, "{} bytes reserved: {state:?}", out.capacity());
     }
+    unreachable!()
 }
 
 fn decompress(bytes: impl Into<Bytes>, limit: usize) -> Result<Bytes, DecompressError> {
@@ -103,22 +108,56 @@ fn what_flate2_compresses_is_decompressed_whole_within_its_size() {
 }
 
 #[test]
-fn small_bodies_and_those_that_do_not_shrink_stay_as_they_are() {
-    for data in [vec![], vec![0; 1], vec![0; 1023], noise(1024), noise(100_000)] {
+fn bodies_that_do_not_shrink_stay_as_they_are() {
+    for data in [noise(1024), noise(100_000)] {
         let (body, _) = compress(&data);
         assert!(!body.is_compressed() && body.bytes == data);
-        let (bytes, steps) = decompress_body(body, 0).unwrap();
-        assert!(bytes == data && steps == 0);
     }
     let body = Bytes::from(noise(100_000));
-    let ControlFlow::Continue(compressing) = Compressing::begin(body.clone()) else { panic!("large enough") };
-    let mut state = compressing.step();
-    while let ControlFlow::Continue(compressing) = state {
-        assert!(compressing.out.len() <= compressing.taken + 1024, "noise grows by a little only");
-        state = compressing.step();
-    }
-    let ControlFlow::Break(unchanged) = state else { unreachable!() };
+    let mut compressing = Compressing::begin(body.clone(), &mut Coders::default());
+    let unchanged = loop {
+        match compressing.step().1 {
+            Some(body) => break body,
+            None => {
+                assert!(compressing.out.len() <= compressing.taken + 1024, "noise grows by a little only")
+            }
+        }
+    };
     assert_eq!(unchanged.bytes.as_ptr(), body.as_ptr(), "not copied");
+}
+
+#[test]
+fn a_coder_begins_afresh_however_the_last_body_ended() {
+    let mut coders = Coders::default();
+    let text = words(200_000);
+    for _ in 0..3 {
+        let mut left = Compressing::begin(Bytes::from(noise(100_000)), &mut coders);
+        assert!(coders.compressor.is_none());
+        left.step();
+        left.end(&mut coders);
+        let mut whole = Compressing::begin(text.clone().into(), &mut coders);
+        let body = loop {
+            if let Some(body) = whole.step().1 {
+                break body;
+            }
+        };
+        whole.end(&mut coders);
+        assert_eq!(body, compress(&text).0);
+
+        let corrupt = [&body.bytes[..1000], &[0xff; 50_000]].concat();
+        let mut left = Decompressing::begin(corrupt.into(), 1 << 20, &mut coders).unwrap();
+        while !matches!(left.step().1, Err(DecompressError::Corrupt)) {}
+        left.end(&mut coders);
+        let mut whole = Decompressing::begin(body.bytes, 1 << 20, &mut coders).unwrap();
+        assert!(coders.inflater.is_none());
+        let bytes = loop {
+            if let Some(bytes) = whole.step().1.unwrap() {
+                break bytes;
+            }
+        };
+        whole.end(&mut coders);
+        assert!(bytes == text);
+    }
 }
 
 #[test]
