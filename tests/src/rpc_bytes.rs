@@ -8,9 +8,13 @@ pub const REQUEST: u8 = 1;
 pub const REPLY: u8 = 2;
 /// The kind of an Error.
 pub const ERROR: u8 = 3;
+/// The kind of an Item.
+pub const ITEM: u8 = 5;
 /// The kind of a GoAway.
 pub const GO_AWAY: u8 = 10;
 
+/// The flag of a body that is compressed.
+pub const COMPRESSED: u8 = 1;
 /// The flag of a request that a stream follows.
 pub const MORE: u8 = 2;
 
@@ -28,6 +32,13 @@ pub fn frame(kind: u8, flags: u8, id: u32, head: &[u8], body: &[u8]) -> Vec<u8> 
 pub fn opening() -> Vec<u8> {
     let mut bytes = b"\xfagty\x02\0\0\0".to_vec();
     bytes.extend(frame(0, 0, 0, b"\x08\x80\x10\x10\x80\x80\x04\x18\x80\x80\x04", b""));
+    bytes
+}
+
+/// The same, and that compressed bodies are taken.
+pub fn opening_with_deflate() -> Vec<u8> {
+    let mut bytes = b"\xfagty\x02\0\0\0".to_vec();
+    bytes.extend(frame(0, 0, 0, b"\x08\x80\x10\x10\x80\x80\x04\x18\x80\x80\x04\x20\x01", b""));
     bytes
 }
 
@@ -57,6 +68,8 @@ pub fn cancel(id: u32) -> Vec<u8> {
 pub struct Heard {
     /// The kind.
     pub kind: u8,
+    /// The flags.
+    pub flags: u8,
     /// The call, or 0.
     pub id: u32,
     /// The head.
@@ -73,12 +86,12 @@ impl Heard {
     pub fn read(stream: &mut impl Read) -> io::Result<Self> {
         let mut header = [0; 12];
         stream.read_exact(&mut header)?;
-        let [a, b, c, d, kind, _, e, f, id @ ..] = header;
+        let [a, b, c, d, kind, flags, e, f, id @ ..] = header;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         let mut head = vec![0; length];
         stream.read_exact(&mut head)?;
         let body = head.split_off(usize::from(u16::from_le_bytes([e, f])));
-        Ok(Heard { kind, id: u32::from_le_bytes(id), head, body })
+        Ok(Heard { kind, flags, id: u32::from_le_bytes(id), head, body })
     }
 
     /// Whether this is a GoAway because of too much useless work.

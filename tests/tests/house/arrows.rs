@@ -46,7 +46,7 @@ const DRIVER: Floors = Floors {
         ("drive", "session runtime socket{errors}"),
         ("endpoint", "drive session runtime socket"),
         ("discovery", "endpoint"),
-        ("rpc", "endpoint session drive discovery runtime{Runtime,Spawn}"),
+        ("rpc", "endpoint session drive discovery runtime{Runtime,Spawn,lend_coders}"),
     ],
 };
 

@@ -16,6 +16,7 @@ mod frames;
 mod packets;
 mod peers;
 mod rpc;
+mod rpc_bodies;
 mod rpc_driver;
 mod session;
 mod udp;

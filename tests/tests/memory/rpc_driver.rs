@@ -82,7 +82,7 @@ fn session(listener: impl Listener<Items<Frame>> + 'static, wasteful: bool) -> [
 }
 
 /// The tasks of a client and a server.
-fn ends(
+pub fn ends(
     client: impl Listener<Items<Frame>> + 'static,
     server: impl Listener<Items<Frame>> + 'static,
 ) -> [Box<dyn FnMut()>; 2] {
@@ -185,7 +185,7 @@ fn the_memory_of_calls_is_given_up_when_there_are_none() {
 }
 
 /// Takes no messages.
-struct Silent;
+pub struct Silent;
 
 impl Listener<Items<Frame>> for Silent {
     fn on_message(&mut self, _: &mut getty_driver::Context<'_, Items<Frame>>, _: Frame) {}

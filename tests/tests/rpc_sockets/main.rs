@@ -9,6 +9,7 @@ mod tls_ends;
 
 mod basics;
 mod calling;
+mod compressed;
 mod cuts;
 mod erased;
 mod faults;

@@ -179,7 +179,8 @@ pub(crate) trait Turns {
             }
             self.deliver(now, &mut turn)?;
         }
-        if turn.spent || !turn.exhausted && self.wants_read() {
+        // What the listener did last is not in `spent`.
+        if turn.spent || turn.budget.is_spent() || !turn.exhausted && self.wants_read() {
             Self::Runtime::yield_now(cx);
         }
         ControlFlow::Continue(())

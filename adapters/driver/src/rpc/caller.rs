@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use getty_core::codec::Text;
-use getty_core::rpc::{Decode, Encode, Executed, Request, Status};
+use getty_core::rpc::{Coding, Decode, Encode, Executed, Request, Status};
 
 use crate::rpc::call_layer::{CallLayer, CallLayers};
 use crate::rpc::calling::{BidiStreaming, Calling, ClientStreaming, OneWay, ServerStreaming, Unary};
@@ -28,28 +28,47 @@ pub struct Caller {
     route: Route,
     timeout: Option<Duration>,
     layers: Option<CallLayers>,
+    /// Whether what is sent may be compressed.
+    coding: Coding,
 }
 
 impl Caller {
     /// Calls over one session.
     pub(crate) fn new(mailbox: Arc<Mailbox>) -> Self {
-        Self::by(Route::One(mailbox), None, None)
+        Self::by(Route::One(mailbox), None, None, Coding::Plain)
     }
 
     /// Calls over the sessions of a pool.
     pub(super) fn of_team(team: Arc<Team>) -> Self {
-        Self::by(Route::to_pool(team), None, None)
+        Self::by(Route::to_pool(team), None, None, Coding::Plain)
     }
 
-    fn by(route: Route, timeout: Option<Duration>, layers: Option<CallLayers>) -> Self {
+    fn by(route: Route, timeout: Option<Duration>, layers: Option<CallLayers>, coding: Coding) -> Self {
         route.add_caller();
-        Caller { route, timeout, layers }
+        Caller { route, timeout, layers, coding }
     }
 
     /// Sets the time limit of calls that set none themselves. By default there is none.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets whether what this side sends in its calls may be compressed with DEFLATE: values, and the items
+    /// of streams. By default nothing is. [`Calling::send_compressed`] sets it for one call.
+    ///
+    /// A body is compressed if the other side takes that
+    /// ([`ConfigBuilder::deflate`](super::ConfigBuilder::deflate) there), if it has at least 1 KiB, and if it
+    /// gets smaller. Whether the answers are compressed is for the other side to decide; this one takes such
+    /// if its own `deflate` is set. What is sent before the first word of the other side goes as it is.
+    ///
+    /// Do not compress what has a secret beside something that others choose: to those who see the traffic,
+    /// the length of the compressed body tells something about the secret (CRIME, BREACH).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn send_compressed(mut self, compressed: bool) -> Self {
+        self.coding = if compressed { Coding::Compressible } else { Coding::Plain };
         self
     }
 
@@ -169,14 +188,18 @@ impl Caller {
     }
 
     fn calling<S>(&self, request: Result<Request, Status>, shape: S) -> Calling<S> {
-        let request = request.map(|request| Request { timeout: self.timeout, ..request });
+        let request = request.map(|mut request| {
+            request.timeout = self.timeout;
+            request.body.coding = self.coding;
+            request
+        });
         Calling { route: self.route.clone(), layers: self.layers.clone(), request, shape }
     }
 }
 
 impl Clone for Caller {
     fn clone(&self) -> Self {
-        Self::by(self.route.clone(), self.timeout, self.layers.clone())
+        Self::by(self.route.clone(), self.timeout, self.layers.clone(), self.coding)
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::{IntoFuture, poll_fn};
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use getty_core::rpc::{Code, Decode, Encode, Executed, Metadata, Request, Status, Trace};
+use getty_core::rpc::{Code, Coding, Decode, Encode, Executed, Metadata, Request, Status, Trace};
 
 use crate::rpc::answer::{Answer, Taken};
 use crate::rpc::call::Call;
@@ -39,6 +39,16 @@ impl<S> Calling<S> {
     /// Adds metadata. A key or value over the limits fails the call ([`Code::InvalidArgument`]).
     pub fn metadata(self, key: &str, value: impl AsRef<[u8]>) -> Self {
         self.change(|request| request.metadata_mut().insert(key, value).map_err(|error| error.to_string()))
+    }
+
+    /// Sets whether what this side sends for the call may be compressed, the value or the items of its
+    /// stream: as [`Caller::send_compressed`](super::Caller::send_compressed) does for all calls.
+    #[cfg(feature = "deflate")]
+    pub fn send_compressed(self, compressed: bool) -> Self {
+        self.change(|request| {
+            request.body.coding = if compressed { Coding::Compressible } else { Coding::Plain };
+            Ok(())
+        })
     }
 
     /// Sets the trace that the call belongs to, in the form of W3C Trace Context.
@@ -144,7 +154,7 @@ impl<C: Decode<T>, T> Streaming for ServerStreaming<C, T> {
 
     const SHAPE: CallShape = CallShape::ServerStreaming;
 
-    fn handles(self, opened: Opened) -> Self::Handles {
+    fn handles(self, opened: Opened, _: Coding) -> Self::Handles {
         Receiver::of(opened.outgoing, self.codec)
     }
 }
@@ -170,9 +180,9 @@ impl<C: Encode<T> + Decode<A>, T, A> Streaming for ClientStreaming<C, T, A> {
 
     const SHAPE: CallShape = CallShape::ClientStreaming;
 
-    fn handles(self, opened: Opened) -> Self::Handles {
+    fn handles(self, opened: Opened, items: Coding) -> Self::Handles {
         let Opened { sending, outgoing } = opened;
-        let sender = Sender::new(sending.mailbox, sending.key, self.codec.clone());
+        let sender = Sender::new(sending.mailbox, sending.key, self.codec.clone(), items);
         (sender, Answer::new(outgoing, self.codec))
     }
 }
@@ -198,9 +208,9 @@ impl<C: Encode<T> + Decode<U>, T, U> Streaming for BidiStreaming<C, T, U> {
 
     const SHAPE: CallShape = CallShape::BidiStreaming;
 
-    fn handles(self, opened: Opened) -> Self::Handles {
+    fn handles(self, opened: Opened, items: Coding) -> Self::Handles {
         let Opened { sending, outgoing } = opened;
-        let sender = Sender::new(sending.mailbox, sending.key, self.codec.clone());
+        let sender = Sender::new(sending.mailbox, sending.key, self.codec.clone(), items);
         (sender, Receiver::of(outgoing, self.codec))
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use getty_core::rpc::{CallId, Cancelled, Code, Event, Peer, Request, Status};
+use getty_core::rpc::{CallId, Cancelled, Code, Coding, Event, Peer, Request, Status};
 use getty_core::{Seq, Timestamp};
 
 use crate::rpc::call::Connection;
@@ -87,11 +87,11 @@ impl<F: Future<Output = Response>> Calls<F> {
     ) {
         let streams = request.more.then(|| mailbox.open_stream(id, &mut self.desk));
         let deadline = peer.deadline(id);
-        let extensions = Extensions::default();
+        let (items, extensions) = (Coding::Plain, Extensions::default());
         mailbox.hold();
         let started = self
             .handlers
-            .start(id, |seat| answer(Inbound { request, id, seat, deadline, streams, extensions }));
+            .start(id, |seat| answer(Inbound { request, id, seat, deadline, streams, items, extensions }));
         match started {
             Started::Ended(ended) => self.respond(peer, mailbox, id, ended),
             Started::Runs(slot) => {
@@ -99,6 +99,9 @@ impl<F: Future<Output = Response>> Calls<F> {
                     self.by_call.resize(id.slot() + 1, None);
                 }
                 self.by_call[id.slot()] = Some((id, slot));
+                if let Some(task) = &self.task {
+                    self.handlers.arm(task);
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use getty_core::Timestamp;
 #[cfg(feature = "tls")]
 use getty_core::layer::tls::TlsFacts;
-use getty_core::rpc::{Body, CallId, CodecName, Metadata, Reply, Request, Status, Trace};
+use getty_core::rpc::{Body, CallId, CodecName, Coding, Metadata, Reply, Request, Status, Trace};
 
 use crate::rpc::call::Call;
 use crate::rpc::entry::Key;
@@ -44,6 +44,8 @@ pub struct Inbound {
     pub(crate) deadline: Option<Timestamp>,
     /// The streams, if there are any yet.
     pub(crate) streams: Option<Key>,
+    /// Whether the items that are sent may be compressed.
+    pub(crate) items: Coding,
     pub(crate) extensions: Extensions,
 }
 

@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use getty_core::rpc::CallId;
 
 use crate::rpc::call::Connection;
-use crate::rpc::place::{Place, Ready, Seat};
+use crate::rpc::place::{Inbox, Place, Ready, Seat};
 
 /// Futures in recycled slots, polled in the task of the session: a call allocates nothing once as many calls
 /// have been open before. Each slot has a waker of its own, and only woken ones are polled.
@@ -95,6 +95,16 @@ impl<F: Future> Handlers<F> {
         }
     }
 
+    /// Lets the wakes of a handler that has just begun reach the task.
+    pub(crate) fn arm(&mut self, task: &Waker) {
+        let inbox = set_task(&self.ready, &mut self.task, task);
+        let is_woken = !inbox.slots.is_empty();
+        drop(inbox);
+        if is_woken {
+            task.wake_by_ref(); // before the task was there
+        }
+    }
+
     /// Collects the handlers to poll, and sets the task that is woken for others. Returns whether there are
     /// any.
     pub(crate) fn collect(&mut self, task: &Waker) -> bool {
@@ -102,11 +112,7 @@ impl<F: Future> Handlers<F> {
             self.due.clear();
             return false;
         }
-        let mut inbox = self.ready.lock();
-        if inbox.task.is_none() || self.task.as_ref().is_none_or(|known| !known.will_wake(task)) {
-            self.task = Some(task.clone());
-            inbox.task = self.task.clone();
-        }
+        let mut inbox = set_task(&self.ready, &mut self.task, task);
         self.due.append(&mut inbox.slots);
         drop(inbox);
         !self.due.is_empty()
@@ -144,6 +150,16 @@ impl<F: Future> Handlers<F> {
         self.stop(slot);
         Some((call, ended))
     }
+}
+
+/// The list of woken handlers. The first one that is added from now on wakes `task`.
+fn set_task<'a>(ready: &'a Ready, known: &mut Option<Waker>, task: &Waker) -> MutexGuard<'a, Inbox> {
+    let mut inbox = ready.lock();
+    if inbox.task.is_none() || known.as_ref().is_none_or(|known| !known.will_wake(task)) {
+        *known = Some(task.clone());
+        inbox.task = known.clone();
+    }
+    inbox
 }
 
 impl<F> Drop for Handlers<F> {

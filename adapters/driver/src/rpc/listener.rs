@@ -38,14 +38,10 @@ impl Terms {
     fn limits(&self, session: &getty_core::Config) -> Result<Arc<Config>, Refuse> {
         let frame = session.max_frame().min(session.max_message()).saturating_sub(HEADER);
         let frame = u32::try_from(frame).unwrap_or(u32::MAX).min(self.config.max_frame());
-        if frame == self.config.max_frame() && !self.config.deflate() {
+        if frame == self.config.max_frame() {
             return Ok(self.config.clone());
         }
-        let config = self.config.to_builder().max_frame(frame);
-        // The driver does not decompress bodies yet.
-        #[cfg(feature = "deflate")]
-        let config = config.deflate(false);
-        Ok(config.build()?)
+        Ok(self.config.to_builder().max_frame(frame).build()?)
     }
 }
 
@@ -135,6 +131,7 @@ where
             leaves_at: self.terms.max_age.map(|age| now + spread(age, cx.id())),
             is_used: true,
             is_done: false,
+            has_ended: false,
         });
         if let Some(decide) = &self.terms.on_connect {
             let (session, config) = cx.data();
@@ -165,6 +162,9 @@ where
             return None;
         }
         open.take_events(&self.mailbox, &self.answer);
+        if open.work(cx, 1) {
+            open.take_events(&self.mailbox, &self.answer); // of bodies that are decompressed
+        }
         open.run(&self.mailbox, task.waker());
         if self.mailbox.was_posted() {
             let callers = open.take_posted(now, &self.mailbox, task.waker());
@@ -180,6 +180,7 @@ where
             // Sending makes room for items, ends calls that cannot be sent, and may be the last thing to do.
             // No other turn would come for that.
             let mut goes_on = open.take_events(&self.mailbox, &self.answer);
+            goes_on |= open.work(cx, 0);
             if !open.is_used && open.peer.open_calls() == 0 && !open.peer.is_leaving() {
                 open.peer.go_away(now, GoAwayCode::Shutdown, "no caller is left");
                 goes_on = true;
@@ -188,7 +189,7 @@ where
                 break;
             }
         }
-        if open.is_done {
+        if open.is_done || open.has_ended && !open.peer.has_work() {
             cx.close(Close::graceful());
         }
         if open.membership.is_some() {
@@ -203,6 +204,13 @@ where
 
     fn on_send_error(&mut self, _: &mut Session<'_>, _: SendError<Frame>) {}
 
+    fn on_eof(&mut self, cx: &mut Session<'_>) {
+        match &mut self.open {
+            Some(open) if open.peer.config().deflate() => open.has_ended = true,
+            _ => cx.close(Close::graceful()),
+        }
+    }
+
     fn on_shutdown(&mut self, cx: &mut Session<'_>) {
         let now = cx.timestamp();
         match &mut self.open {
@@ -213,6 +221,12 @@ where
 
     fn on_close(&mut self, cx: &mut Session<'_>, reason: &CloseReason) {
         if let Some(open) = &mut self.open {
+            if open.peer.config().deflate() {
+                // Answers that have come: as much as one turn can decompress.
+                open.take_events(&self.mailbox, &self.answer);
+                open.work(cx, 1);
+                open.take_events(&self.mailbox, &self.answer);
+            }
             let progress = cx.stats().progress;
             open.peer.handle_closed(cx.timestamp(), reason, &progress);
             open.take_events(&self.mailbox, &self.answer);

@@ -53,6 +53,8 @@ mod call_layer;
 mod caller;
 mod calling;
 mod calls;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod desk;
 mod dispatch;
 mod either;
@@ -108,6 +110,8 @@ pub use call::Call;
 pub use call_layer::{CallLayer, CallNext, CallShape, Outbound};
 pub use caller::Caller;
 pub use calling::{BidiStreaming, Calling, ClientStreaming, OneWay, ServerStreaming, Unary};
+#[cfg(feature = "deflate")]
+pub use compressed::Compressed;
 pub use dispatch::{Dispatch, Inbound, Response};
 pub use error::CallError;
 pub use layer::{Layer, Layers, Next};

@@ -16,6 +16,7 @@ use crate::rpc::dispatch::{Inbound, Response};
 use crate::rpc::mailbox::Mailbox;
 use crate::rpc::names::Names;
 use crate::rpc::team::Membership;
+use crate::runtime::thread_memory::lend_coders;
 use crate::session::context::Context;
 
 pub(super) type Session<'a> = Context<'a, Items<Frame>>;
@@ -35,6 +36,8 @@ pub(super) struct Open<F> {
     pub(super) is_used: bool,
     /// The session is to be closed once its queue is written.
     pub(super) is_done: bool,
+    /// The peer sends nothing more: the session is to be closed once what has come is decompressed.
+    pub(super) has_ended: bool,
 }
 
 impl<F: Future<Output = Response>> Open<F> {
@@ -109,6 +112,21 @@ impl<F: Future<Output = Response>> Open<F> {
         let taken = calls.take_events(&mut self.peer, mailbox, answer);
         self.is_done |= taken.is_drained;
         taken.any
+    }
+
+    /// Compresses and decompresses bodies as far as the turn allows, but for `least` bytes of work in any
+    /// case. Returns whether anything was done.
+    #[inline]
+    pub(super) fn work(&mut self, cx: &mut Session<'_>, least: u64) -> bool {
+        self.peer.has_work() && self.work_on_bodies(cx, least)
+    }
+
+    #[cold]
+    fn work_on_bodies(&mut self, cx: &mut Session<'_>, least: u64) -> bool {
+        let most = cx.work_left().max(least);
+        let work = if most > 0 { lend_coders(|coders| self.peer.work(most, coders)) } else { 0 };
+        cx.count_work(work, self.peer.has_work());
+        most > 0
     }
 
     /// Polls the handlers that were woken.

@@ -6,7 +6,7 @@ use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use getty_core::rpc::{Request, Status};
+use getty_core::rpc::{Coding, Request, Status};
 
 use crate::rpc::boxed::Boxed;
 use crate::rpc::call_layer::{CallLayers, CallShape, Outbound};
@@ -24,8 +24,9 @@ pub trait Streaming {
     #[doc(hidden)]
     const SHAPE: CallShape;
 
+    /// The handles of a call, whose `items` may be compressed or not.
     #[doc(hidden)]
-    fn handles(self, opened: Opened) -> Self::Handles;
+    fn handles(self, opened: Opened, items: Coding) -> Self::Handles;
 }
 
 /// A call that was posted.
@@ -48,6 +49,7 @@ impl Opened {
 pub struct OpeningCall<S> {
     state: State,
     shape: Option<S>,
+    items: Coding,
 }
 
 enum State {
@@ -66,6 +68,7 @@ impl<S: Streaming> OpeningCall<S> {
         request: Result<Request, Status>,
         shape: S,
     ) -> Self {
+        let items = request.as_ref().map_or(Coding::Plain, |request| request.body.coding);
         let state = match (request, layers) {
             (Ok(request), Some(layers)) => {
                 let outbound = Outbound::new(request, S::SHAPE);
@@ -74,7 +77,7 @@ impl<S: Streaming> OpeningCall<S> {
             (Ok(request), None) => Self::post(route, request),
             (Err(status), _) => State::Ready(Err(status)),
         };
-        OpeningCall { state, shape: Some(shape) }
+        OpeningCall { state, shape: Some(shape), items }
     }
 
     fn post(route: Route, request: Request) -> State {
@@ -120,7 +123,7 @@ impl<S: Streaming> Future for OpeningCall<S> {
             (None, State::Waiting(_) | State::Over) => return Poll::Pending,
         };
         match self.shape.take() {
-            Some(shape) => Poll::Ready(Ok(shape.handles(opened))),
+            Some(shape) => Poll::Ready(Ok(shape.handles(opened, self.items))),
             None => Poll::Pending,
         }
     }

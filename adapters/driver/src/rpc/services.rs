@@ -88,8 +88,7 @@ impl Default for Services {
 
 impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     /// Sets the limits of each connection. Frames are limited by the session's `Config::max_frame` and
-    /// `max_message` too; a session with less than 64 KiB is refused. Compressed bodies are not taken yet,
-    /// whatever the limits say.
+    /// `max_message` too; a session with less than 64 KiB is refused.
     #[must_use]
     pub fn config(mut self, config: Arc<Config>) -> Self {
         self.terms_mut().config = config;
@@ -422,7 +421,7 @@ where
         let future = async move {
             let mut inbound = inbound;
             let key = inbound.streams();
-            let sender = Sender::new(inbound.mailbox().clone(), key, self.codec.clone());
+            let sender = Sender::new(inbound.mailbox().clone(), key, self.codec.clone(), inbound.items);
             let (call, value) = begin(inbound, &self.codec)?;
             (self.handler)(call, value, sender).await.map_err(Into::into)?;
             Ok(Reply::default())
@@ -473,7 +472,7 @@ where
             check_codec(&inbound, &self.codec)?;
             let key = inbound.streams();
             let receiver = Receiver::new(inbound.mailbox().clone(), key, self.codec.clone());
-            let sender = Sender::new(inbound.mailbox().clone(), key, self.codec.clone());
+            let sender = Sender::new(inbound.mailbox().clone(), key, self.codec.clone(), inbound.items);
             let (call, _) = inbound.into_call();
             (self.handler)(call, receiver, sender).await.map_err(Into::into)?;
             Ok(Reply::default())

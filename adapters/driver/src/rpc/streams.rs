@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use getty_core::rpc::{Body, Code, CodecError, Decode, Encode, Executed, Status};
+use getty_core::rpc::{Body, Code, CodecError, Coding, Decode, Encode, Executed, Status};
 
 use crate::rpc::entry::{Item, Key};
 use crate::rpc::mailbox::Mailbox;
@@ -23,11 +23,12 @@ pub struct Sender<T> {
     mailbox: Arc<Mailbox>,
     key: Key,
     encode: Encoding<T>,
+    coding: Coding,
 }
 
 impl<T> Sender<T> {
-    pub(super) fn new<C: Encode<T>>(mailbox: Arc<Mailbox>, key: Key, codec: C) -> Self {
-        Sender { mailbox, key, encode: Box::new(move |item, dst| codec.encode(item, dst)) }
+    pub(super) fn new<C: Encode<T>>(mailbox: Arc<Mailbox>, key: Key, codec: C, coding: Coding) -> Self {
+        Sender { mailbox, key, encode: Box::new(move |item, dst| codec.encode(item, dst)), coding }
     }
 
     /// Sends an item. Waits while 64 KiB of items wait for the other side: that is the back-pressure.
@@ -39,7 +40,8 @@ impl<T> Sender<T> {
     /// # Cancel safety
     /// If the future is dropped before it is ready, the item was not sent.
     pub async fn send(&mut self, item: T) -> Result<(), Status> {
-        let mut body = Some(Body::from(encoded(|dst| (self.encode)(&item, dst))?));
+        let bytes = encoded(|dst| (self.encode)(&item, dst))?;
+        let mut body = Some(Body { bytes, coding: self.coding });
         let sent = poll_fn(|cx| self.mailbox.poll_send(self.key, &mut body, cx)).await;
         sent.map_err(|()| Status::new(Code::Cancelled, "the call is over").with_executed(Executed::Maybe))
     }
@@ -145,7 +147,8 @@ impl<T> fmt::Debug for Receiver<T> {
 /// The bytes of a body that is not compressed.
 pub(crate) fn plain(body: Body) -> Result<Bytes, Status> {
     if body.is_compressed() {
-        return Err(Status::new(Code::Unimplemented, "this side does not decompress bodies"));
+        let text = "this side does not decompress bodies (rpc::ConfigBuilder::deflate)";
+        return Err(Status::new(Code::Unimplemented, text));
     }
     Ok(body.bytes)
 }

@@ -189,6 +189,20 @@ impl<'a, M: Messages> Context<'a, M> {
         self.session.last_active()
     }
 
+    /// The work of its own that the listener may do in this turn, as [`Work::bytes`](getty_core::Work::bytes)
+    /// counts it.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn work_left(&self) -> u64 {
+        self.budget.work()
+    }
+
+    /// Counts work of the listener. If it `goes_on`, this turn ends, and another one comes once other tasks
+    /// had theirs.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn count_work(&mut self, bytes: u64, goes_on: bool) {
+        self.budget.count_work(bytes, goes_on);
+    }
+
     /// The limits of the session.
     #[cfg(feature = "rpc")]
     pub(crate) fn config(&self) -> &Config {
