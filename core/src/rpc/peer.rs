@@ -296,13 +296,13 @@ impl Peer {
         {
             return Some(Event::Room(id));
         }
+        if matches!(&call.content, Content::Answer(Ok(reply)) if reply.body.is_compressed())
+            && call.phase == Phase::Ended
+            && self.config.deflate()
+        {
+            return self.decompress_first(slot);
+        }
         match (call.phase, std::mem::take(&mut call.content)) {
-            (Phase::Ended, Content::Answer(Ok(reply)))
-                if reply.body.is_compressed() && self.config.deflate() =>
-            {
-                call.content = Content::Answer(Ok(reply));
-                self.decompress_first(slot)
-            }
             (Phase::Ended, Content::Answer(result)) => {
                 self.remove(slot);
                 Some(Event::Ended(id, result))

@@ -150,7 +150,13 @@ impl Slots {
 
     #[inline]
     fn table(&mut self) -> &mut Table {
-        self.table.get_or_insert_default()
+        // Out of the way, so that each look into the table is the few instructions that it takes.
+        #[cold]
+        #[inline(never)]
+        fn empty() -> Box<Table> {
+            Box::default()
+        }
+        self.table.get_or_insert_with(empty)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -268,6 +274,7 @@ impl Slots {
     }
 
     /// The call in a slot that exists.
+    #[inline]
     pub(crate) fn at(&mut self, slot: u32) -> &mut Call {
         &mut self.table().slots[slot as usize]
     }

@@ -231,7 +231,7 @@ where
             open.peer.handle_closed(cx.timestamp(), reason, &progress);
             open.take_events(&self.mailbox, &self.answer);
         }
-        self.end(Status::new(Code::Unavailable, format!("the connection has ended: {reason}")));
+        self.end(Status::new(Code::Unavailable, format!("the connection ended: {reason}")));
     }
 }
 
