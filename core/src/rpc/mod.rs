@@ -45,6 +45,7 @@ mod bodies;
 mod budget;
 mod calls;
 mod codec;
+mod codecs;
 #[cfg(feature = "deflate")]
 mod compression;
 mod config;
@@ -76,6 +77,7 @@ pub use codec::Json;
 #[cfg(feature = "protobuf")]
 pub use codec::Protobuf;
 pub use codec::{Codec, CodecError, Decode, Encode, Raw};
+pub use codecs::{Codecs, OneOf};
 #[cfg(feature = "deflate")]
 pub use compression::Coders;
 pub use config::{Config, ConfigBuilder};
