@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use getty_driver::rpc::{
-    Caller, Code, Config, Dispatch, Executed, Inbound, Layer, Limit, Next, Raw, Receiver, Response, Sender,
-    Service, Services, Status,
+    CallShape, Caller, Code, CodecName, Config, Dispatch, Executed, Inbound, Layer, Limit, MethodInfo, Next,
+    Raw, Receiver, Response, Sender, Service, Services, Status,
 };
 
 use crate::basics::connected;
@@ -46,8 +46,8 @@ struct Pair;
 const PAIR: [&str; 2] = ["p.Pair/One", "p.Pair/Two"];
 
 impl Service for Pair {
-    fn methods(&self) -> Vec<Arc<str>> {
-        PAIR.map(Arc::from).to_vec()
+    fn methods(&self) -> Vec<MethodInfo> {
+        PAIR.map(|name| MethodInfo::new(name, CallShape::Unary, vec![CodecName::Raw])).to_vec()
     }
 
     fn has(&self, inbound: &Inbound) -> bool {

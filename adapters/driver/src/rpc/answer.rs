@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use getty_core::rpc::{Code, Codec, CodecError, CodecName, Decode, Reply, Status};
 
+use crate::rpc::error::MethodError;
 use crate::rpc::outgoing::Outgoing;
 use crate::rpc::streams::plain;
 
@@ -29,15 +30,19 @@ impl Decode<()> for Taken {
 
 /// The answer to a call, when it comes. Dropping it gives the call up: the other side drops its handler.
 #[must_use = "a call whose answer is dropped is given up"]
-pub struct Answer<C, A> {
+pub struct Answer<C, A, E = Status> {
     pub(super) call: Outgoing,
     codec: C,
-    answer: PhantomData<fn() -> A>,
+    result: PhantomData<fn() -> (A, E)>,
 }
 
-impl<C: Decode<A>, A> Answer<C, A> {
+impl<C: Decode<A>, A, E: MethodError<C>> Answer<C, A, E> {
     pub(super) fn new(call: Outgoing, codec: C) -> Self {
-        Answer { call, codec, answer: PhantomData }
+        Answer { call, codec, result: PhantomData }
+    }
+
+    pub(super) fn failure(&self, status: Status) -> E::Failure {
+        E::failure(status, &self.codec)
     }
 
     pub(super) fn decode(&self, reply: Reply) -> Result<A, Status> {
@@ -47,18 +52,19 @@ impl<C: Decode<A>, A> Answer<C, A> {
 }
 
 // The codec is never pinned.
-impl<C, A> Unpin for Answer<C, A> {}
+impl<C, A, E> Unpin for Answer<C, A, E> {}
 
-impl<C: Decode<A>, A> Future for Answer<C, A> {
-    type Output = Result<A, Status>;
+impl<C: Decode<A>, A, E: MethodError<C>> Future for Answer<C, A, E> {
+    type Output = Result<A, E::Failure>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = self.get_mut();
-        answer.call.poll_answer(cx).map(|reply| answer.decode(reply?))
+        let ended = answer.call.poll_answer(cx);
+        ended.map(|end| end.and_then(|reply| answer.decode(reply)).map_err(|status| answer.failure(status)))
     }
 }
 
-impl<C, A> fmt::Debug for Answer<C, A> {
+impl<C, A, E> fmt::Debug for Answer<C, A, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").finish_non_exhaustive()
     }

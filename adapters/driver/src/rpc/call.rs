@@ -190,6 +190,12 @@ impl Call {
         spawned(&self.seat, spawner, future)
     }
 
+    /// What is served on this connection.
+    #[cfg(feature = "json")]
+    pub(crate) fn served(&self) -> &Names {
+        &self.connection().served
+    }
+
     /// Adds metadata to the answer.
     ///
     /// # Errors

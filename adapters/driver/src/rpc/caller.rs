@@ -1,7 +1,6 @@
 //! [`Caller`]: calls the other side of a connection.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,7 +104,7 @@ impl Caller {
         Q: ?Sized,
     {
         let request = self.request(method, &codec, value);
-        self.calling(request, Unary { codec, answer: PhantomData })
+        self.calling(request, Unary::new(codec))
     }
 
     /// Calls `method` with one value, for a stream of items. Await the result to get the
@@ -121,7 +120,7 @@ impl Caller {
         Q: ?Sized,
     {
         let request = self.request(method, &codec, value);
-        self.calling(request, ServerStreaming { codec, item: PhantomData })
+        self.calling(request, ServerStreaming::new(codec))
     }
 
     /// Calls `method` with a stream of items, for one answer. Await the result to get the
@@ -135,7 +134,7 @@ impl Caller {
         C: Encode<T> + Decode<A>,
     {
         let request = Ok(Request { more: true, ..Request::new(method, codec.name(), bytes::Bytes::new()) });
-        self.calling(request, ClientStreaming { codec, types: PhantomData })
+        self.calling(request, ClientStreaming::new(codec))
     }
 
     /// Calls `method` with a stream of items, for another one. Await the result to get the
@@ -149,7 +148,7 @@ impl Caller {
         C: Encode<T> + Decode<U>,
     {
         let request = Ok(Request { more: true, ..Request::new(method, codec.name(), bytes::Bytes::new()) });
-        self.calling(request, BidiStreaming { codec, types: PhantomData })
+        self.calling(request, BidiStreaming::new(codec))
     }
 
     /// Tells `method` a value, for no answer. Await the result to learn that the other side has taken the

@@ -61,6 +61,12 @@ impl Inbound {
         self.request.method.as_bytes() == name.as_bytes()
     }
 
+    /// The name of the method, if it is one of the service `service` (`pkg.Service`).
+    #[inline]
+    pub fn method_of(&self, service: &str) -> Option<&[u8]> {
+        self.request.method.as_bytes().strip_prefix(service.as_bytes())?.strip_prefix(b"/")
+    }
+
     /// The place of the method in a list.
     pub(crate) fn position(&self, names: &Names) -> Option<usize> {
         names.position(self.request.method.as_bytes())

@@ -103,7 +103,7 @@ impl Served {
         const SIDE: &str = "server";
         match inbound.position(&self.names) {
             Some(place) => {
-                let name = || self.names.at(place).clone();
+                let name = || self.names.at(place).name().clone();
                 self.methods[place].get_or_init(|| MethodMetrics::new(SIDE, name()))
             }
             None => self.other.get_or_init(|| MethodMetrics::of_others(SIDE)),

@@ -31,10 +31,14 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A [trait](macro@service) is a service too, with a client of its own.
+//!
 //! # Guide
 //!
 //! * [`guide::serving`]: methods, handlers, layers, who calls, and the end.
 //! * [`guide::calling`]: options, streams, failures, pools, and tests.
+//! * `guide::errors`, `guide::versions`: what goes wrong, and what may change (feature `json`).
+//! * `guide::from_tarpc`, `guide::from_tonic`: what is called what here (feature `json`).
 //!
 //! The task of a session is `Send` exactly if all its handlers are. A function that returns
 //! `Services<impl Dispatch>` hides whether they are: make the list where the endpoint is made.
@@ -48,6 +52,8 @@ mod answer;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod at_end;
 mod boxed;
+#[cfg(feature = "json")]
+mod builtin;
 mod call;
 mod call_layer;
 mod caller;
@@ -61,8 +67,13 @@ mod either;
 mod entry;
 mod error;
 mod extensions;
+#[doc(hidden)]
+pub mod generated;
 pub mod guide;
 mod handlers;
+mod handling;
+#[cfg(feature = "json")]
+pub mod health;
 mod layer;
 mod layered;
 mod limit;
@@ -72,6 +83,7 @@ mod mailbox;
 #[cfg(feature = "metrics")]
 mod measured;
 mod memory;
+mod method_info;
 #[cfg(feature = "metrics")]
 mod method_metrics;
 mod moving;
@@ -83,6 +95,8 @@ mod outgoing;
 mod peers;
 mod place;
 mod posted;
+#[cfg(feature = "json")]
+pub mod reflection;
 mod route;
 mod service;
 mod services;
@@ -101,9 +115,14 @@ pub use getty_core::rpc::Json;
 #[cfg(feature = "protobuf")]
 pub use getty_core::rpc::Protobuf;
 pub use getty_core::rpc::{
-    Code, Codec, CodecError, CodecName, Config, ConfigBuilder, Decode, Encode, Executed, Frames, Metadata,
-    MetadataError, Origin, Raw, Status, Trace,
+    Code, Codec, CodecError, CodecName, Codecs, Config, ConfigBuilder, Decode, Encode, Executed, Frames,
+    Metadata, MetadataError, OneOf, Origin, Raw, Status, Trace,
 };
+
+#[doc = include_str!("error_macro.md")]
+pub use getty_macros::Error;
+#[doc = include_str!("service_macro.md")]
+pub use getty_macros::service;
 
 pub use answer::Answer;
 pub use call::Call;
@@ -113,12 +132,13 @@ pub use calling::{BidiStreaming, Calling, ClientStreaming, OneWay, ServerStreami
 #[cfg(feature = "deflate")]
 pub use compressed::Compressed;
 pub use dispatch::{Dispatch, Inbound, Response};
-pub use error::CallError;
+pub use error::{CallError, MethodError};
 pub use layer::{Layer, Layers, Next};
 pub use limit::Limit;
 #[cfg(feature = "metrics")]
 pub use measured::Measured;
 pub use memory::{in_memory, in_memory_with};
+pub use method_info::MethodInfo;
 pub use opening::Opening;
 pub use opening_call::OpeningCall;
 pub use peers::peers;

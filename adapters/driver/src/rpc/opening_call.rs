@@ -21,12 +21,18 @@ pub trait Streaming {
     /// What the caller gets.
     type Handles;
 
+    /// What the caller gets if the call fails before.
+    type Failure;
+
     #[doc(hidden)]
     const SHAPE: CallShape;
 
     /// The handles of a call, whose `items` may be compressed or not.
     #[doc(hidden)]
     fn handles(self, opened: Opened, items: Coding) -> Self::Handles;
+
+    #[doc(hidden)]
+    fn failure(&self, status: Status) -> Self::Failure;
 }
 
 /// A call that was posted.
@@ -98,7 +104,7 @@ impl<S: Streaming> OpeningCall<S> {
 impl<S> Unpin for OpeningCall<S> {}
 
 impl<S: Streaming> Future for OpeningCall<S> {
-    type Output = Result<S::Handles, Status>;
+    type Output = Result<S::Handles, S::Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let waited =
@@ -115,17 +121,18 @@ impl<S: Streaming> Future for OpeningCall<S> {
                 State::Ready(_) | State::Over => None,
             };
         let opened = match (waited, mem::replace(&mut self.state, State::Over)) {
-            (Some(opened), _) | (None, State::Ready(opened)) => opened?,
-            (None, State::Layered(layered)) => Opened {
+            (Some(opened), _) | (None, State::Ready(opened)) => opened,
+            (None, State::Layered(layered)) => Ok(Opened {
                 sending: layered.streams().unwrap_or_else(Streams::over),
                 outgoing: Outgoing::layered(layered),
-            },
+            }),
             (None, State::Waiting(_) | State::Over) => return Poll::Pending,
         };
-        match self.shape.take() {
-            Some(shape) => Poll::Ready(Ok(shape.handles(opened, self.items))),
-            None => Poll::Pending,
-        }
+        let Some(shape) = self.shape.take() else { return Poll::Pending };
+        Poll::Ready(match opened {
+            Ok(opened) => Ok(shape.handles(opened, self.items)),
+            Err(status) => Err(shape.failure(status)),
+        })
     }
 }
 

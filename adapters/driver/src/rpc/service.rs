@@ -3,17 +3,16 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use getty_core::rpc::{Code, Executed, Status};
-
 use crate::rpc::dispatch::{Dispatch, Inbound, Response};
 use crate::rpc::either::Either;
+use crate::rpc::handling::not_served;
+use crate::rpc::method_info::MethodInfo;
 
 /// Methods that are added to [`Services`](super::Services) together, by [`add`](super::Services::add).
 ///
 /// ```
-/// use std::sync::Arc;
-///
-/// use getty_driver::rpc::{Dispatch, Inbound, Response, Service, Services, Status};
+/// use getty_driver::rpc::{CallShape, CodecName, Dispatch, Inbound, MethodInfo, Response};
+/// use getty_driver::rpc::{Service, Services, Status};
 ///
 /// /// Two methods that are not there yet.
 /// struct Later;
@@ -21,8 +20,8 @@ use crate::rpc::either::Either;
 /// const METHODS: [&str; 2] = ["later.Later/One", "later.Later/Two"];
 ///
 /// impl Service for Later {
-///     fn methods(&self) -> Vec<Arc<str>> {
-///         METHODS.map(Arc::from).to_vec()
+///     fn methods(&self) -> Vec<MethodInfo> {
+///         METHODS.map(|name| MethodInfo::new(name, CallShape::Unary, vec![CodecName::Raw])).to_vec()
 ///     }
 ///
 ///     fn has(&self, inbound: &Inbound) -> bool {
@@ -39,8 +38,8 @@ use crate::rpc::either::Either;
 /// let services = Services::new().add(Later);
 /// ```
 pub trait Service: Dispatch + 'static {
-    /// The full names (`pkg.Service/Method`) of all methods, each once. Called when the service is added.
-    fn methods(&self) -> Vec<Arc<str>>;
+    /// All methods, each once. Called when the service is added.
+    fn methods(&self) -> Vec<MethodInfo>;
 
     /// Whether the call is for one of the methods. Called for each call that is for no method and service
     /// added later, so it should be quick; [`dispatch`](Dispatch::dispatch) gets those for which it is true.
@@ -48,7 +47,7 @@ pub trait Service: Dispatch + 'static {
 }
 
 impl<S: Service> Service for Option<S> {
-    fn methods(&self) -> Vec<Arc<str>> {
+    fn methods(&self) -> Vec<MethodInfo> {
         self.as_ref().map_or_else(Vec::new, Service::methods)
     }
 
@@ -74,11 +73,6 @@ impl Dispatch for Nothing {
     fn dispatch(&self, inbound: Inbound) -> impl Future<Output = Response> {
         std::future::ready(not_served(&inbound))
     }
-}
-
-fn not_served(inbound: &Inbound) -> Response {
-    let text = format!("no method {} is served here", inbound.method());
-    Err(Status::new(Code::Unimplemented, text).with_executed(Executed::No))
 }
 
 /// A service, and the list that it was added to.

@@ -7,19 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use getty_core::Items;
-use getty_core::rpc::{Code, Codec, Config, Decode, Encode, Executed, Frame, Reply, Side, Status};
+use getty_core::rpc::{Codec, Config, Decode, Encode, Frame, Side, Status};
 
 use crate::rpc::call::Call;
 use crate::rpc::caller::Caller;
 use crate::rpc::dispatch::{Dispatch, Inbound, Response};
 use crate::rpc::either::Either;
+use crate::rpc::handling::{answer, call, choose, ended, receiver, sender, value};
 use crate::rpc::layer::{Layer, Layers};
 use crate::rpc::listener::{RpcListener, Terms};
 use crate::rpc::mailbox::Mailbox;
+use crate::rpc::method_info::MethodInfo;
 use crate::rpc::names::Names;
 use crate::rpc::opening::Opening;
 use crate::rpc::service::{Added, Nothing, Service};
-use crate::rpc::streams::{Receiver, Sender, encoded, plain};
+use crate::rpc::streams::{Receiver, Sender};
 use crate::rpc::team::Source;
 use crate::session::listener::{Listener, Refuse};
 
@@ -234,9 +236,14 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
         self.with(name, codec, handler)
     }
 
-    fn with<C, H, S>(mut self, name: &str, codec: C, handler: H) -> With<D, L, C, H, S> {
+    fn with<C, H, S>(mut self, name: &str, codec: C, handler: H) -> With<D, L, C, H, S>
+    where
+        C: Codec,
+        S: shape::Shape,
+    {
         let name: Arc<str> = name.into();
-        Arc::make_mut(&mut self.methods).insert(name.clone());
+        let method = MethodInfo::new(name.clone(), S::SHAPE, vec![codec.name()]);
+        Arc::make_mut(&mut self.methods).insert(method);
         self.map(|rest| Method { rest, name, codec, handler, shape: PhantomData })
     }
 
@@ -252,7 +259,7 @@ impl<D: Dispatch + 'static, L: Layers + 'static> Services<D, L> {
     #[expect(clippy::should_implement_trait, reason = "nobody takes a list for a number")]
     pub fn add<S: Service>(mut self, service: S) -> Services<Added<D, S>, L> {
         let methods = Arc::make_mut(&mut self.methods);
-        service.methods().into_iter().for_each(|name| methods.insert(name));
+        service.methods().into_iter().for_each(|method| methods.insert(method));
         self.map(|rest| Added { rest, service })
     }
 
@@ -340,7 +347,7 @@ impl<D: Dispatch, L: Layers> Dispatch for Services<D, L> {
 }
 
 impl<D: Dispatch + 'static, L: Layers + 'static> Service for Services<D, L> {
-    fn methods(&self) -> Vec<Arc<str>> {
+    fn methods(&self) -> Vec<MethodInfo> {
         if let Some(set) = self.set {
             panic!("`{set}` is set in a list that is added to another: set it in the outermost one");
         }
@@ -371,6 +378,30 @@ impl<D, C, H, S> fmt::Debug for Method<D, C, H, S> {
 pub mod shape {
     use std::marker::PhantomData;
 
+    use crate::rpc::call_layer::CallShape;
+
+    /// A shape, as a type.
+    pub trait Shape {
+        /// The same as a value.
+        const SHAPE: CallShape;
+    }
+
+    impl<Q> Shape for Unary<Q> {
+        const SHAPE: CallShape = CallShape::Unary;
+    }
+
+    impl<Q, T> Shape for ServerStreaming<Q, T> {
+        const SHAPE: CallShape = CallShape::ServerStreaming;
+    }
+
+    impl<T> Shape for ClientStreaming<T> {
+        const SHAPE: CallShape = CallShape::ClientStreaming;
+    }
+
+    impl<T, U> Shape for BidiStreaming<T, U> {
+        const SHAPE: CallShape = CallShape::BidiStreaming;
+    }
+
     /// One value, one answer.
     #[derive(Debug)]
     pub struct Unary<Q>(PhantomData<fn(Q)>);
@@ -398,9 +429,9 @@ where
             return Either::Right { future: D::dispatch(&self.rest, inbound) };
         }
         let future = async move {
-            let (call, value) = begin(inbound, &self.codec)?;
-            let answer = (self.handler)(call, value).await.map_err(Into::into)?;
-            end(&self.codec, &answer)
+            let codec = choose(&self.codec, &inbound)?;
+            let (call, value) = value(inbound, &codec)?;
+            answer((self.handler)(call, value).await.map_err(Into::<Status>::into), &codec)
         };
         Either::Left { future }
     }
@@ -420,11 +451,10 @@ where
         }
         let future = async move {
             let mut inbound = inbound;
-            let key = inbound.streams();
-            let sender = Sender::new(inbound.mailbox().clone(), key, self.codec.clone(), inbound.items);
-            let (call, value) = begin(inbound, &self.codec)?;
-            (self.handler)(call, value, sender).await.map_err(Into::into)?;
-            Ok(Reply::default())
+            let codec = choose(&self.codec, &inbound)?;
+            let sender = sender(&mut inbound, &codec);
+            let (call, value) = value(inbound, &codec)?;
+            ended((self.handler)(call, value, sender).await.map_err(Into::<Status>::into), &codec)
         };
         Either::Left { future }
     }
@@ -444,12 +474,9 @@ where
         }
         let future = async move {
             let mut inbound = inbound;
-            check_codec(&inbound, &self.codec)?;
-            let key = inbound.streams();
-            let receiver = Receiver::new(inbound.mailbox().clone(), key, self.codec.clone());
-            let (call, _) = inbound.into_call();
-            let answer = (self.handler)(call, receiver).await.map_err(Into::into)?;
-            end(&self.codec, &answer)
+            let codec = choose(&self.codec, &inbound)?;
+            let receiver = receiver(&mut inbound, &codec);
+            answer((self.handler)(call(inbound), receiver).await.map_err(Into::<Status>::into), &codec)
         };
         Either::Left { future }
     }
@@ -469,38 +496,11 @@ where
         }
         let future = async move {
             let mut inbound = inbound;
-            check_codec(&inbound, &self.codec)?;
-            let key = inbound.streams();
-            let receiver = Receiver::new(inbound.mailbox().clone(), key, self.codec.clone());
-            let sender = Sender::new(inbound.mailbox().clone(), key, self.codec.clone(), inbound.items);
-            let (call, _) = inbound.into_call();
-            (self.handler)(call, receiver, sender).await.map_err(Into::into)?;
-            Ok(Reply::default())
+            let codec = choose(&self.codec, &inbound)?;
+            let receiver = receiver(&mut inbound, &codec);
+            let sender = sender(&mut inbound, &codec);
+            ended((self.handler)(call(inbound), receiver, sender).await.map_err(Into::<Status>::into), &codec)
         };
         Either::Left { future }
     }
-}
-
-/// Checks the codec of a call, and reads its value.
-fn begin<C: Decode<Q>, Q>(inbound: Inbound, codec: &C) -> Result<(Call, Q), Status> {
-    check_codec(&inbound, codec)?;
-    let (call, body) = inbound.into_call();
-    let bytes = plain(body).map_err(|status| status.with_executed(Executed::No))?;
-    let value = codec.decode(bytes).map_err(|error| {
-        Status::new(Code::InvalidArgument, format!("the request: {error}")).with_executed(Executed::No)
-    })?;
-    Ok((call, value))
-}
-
-fn check_codec<C: Codec>(inbound: &Inbound, codec: &C) -> Result<(), Status> {
-    let (wanted, served) = (inbound.codec(), codec.name());
-    if *wanted == served {
-        return Ok(());
-    }
-    let text = format!("{} is served with the codec {served}, not with {wanted}", inbound.method());
-    Err(Status::new(Code::Unimplemented, text).with_executed(Executed::No))
-}
-
-fn end<C: Encode<A>, A>(codec: &C, answer: &A) -> Response {
-    Ok(Reply { body: encoded(|dst| codec.encode(answer, dst))?.into(), ..Reply::default() })
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,12 +12,32 @@ use futures_core::Stream;
 use getty_core::rpc::{Body, Code, CodecError, Coding, Decode, Encode, Executed, Status};
 
 use crate::rpc::entry::{Item, Key};
+use crate::rpc::error::MethodError;
 use crate::rpc::mailbox::Mailbox;
 use crate::rpc::outgoing::Outgoing;
 use crate::rpc::posted::{Posted, Reads};
 
 type Encoding<T> = Box<dyn Fn(&T, &mut BytesMut) -> Result<(), CodecError> + Send + Sync>;
-type Decoding<T> = Box<dyn Fn(Bytes) -> Result<T, CodecError> + Send + Sync>;
+
+/// The codec of a stream that is read, with the failure of its call.
+trait Decoding<T, F>: Send + Sync {
+    fn item(&self, body: Bytes) -> Result<T, CodecError>;
+
+    fn failure(&self, status: Status) -> F;
+}
+
+/// A codec, and the error of the method.
+struct Typed<C, E>(C, PhantomData<fn() -> E>);
+
+impl<C: Decode<T>, T, E: MethodError<C>> Decoding<T, E::Failure> for Typed<C, E> {
+    fn item(&self, body: Bytes) -> Result<T, CodecError> {
+        self.0.decode(body)
+    }
+
+    fn failure(&self, status: Status) -> E::Failure {
+        E::failure(status, &self.0)
+    }
+}
 
 /// The stream of this side of a call. Dropping it ends the stream.
 pub struct Sender<T> {
@@ -66,33 +87,38 @@ impl<T> fmt::Debug for Sender<T> {
 /// the call up.
 ///
 /// It is a [`Stream`] of results too.
-pub struct Receiver<T> {
+pub struct Receiver<T, F = Status> {
     call: Outgoing,
-    decode: Decoding<T>,
+    codec: Box<dyn Decoding<T, F>>,
     has_ended: bool,
 }
 
 impl<T> Receiver<T> {
     /// For the handler of a call.
     pub(super) fn new<C: Decode<T>>(mailbox: Arc<Mailbox>, key: Key, codec: C) -> Self {
-        Self::of(Outgoing::posted(Posted::new(mailbox, key), None), codec)
+        Self::of::<C, Status>(Outgoing::posted(Posted::new(mailbox, key), None), codec)
     }
+}
 
-    /// For the caller.
-    pub(super) fn of<C: Decode<T>>(call: Outgoing, codec: C) -> Self {
-        let decode = Box::new(move |body| codec.decode(body));
-        Receiver { call, decode, has_ended: false }
+impl<T, F> Receiver<T, F> {
+    /// For the caller of a method with the error `E`.
+    pub(super) fn of<C, E>(call: Outgoing, codec: C) -> Self
+    where
+        C: Decode<T>,
+        E: MethodError<C, Failure = F> + 'static,
+    {
+        Receiver { call, codec: Box::new(Typed::<C, E>(codec, PhantomData)), has_ended: false }
     }
 
     /// Receives the next item. `None`: the stream has ended well.
     ///
     /// # Errors
-    /// The status with which the call ended; after it, `None`. An item that cannot be decoded ends the call
+    /// The failure with which the call ended; after it, `None`. An item that cannot be decoded ends the call
     /// with [`Code::InvalidArgument`].
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, no item is lost.
-    pub async fn recv(&mut self) -> Result<Option<T>, Status> {
+    pub async fn recv(&mut self) -> Result<Option<T>, F> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
@@ -100,7 +126,11 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As for [`recv`](Self::recv).
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Status>> {
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, F>> {
+        self.poll_item(cx).map_err(|status| self.codec.failure(status))
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Status>> {
         if self.has_ended {
             return Poll::Ready(Ok(None));
         }
@@ -126,19 +156,20 @@ impl<T> Receiver<T> {
 
     fn decode(&self, body: Body) -> Result<T, Status> {
         let bytes = plain(body)?;
-        (self.decode)(bytes).map_err(|error| Status::new(Code::InvalidArgument, format!("an item: {error}")))
+        let item = self.codec.item(bytes);
+        item.map_err(|error| Status::new(Code::InvalidArgument, format!("an item: {error}")))
     }
 }
 
-impl<T> Stream for Receiver<T> {
-    type Item = Result<T, Status>;
+impl<T, F> Stream for Receiver<T, F> {
+    type Item = Result<T, F>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_recv(cx).map(Result::transpose)
     }
 }
 
-impl<T> fmt::Debug for Receiver<T> {
+impl<T, F> fmt::Debug for Receiver<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").finish_non_exhaustive()
     }
