@@ -16,11 +16,13 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
     quote! {
         #[doc = #docs]
         #[derive(Debug, Clone)]
+        #[allow(dead_code)]
         #visibility struct #client<C = #codec> {
             caller: #rpc::Caller,
             codec: C,
         }
 
+        #[allow(dead_code)]
         impl #client {
             /// Calls with the codec that the trait names.
             pub fn new(caller: #rpc::Caller) -> Self {
@@ -28,6 +30,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
             }
         }
 
+        #[allow(dead_code)]
         impl<C: #rpc::Codec> #client<C> {
             /// Calls with another codec, which the other side must serve too.
             pub fn with(caller: #rpc::Caller, codec: C) -> Self {

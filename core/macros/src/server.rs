@@ -27,16 +27,19 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
     quote! {
         #[doc = #docs]
         #[derive(Debug, Clone)]
+        #[allow(dead_code)]
         #visibility struct #server<S, C = #codec> {
             service: S,
             codecs: C,
         }
 
+        #[allow(dead_code)]
         impl #server<(), #codec> {
             /// The name of the service on the wire.
             pub const NAME: &'static str = #wire_name;
         }
 
+        #[allow(dead_code)]
         impl<S: #local> #server<S> {
             /// Serves `service` with the codec that the trait names.
             pub fn new(service: S) -> Self {
@@ -44,6 +47,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
             }
         }
 
+        #[allow(dead_code)]
         impl<S: #local, C: #rpc::Codecs> #server<S, C> {
             /// Serves `service` with a codec, or with several (`(Json, Protobuf)`), of which a call has one.
             pub fn with(service: S, codecs: C) -> Self {
@@ -128,10 +132,6 @@ pub(crate) fn shape(method: &Method) -> &'static str {
 /// What a codec must be able to do for a method.
 fn bounds(service: &Service, method: &Method) -> TokenStream {
     let rpc = &service.rpc;
-    let cfg = method.cfg();
-    if !cfg.is_empty() {
-        // A bound cannot be left out by `#[cfg]`; the helpers say what is missing.
-    }
     let value = method.value(&service.name);
     let mut bounds = Vec::new();
     match method.received() {

@@ -162,6 +162,7 @@ fn values(service: &Service, method: &Method) -> TokenStream {
     quote! {
         #(#cfg)*
         #[doc = #docs]
+        #[allow(dead_code)]
         #[derive(Debug, #serde::Serialize, #serde::Deserialize)]
         #[serde(crate = #path)]
         #visibility struct #name {

@@ -7,13 +7,13 @@ use getty_tokio::rpc::{self, Caller, Code, Json, Protobuf, Raw, Receiver, Sender
 /// A message of anybody's who knows the definition of `grpc.health.v1`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Response {
-    #[prost(enumeration = "Serving", tag = "1")]
+    #[prost(enumeration = "State", tag = "1")]
     status: i32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
-enum Serving {
+enum State {
     Unknown = 0,
     Serving = 1,
     NotServing = 2,
@@ -63,7 +63,7 @@ async fn health_is_what_was_said() {
     assert_eq!(json, serde_json::json!({ "status": "NOT_SERVING" }));
     let request = Request { service: "a.Math".into() };
     let response: Response = caller.call("grpc.health.v1.Health/Check", Protobuf, &request).await.unwrap();
-    assert_eq!(response.status(), Serving::NotServing);
+    assert_eq!(response.status(), State::NotServing);
 }
 
 #[tokio::test]
