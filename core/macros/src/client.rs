@@ -30,7 +30,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
             }
         }
 
-        #[allow(dead_code)]
+        #[allow(dead_code, missing_docs)]
         impl<C: #rpc::Codec> #client<C> {
             /// Calls with another codec, which the other side must serve too.
             pub fn with(caller: #rpc::Caller, codec: C) -> Self {

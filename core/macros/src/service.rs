@@ -166,8 +166,7 @@ fn values(service: &Service, method: &Method) -> TokenStream {
         #[derive(Debug, #serde::Serialize, #serde::Deserialize)]
         #[serde(crate = #path)]
         #visibility struct #name {
-            #[allow(missing_docs)]
-            #(#visibility #names: #types,)*
+            #(#[allow(missing_docs)] #visibility #names: #types,)*
         }
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
         }
 
         #[doc = #docs]
+        #[allow(missing_docs)]
         #visibility trait #local: 'static {
             #(#any)*
         }

@@ -1,6 +1,7 @@
 //! Examples of the workspace, with peers that share no code with them.
 
 mod calls;
+mod chat;
 mod embedding;
 mod everywhere;
 #[cfg(unix)]
