@@ -2,5 +2,6 @@
 
 mod builtin;
 mod compile;
+mod proto;
 mod room;
 mod rules;
