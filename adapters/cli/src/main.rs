@@ -7,6 +7,7 @@ mod codec;
 mod connect;
 mod diagnostics;
 mod explain;
+mod generate;
 mod payload;
 mod runtime;
 mod serve;
@@ -40,6 +41,7 @@ enum Command {
     Serve(serve::Options),
     Connect(connect::Options),
     Bench(bench::Options),
+    Generate(generate::Options),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn run() -> (ExitCode, Option<String>) {
         Command::Serve(options) => serve::run(options),
         Command::Connect(options) => connect::run(options),
         Command::Bench(options) => bench::run(options),
+        Command::Generate(options) => generate::run(options),
     };
     match result {
         Ok(()) => (ExitCode::SUCCESS, None),
@@ -84,6 +87,7 @@ fn checked(cli: Cli) -> Result<Command, clap::Error> {
         Command::Serve(options) => options.check(),
         Command::Connect(options) => options.check(),
         Command::Bench(options) => options.check(),
+        Command::Generate(_) => Ok(()),
     };
     match result {
         Ok(()) => Ok(cli.command),

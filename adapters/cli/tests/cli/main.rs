@@ -9,6 +9,7 @@ mod connect;
 mod crowds;
 #[cfg(target_os = "linux")]
 mod diagnostics;
+mod generate;
 #[cfg(target_os = "linux")]
 mod renewal;
 mod runtimes;
