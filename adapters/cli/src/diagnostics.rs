@@ -73,6 +73,12 @@ pub fn finish(error: Option<String>) {
     }
 }
 
+/// Exits at once, whatever is under way. Prints `error`, if any.
+pub fn exit(code: i32, error: Option<String>) -> ! {
+    finish(error);
+    std::process::exit(code)
+}
+
 /// Texts waiting to be written.
 struct Diagnostics {
     queue: Mutex<Queue>,

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use getty_driver::core::codec::{DelimitedError, LengthDelimitedError};
 use getty_driver::core::datagram::{DropReason, Dropped};
 use getty_driver::core::layer::tls::TlsError;
+use getty_driver::core::rpc::FramesError;
 use getty_driver::core::websocket::{HandshakeError, ProtocolError};
 use getty_driver::core::{CloseReason, Deadline};
 use getty_driver::tls::rustls::{AlertDescription, CertificateError};
@@ -34,6 +35,18 @@ pub fn explain(reason: &CloseReason) -> String {
         if let Some(&DelimitedError::TooLong { limit }) = error.downcast_ref() {
             let limit = limit.saturating_sub(1);
             return format!("the peer sent a line over the limit of {limit} bytes: {HINT}");
+        }
+        match error.downcast_ref() {
+            Some(&FramesError::TooLong { length, limit }) => {
+                let text = "the peer sent a frame of";
+                return format!("{text} {length} bytes, over the limit of {limit}: raise --max-message");
+            }
+            Some(FramesError::Tls) => return "the peer seems to speak TLS: use a tls:// URL".to_owned(),
+            Some(FramesError::Http) => {
+                return "the peer speaks HTTP or another protocol of text: use the ws:// URL of a getty server"
+                    .to_owned();
+            }
+            _ => {}
         }
     }
     match reason {

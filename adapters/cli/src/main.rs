@@ -1,16 +1,19 @@
-//! `getty`: an echo server, a line client and a load generator over getty sessions.
+//! `getty`: an echo server, a line client, a caller of methods and a load generator over getty sessions.
 
 #![forbid(unsafe_code)]
 
 mod bench;
+mod call;
 mod codec;
 mod connect;
 mod diagnostics;
 mod explain;
 mod generate;
 mod payload;
+mod rpc;
 mod runtime;
 mod serve;
+mod signals;
 mod stdio;
 mod tls;
 mod units;
@@ -25,7 +28,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use explain::with_causes;
 
-/// Network sessions on the command line: an echo server, a line client, a load generator
+/// Network sessions on the command line: an echo server, a line client, calls, a load generator
 ///
 /// Errors are one line on standard error. The exit code is 0 for success, 1 for a failure and 2 for an
 /// invalid command line.
@@ -40,6 +43,7 @@ struct Cli {
 enum Command {
     Serve(serve::Options),
     Connect(connect::Options),
+    Call(call::Options),
     Bench(bench::Options),
     Generate(generate::Options),
 }
@@ -61,6 +65,7 @@ fn run() -> (ExitCode, Option<String>) {
     let result = match command {
         Command::Serve(options) => serve::run(options),
         Command::Connect(options) => connect::run(options),
+        Command::Call(options) => call::run(options),
         Command::Bench(options) => bench::run(options),
         Command::Generate(options) => generate::run(options),
     };
@@ -86,6 +91,7 @@ fn checked(cli: Cli) -> Result<Command, clap::Error> {
     let result = match &cli.command {
         Command::Serve(options) => options.check(),
         Command::Connect(options) => options.check(),
+        Command::Call(options) => options.check(),
         Command::Bench(options) => options.check(),
         Command::Generate(_) => Ok(()),
     };

@@ -266,6 +266,7 @@ impl LocalServer {
             origin: OriginPolicy::Same,
             tls: options.tls.identity.server()?.filter(|_| transport.is_secure()),
             totals: None,
+            rpc: None,
         };
         let (stop, stopped) = oneshot::channel();
         let (send_url, found) = mpsc::channel();

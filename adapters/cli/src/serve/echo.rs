@@ -11,6 +11,7 @@ use getty_driver::core::codec::{Decoder, Encoder, LengthDelimited, Raw};
 use getty_driver::core::datagram::Dropped;
 use getty_driver::core::websocket::{Accept, OriginPolicy, Packages, Request, Verdict, WebSocket};
 use getty_driver::core::{Close, CloseReason, Config, Idle, Opened};
+use getty_driver::rpc::health::Health;
 use getty_driver::tls::ServerTls;
 use getty_driver::{Context, Items, Listener, Refuse, ServerBuilder, SessionInfo, TcpOptions, framed};
 
@@ -41,10 +42,15 @@ pub struct EchoServer {
     /// Set for tls and wss URLs only.
     pub tls: Option<ServerTls>,
     pub totals: Option<Arc<Totals>>,
+    /// The health of the services, with --rpc.
+    pub rpc: Option<Health>,
 }
 
 impl EchoServer {
     pub async fn start<R: BuiltIn>(self) -> anyhow::Result<Server<R>> {
+        if let Some(health) = self.rpc.clone() {
+            return self.start_rpc(&health).await;
+        }
         let limit = self.codec.size.limit();
         match self.codec.codec(self.url.transport) {
             None => {
@@ -90,7 +96,7 @@ impl EchoServer {
         })
     }
 
-    fn builder<R: BuiltIn>(&self) -> ServerBuilder<R, Spawner<R>, Option<ServerTls>> {
+    pub(super) fn builder<R: BuiltIn>(&self) -> ServerBuilder<R, Spawner<R>, Option<ServerTls>> {
         let options = TcpOptions::new();
         #[cfg(target_os = "linux")]
         let options = options.reuse_port(self.shares_port);

@@ -6,7 +6,7 @@ mod echo;
 mod limits;
 mod page;
 mod renewal;
-mod signals;
+mod rpc;
 mod totals;
 mod udp;
 mod who;
@@ -23,13 +23,15 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join_all, select_all};
 use futures_util::stream::FuturesUnordered;
 use getty_driver::SessionInfo;
+use getty_driver::rpc::health::Health;
 use getty_driver::tls::ServerTls;
 use tokio::sync::{Notify, oneshot};
 
 use crate::codec::CodecOptions;
-use crate::diagnostics;
+use crate::diagnostics::{self, exit};
 use crate::explain::{explain, with_causes};
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime, sleep_until};
+use crate::signals::{Signal, Signals};
 use crate::stdio;
 use crate::tls::ServerTlsOptions;
 use crate::units;
@@ -39,7 +41,6 @@ use cores::Cores;
 pub use echo::{EchoServer, Server};
 pub use limits::LimitOptions;
 use renewal::Renewal;
-use signals::{Signal, Signals};
 use totals::Totals;
 pub use udp::UdpOptions;
 
@@ -56,6 +57,9 @@ pub use udp::UdpOptions;
 /// tls is tcp over TLS 1.2 or 1.3, and wss is ws over TLS; both need --cert and --key. SIGHUP then reads the
 /// two files again, for new sessions. If the files are invalid, an error is printed on standard error and the
 /// old certificate stays; it also stays while reading a file blocks.
+///
+/// With --rpc the server is a service that echoes, and messages in the statistics are calls and the items of
+/// their streams. A signal to end lets calls under way finish, for --grace seconds.
 ///
 /// SIGUSR1 lists the sessions on standard error, one line each, at most 1000, with number, both addresses,
 /// whether it is open, age, the peer's last sign of life, bytes waiting to be sent, and messages received and
@@ -88,6 +92,12 @@ pub struct Options {
 
     #[command(flatten)]
     codec: CodecOptions,
+
+    /// Serves calls instead of messages (see getty call): the service getty.echo.v1.Echo with Unary,
+    /// ServerStream, ClientStream and Bidi in JSON and Protobuf, grpc.health.v1.Health, and reflection. Not
+    /// over udp
+    #[arg(long, conflicts_with_all = ["codec", "peers"])]
+    rpc: bool,
 
     /// Interval of each session's cron callback, which does nothing: measures the cost of timers. Over ws it
     /// also sends a ping, unless --ping sets another interval
@@ -136,6 +146,9 @@ impl Options {
             websocket::check_used("--origin", &self.urls)?;
         }
         Origin::policy(&self.origin)?;
+        if self.rpc {
+            crate::rpc::check(&self.urls, self.codec.size)?;
+        }
         self.udp.check(&self.urls)?;
         self.limits.check(&self.urls)?;
         let shared = self.udp.peers.is_none() && self.urls.iter().all(|url| url.transport == Transport::Udp);
@@ -171,12 +184,15 @@ impl Options {
         threads: usize,
         tls: Option<&ServerTls>,
         totals: Option<&Arc<Totals>>,
+        health: Option<&Health>,
     ) -> anyhow::Result<Vec<EchoServer>> {
         let mut servers = Vec::with_capacity(self.urls.len());
         for url in &self.urls {
-            let config = self
-                .codec
-                .config(url.transport)
+            let config = match health {
+                Some(_) => crate::rpc::session(self.codec.size),
+                None => self.codec.config(url.transport),
+            };
+            let config = config
                 .cron_period(self.cron)
                 .heartbeat_period(self.websocket.ping)
                 .idle_read(self.idle.filter(|_| url.transport != Transport::Udp || self.udp.peers.is_some()))
@@ -193,6 +209,7 @@ impl Options {
                 origin: Origin::policy(&self.origin).map_err(anyhow::Error::msg)?,
                 tls: tls.cloned().filter(|_| url.transport.is_secure()),
                 totals: totals.cloned(),
+                rpc: health.cloned(),
             };
             servers.push(server);
         }
@@ -217,8 +234,9 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
     let mut signals = Signals::new(tls.is_some()).context("can't listen for signals")?;
     let renewal = tls.clone().map(|server| Renewal::start(server, options.tls.clone())).transpose()?;
     let totals = options.stats.then(Arc::<Totals>::default);
+    let health = options.rpc.then(Health::new);
     let (mut servers, mut names) = (Vec::new(), Vec::new());
-    for server in options.servers(threads, tls.as_ref(), totals.as_ref())? {
+    for server in options.servers(threads, tls.as_ref(), totals.as_ref(), health.as_ref())? {
         let places = addresses::find::<R>(&server.url).await?;
         names.push((places.name, places.urls.len()));
         let limits = server.limits.shared_out(places.urls.len());
@@ -246,6 +264,7 @@ async fn serve<R: BuiltIn>(threads: usize, options: Options) -> anyhow::Result<(
         _ = ended(&mut signals, renewal.as_ref(), async || Some(echo::list(&running).await)) => {}
     }
     let failure = failure.into_inner();
+    stop_calls(health.as_ref());
     tokio::select! {
         biased;
         () = shut_down(running, options.grace) => failure.map_or(Ok(()), Err),
@@ -266,6 +285,7 @@ async fn serve_per_core<R: BuiltIn>(
     renewal: Option<Renewal>,
     totals: Option<Arc<Totals>>,
 ) -> anyhow::Result<()> {
+    let health = servers.first().and_then(|server| server.rpc.clone());
     let cores = Cores::start::<R>(servers, threads)?;
     let announcement = announcement(cores.urls.clone(), names);
     let announced = Notify::new();
@@ -273,6 +293,7 @@ async fn serve_per_core<R: BuiltIn>(
         _ = ended(&mut signals, renewal.as_ref(), async || Some(cores.list().await)) => {}
         Err(error) = report::<R>(announcement, &announced, totals, &[]) => return Err(error),
     }
+    stop_calls(health.as_ref());
     let grace = options.grace;
     let (done, joined) = oneshot::channel();
     thread::spawn(move || done.send(cores.join(grace)));
@@ -347,12 +368,6 @@ async fn ended(
     }
 }
 
-/// Exits at once, with sessions or not. Prints `error`, if any.
-fn exit(code: i32, error: Option<String>) -> ! {
-    diagnostics::finish(error);
-    std::process::exit(code)
-}
-
 /// A number of servers. If they are the addresses of one name, the URL announced instead of theirs.
 type Name = (Option<Url>, usize);
 
@@ -382,6 +397,13 @@ async fn announce(text: String) -> io::Result<()> {
     let (done, printed) = oneshot::channel();
     thread::Builder::new().name("announce".to_owned()).spawn(move || done.send(stdio::print(&text)))?;
     printed.await.map_err(io::Error::other)?
+}
+
+/// Tells those who watch the health of the services to send no further calls.
+fn stop_calls(health: Option<&Health>) {
+    if let Some(health) = health {
+        health.set_all(false);
+    }
 }
 
 async fn shut_down<R: BuiltIn>(servers: Vec<Server<R>>, grace: Duration) {

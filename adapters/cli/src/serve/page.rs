@@ -31,23 +31,31 @@ impl Site {
         // The order matters: a path may contain braces, a sub-protocol's name may not.
         let page = PAGE.replace("{{protocols}}", &escape(&protocols.join(", ")));
         let page = page.replace("{{path}}", &escape(path));
-        let text = |status, text: String| -> anyhow::Result<Response> {
-            let response = Response::new(status)?.header("Content-Type", "text/plain; charset=utf-8")?;
-            Ok(response.header("X-Content-Type-Options", "nosniff")?.body(text))
-        };
+        let page = Response::new(200)?
+            .header("Content-Type", "text/html; charset=utf-8")?
+            .header("Content-Security-Policy", POLICY)?
+            .header("X-Content-Type-Options", "nosniff")?
+            .header("Cache-Control", "no-store")?
+            .body(page);
+        Self::with(path, page, &format!("WebSocket sessions are at {path}; a page to try them is at /\n"))
+    }
+
+    /// Makes a site with RPC at `path`, and a page that only says so.
+    pub fn of_rpc(path: &str) -> anyhow::Result<Self> {
+        let place = format!("RPC over WebSocket is at {path}\n");
+        Self::with(path, text(200, &place)?, &place)
+    }
+
+    /// Makes a site. `place` says where sessions are.
+    fn with(path: &str, page: Response, place: &str) -> anyhow::Result<Self> {
         Ok(Site {
             path: path.to_owned(),
-            page: Response::new(200)?
-                .header("Content-Type", "text/html; charset=utf-8")?
-                .header("Content-Security-Policy", POLICY)?
-                .header("X-Content-Type-Options", "nosniff")?
-                .header("Cache-Control", "no-store")?
-                .body(page),
+            page,
             methods: Response::new(200)?.header("Allow", METHODS)?,
-            other_method: text(405, format!("the page accepts only {METHODS}\n"))?
+            other_method: text(405, &format!("the page accepts only {METHODS}\n"))?
                 .header("Allow", METHODS)?,
-            upgrade: text(426, format!("WebSocket sessions are at {path}; a page to try them is at /\n"))?,
-            not_found: text(404, format!("WebSocket sessions are at {path}; a page to try them is at /\n"))?,
+            upgrade: text(426, place)?,
+            not_found: text(404, place)?,
         })
     }
 
@@ -64,6 +72,12 @@ impl Site {
         };
         Verdict::Respond(response.clone())
     }
+}
+
+/// A page of plain text.
+fn text(status: u16, text: &str) -> anyhow::Result<Response> {
+    let response = Response::new(status)?.header("Content-Type", "text/plain; charset=utf-8")?;
+    Ok(response.header("X-Content-Type-Options", "nosniff")?.body(text.to_owned()))
 }
 
 /// Escapes text for a quoted attribute.

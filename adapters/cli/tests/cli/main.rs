@@ -1,6 +1,9 @@
 //! Drives the real program, as a user would: loopback only, and a free port each time.
 
 mod bench;
+mod call;
+mod call_failures;
+mod call_proto;
 mod certificates;
 #[cfg(unix)]
 mod chromium;
@@ -12,6 +15,7 @@ mod diagnostics;
 mod generate;
 #[cfg(target_os = "linux")]
 mod renewal;
+mod rpc_serve;
 mod runtimes;
 #[cfg(target_os = "linux")]
 #[path = "../../../../tests/tests/driver_common/seccomp.rs"]

@@ -92,6 +92,25 @@ fn wrong_command_lines() {
         ("bench --insecure tcp://h:1", "--insecure needs a tls or wss URL"),
         ("bench --insecure", "--insecure needs the URL of a server"),
         ("connect --deflate tls://h:1", "--deflate needs a ws or wss URL"),
+        ("serve --rpc udp://h:1", "RPC needs a tcp, tls, unix, ws or wss URL: remove udp://h:1"),
+        ("serve --rpc --codec lines tcp://h:1", "'--rpc' cannot be used with '--codec <CODEC>'"),
+        (
+            "serve --rpc --max-message 65535 tcp://h:1",
+            "RPC needs a --max-message of 65536 to 2147483635 bytes",
+        ),
+        ("call tcp://h:1", "required arguments were not provided: <PACKAGE.SERVICE/METHOD>"),
+        ("call tcp://h:1 Echo", "expected PACKAGE.SERVICE/METHOD, such as getty.echo.v1.Echo/Unary"),
+        ("call tcp://h:1 a/b/c", "expected PACKAGE.SERVICE/METHOD"),
+        ("call --list tcp://h:1 a/b", "'--list' cannot be used with '[PACKAGE.SERVICE/METHOD]'"),
+        ("call --codec proto tcp://h:1 a/b", "--codec proto needs the messages: give --proto FILE"),
+        ("call --codec x tcp://h:1 a/b", "'x' for '--codec <CODEC>' [possible values: json, proto, raw]"),
+        ("call --metadata x tcp://h:1 a/b", "'--metadata <KEY=VALUE>': expected KEY=VALUE"),
+        ("call --metadata X=y tcp://h:1 a/b", "a key has 1 to 64 of the characters a-z"),
+        ("call --timeout 0 tcp://h:1 a/b", "'--timeout <SECS>': expected seconds from 0.001"),
+        ("call tcp://h:0 a/b", "tcp://h:0 has port 0: give the server's port"),
+        ("call udp://h:1 a/b", "RPC needs a tcp, tls, unix, ws or wss URL: remove udp://h:1"),
+        ("call --ca c tcp://h:1 a/b", "--ca needs a tls or wss URL"),
+        ("call --deflate tcp://h:1 a/b", "--deflate needs a ws or wss URL"),
         ("serve ws://h:1/path?query", "remove \"?query\" from the URL to serve"),
     ] {
         let args: Vec<&str> = args.split(' ').collect();
@@ -136,9 +155,14 @@ fn wrong_urls() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for args in
-        [&["--help"][..], &["serve", "--help"], &["connect", "-h"], &["bench", "--help"], &["--version"]]
-    {
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["connect", "-h"],
+        &["call", "--help"],
+        &["bench", "--help"],
+        &["--version"],
+    ] {
         let done = run(args, "").succeeded();
         assert!(!done.out.is_empty());
         assert!(done.text().lines().all(|line| line.chars().count() <= 100), "{}", done.text());
