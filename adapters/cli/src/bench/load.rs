@@ -17,9 +17,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
-use super::join;
 use super::probe::{Echo, Framing, Probe};
 use super::window::{Echoed, Window};
+use super::{calls, join};
 use crate::explain::{explain_at_client, explain_dropped, explain_unopened};
 use crate::runtime::{BuiltIn, RuntimeName, local_client, on_runtime, sleep_until};
 use crate::url::{Transport, Url};
@@ -29,6 +29,8 @@ use crate::websocket::WebSocketOptions;
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub url: Url,
+    /// Whether the server has an echo service.
+    pub rpc: bool,
     /// The runtime of the load.
     pub runtime: RuntimeName,
     pub max_message: usize,
@@ -106,7 +108,7 @@ impl Datagrams {
 }
 
 impl Outcome {
-    fn new() -> Self {
+    pub fn new() -> Self {
         // 100 ns to 10 minutes with three digits: about 250 KB.
         let latencies = Histogram::new_with_bounds(100, 600_000_000_000, 3).expect("the bounds are good");
         Outcome {
@@ -183,13 +185,13 @@ impl Load {
 }
 
 /// Connections opened at the same time.
-const CONNECTING: usize = 64;
+pub const CONNECTING: usize = 64;
 
 /// Time after which a datagram without an echo counts as lost. Checked four times within it.
 const LOST_AFTER: Duration = Duration::from_millis(200);
 
 /// Time for outstanding echoes to come after the measurement.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
+pub const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Runs the load of one thread.
 fn run_on<R: BuiltIn>(
@@ -198,7 +200,10 @@ fn run_on<R: BuiltIn>(
     phases: watch::Receiver<Phase>,
     ready: mpsc::Sender<()>,
 ) -> anyhow::Result<Outcome> {
-    R::block_on_local(run::<R>(plan, numbers, phases, ready))?
+    match plan.rpc {
+        true => R::block_on_local(calls::run::<R>(plan, numbers, phases, ready))?,
+        false => R::block_on_local(run::<R>(plan, numbers, phases, ready))?,
+    }
 }
 
 async fn run<R: BuiltIn>(

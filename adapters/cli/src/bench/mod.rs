@@ -1,5 +1,6 @@
 //! `getty bench`: a load generator.
 
+mod calls;
 mod destination;
 mod load;
 mod plot;
@@ -15,10 +16,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use getty_driver::core::websocket::OriginPolicy;
+use getty_driver::rpc::health::Health;
 use getty_driver::tls::ClientTls;
 use tokio::sync::oneshot;
 
 use crate::codec::{CodecOptions, MAX_DATAGRAM, SizeOptions};
+use crate::rpc;
 use crate::runtime::{BuiltIn, RuntimeName, on_runtime};
 use crate::serve::{EchoServer, LimitOptions, UdpOptions};
 use crate::stdio;
@@ -42,6 +45,10 @@ use report::{Report, Row};
 /// after the other, each under a load on the same runtime. "CPU us/msg" then covers server and load. udp is
 /// skipped if --size does not fit a datagram. tls and wss are skipped unless --cert and --key give the
 /// servers a certificate; the load does not verify it. With a URL, "CPU us/msg" covers the load alone.
+///
+/// With --rpc a message is a call of the echo service of getty serve --rpc, and each connection has --callers
+/// callers. Without a URL, calls are measured too, after the messages (rpc/tcp and so on), unless those in
+/// flight exceed the limits of a server.
 ///
 /// Latency is measured from handing a message to the session until its echo is delivered. MB/s counts payload
 /// bytes of echoes (1 MB = 1 000 000 bytes). Errors are payloads that came back changed and connections that
@@ -75,6 +82,15 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     depth: u32,
 
+    /// Calls the echo service of getty serve --rpc, in Protobuf. Without a URL, measures nothing else
+    #[arg(long)]
+    rpc: bool,
+
+    /// Callers on each connection, with --rpc: each repeats its call after the answer [default: --depth]
+    #[arg(long, value_name = "N", requires = "rpc", conflicts_with = "depth",
+        value_parser = clap::value_parser!(u32).range(1..=MAX_CALLERS as i64))]
+    callers: Option<u32>,
+
     /// Length of the measurement
     #[arg(long, value_name = "SECS", default_value = "2", value_parser = units::period)]
     duration: Duration,
@@ -102,6 +118,18 @@ pub struct Options {
     tls: ClientTlsOptions,
 }
 
+/// The largest number of callers on a connection: as many may wait.
+const MAX_CALLERS: u32 = 30_000;
+
+/// Calls that a server takes at once.
+const SERVED: u32 = 256;
+
+/// Bytes of calls in flight that a server holds for a connection.
+const CALL_BYTES: u64 = 16 << 20;
+
+/// Bytes of a call beside its payload, at most.
+const CALL_HEAD: u64 = 256;
+
 impl Options {
     /// Checks that the options fit each other.
     pub fn check(&self) -> Result<(), String> {
@@ -113,6 +141,16 @@ impl Options {
         }
         if self.json.is_some() && self.json == self.plot {
             return Err("--json and --plot name the same file: give two different ones".to_owned());
+        }
+        if self.rpc {
+            rpc::check(&self.url, self.limit)?;
+            if !self.fits_calls() {
+                return Err(format!(
+                    "calls of {} bytes do not fit: a server holds {CALL_BYTES} bytes of calls for a connection, \
+                     and a frame --max-message: lower --size or --callers",
+                    self.size
+                ));
+            }
         }
         let udp = self.url.as_ref().is_some_and(|url| url.transport == Transport::Udp);
         if udp && !self.fits(Transport::Udp) {
@@ -135,11 +173,27 @@ impl Options {
         transport != Transport::Udp || self.size as usize <= MAX_DATAGRAM
     }
 
-    /// The transports measured without a URL.
-    fn transports(&self) -> impl Iterator<Item = Transport> {
+    /// Whether the calls in flight fit the limits of a server.
+    fn fits_calls(&self) -> bool {
+        let (size, callers) = (u64::from(self.size) + CALL_HEAD, u64::from(self.depth()));
+        size * callers.min(u64::from(SERVED)) <= CALL_BYTES
+            && callers <= u64::from(MAX_CALLERS)
+            && size <= u64::from(self.limit.max_message)
+    }
+
+    /// Messages or calls in flight on each connection.
+    fn depth(&self) -> u32 {
+        self.callers.unwrap_or(self.depth)
+    }
+
+    /// The transports measured without a URL, with messages and then with calls (true).
+    fn kinds(&self) -> impl Iterator<Item = (Transport, bool)> {
         let secure = self.tls.identity.is_given();
-        let all = Transport::ALL.iter().copied();
-        all.filter(move |&transport| self.fits(transport) && (secure || !transport.is_secure()))
+        let all = || Transport::ALL.iter().copied().filter(move |transport| secure || !transport.is_secure());
+        let messages = all().filter(|&transport| self.fits(transport) && !self.rpc);
+        let calls = all().filter(|&transport| rpc::check([&Url::local(transport)], self.limit).is_ok());
+        let calls = calls.filter(|_| self.fits_calls());
+        messages.map(|transport| (transport, false)).chain(calls.map(|transport| (transport, true)))
     }
 }
 
@@ -148,13 +202,13 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     destinations.into_iter().flatten().try_for_each(Destination::check)?;
     let mut rows = Vec::new();
     match &options.url {
-        Some(url) => rows.push(measure(&options, url, options.tls.client(url)?, None)?),
+        Some(url) => rows.push(measure(&options, url, options.rpc, options.tls.client(url)?, None)?),
         None => {
-            for transport in options.transports() {
+            for (transport, rpc) in options.kinds() {
                 for &runtime in RuntimeName::value_variants() {
-                    let server = LocalServer::start(transport, runtime, &options)?;
+                    let server = LocalServer::start(transport, rpc, runtime, &options)?;
                     let tls = transport.is_secure().then(tls::to_ourselves).transpose()?;
-                    rows.push(measure(&options, &server.url, tls, Some(runtime))?);
+                    rows.push(measure(&options, &server.url, rpc, tls, Some(runtime))?);
                     server.stop()?;
                 }
             }
@@ -178,21 +232,23 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 fn measure(
     options: &Options,
     url: &Url,
+    rpc: bool,
     tls: Option<ClientTls>,
     server: Option<RuntimeName>,
 ) -> anyhow::Result<Row> {
     let plan = Plan {
         url: url.clone(),
+        rpc,
         runtime: options.runtime.or(server).unwrap_or(RuntimeName::Tokio),
         max_message: options.limit.limit(),
         websocket: options.websocket.clone(),
         tls,
         connections: options.connections as usize,
         size: options.size as usize,
-        depth: options.depth as usize,
+        depth: options.depth() as usize,
     };
     let load = Load::start(&plan, load_threads().min(plan.connections))?;
-    let name = report::run_name(url.transport, server, plan.runtime);
+    let name = report::run_name(&plan, server);
     let mut progress = Progress::new(name, options.warmup + options.duration);
     load.enter(Phase::WarmUp);
     wait(&mut progress, &load, options.warmup);
@@ -250,14 +306,19 @@ struct LocalServer {
 }
 
 impl LocalServer {
-    fn start(transport: Transport, runtime: RuntimeName, options: &Options) -> anyhow::Result<Self> {
+    fn start(
+        transport: Transport,
+        rpc: bool,
+        runtime: RuntimeName,
+        options: &Options,
+    ) -> anyhow::Result<Self> {
         let url = Url::local(transport);
         let threads = cores().saturating_sub(load_threads()).max(1);
         let codec = CodecOptions { codec: None, size: options.limit };
         let server = EchoServer {
             url,
             codec,
-            config: codec.config(transport).build()?,
+            config: if rpc { rpc::session(options.limit) } else { codec.config(transport) }.build()?,
             limits: LimitOptions::default(),
             shares_port: false,
             udp: UdpOptions::default(),
@@ -266,7 +327,7 @@ impl LocalServer {
             origin: OriginPolicy::Same,
             tls: options.tls.identity.server()?.filter(|_| transport.is_secure()),
             totals: None,
-            rpc: None,
+            rpc: rpc.then(Health::new),
         };
         let (stop, stopped) = oneshot::channel();
         let (send_url, found) = mpsc::channel();

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::Options;
 use super::load::{Datagrams, Outcome, Plan};
 use crate::runtime::RuntimeName;
-use crate::url::Transport;
 
 /// All results.
 #[derive(Debug, Serialize)]
@@ -25,7 +24,8 @@ pub struct Report {
 /// The results of one server.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    transport: &'static str,
+    /// The transport, with `rpc/` before it for calls.
+    transport: String,
     /// The URL, or `in-process`.
     server: String,
     /// The server's runtime, if known.
@@ -62,13 +62,17 @@ pub struct Row {
 }
 
 /// Names a run. `server` is the server's runtime, if known.
-pub fn run_name(transport: Transport, server: Option<RuntimeName>, load: RuntimeName) -> String {
-    let transport = transport.name();
+pub fn run_name(plan: &Plan, server: Option<RuntimeName>) -> String {
+    let (transport, load) = (transport_name(plan), plan.runtime);
     match (server.map(RuntimeName::as_str), load.as_str()) {
         (Some(server), load) if server == load => format!("{transport} on {load}"),
         (Some(server), load) => format!("{transport} on {server}, load on {load}"),
         (None, load) => format!("{transport}, load on {load}"),
     }
+}
+
+fn transport_name(plan: &Plan) -> String {
+    format!("{}{}", if plan.rpc { "rpc/" } else { "" }, plan.url.transport.name())
 }
 
 impl Row {
@@ -77,11 +81,11 @@ impl Row {
         let messages = latencies.len();
         let us = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
         Row {
-            transport: plan.url.transport.name(),
+            transport: transport_name(plan),
             server: server.map_or_else(|| plan.url.to_string(), |_| "in-process".to_owned()),
             server_runtime: server.map(RuntimeName::as_str),
             load_runtime: plan.runtime.as_str(),
-            name: run_name(plan.url.transport, server, plan.runtime),
+            name: run_name(plan, server),
             connections: plan.connections,
             deflate: compressed == plan.connections,
             messages,
@@ -128,7 +132,7 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             connections: options.connections,
             size: options.size,
-            depth: options.depth,
+            depth: options.depth(),
             duration_s: options.duration.as_secs_f64(),
             warmup_s: options.warmup.as_secs_f64(),
             runs,
@@ -166,7 +170,7 @@ impl Report {
         .map(str::to_owned);
         let rows = self.runs.iter().map(|run| {
             [
-                run.transport.to_owned(),
+                run.transport.clone(),
                 run.server_runtime.unwrap_or("-").to_owned(),
                 run.load_runtime.to_owned(),
                 run.messages.to_string(),

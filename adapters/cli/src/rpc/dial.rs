@@ -10,7 +10,7 @@ use getty_driver::core::{CloseReason, Config};
 use getty_driver::rpc::{self, Caller, Code, Executed, Origin, Services, Status};
 use getty_driver::tls::ClientTls;
 use getty_driver::{ClientBuilder, Handle, Items, Listener};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::NEEDS_STREAM;
 use crate::explain::{explain_at_client, explain_unopened, with_causes};
@@ -38,6 +38,8 @@ pub struct Destination {
 /// An open connection.
 pub struct Connected {
     pub caller: Caller,
+    /// Whether WebSocket messages are compressed.
+    pub compresses: bool,
     handle: Handle<Frame>,
     transport: Transport,
 }
@@ -50,10 +52,10 @@ impl Destination {
     pub async fn connect<R: BuiltIn>(&self, timeout: Option<Duration>) -> Result<Connected, Status> {
         let failed = |code, text| Status::new(code, text).with_executed(Executed::No);
         let late = timeout.map(|timeout| Instant::now() + timeout);
-        let opened = Arc::new(Notify::new());
-        let open = opened.clone();
-        let services = Services::new().config(self.limits.clone()).on_connect(move |_, _| {
-            open.notify_one();
+        let (open, mut opened) = watch::channel(None);
+        let services = Services::new().config(self.limits.clone()).on_connect(move |_, opening| {
+            let upgrade = opening.opened().upgrade.as_ref();
+            open.send_replace(Some(upgrade.is_some_and(|upgrade| upgrade.deflate().is_some())));
             Ok(())
         });
         let (peer, caller) = rpc::peer(services);
@@ -64,7 +66,7 @@ impl Destination {
             self.start(client, peer).await.map_err(|error| failed(Code::Unavailable, with_causes(&error)))?;
         tokio::select! {
             biased;
-            () = opened.notified() => Ok(Connected { caller, handle, transport }),
+            Ok(compresses) = opens(&mut opened) => Ok(Connected { caller, compresses, handle, transport }),
             reason = handle.closed() => Err(failed(Code::Unavailable, explain_unopened(&reason, transport))),
             () = at::<R>(late) => {
                 Err(failed(Code::DeadlineExceeded, "the handshake was not done in time".to_owned()))
@@ -137,6 +139,11 @@ impl Connected {
             () = sleep_until::<R>(Instant::now() + CLOSE) => {}
         }
     }
+}
+
+/// Waits until a session opens, and returns whether it compresses messages.
+async fn opens(opened: &mut watch::Receiver<Option<bool>>) -> Result<bool, watch::error::RecvError> {
+    Ok(opened.wait_for(Option::is_some).await?.unwrap_or_default())
 }
 
 /// Waits for a time, forever for none.

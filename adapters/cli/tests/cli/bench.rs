@@ -50,7 +50,11 @@ fn against_itself() {
     );
     assert_eq!(lines[2][..4], ["transport", "server", "load", "messages"]);
     let runs = report["runs"].as_array().unwrap();
-    let transports = if cfg!(unix) { &["tcp", "unix", "udp", "ws"][..] } else { &["tcp", "udp", "ws"] };
+    let transports: &[&str] = if cfg!(unix) {
+        &["tcp", "unix", "udp", "ws", "rpc/tcp", "rpc/unix", "rpc/ws"]
+    } else {
+        &["tcp", "udp", "ws", "rpc/tcp", "rpc/ws"]
+    };
     let expected = transports.iter().flat_map(|transport| RUNTIMES.map(|runtime| (transport, runtime)));
     assert_eq!((runs.len(), lines.len()), (transports.len() * 3, transports.len() * 3 + 3));
     for ((transport, runtime), (run, line)) in expected.zip(runs.iter().zip(&lines[3..])) {
@@ -178,7 +182,7 @@ fn the_plot_is_an_svg_picture() {
         points.iter().all(|&(x, y)| (80.0..=776.0).contains(&x) && (44.0..=380.0).contains(&y)),
         "{points:?}"
     );
-    assert_eq!(curves.count(), if cfg!(unix) { 11 } else { 8 }, "curves after the first");
+    assert_eq!(curves.count(), if cfg!(unix) { 20 } else { 14 }, "curves after the first");
     assert!(["tcp on tokio", "ws on async-std", "99 %"].iter().all(|&label| text.contains(label)));
 }
 

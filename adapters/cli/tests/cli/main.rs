@@ -1,6 +1,7 @@
 //! Drives the real program, as a user would: loopback only, and a free port each time.
 
 mod bench;
+mod bench_rpc;
 mod call;
 mod call_failures;
 mod call_proto;

@@ -363,7 +363,7 @@ fn with_a_certificate_tls_and_wss_are_measured_too() {
     let certificates = Certificates::new("itself");
     let bench = ["--warmup", "0", "--connections", "2"];
     let done = load(0.05, &[&bench[..], &certificates.server()].concat()).succeeded();
-    for transport in ["tcp", "tls", "wss"] {
+    for transport in ["tcp", "tls", "wss", "rpc/tls", "rpc/wss"] {
         let rows = done.text().lines().filter(|line| line.split_whitespace().next() == Some(transport));
         assert_eq!(rows.count(), RUNTIMES.len(), "{transport}");
     }

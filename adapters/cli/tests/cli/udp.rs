@@ -371,7 +371,9 @@ fn udp_is_left_out_where_no_datagram_holds_a_message() {
     let done = load(0.1, &["--size", "65508", "--warmup", "0", "--connections", "1"]).succeeded();
     let transports = done.text().lines().skip(3).map(|line| line.split_whitespace().next().unwrap());
     let transports: Vec<&str> = transports.step_by(3).collect();
-    assert_eq!(transports, if cfg!(unix) { &["tcp", "unix", "ws"][..] } else { &["tcp", "ws"] });
+    let unix = |name| cfg!(unix).then_some(name);
+    let expected = [Some("tcp"), unix("unix"), Some("ws"), Some("rpc/tcp"), unix("rpc/unix"), Some("rpc/ws")];
+    assert_eq!(transports, expected.into_iter().flatten().collect::<Vec<_>>());
 }
 
 #[test]
