@@ -133,6 +133,7 @@ fn spoken(service: &Service) -> TokenStream {
         quote!(#(#cfg)* { #(#types)* #error })
     });
     quote! {
+        #[allow(unused_qualifications)]
         const _: fn() = || {
             #(#checks)*
         };
