@@ -86,6 +86,12 @@ async fn who_watches_is_told_of_each_change() {
     assert_eq!(status(&mut program).await, ServingStatus::NotServing as i32);
     health.remove("a.Math");
     assert_eq!(status(&mut math).await, ServingStatus::ServiceUnknown as i32);
+    health.set("a.Math", true);
+    assert_eq!(status(&mut math).await, ServingStatus::Serving as i32);
+    health.end();
+    assert_eq!(status(&mut math).await, ServingStatus::NotServing as i32);
+    assert_eq!(math.recv().await.unwrap(), None);
+    assert_eq!(program.recv().await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -402,7 +402,7 @@ async fn announce(text: String) -> io::Result<()> {
 /// Tells those who watch the health of the services to send no further calls.
 fn stop_calls(health: Option<&Health>) {
     if let Some(health) = health {
-        health.set_all(false);
+        health.end();
     }
 }
 

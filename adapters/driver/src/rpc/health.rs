@@ -13,11 +13,12 @@
 //!     .add(health.service());
 //! health.set("math.Adder", true);
 //! // Before the end: those who watch send no further calls here.
-//! health.set_all(false);
+//! health.end();
 //! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::Event;
@@ -37,8 +38,8 @@ pub trait HealthCheck {
     #[rpc(name = "Check", idempotent)]
     async fn check(&self, request: CheckRequest) -> Result<CheckResponse, Status>;
 
-    /// The health of one service now, and again whenever it changes. For a service that is not known it is
-    /// [`ServiceUnknown`](ServingStatus::ServiceUnknown), until it is.
+    /// The health of one service now, and again whenever it changes, until the program ends. For a service
+    /// that is not known it is [`ServiceUnknown`](ServingStatus::ServiceUnknown), until it is.
     #[rpc(name = "Watch", idempotent)]
     async fn watch(&self, request: CheckRequest, out: &mut Sender<CheckResponse>) -> Result<(), Status>;
 }
@@ -148,6 +149,8 @@ pub struct Health(Arc<Known>);
 struct Known {
     services: Mutex<BTreeMap<String, bool>>,
     changed: Event,
+    /// Nothing changes any longer.
+    has_ended: AtomicBool,
 }
 
 impl Known {
@@ -168,7 +171,7 @@ impl Health {
     /// Makes it, for a program that serves.
     pub fn new() -> Self {
         let services = Mutex::new(BTreeMap::from([(String::new(), true)]));
-        Health(Arc::new(Known { services, changed: Event::new() }))
+        Health(Arc::new(Known { services, changed: Event::new(), has_ended: AtomicBool::new(false) }))
     }
 
     /// Makes the service, for [`Services::add`](super::Services::add).
@@ -185,6 +188,14 @@ impl Health {
     /// Says whether the program and all services that were set serve.
     pub fn set_all(&self, is_serving: bool) {
         self.0.lock().values_mut().for_each(|known| *known = is_serving);
+        self.0.changed.notify(usize::MAX);
+    }
+
+    /// Says that nothing serves any longer, and ends the calls that watch. Call it before a shutdown, which
+    /// would wait for them to the end of its grace.
+    pub fn end(&self) {
+        self.set_all(false);
+        self.0.has_ended.store(true, Ordering::Release);
         self.0.changed.notify(usize::MAX);
     }
 
@@ -221,11 +232,14 @@ impl HealthCheck for Health {
         loop {
             // Listening begins before the look, so that no change is missed between.
             let changed = self.0.changed.listen();
+            let has_ended = self.0.has_ended.load(Ordering::Acquire);
             let status = self.0.status(&request.service);
-            if told.replace(status) == Some(status) {
-                changed.await;
-            } else {
+            if told.replace(status) != Some(status) {
                 out.send(status.into()).await?;
+            } else if has_ended {
+                return Ok(());
+            } else {
+                changed.await;
             }
         }
     }
