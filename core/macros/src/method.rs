@@ -58,6 +58,7 @@ pub(crate) enum Value<'a> {
 impl Method {
     pub(crate) fn parse(mut item: TraitItemFn) -> syn::Result<Self> {
         let options = MethodOptions::take(&mut item.attrs)?;
+        check_name(&item.sig.ident)?;
         check_signature(&item.sig)?;
         let arguments = arguments(&item.sig)?;
         let result = result(&item.sig, &options)?;
@@ -204,6 +205,22 @@ impl Value<'_> {
 fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+}
+
+/// The names that clients have for other things.
+const TAKEN: [&str; 3] = ["new", "with", "caller"];
+
+fn check_name(name: &Ident) -> syn::Result<()> {
+    match TAKEN.iter().find(|taken| name == **taken) {
+        Some(taken) => {
+            let text = format!(
+                "`{taken}` is a function of every client: name the method otherwise, and on the wire with \
+                 `#[rpc(name = \"{taken}\")]`"
+            );
+            Err(Error::new(name.span(), text))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_signature(signature: &Signature) -> syn::Result<()> {

@@ -134,6 +134,9 @@ fn names_and_options() {
     one("#[service(name = \"\")] trait Room {}", name, "\"\"");
     let options = "expected `name = \"..\"`, `codec = ..` or `crate = ..`";
     one("#[service(names = \"a\")] trait Room {}", options, "names");
+    let taken = "`new` is a function of every client: name the method otherwise, and on the wire with \
+                 `#[rpc(name = \"new\")]`";
+    method("async fn new(&self) -> Result<(), Status>;", taken, "new");
     let source = "async fn f(&self) -> Result<(), Status>; \
                   #[rpc(name = \"f\")] async fn g(&self) -> Result<(), Status>;";
     method(source, "two methods have the name `f` on the wire", "g");
