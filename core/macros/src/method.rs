@@ -184,11 +184,6 @@ impl Method {
         let typed = self.signature.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_)));
         typed.map(|input| input.to_token_stream()).collect()
     }
-
-    /// The names of the parameters after `self`.
-    pub(crate) fn names(&self) -> Vec<&Ident> {
-        self.arguments.iter().map(|argument| &argument.name).collect()
-    }
 }
 
 impl Value<'_> {

@@ -1,4 +1,4 @@
-//! The type that serves what implements a service: `RoomService`.
+//! The types that serve what implements a service: `RoomService`, and `LocalRoomService` for one thread.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -9,9 +9,15 @@ use crate::method::{Kind, Method, Value, full_name};
 use crate::service::Service;
 
 pub(crate) fn expand(service: &Service) -> TokenStream {
-    let Service { visibility, name, local, wire_name, codec, rpc, methods, .. } = service;
-    let server = format_ident!("{name}Service");
-    let docs = format!(" Serves what implements [`{name}`] or [`{local}`]: add it to `Services`.");
+    let types = [&service.name, &service.local].map(|of| server(service, of));
+    quote!(#(#types)*)
+}
+
+/// The type that serves what implements the trait `of`.
+fn server(service: &Service, of: &Ident) -> TokenStream {
+    let Service { visibility, wire_name, codec, rpc, methods, .. } = service;
+    let server = format_ident!("{of}Service");
+    let docs = format!(" Serves what implements [`{of}`]: add it to `Services`.");
     let names = methods.iter().map(|method| {
         let (cfg, pattern) = (method.cfg(), pattern(method));
         quote!(#(#cfg)* Some(#pattern) => true,)
@@ -22,7 +28,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
     });
     let bounds = methods.iter().map(|method| bounds(service, method));
     let bounds: Vec<_> = bounds.collect();
-    let arms = methods.iter().map(|method| arm(service, method));
+    let arms = methods.iter().map(|method| arm(service, of, method));
     let [codec_of_call, inbound] = [local_name("codec"), local_name("inbound")];
     quote! {
         #[doc = #docs]
@@ -40,7 +46,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
         }
 
         #[allow(dead_code)]
-        impl<S: #local> #server<S> {
+        impl<S: #of> #server<S> {
             /// Serves `service` with the codec that the trait names.
             pub fn new(service: S) -> Self {
                 Self { service, codecs: #codec }
@@ -48,7 +54,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
         }
 
         #[allow(dead_code)]
-        impl<S: #local, C: #rpc::Codecs> #server<S, C> {
+        impl<S: #of, C: #rpc::Codecs> #server<S, C> {
             /// Serves `service` with a codec, or with several (`(Json, Protobuf)`), of which a call has one.
             pub fn with(service: S, codecs: C) -> Self {
                 Self { service, codecs }
@@ -58,7 +64,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
         #[allow(deprecated)]
         impl<S, C> #rpc::Dispatch for #server<S, C>
         where
-            S: #local,
+            S: #of,
             C: #rpc::Codecs,
             #(#bounds)*
         {
@@ -78,7 +84,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
 
         impl<S, C> #rpc::Service for #server<S, C>
         where
-            S: #local,
+            S: #of,
             C: #rpc::Codecs,
             #(#bounds)*
         {
@@ -154,9 +160,9 @@ fn bounds(service: &Service, method: &Method) -> TokenStream {
     quote!(#(#bounds)*)
 }
 
-/// What a call of a method does.
-fn arm(service: &Service, method: &Method) -> TokenStream {
-    let Service { local, rpc, name: service_name, .. } = service;
+/// What a call of a method of the trait `of` does.
+fn arm(service: &Service, of: &Ident, method: &Method) -> TokenStream {
+    let Service { rpc, name: service_name, .. } = service;
     let (cfg, pattern, name) = (method.cfg(), pattern(method), method.name());
     let [codec, inbound, call] = [local_name("codec"), local_name("inbound"), local_name("call")];
     let (mut streams, mut arguments) = (Vec::new(), Vec::new());
@@ -188,7 +194,7 @@ fn arm(service: &Service, method: &Method) -> TokenStream {
         }
     };
     let run_on = method.options.runs_on.then(|| quote!(#call.run_on();));
-    let handler = quote!(<S as #local>::#name(&self.service, #(#arguments),*).await);
+    let handler = quote!(<S as #of>::#name(&self.service, #(#arguments),*).await);
     let end = match (&method.result, method.sent()) {
         (None, _) => quote!({ #handler; #rpc::generated::taken() }),
         (Some(_), Some(_)) => quote!(#rpc::generated::ended(#handler, &#codec)),

@@ -192,5 +192,5 @@ fn arguments_may_have_any_name() {
         _ => None,
     });
     let names: Vec<_> = names.collect();
-    assert_eq!(names, ["Room", "LocalRoom", "RoomGRequest", "RoomService", "RoomClient"]);
+    assert_eq!(names, ["Room", "LocalRoom", "RoomGRequest", "RoomService", "LocalRoomService", "RoomClient"]);
 }

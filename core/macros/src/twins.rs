@@ -1,5 +1,6 @@
 //! The two traits of a service: one whose futures are `Send`, for runtimes with threads, and one whose need
-//! not be. What implements the first implements the second.
+//! not be. Neither implements the other: with both in scope, a method that calls another one of the service
+//! would be ambiguous.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -12,23 +13,7 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
     let Service { attributes, visibility, name, local, methods, .. } = service;
     let sendable = methods.iter().map(|method| declaration(method, &quote!(+ ::core::marker::Send)));
     let any = methods.iter().map(|method| declaration(method, &TokenStream::new()));
-    let forwarded = methods.iter().map(|method| {
-        let cfg = method.cfg();
-        let (method_name, output) = (method.name(), method.output());
-        let parameters = named_parameters(method);
-        let names = method.names();
-        quote! {
-            #(#cfg)*
-            #[inline]
-            fn #method_name(&self, #(#parameters),*) -> impl ::core::future::Future<Output = #output> {
-                <Self as #name>::#method_name(self, #(#names),*)
-            }
-        }
-    });
-    let docs = format!(
-        " [`{name}`] for one thread: its futures need not be `Send`. Whatever implements [`{name}`] implements \
-         this too."
-    );
+    let docs = format!(" [`{name}`] for services of one thread: its futures need not be `Send`.");
     quote! {
         #(#attributes)*
         #visibility trait #name: ::core::marker::Send + ::core::marker::Sync + 'static {
@@ -39,11 +24,6 @@ pub(crate) fn expand(service: &Service) -> TokenStream {
         #[allow(missing_docs)]
         #visibility trait #local: 'static {
             #(#any)*
-        }
-
-        #[allow(deprecated)]
-        impl<T: #name> #local for T {
-            #(#forwarded)*
         }
     }
 }

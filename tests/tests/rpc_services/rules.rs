@@ -55,7 +55,7 @@ impl LocalCounter for Local {
 #[tokio::test]
 async fn a_service_of_one_thread() {
     let kept = Rc::new(Cell::new(0));
-    let services = Services::new().add(CounterService::with(Local(kept.clone()), (Json, Protobuf)));
+    let services = Services::new().add(LocalCounterService::with(Local(kept.clone()), (Json, Protobuf)));
     let (caller, driving) = rpc::in_memory(services);
     let tasks = tokio::task::LocalSet::new();
     tasks.spawn_local(driving);

@@ -20,7 +20,7 @@ impl LocalRoom for Rooms {
 }
 
 fn main() {
-    let services = Services::new().add(RoomService::new(Rooms));
+    let services = Services::new().add(LocalRoomService::new(Rooms));
     let (_caller, driving) = rpc::in_memory(services);
     tokio::spawn(driving); //~ future cannot be sent between threads safely
 }
