@@ -8,5 +8,7 @@ mod everywhere;
 mod fairness;
 #[cfg(unix)]
 mod greeter;
+mod own_codec;
 #[cfg(target_os = "linux")]
 mod per_core;
+mod upload;
