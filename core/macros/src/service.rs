@@ -163,8 +163,8 @@ fn values(service: &Service, method: &Method) -> TokenStream {
     quote! {
         #(#cfg)*
         #[doc = #docs]
-        #[allow(dead_code)]
-        #[derive(Debug, #serde::Serialize, #serde::Deserialize)]
+        #[allow(dead_code, missing_debug_implementations)]
+        #[derive(#serde::Serialize, #serde::Deserialize)]
         #[serde(crate = #path)]
         #visibility struct #name {
             #(#[allow(missing_docs)] #visibility #names: #types,)*

@@ -36,8 +36,8 @@ pub trait Room {
 
     /// The name on the wire is another one, and there are two arguments.
     #[rpc(name = "Rename")]
-    async fn rename(&self, from: String, mut to: String) -> Result<String, Status> {
-        to.push_str(&from);
+    async fn rename(&self, from: Name, mut to: String) -> Result<String, Status> {
+        to.push_str(&from.0);
         self.who(&never_a_call()?, Filter::default())
             .await
             .map_err(|error| Status::internal(error.to_string()))?;
@@ -61,6 +61,10 @@ fn never_a_call() -> Result<Call, Status> {
 pub struct Filter {
     begins: String,
 }
+
+/// A value has to have no more than a form in the codec.
+#[derive(Serialize, Deserialize)]
+pub struct Name(String);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
@@ -166,7 +170,7 @@ async fn values_and_errors_come_back_with_their_types() {
     let CallError::Status(status) = room.who(filter("status")).await.unwrap_err() else { panic!() };
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "later"));
     assert_eq!(room.version().await.unwrap(), 1);
-    let error = room.rename("a".into(), "b".into()).await.unwrap_err();
+    let error = room.rename(Name("a".into()), "b".into()).await.unwrap_err();
     assert_eq!((error.code(), error.message()), (Code::Unimplemented, "renaming"));
     assert_eq!(room.size("m".into()).await.unwrap(), "m 0");
 }
