@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::task;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use getty_driver::core::datagram::Dropped;
 use getty_driver::core::rpc::{Frame, Request as CallRequest};
 use getty_driver::core::websocket::{Request, Verdict, WebSocket};
-use getty_driver::core::{Close, CloseReason, Idle, Opened, SendError};
+use getty_driver::core::{Close, CloseReason, Idle, Opened, SendError, Seq};
 use getty_driver::rpc::health::Health;
 use getty_driver::rpc::reflection::Reflection;
 use getty_driver::rpc::{Services, frames, packages};
@@ -84,6 +85,7 @@ impl<L: Listener<Items<Frame>>> Listener<Items<Frame>> for Counted<L> {
     }
 
     fn on_messages(&mut self, cx: &mut Session<'_>) {
+        let Some(totals) = &self.totals else { return self.inner.on_messages(cx) };
         let (mut messages, mut bytes) = (0, 0);
         while let Some(frame) = cx.next_message() {
             if let Frame::Request(_, CallRequest { body, .. }) | Frame::Item(_, body) = &frame {
@@ -92,13 +94,28 @@ impl<L: Listener<Items<Frame>>> Listener<Items<Frame>> for Counted<L> {
             }
             self.inner.on_message(cx, frame);
         }
-        if let Some(totals) = &self.totals {
-            totals.count_messages(messages, bytes);
-        }
+        totals.count_messages(messages, bytes);
+    }
+
+    fn on_cron(&mut self, cx: &mut Session<'_>) {
+        self.inner.on_cron(cx);
     }
 
     fn on_idle(&mut self, cx: &mut Session<'_>, idle: Idle) {
+        self.inner.on_idle(cx, idle);
         cx.close(Close::idle(idle));
+    }
+
+    fn on_pong(&mut self, cx: &mut Session<'_>, rtt: Duration) {
+        self.inner.on_pong(cx, rtt);
+    }
+
+    fn on_writable(&mut self, cx: &mut Session<'_>) {
+        self.inner.on_writable(cx);
+    }
+
+    fn on_flushed(&mut self, cx: &mut Session<'_>, seq: Seq) {
+        self.inner.on_flushed(cx, seq);
     }
 
     fn on_turn(&mut self, cx: &mut Session<'_>, task: &mut task::Context<'_>) -> Option<Instant> {
@@ -107,6 +124,14 @@ impl<L: Listener<Items<Frame>>> Listener<Items<Frame>> for Counted<L> {
 
     fn on_send_error(&mut self, cx: &mut Session<'_>, error: SendError<Frame>) {
         self.inner.on_send_error(cx, error);
+    }
+
+    fn on_dropped(&mut self, cx: &mut Session<'_>, dropped: &Dropped) {
+        self.inner.on_dropped(cx, dropped);
+    }
+
+    fn on_eof(&mut self, cx: &mut Session<'_>) {
+        self.inner.on_eof(cx);
     }
 
     fn on_shutdown(&mut self, cx: &mut Session<'_>) {
