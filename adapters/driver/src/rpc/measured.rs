@@ -35,7 +35,7 @@ use crate::rpc::names::Names;
 ///
 /// let services = Services::new().layer(Measured::new());
 ///
-/// fn measured(caller: &Caller) -> Caller {
+/// fn measured(caller: Caller) -> Caller {
 ///     caller.layer(Measured::new())
 /// }
 /// ```

@@ -41,7 +41,7 @@ use crate::rpc::layer::{Layer, Next};
 ///
 /// let services = Services::new().layer(Traced::new());
 ///
-/// fn traced(caller: &Caller) -> Caller {
+/// fn traced(caller: Caller) -> Caller {
 ///     caller.layer(Traced::new())
 /// }
 /// ```
